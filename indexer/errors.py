@@ -1,0 +1,52 @@
+"""Every error that Sightline raises on purpose.
+
+Each carries one line that says what happened, to which thing, and what to do about it. They are
+caught at the edges: the command line turns them into that line and an exit status, the server into
+a JSON reason and a status code, an indexing run into a row of ``failures``.
+
+    SightlineError
+    ├── UsageError            the request itself is wrong (exit status 2, HTTP 400)
+    │   └── QueryError        a search that cannot be understood
+    ├── NotFoundError         no picture with that id, no such file (HTTP 404)
+    ├── ModelError            a model cannot be found, loaded or used
+    │   └── ModelMismatchError   a library was made with another model
+    ├── PhotoError            one picture cannot be read; becomes a row in ``failures``
+    └── LibraryError          a library cannot be opened, read or written
+        └── LibraryBusyError  another run is writing to it (HTTP 503)
+"""
+
+
+class SightlineError(Exception):
+    """Base of all errors with a message that a person can act on."""
+
+
+class UsageError(SightlineError):
+    """The request itself is wrong: a bad argument, an impossible combination."""
+
+
+class QueryError(UsageError):
+    """A search that cannot be understood, with the part that is at fault in the message."""
+
+
+class NotFoundError(SightlineError):
+    """The thing asked for is not there."""
+
+
+class ModelError(SightlineError):
+    """A model cannot be found, loaded or used."""
+
+
+class ModelMismatchError(ModelError):
+    """A library was made with another model than the one asked for."""
+
+
+class PhotoError(SightlineError):
+    """One picture cannot be read. The message is the reason shown in ``failures``."""
+
+
+class LibraryError(SightlineError):
+    """A library cannot be opened, read or written."""
+
+
+class LibraryBusyError(LibraryError):
+    """Another process is writing to this library."""
