@@ -1,0 +1,208 @@
+"""Builders of small models with real architectures, random weights and real tokenizers.
+
+Each ``build_<family>`` writes a folder as the hub would hold it (configuration, safetensors,
+tokenizer, image processor) and returns it. The same arguments give the same folder. Towers have two
+layers and a few dozen dimensions, so that building one takes a fraction of a second; everything
+that the families do differently (tokenizer kind, padding, pooling, projection, picture geometry) is
+real. Tokenizers are trained on ``TEXT``, so they split unknown words as real ones do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TEXT = [
+    "a photo of a golden retriever on a sandy beach at sunset",
+    "two people riding bicycles along the river, seen from behind",
+    "the kitchen table with a bowl of red apples and a green bottle",
+    "snow on the mountains; a small wooden hut with smoke rising from its chimney",
+    "children playing football in the park on a cloudy autumn afternoon",
+    "an old train crossing a stone bridge over a deep valley",
+    "a black cat sleeping on a blue sofa next to a pile of books",
+    "night view of a city with neon signs and wet streets",
+    "her birthday cake with seven candles, 2019",
+    "it's raining and they've forgotten the umbrella",
+    "ein Hund am Strand bei Sonnenuntergang",
+    "un chat noir dort sur le canapé",
+    "沙滩上的一只狗 夕阳 红色的苹果 城市的夜景",
+    "собака на пляже на закате",
+]
+"""What the tokenizers learn from: English mostly, and a little of what multilingual ones meet."""
+
+CLIP_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+"""How CLIP's tokenizer cuts text into words before byte-pair encoding."""
+
+
+def build_clip(
+    directory: Path,
+    *,
+    seed: int = 0,
+    dimension: int = 32,
+    image_size: int = 32,
+    legacy_eos: bool = False,
+    **text_options: Any,
+) -> Path:
+    """OpenAI CLIP, LAION exports and MetaCLIP: ``CLIPModel`` with a byte-level BPE tokenizer.
+
+    ``legacy_eos`` writes the end-of-text id 2 into the configuration, as the first releases of
+    OpenAI's models did: transformers then pools at the highest token id instead. ``text_options``
+    go into the text tower's configuration.
+    """
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+    vocabulary = save_clip_tokenizer(directory)
+    torch.manual_seed(seed)
+    end = vocabulary - 1
+    text = CLIPTextConfig(
+        vocab_size=vocabulary,
+        **_small(dimension),
+        projection_dim=dimension,
+        bos_token_id=0 if legacy_eos else end - 1,
+        eos_token_id=2 if legacy_eos else end,
+        pad_token_id=1 if legacy_eos else end,
+        **text_options,
+    )
+    vision = CLIPVisionConfig(
+        **_small(dimension + 16), projection_dim=dimension, image_size=image_size, patch_size=8
+    )
+    config = CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=dimension
+    )
+    _save(CLIPModel(config), directory)
+    save_preprocessor(
+        directory,
+        "CLIPImageProcessor",
+        size={"shortest_edge": image_size},
+        crop_size={"height": image_size, "width": image_size},
+        do_center_crop=True,
+    )
+    return directory
+
+
+def save_clip_tokenizer(directory: Path, *, vocabulary: int = 700) -> int:
+    """Trains and saves a ``CLIPTokenizer``; returns its number of tokens.
+
+    As in CLIP, every byte is a token both inside and at the end of a word, so any text can be
+    written, and the start and end marks have the two highest ids.
+    """
+    from tokenizers import Regex, normalizers, pre_tokenizers
+    from transformers import CLIPTokenizer
+
+    normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    cutter = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    words = [
+        (*word[:-1], word[-1] + "</w>")
+        for line in TEXT
+        for word, _ in cutter.pre_tokenize_str(normalizer.normalize_str(line))
+    ]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    merges = learn_merges(words, vocabulary - len(letters) - 2)
+    pieces = [*letters, *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
+    vocab = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    tokenizer.save_pretrained(directory)
+    return len(tokenizer)
+
+
+def learn_merges(words: Sequence[tuple[str, ...]], count: int) -> list[tuple[str, str]]:
+    """Byte-pair encoding (Sennrich et al., 2016): the most frequent pair, ``count`` times over.
+
+    The trainer of ``tokenizers`` breaks ties differently from run to run; models for tests must
+    not change.
+    """
+    counted = Counter(words)
+    merges: list[tuple[str, str]] = []
+    while len(merges) < count:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, times in counted.items():
+            for pair in pairwise(word):
+                pairs[pair] += times
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        merged: Counter[tuple[str, ...]] = Counter()
+        for word, times in counted.items():
+            merged[_joined(word, best)] += times
+        counted = merged
+    return merges
+
+
+def _joined(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    """The word with every occurrence of the pair as one piece."""
+    pieces: list[str] = []
+    for piece in word:
+        if pieces and (pieces[-1], piece) == pair:
+            pieces[-1] += piece
+        else:
+            pieces.append(piece)
+    return tuple(pieces)
+
+
+def save_preprocessor(directory: Path, processor: str, **options: Any) -> None:
+    """Writes ``preprocessor_config.json``, with CLIP's values where ``options`` say nothing."""
+    config = {
+        "image_processor_type": processor,
+        "do_resize": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "do_convert_rgb": True,
+        "resample": 3,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    }
+    (directory / "preprocessor_config.json").write_text(json.dumps({**config, **options}, indent=2))
+
+
+def _small(width: int) -> dict[str, int]:
+    """Two layers of the given width, in heads of 16."""
+    width = max(16, width // 16 * 16)
+    return {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": width // 16,
+    }
+
+
+def _save(model: torch.nn.Module, directory: Path) -> None:
+    """Saves the weights after spreading them: as initialised, all inputs give like outputs."""
+    with torch.no_grad():
+        for name, weight in _trainable(model):
+            if weight.ndim >= 2:
+                weight.normal_(std=_spread(name) * weight[0].numel() ** -0.5)
+            elif name.endswith("bias"):
+                weight.normal_(std=0.1)
+    model.eval()
+    model.save_pretrained(directory)  # type: ignore[operator]
+
+
+def _spread(name: str) -> float:
+    """Standard deviation of a weight, in units of one over the root of its inputs."""
+    if "position" in name:
+        return 0.5
+    return 4.0 if "embed" in name else 1.0
+
+
+def _trainable(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Parameters that tell one input from another: all but the logit scale and bias."""
+    for name, weight in model.named_parameters():
+        if not name.startswith("logit_"):
+            yield name, weight
