@@ -1,0 +1,1 @@
+"""What makes the built-in model and the sample gallery: drawn scenes, their captions, training."""
