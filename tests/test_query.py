@@ -177,11 +177,43 @@ def test_lone_surrogates_become_text_that_can_be_encoded() -> None:
     assert term.text == "dog ?"
 
 
-PIECES = (
-    '- " : , @ 2 .5 0 16:9 like: upload: in: after:2023 is:square near:1,2,3 rating:3 match:all'
-    " sort:newest like:5 like:5@0,0,.5,.5 2:like:7 upload:a -people dog 2:golden -0.5:fog “ ”"
-    ' "a b" -"c d" in:"x y" \\'
-).split(" ")
+PIECES = [
+    "-",
+    '"',
+    ":",
+    ",",
+    "@",
+    "2",
+    ".5",
+    "0",
+    "16:9",
+    "like:",
+    "upload:",
+    "in:",
+    "after:2023",
+    "is:square",
+    "near:1,2,3",
+    "rating:3",
+    "match:all",
+    "sort:newest",
+    "like:5",
+    "like:5@0,0,.5,.5",
+    "2:like:7",
+    "upload:a",
+    "-people",
+    "dog",
+    "2:golden",
+    "-0.5:fog",
+    "“",
+    "”",
+    '"a',
+    'b"',
+    '-"c',
+    'd"',
+    'in:"x',
+    'y"',
+    "\\",
+]
 BLANKS = [" ", "\t", "\n", "\u3000", "\x85"]
 LINES = (
     st.text(max_size=200)
