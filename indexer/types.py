@@ -79,7 +79,7 @@ class PhotoInfo:
     title: str | None = None
     caption: str | None = None
     place: str | None = None
-    """Where it was taken, in words, as IPTC or XMP say it: ``Eltz, Rhineland-Palatinate, Germany``."""
+    """Where it was taken, in words, as IPTC or XMP say it: ``Wierschem, Germany``."""
     keywords: tuple[str, ...] = ()
     rating: int | None = None
     """Stars, 0 to 5, from XMP."""
@@ -99,7 +99,7 @@ class Photo:
     content_hash: str
     """Of the file's bytes: equal files have equal hashes."""
     phash: int | None = None
-    """64-bit perceptual hash of the picture, for near-duplicates; signed so that SQLite holds it."""
+    """64-bit perceptual hash, for near-duplicates; signed so that SQLite holds it."""
 
 
 @dataclass(frozen=True)
