@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from random import Random
 
+import numpy as np
 from PIL import Image
 
 from . import scene_creatures as creatures
+from . import scene_lands as lands
+from . import scene_shores as shores
 from . import scene_subjects as things
-from .scene_canvas import RGB, Canvas, Pen, mix
+from .scene_canvas import RGB, Canvas, Pen, mix, veil
 from .scene_grammar import KINDS, PLACES, Scene, Spot, Subject
-from .scene_lands import LANDS, Stage
 from .scene_light import Mood, draw_sky, mood_of
+from .scene_stage import Stage
 from .scene_subjects import PAINT, Look
 
 DRAWINGS: dict[str, Callable[[Pen, RGB, Look], None]] = {
@@ -46,6 +50,17 @@ DRAWINGS: dict[str, Callable[[Pen, RGB, Look], None]] = {
     "parasol": things.parasol,
 }
 
+LANDS: dict[str, Callable[[Stage], None]] = {
+    "beach": shores.beach,
+    "forest": lands.forest,
+    "city street": shores.city,
+    "mountains": lands.mountains,
+    "desert": lands.desert,
+    "lake": shores.lake,
+    "fields": lands.fields,
+    "harbour": shores.harbour,
+}
+
 
 def render(scene: Scene, *, width: int | None = None, height: int | None = None) -> Image.Image:
     """The scene as an RGB picture, always the same pixels for the same scene and size.
@@ -65,16 +80,22 @@ def render(scene: Scene, *, width: int | None = None, height: int | None = None)
     canvas = Canvas(width, height, 3 if max(width, height) < 200 else 2)
     rng = Random(f"art {scene.seed} {scene.taken_at.isoformat()}")
     mood = mood_of(scene, rng)
-    draw_sky(canvas, scene, mood, rng)
+    # The sky has no edge that needs supersampling, which is most of what it would cost.
+    sky = Canvas(width, height, 1)
+    draw_sky(sky, scene, mood, rng)
+    canvas.image.paste(sky.image.resize(canvas.image.size, Image.Resampling.NEAREST))
     LANDS[scene.place](Stage(canvas, scene, mood, rng))
     if mood.mist > 0.2:
         horizon = PLACES[scene.place].horizon
-        canvas.veil(mood.haze, [(0, 0.0), (horizon - 0.2, 0.10), (horizon, 0.55 * mood.mist + 0.05),
-                                (horizon + 0.16, 0.45 * mood.mist), (1, 0.05)])  # fmt: skip
+        far = [(horizon - 0.2, 0.10), (horizon, 0.55 * mood.mist + 0.05)]
+        near = [(horizon + 0.16, 0.45 * mood.mist), (1.0, 0.05)]
+        veil(canvas.image, mood.haze, [(0.0, 0.0), *far, *near])
     for subject, spot, number in _far_to_near(scene):
         _draw_subject(canvas, scene, mood, subject, spot, number)
-    _draw_weather(canvas, scene, mood, rng)
-    return canvas.finish()
+    _draw_weather(canvas, scene, rng)
+    picture = canvas.finish()
+    _grade(picture, scene, mood)
+    return picture
 
 
 def _far_to_near(scene: Scene) -> list[tuple[Subject, Spot, int]]:
@@ -134,23 +155,14 @@ def _mirror_subject(
     flipped = source.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize(
         (right - left, depth), Image.Resampling.BILINEAR
     )
-    mask = Image.linear_gradient("L").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    # Linear down the depth, and soft at both sides so that no box shows.
-    side = Image.radial_gradient("L").point(
-        [max(0, min(255, int((215 - v) * 2.2))) for v in range(256)]
-    )
-    mask = Image.composite(
-        mask, Image.new("L", mask.size), side.crop((0, 128, 256, 256)).resize(mask.size)
-    )
-    mask = mask.point([int(v * strength) for v in range(256)]).resize((right - left, depth))
+    mask = _fading(strength).resize((right - left, depth), Image.Resampling.BILINEAR)
     canvas.image.paste(flipped, (left, int(y)), mask)
 
 
-def _draw_weather(canvas: Canvas, scene: Scene, mood: Mood, rng: Random) -> None:
+def _draw_weather(canvas: Canvas, scene: Scene, rng: Random) -> None:
     w, h, u, f = canvas.w, canvas.h, canvas.unit, canvas.factor
     small = not canvas.fine
     if scene.weather == "rain":
-        canvas.veil(mix(mood.sky[1], (60, 70, 90), 0.5), [(0, 0.10), (1, 0.06)])
         slant = 0.16
         for _ in range(150 if small else 420):
             x, y, t = rng.uniform(-0.1, 1.05) * w, rng.uniform(-0.1, 1.0) * h, rng.random()
@@ -170,10 +182,24 @@ def _draw_weather(canvas: Canvas, scene: Scene, mood: Mood, rng: Random) -> None
             r = u * (0.0026 + 0.0075 * t)
             canvas.draw.ellipse((x - r, y - r, x + r, y + r),
                                 fill=(255, 255, 255, int(225 - 80 * t)))  # fmt: skip
+
+
+def _grade(picture: Image.Image, scene: Scene, mood: Mood) -> None:
+    """What lies over the whole finished picture: mist, wet air, and darker edges."""
+    if scene.weather == "rain":
+        veil(picture, mix(mood.sky[1], (60, 70, 90), 0.5), [(0, 0.10), (1, 0.06)])
     elif scene.weather == "fog":
         horizon = PLACES[scene.place].horizon
-        canvas.veil(mood.haze, [(0, 0.16), (horizon, 0.34), (0.8, 0.20), (1, 0.10)])
+        veil(picture, mood.haze, [(0, 0.16), (horizon, 0.30), (0.8, 0.16), (1, 0.10)])
     if mood.night:  # the eye is led to what is lit
-        canvas.veil((4, 6, 22), [(0, 0.10), (0.25, 0.0), (0.8, 0.0), (1, 0.22)])
+        veil(picture, (4, 6, 22), [(0, 0.10), (0.25, 0.0), (0.8, 0.0), (1, 0.22)])
     else:
-        canvas.veil((30, 24, 50), [(0, 0.06), (0.2, 0.0), (0.82, 0.0), (1, 0.12)])
+        veil(picture, (30, 24, 50), [(0, 0.06), (0.2, 0.0), (0.82, 0.0), (1, 0.12)])
+
+
+@lru_cache(maxsize=8)
+def _fading(strength: float) -> Image.Image:
+    """A mask of reflections: linear down the depth, soft at both sides so that no box shows."""
+    down = np.linspace(1, 0, 64)[:, None]
+    across = np.clip(np.minimum(np.linspace(0, 8, 64), np.linspace(8, 0, 64)), 0, 1)[None, :]
+    return Image.fromarray((255 * strength * down * across).astype(np.uint8))

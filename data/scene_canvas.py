@@ -69,33 +69,46 @@ def _curve(points: tuple[tuple[float, float], ...], steps: int) -> list[tuple[fl
 
 @cache
 def _radial() -> Image.Image:
-    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
     fall = np.clip(1 - np.hypot(x, y), 0, 1)
     return Image.fromarray((255 * fall**2 * (3 - 2 * fall)).astype(np.uint8))
 
 
-@lru_cache(maxsize=64)
+@cache
+def _disc() -> Image.Image:
+    y, x = np.mgrid[-1.04:1.04:128j, -1.04:1.04:128j]
+    return Image.fromarray((255 * np.clip((1 - np.hypot(x, y)) * 50 + 0.5, 0, 1)).astype(np.uint8))
+
+
+@lru_cache(maxsize=256)
 def _radial_of(strength: int) -> Image.Image:
     return _radial().point([v * strength // 255 for v in range(256)])
 
 
 @lru_cache(maxsize=2048)
-def _ramp_tables(ramp: Ramp) -> tuple[list[int], list[int], list[int]]:
+def _palette(ramp: Ramp) -> bytes:
+    """256 colours from the ramp's darkest to its brightest."""
     at = np.arange(256)
-    low, mid, high = ramp
-    red, green, blue = (
-        np.interp(at, (0, 128, 255), (low[c], mid[c], high[c])).astype(int).tolist()
-        for c in range(3)
-    )
-    return red, green, blue
+    bands = [np.interp(at, (0, 128, 255), [tone[c] for tone in ramp]) for c in range(3)]
+    return np.stack(bands, axis=-1).astype(np.uint8).tobytes()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stamp:
     """A soft thing lit from above: ``shading`` (0 dark, 255 bright) and its ``mask``, both L."""
 
     shading: Image.Image
     mask: Image.Image
+
+
+@lru_cache(maxsize=256)
+def _version(stamp: Stamp, halvings: int, alpha: float) -> Stamp:
+    """The stamp at a smaller size and strength: scaling a large one down each time is slow."""
+    step = 1 << halvings
+    mask = stamp.mask.reduce(step)
+    if alpha < 1:
+        mask = mask.point([int(v * alpha) for v in range(256)])
+    return Stamp(stamp.shading.reduce(step), mask)
 
 
 def _spheres(
@@ -113,14 +126,14 @@ def _spheres(
     for n, (bx, by, r) in enumerate(balls):
         d2 = ((x - bx) / r) ** 2 + ((y - by) / r) ** 2
         nz = np.sqrt(np.clip(1 - d2, 0, 1))
-        z = nz * r + 0.01 * n
+        z = 0.7 * nz * r + 0.004 * n
         ahead = (d2 < 1) & (z > depth)
         lit = 0.5 - 0.30 * (x - bx) / r - 0.42 * (y - by) / r + 0.18 * nz
         light = np.where(ahead, lit, light)
         depth = np.where(ahead, z, depth)
     cover = (depth > -9).astype(float)
-    # The whole crown is darker below, as well as each of its tufts.
-    light = 0.66 * light + 0.34 * (1.05 - y)
+    # The whole crown is darker below and away from the light, as well as each of its tufts.
+    light = 0.60 * light + 0.62 * (0.92 - 0.85 * y - 0.30 * x)
     return np.clip(light, 0, 1), cover
 
 
@@ -135,14 +148,14 @@ def crowns() -> tuple[Stamp, ...]:
     for seed in range(12):
         rng = Random(f"crown {seed}")
         balls = []
-        for _ in range(46):
+        for _ in range(110):
             a, d = rng.uniform(0, 6.283), rng.random() ** 0.5
-            bx = 0.5 + 0.36 * d * float(np.cos(a))
-            by = 0.50 + 0.36 * d * float(np.sin(a)) * (1.0 if a > 3.14 else 0.85)
-            balls.append((bx, by, rng.uniform(0.075, 0.14)))
-        balls.insert(0, (0.5, 0.5, 0.33))
-        balls.sort(key=lambda b: b[1], reverse=True)
-        light, cover = _spheres(balls, (144, 144), 0.006, seed)
+            bx = 0.5 + 0.37 * d * float(np.cos(a)) * rng.uniform(0.9, 1.08)
+            by = 0.50 + 0.36 * d * float(np.sin(a)) * (1.0 if a > 3.14 else 0.82)
+            balls.append((bx, by, rng.uniform(0.05, 0.105)))
+        # Upper tufts lie behind lower ones, so that every one shows its lit top.
+        balls.sort(key=lambda b: b[1])
+        light, cover = _spheres(balls, (160, 160), 0.007, seed)
         made.append(Stamp(_image(light), _image(cover).filter(ImageFilter.GaussianBlur(0.6))))
     return tuple(made)
 
@@ -215,6 +228,12 @@ class Canvas:
         mask = _radial_of(int(255 * min(strength, 1.0))).resize((size, size), _BILINEAR)
         self.image.paste(rgb, (int(x - radius), int(y - radius)), mask)
 
+    def disc(self, x: float, y: float, radius: float, rgb: RGB) -> None:
+        """A circle with a soft edge, for where nothing is supersampled."""
+        size = max(2, round(2.08 * radius))
+        mask = _disc().resize((size, size), _BILINEAR)
+        self.image.paste(rgb, (round(x - size / 2), round(y - size / 2)), mask)
+
     def stamp(
         self,
         stamp: Stamp,
@@ -228,22 +247,16 @@ class Canvas:
         w, h = int(box[2] - box[0]), int(box[3] - box[1])
         if w < 2 or h < 2 or box[0] > self.w or box[2] < 0:
             return
+        halvings = 0
+        while stamp.mask.width >> (halvings + 1) >= w and halvings < 3:
+            halvings += 1
+        stamp = _version(stamp, halvings, alpha)
         grey, mask = stamp.shading.resize((w, h), _BILINEAR), stamp.mask.resize((w, h), _BILINEAR)
         if flip:
             grey = grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if alpha < 1:
-            mask = mask.point([int(v * alpha) for v in range(256)])
-        bands = [grey.point(table) for table in _ramp_tables(ramp)]
-        self.image.paste(Image.merge("RGB", bands), (int(box[0]), int(box[1])), mask)
-
-    def veil(self, rgb: RGB, stops: Sequence[tuple[float, float]]) -> None:
-        """Cover the picture with a colour whose opacity (0 to 1) changes from top to bottom."""
-        at = np.linspace(0, 1, self.h)
-        alpha = np.interp(at, [s[0] for s in stops], [s[1] for s in stops])
-        mask = Image.fromarray((255 * alpha).astype(np.uint8)[:, None])
-        mask = mask.resize((self.w, self.h), Image.Resampling.NEAREST)
-        self.image.paste(rgb, (0, 0), mask)
+        grey.putpalette(_palette(ramp))
+        self.image.paste(grey.convert("RGB"), (int(box[0]), int(box[1])), mask)
 
     def mirror(
         self, top: float, bottom: float, tint: RGB, strength: float, ripple: float, seed: int
@@ -274,6 +287,14 @@ class Canvas:
     def finish(self) -> Image.Image:
         """The picture at its asked-for size."""
         return self.image.reduce(self.factor)
+
+
+def veil(image: Image.Image, rgb: RGB, stops: Sequence[tuple[float, float]]) -> None:
+    """Cover a picture with a colour whose opacity (0 to 1) changes from top to bottom."""
+    at = np.linspace(0, 1, image.height)
+    alpha = np.interp(at, [s[0] for s in stops], [s[1] for s in stops])
+    mask = Image.fromarray((255 * alpha).astype(np.uint8)[:, None])
+    image.paste(rgb, (0, 0), mask.resize(image.size, Image.Resampling.NEAREST))
 
 
 def _column(

@@ -10,6 +10,9 @@ from math import cos, pi, sin
 from .scene_canvas import RGB, Pen, Ramp, crowns, mix, shade, smooth
 from .scene_subjects import CREAM, RUBBER, TIMBER, Look
 
+# Points stay in rows: one a line would hide the shape they make.
+# fmt: off
+
 _EYE: RGB = (24, 20, 24)
 
 
@@ -23,7 +26,7 @@ def _fur(paint: RGB) -> tuple[RGB, RGB]:
 _DOG_BODY = smooth(
     [(-0.46, 0.64), (-0.2, 0.69), (0.12, 0.68), (0.30, 0.74), (0.40, 0.58), (0.32, 0.40),
      (0.05, 0.38), (-0.22, 0.42), (-0.44, 0.40), (-0.52, 0.54)]
-)  # fmt: skip
+)
 _DOG_NECK = smooth([(0.14, 0.64), (0.34, 0.46), (0.52, 0.70), (0.46, 0.86), (0.30, 0.86)])
 _DOG_TAIL = smooth(
     [(-0.46, 0.64), (-0.58, 0.74), (-0.64, 0.92), (-0.58, 0.95), (-0.50, 0.80), (-0.38, 0.68)]
@@ -37,10 +40,10 @@ def _legs(
     for n, x in enumerate(xs):
         colour = far if n < 2 else paint
         w = width / 2
-        pen.shape([(x - w * 1.35, top), (x - w, top * 0.45), (x - w * 0.85, 0.02),
-                   (x + w * 1.1, 0.02), (x + w, top * 0.45), (x + w * 1.35, top)], colour)  # fmt: skip
+        pen.shape([(x - w * 1.7, top), (x - w, top * 0.45), (x - w * 0.85, 0.02),
+                   (x + w * 1.1, 0.02), (x + w, top * 0.45), (x + w * 1.6, top)], colour)
         pen.shape([(x - w, 0.0), (x - w * 0.9, 0.05), (x + w * 1.1, 0.05), (x + w * 1.5, 0.0)],
-                  foot)  # fmt: skip
+                  foot)
 
 
 def dog(pen: Pen, paint: RGB, look: Look) -> None:
@@ -48,14 +51,14 @@ def dog(pen: Pen, paint: RGB, look: Look) -> None:
     coat, dark = _fur(paint)
     pen.shadow(0.55)
     pen.shape(_DOG_TAIL, coat)
-    _legs(pen, coat, dark, (-0.32, 0.20, -0.42, 0.30), 0.46, 0.11, coat)
+    _legs(pen, coat, dark, (-0.30, 0.18, -0.42, 0.30), 0.46, 0.085, coat)
     pen.shape(_DOG_BODY, coat)
     pen.shape([(-0.44, 0.44), (-0.2, 0.46), (0.1, 0.42), (0.32, 0.44), (0.2, 0.39), (-0.2, 0.41)],
-              dark, alpha=150)  # fmt: skip
+              dark, alpha=150)
     pen.shape(_DOG_NECK, coat)
     pen.oval(0.44, 0.85, 0.16, 0.145, coat)
     muzzle = smooth([(0.46, 0.90), (0.60, 0.88), (0.73, 0.82), (0.72, 0.74), (0.58, 0.71),
-                     (0.44, 0.74)], 3)  # fmt: skip
+                     (0.44, 0.74)], 3)
     pen.shape(muzzle, mix(coat, CREAM, 0.35) if max(coat) >= 90 else coat, 1.1)
     pen.oval(0.725, 0.81, 0.036, 0.032, (20, 18, 22))
     ear = smooth([(0.34, 0.96), (0.44, 0.93), (0.42, 0.76), (0.35, 0.64), (0.27, 0.74)], 3)
@@ -65,7 +68,7 @@ def dog(pen: Pen, paint: RGB, look: Look) -> None:
         pen.oval(0.538, 0.893, 0.008, 0.008, (255, 255, 255))
         pen.line([(0.70, 0.75), (0.60, 0.745)], 0.010, _EYE)
         pen.shape(smooth([(0.62, 0.745), (0.68, 0.74), (0.66, 0.67), (0.62, 0.68)], 3),
-                  (236, 110, 120))  # fmt: skip
+                  (236, 110, 120))
     collar = (206, 60, 60) if coat[0] < 190 or coat[1] > 190 else (50, 110, 190)
     pen.line([(0.23, 0.69), (0.36, 0.62), (0.50, 0.66)], 0.045, collar)
     if pen.fine:
@@ -75,7 +78,7 @@ def dog(pen: Pen, paint: RGB, look: Look) -> None:
 _CAT_BODY = smooth(
     [(-0.30, 0.0), (-0.36, 0.18), (-0.28, 0.42), (-0.10, 0.62), (0.10, 0.64), (0.22, 0.42),
      (0.25, 0.16), (0.24, 0.0), (0.0, -0.01)]
-)  # fmt: skip
+)
 _CAT_TAIL = [(-0.24, 0.06), (-0.40, 0.05), (-0.50, 0.14), (-0.48, 0.28), (-0.40, 0.34)]
 
 
@@ -88,14 +91,14 @@ def cat(pen: Pen, paint: RGB, look: Look) -> None:
     pen.oval(-0.40, 0.35, 0.05, 0.05, dark)
     pen.shape(_CAT_BODY, coat)
     pen.shape(smooth([(-0.30, 0.02), (-0.30, 0.22), (-0.14, 0.30), (-0.06, 0.1), (-0.1, 0.0)], 3),
-              dark, alpha=140)  # fmt: skip
+              dark, alpha=140)
     pen.oval(0.10, 0.36, 0.10, 0.20, pale)
     for x in (0.03, 0.16):
         pen.line([(x, 0.34), (x, 0.06)], 0.085, coat)
         pen.oval(x + 0.01, 0.03, 0.065, 0.038, pale)
     pen.line([(0.095, 0.30), (0.095, 0.04)], 0.012, dark)
     for ear in ([(-0.16, 0.80), (-0.14, 1.02), (0.03, 0.90)], [(0.12, 0.90), (0.29, 1.02),
-                                                               (0.31, 0.80)]):  # fmt: skip
+                                                               (0.31, 0.80)]):
         pen.shape(ear, coat)
         cx = sum(p[0] for p in ear) / 3
         cy = sum(p[1] for p in ear) / 3
@@ -117,19 +120,19 @@ def cat(pen: Pen, paint: RGB, look: Look) -> None:
         for side in (-1, 1):
             for dy in (-0.02, 0.02):
                 pen.line([(0.078 + side * 0.1, 0.69), (0.078 + side * 0.32, 0.69 + dy)], 0.006,
-                         (250, 250, 250), alpha=190)  # fmt: skip
+                         (250, 250, 250), alpha=190)
     pen.line([(-0.05, 0.605), (0.08, 0.575), (0.2, 0.605)], 0.035, (60, 130, 190))
 
 
 _HORSE_BODY = smooth(
     [(-0.44, 0.58), (-0.34, 0.66), (-0.12, 0.63), (0.10, 0.64), (0.24, 0.66), (0.33, 0.56),
      (0.28, 0.43), (0.08, 0.37), (-0.16, 0.38), (-0.34, 0.42), (-0.44, 0.46)]
-)  # fmt: skip
+)
 _HORSE_HEAD = smooth(
     [(0.10, 0.63), (0.24, 0.76), (0.32, 0.90), (0.40, 0.965), (0.47, 0.93), (0.58, 0.78),
      (0.62, 0.71), (0.58, 0.665), (0.51, 0.69), (0.44, 0.765), (0.39, 0.72), (0.34, 0.50),
      (0.22, 0.46)]
-)  # fmt: skip
+)
 _HORSE_MANE = smooth(
     [
         (0.40, 0.99),
@@ -144,15 +147,14 @@ _HORSE_MANE = smooth(
 _HORSE_TAIL = smooth(
     [(-0.42, 0.62), (-0.50, 0.58), (-0.55, 0.40), (-0.60, 0.22), (-0.50, 0.20), (-0.46, 0.36),
      (-0.42, 0.50)]
-)  # fmt: skip
+)
 
 
 def horse(pen: Pen, paint: RGB, look: Look) -> None:
     """A standing horse with mane and tail."""
     coat, dark = _fur(paint)
-    hair = {True: (40, 30, 28)}.get(90 <= max(coat) and min(coat) < 120, dark)
-    if min(coat) > 200:
-        hair = (214, 206, 194)
+    bay = max(coat) >= 90 and min(coat) < 120
+    hair: RGB = (40, 30, 28) if bay else (214, 206, 194) if min(coat) > 200 else dark
     pen.shadow(0.5)
     pen.shape(_HORSE_TAIL, hair)
     hoof = (52, 44, 42)
@@ -162,12 +164,13 @@ def horse(pen: Pen, paint: RGB, look: Look) -> None:
         bend = -0.035 if hind else 0.0
         pen.shape([(x - 0.075, 0.48), (x - 0.045 + bend, 0.25), (x - 0.035 + kick, 0.04),
                    (x + 0.035 + kick, 0.04), (x + 0.035 + bend, 0.25), (x + 0.085, 0.46)],
-                  colour)  # fmt: skip
+                  colour)
         pen.shape([(x - 0.042 + kick, 0.0), (x - 0.035 + kick, 0.055), (x + 0.035 + kick, 0.055),
-                   (x + 0.05 + kick, 0.0)], hoof)  # fmt: skip
+                   (x + 0.05 + kick, 0.0)], hoof)
     pen.shape(_HORSE_BODY, coat)
-    pen.shape([(-0.36, 0.44), (-0.1, 0.43), (0.1, 0.41), (0.28, 0.45), (0.08, 0.375), (-0.16, 0.385)],
-              dark, alpha=140)  # fmt: skip
+    pen.shape([(-0.36, 0.44), (-0.1, 0.43), (0.1, 0.41), (0.28, 0.45), (0.08, 0.375), (-0.16,
+        0.385)],
+              dark, alpha=140)
     pen.shape([(0.36, 0.94), (0.36, 1.02), (0.42, 0.95)], coat)
     pen.shape(_HORSE_HEAD, coat)
     pen.shape(_HORSE_MANE, hair)
@@ -175,14 +178,14 @@ def horse(pen: Pen, paint: RGB, look: Look) -> None:
     pen.oval(0.585, 0.705, 0.036, 0.034, mix(coat, (90, 70, 70), 0.45))
     pen.oval(0.455, 0.865, 0.016, 0.017, _EYE if max(coat) >= 90 else (220, 210, 200))
     pen.oval(0.60, 0.70, 0.008, 0.008, _EYE)
-    if 90 <= max(coat) and min(coat) < 120:
+    if bay:
         pen.shape([(0.47, 0.91), (0.55, 0.79), (0.53, 0.79), (0.46, 0.89)], CREAM)
 
 
 _COW_BODY = smooth(
     [(-0.60, 0.80), (-0.25, 0.84), (0.25, 0.82), (0.48, 0.86), (0.55, 0.66), (0.46, 0.42),
      (0.10, 0.36), (-0.35, 0.36), (-0.60, 0.42), (-0.68, 0.62)]
-)  # fmt: skip
+)
 
 
 def cow(pen: Pen, paint: RGB, look: Look) -> None:
@@ -191,25 +194,26 @@ def cow(pen: Pen, paint: RGB, look: Look) -> None:
     pen.shadow(0.72)
     pen.line([(-0.62, 0.76), (-0.72, 0.6), (-0.71, 0.32)], 0.035, coat)
     pen.oval(-0.71, 0.28, 0.04, 0.07, dark)
-    _legs(pen, coat, dark, (-0.42, 0.28, -0.53, 0.42), 0.46, 0.13, (52, 44, 42))
+    _legs(pen, coat, dark, (-0.38, 0.26, -0.54, 0.42), 0.46, 0.10, (52, 44, 42))
     pen.oval(-0.26, 0.36, 0.12, 0.07, (240, 170, 170))
     pen.shape(_COW_BODY, coat)
     if max(coat) < 90:  # a white patch or two tell a black cow from a bull
-        pen.shape(smooth([(-0.30, 0.42), (-0.36, 0.58), (-0.12, 0.64), (-0.02, 0.46), (-0.14, 0.38)],
-                         3), (245, 243, 238))  # fmt: skip
+        pen.shape(smooth([(-0.30, 0.42), (-0.36, 0.58), (-0.12, 0.64), (-0.02, 0.46), (-0.14,
+            0.38)],
+                         3), (245, 243, 238))
     else:
         pen.shape([(-0.55, 0.44), (-0.2, 0.46), (0.3, 0.46), (0.46, 0.46), (0.1, 0.37),
-                   (-0.35, 0.37)], mix(coat, CREAM, 0.5) if min(coat) < 200 else dark)  # fmt: skip
+                   (-0.35, 0.37)], mix(coat, CREAM, 0.5) if min(coat) < 200 else dark)
     for y in (0.93,):
         pen.line([(0.55, y - 0.02), (0.52, y + 0.05), (0.55, y + 0.08)], 0.04, (232, 220, 190))
         pen.line([(0.70, y - 0.02), (0.75, y + 0.05), (0.72, y + 0.08)], 0.04, (232, 220, 190))
     pen.oval(0.50, 0.84, 0.085, 0.04, dark)
     pen.oval(0.79, 0.84, 0.07, 0.038, dark)
     head = smooth([(0.52, 0.90), (0.64, 0.94), (0.76, 0.90), (0.76, 0.70), (0.74, 0.56),
-                   (0.60, 0.56), (0.54, 0.70)], 3)  # fmt: skip
+                   (0.60, 0.56), (0.54, 0.70)], 3)
     pen.shape(head, coat, 1.0 if max(coat) >= 90 else 1.12)
     pen.shape([(0.62, 0.93), (0.67, 0.93), (0.69, 0.66), (0.62, 0.66)],
-              (245, 243, 238) if min(coat) < 200 else mix(coat, dark, 0.4))  # fmt: skip
+              (245, 243, 238) if min(coat) < 200 else mix(coat, dark, 0.4))
     pen.oval(0.665, 0.58, 0.105, 0.075, (240, 178, 172))
     pen.oval(0.63, 0.58, 0.016, 0.02, (150, 80, 84))
     pen.oval(0.70, 0.58, 0.016, 0.02, (150, 80, 84))
@@ -219,13 +223,13 @@ def cow(pen: Pen, paint: RGB, look: Look) -> None:
 
 def sheep(pen: Pen, paint: RGB, look: Look) -> None:
     """A round woolly sheep."""
-    coat, dark = _fur(paint)
+    coat = paint
     face: RGB = (58, 52, 54) if min(paint) > 200 else (214, 198, 178) if max(paint) > 90 else (
-        92, 88, 94)  # fmt: skip
+        92, 88, 94)
     pen.shadow(0.6)
     _legs(pen, face, shade(face, 0.8), (-0.22, 0.20, -0.32, 0.30), 0.36, 0.085, (40, 36, 38))
     tufts = [(-0.42, 0.58), (-0.34, 0.42), (-0.14, 0.36), (0.08, 0.36), (0.28, 0.42), (0.38, 0.58),
-             (0.26, 0.74), (0.06, 0.80), (-0.16, 0.80), (-0.34, 0.72)]  # fmt: skip
+             (0.26, 0.74), (0.06, 0.80), (-0.16, 0.80), (-0.34, 0.72)]
     for n, (x, y) in enumerate(tufts):
         pen.oval(x, y, 0.16, 0.155, coat, 0.84 if 0 < n < 5 else 1.0)
     pen.oval(-0.02, 0.58, 0.40, 0.26, coat)
@@ -233,8 +237,9 @@ def sheep(pen: Pen, paint: RGB, look: Look) -> None:
         pen.oval(x, y, r, r * 0.9, coat, 1.10 if max(coat) < 90 else 1.03)
         pen.oval(x + 0.015, y - 0.03, r * 0.9, r * 0.72, coat)
     pen.oval(-0.56, 0.62, 0.07, 0.06, coat)
-    head = smooth([(0.38, 0.88), (0.52, 0.90), (0.64, 0.74), (0.62, 0.62), (0.52, 0.60), (0.40, 0.70)],
-                  4)  # fmt: skip
+    head = smooth([(0.38, 0.88), (0.52, 0.90), (0.64, 0.74), (0.62, 0.62), (0.52, 0.60), (0.40,
+        0.70)],
+                  4)
     pen.shape(smooth([(0.40, 0.84), (0.28, 0.80), (0.26, 0.74), (0.38, 0.76)], 3), face, 0.85)
     pen.shape(head, face)
     pen.oval(0.42, 0.91, 0.12, 0.085, coat, 1.04)
@@ -249,15 +254,15 @@ def bird(pen: Pen, paint: RGB, look: Look) -> None:
     pen.shape(far, dark)
     pen.shape([(-0.42, 0.36), (-0.84, 0.42), (-0.80, 0.30), (-0.86, 0.20), (-0.40, 0.22)], dark)
     body = smooth([(-0.55, 0.30), (-0.2, 0.42), (0.24, 0.46), (0.52, 0.44), (0.54, 0.32),
-                   (0.28, 0.18), (-0.1, 0.14), (-0.4, 0.22)], 4)  # fmt: skip
+                   (0.28, 0.18), (-0.1, 0.14), (-0.4, 0.22)], 4)
     pen.shape(body, coat)
     pen.shape(smooth([(-0.3, 0.22), (0.1, 0.26), (0.42, 0.26), (0.24, 0.17), (-0.1, 0.145)], 3),
-              mix(coat, CREAM, 0.55) if max(coat) > 90 else dark)  # fmt: skip
+              mix(coat, CREAM, 0.55) if max(coat) > 90 else dark)
     pen.oval(0.56, 0.40, 0.125, 0.12, coat)
     pen.shape([(0.64, 0.44), (0.86, 0.37), (0.65, 0.33)], (246, 170, 50))
     pen.oval(0.60, 0.435, 0.024, 0.026, _EYE if max(coat) > 90 else (250, 240, 220))
     near = smooth([(0.18, 0.38), (0.02, 0.64), (-0.30, 0.96), (-0.62, 1.0), (-0.5, 0.80),
-                   (-0.36, 0.54), (-0.18, 0.32)], 4)  # fmt: skip
+                   (-0.36, 0.54), (-0.18, 0.32)], 4)
     pen.shape(near, coat, 1.08 if max(coat) > 90 else 1.14)
     pen.shape([(-0.62, 1.0), (-0.58, 0.90), (-0.4, 0.78), (-0.32, 0.92)], dark)
 
@@ -270,16 +275,16 @@ def swan(pen: Pen, paint: RGB, look: Look) -> None:
     coat, dark = paint, shade(paint, 0.82) if max(paint) > 90 else (74, 74, 84)
     pen.shape([(-0.44, 0.28), (-0.66, 0.42), (-0.56, 0.22), (-0.4, 0.12)], dark)
     body = smooth([(-0.58, 0.22), (-0.36, 0.36), (0.0, 0.40), (0.34, 0.34), (0.46, 0.18),
-                   (0.32, 0.02), (-0.1, -0.01), (-0.42, 0.04)], 4)  # fmt: skip
+                   (0.32, 0.02), (-0.1, -0.01), (-0.42, 0.04)], 4)
     pen.line(_SWAN_NECK, 0.105, coat)
     pen.shape(body, coat)
     pen.oval(0.40, 0.905, 0.085, 0.07, coat)
     pen.shape([(0.46, 0.94), (0.62, 0.87), (0.60, 0.84), (0.45, 0.86)],
-              (240, 130, 40) if max(coat) > 90 else (214, 50, 50))  # fmt: skip
+              (240, 130, 40) if max(coat) > 90 else (214, 50, 50))
     pen.shape([(0.45, 0.94), (0.50, 0.93), (0.47, 0.87)], (30, 28, 30))
     pen.oval(0.42, 0.93, 0.013, 0.015, _EYE if max(coat) > 90 else (220, 60, 60))
     wing = smooth([(0.16, 0.34), (-0.1, 0.50), (-0.44, 0.50), (-0.66, 0.42), (-0.46, 0.26),
-                   (-0.16, 0.14), (0.1, 0.18)], 4)  # fmt: skip
+                   (-0.16, 0.14), (0.1, 0.18)], 4)
     pen.shape(wing, coat, 1.05 if max(coat) > 90 else 1.1)
     for i in range(3):
         y = 0.22 + i * 0.085
@@ -298,9 +303,9 @@ def person(pen: Pen, paint: RGB, look: Look) -> None:
     for x, way in ((-0.055, -0.03), (0.045, 0.04)):
         pen.line([(x, 0.34), (x + way * 0.4, 0.18), (x + way, 0.04)], 0.066, (52, 56, 74))
         pen.shape([(x + way - 0.035, 0.0), (x + way - 0.035, 0.045), (x + way + 0.035, 0.045),
-                   (x + way + 0.075, 0.0)], (44, 36, 36))  # fmt: skip
+                   (x + way + 0.075, 0.0)], (44, 36, 36))
     body = smooth([(-0.10, 0.60), (-0.135, 0.42), (-0.16, 0.24), (0.0, 0.225), (0.15, 0.24),
-                   (0.12, 0.42), (0.09, 0.60), (0.0, 0.63)], 3)  # fmt: skip
+                   (0.12, 0.42), (0.09, 0.60), (0.0, 0.63)], 3)
     pen.shape(body, coat)
     pen.shape(
         [(-0.10, 0.58), (-0.135, 0.42), (-0.16, 0.24), (-0.06, 0.23), (-0.04, 0.58)], coat, 0.8
@@ -308,7 +313,7 @@ def person(pen: Pen, paint: RGB, look: Look) -> None:
     pen.line([(-0.135, 0.40), (0.125, 0.40)], 0.018, coat, 0.6)
     pen.oval(0.01, 0.695, 0.062, 0.075, skin)
     pen.shape(smooth([(-0.06, 0.66), (-0.065, 0.74), (-0.01, 0.785), (0.06, 0.77), (0.065, 0.735),
-                      (0.0, 0.735), (-0.02, 0.66)], 3), hair)  # fmt: skip
+                      (0.0, 0.735), (-0.02, 0.66)], 3), hair)
     pen.line([(0.13, 0.50), (0.10, 0.98)], 0.014, (60, 50, 46))
     pen.line([(0.07, 0.57), (0.16, 0.46), (0.13, 0.53)], 0.055, coat, 0.9)
     pen.oval(0.132, 0.545, 0.024, 0.024, skin)
@@ -320,9 +325,9 @@ def person(pen: Pen, paint: RGB, look: Look) -> None:
             (cx + a + (b - a) * t, low + 0.035 * sin(pi * t)) for t in (1.0, 0.75, 0.5, 0.25, 0.0)
         ]
         left = [(cx + 0.36 * sin(s * pi / 2) * a / 0.36, low + (top - low) * cos(s * pi / 2))
-                for s in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)]  # fmt: skip
+                for s in (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)]
         right = [(cx + 0.36 * sin(s * pi / 2) * b / 0.36, low + (top - low) * cos(s * pi / 2))
-                 for s in (0.2, 0.4, 0.6, 0.8, 1.0)]  # fmt: skip
+                 for s in (0.2, 0.4, 0.6, 0.8, 1.0)]
         away = (i - 2) / 2 * pen.sun_side
         tone = paint if max(paint) > 90 else shade((58, 58, 68), 1.0 if i % 2 else 0.8)
         pen.shape([*left, *right, *arch[1:]], tone, 1.0 + 0.16 * away - (0.06 if i % 2 else 0.0))
@@ -346,9 +351,10 @@ def tree(pen: Pen, paint: RGB, look: Look, *, leaves: Ramp | None = None) -> Non
     bark: RGB = (92, 66, 48)
     lean = pen.rng.uniform(-0.03, 0.03)
     pen.shape(smooth([(-0.075, 0.0), (-0.036, 0.12), (-0.028 + lean, 0.42), (0.028 + lean, 0.42),
-                      (0.036, 0.12), (0.08, 0.0), (0.0, 0.015)], 3), bark)  # fmt: skip
-    pen.shape([(0.01, 0.02), (0.005, 0.12), (0.008 + lean, 0.42), (0.028 + lean, 0.42), (0.036, 0.12),
-               (0.075, 0.0)], bark, 0.72)  # fmt: skip
+                      (0.036, 0.12), (0.08, 0.0), (0.0, 0.015)], 3), bark)
+    pen.shape([(0.01, 0.02), (0.005, 0.12), (0.008 + lean, 0.42), (0.028 + lean, 0.42), (0.036,
+        0.12),
+               (0.075, 0.0)], bark, 0.72)
     for x, y in ((-0.16, 0.52), (0.15, 0.55)):
         pen.line([(lean, 0.3), (x, y)], 0.028, bark, 0.9)
     stamps = crowns()
@@ -369,7 +375,7 @@ def flower(pen: Pen, paint: RGB, look: Look) -> None:
     pen.line([(0, 0), (sway * 0.3, 0.35), (sway, 0.74)], 0.038, stem)
     for side, y in ((-1, 0.12), (1, 0.22)):
         pen.shape(smooth([(0, y), (side * 0.12, y + 0.14), (side * 0.25, y + 0.22),
-                          (side * 0.17, y + 0.07)], 4), stem, 0.9 if side < 0 else 1.15)  # fmt: skip
+                          (side * 0.17, y + 0.07)], 4), stem, 0.9 if side < 0 else 1.15)
     n = 8
     for back in (True, False):
         for i in range(n):
@@ -380,13 +386,13 @@ def flower(pen: Pen, paint: RGB, look: Look) -> None:
             length, width = (0.105, 0.06)
             petal = [(px + ux * length * cos(t) - uy * width * sin(t),
                       py + uy * length * cos(t) + ux * width * sin(t))
-                     for t in (0, 0.6, 1.2, 1.9, 2.6, 3.14, 3.7, 4.4, 5.1, 5.7)]  # fmt: skip
+                     for t in (0, 0.6, 1.2, 1.9, 2.6, 3.14, 3.7, 4.4, 5.1, 5.7)]
             k = 0.80 if back else 1.02 + 0.1 * sin(a)
             if min(paint) > 200:
                 k = 0.86 if back else 1.0
             pen.shape(petal, paint, k)
     heart: RGB = (250, 200, 60) if not (paint[0] > 230 and paint[1] > 180 and paint[2] < 90) else (
-        150, 86, 30)  # fmt: skip
+        150, 86, 30)
     pen.oval(sway, 0.76, 0.082, 0.082, heart, 0.9)
     pen.oval(sway - 0.012, 0.772, 0.052, 0.052, heart, 1.2)
 
@@ -405,7 +411,7 @@ def snowman(pen: Pen, paint: RGB, look: Look) -> None:
     pen.line([(0.15, 0.54), (0.33, 0.62), (0.40, 0.60)], 0.022, TIMBER)
     pen.line([(0.32, 0.615), (0.36, 0.68)], 0.018, TIMBER)
     scarf = smooth([(-0.145, 0.66), (-0.12, 0.60), (0.0, 0.585), (0.13, 0.60), (0.145, 0.66),
-                    (0.0, 0.635)], 3)  # fmt: skip
+                    (0.0, 0.635)], 3)
     pen.shape([(0.05, 0.63), (0.14, 0.62), (0.16, 0.38), (0.07, 0.37)], paint, 0.86)
     pen.shape(scarf, paint)
     if pen.fine:
@@ -432,20 +438,22 @@ def campfire(pen: Pen, paint: RGB, look: Look) -> None:
     for i in range(9):
         a = pi * i / 8
         pen.oval(-0.52 * cos(a), 0.05 + 0.05 * sin(a), 0.085, 0.06, (120, 112, 110), 0.9)
-    for a, b in (((-0.46, 0.05), (0.30, 0.24)), ((0.46, 0.05), (-0.30, 0.24))):
-        pen.line([a, b], 0.13, (104, 66, 42))
-        pen.oval(a[0], a[1] + 0.01, 0.065, 0.065, (200, 150, 100))
+    for log in (((-0.46, 0.05), (0.30, 0.24)), ((0.46, 0.05), (-0.30, 0.24))):
+        pen.line(log, 0.13, (104, 66, 42))
+        pen.oval(log[0][0], log[0][1] + 0.01, 0.065, 0.065, (200, 150, 100))
     flicker = pen.rng.uniform(-0.05, 0.05)
-    for w, h, c in ((0.36, 1.0, (240, 92, 26)), (0.27, 0.80, (252, 150, 36)), (0.17, 0.56, (255, 214, 80)),
-                    (0.08, 0.34, (255, 248, 206))):  # fmt: skip
+    for w, h, c in ((0.36, 1.0, (240, 92, 26)), (0.27, 0.80, (252, 150, 36)), (0.17, 0.56, (255,
+        214, 80)),
+                    (0.08, 0.34, (255, 248, 206))):
         flame = smooth([(-w, 0.16), (-w * 0.98, 0.36 * h), (-w * 0.46, 0.56 * h),
-                        (-w * 0.36 + flicker, 0.80 * h), (flicker, h), (w * 0.28 + flicker, 0.72 * h),
-                        (w * 0.52, 0.62 * h), (w * 0.98, 0.38 * h), (w, 0.18), (0.0, 0.10)], 4)  # fmt: skip
+                        (-w * 0.36 + flicker, 0.80 * h), (flicker, h), (w * 0.28 + flicker,
+                            0.72 * h),
+                        (w * 0.52, 0.62 * h), (w * 0.98, 0.38 * h), (w, 0.18), (0.0, 0.10)], 4)
         pen.shape(flame, c, lit=False)
     pen.glow(0, 0.45, 0.75, (255, 200, 90), 0.35)
     for _ in range(14):
         x, y = pen.rng.gauss(0, 0.22), pen.rng.uniform(0.9, 2.0)
         pen.oval(x, y, 0.015, 0.018, (255, 196, 96), alpha=220, lit=False)
-    for a, b in (((-0.50, -0.02), (0.10, 0.10)), ((0.44, -0.03), (-0.08, 0.09))):
-        pen.line([a, b], 0.10, (84, 52, 36))
+    for log in (((-0.50, -0.02), (0.10, 0.10)), ((0.44, -0.03), (-0.08, 0.09))):
+        pen.line(log, 0.10, (84, 52, 36))
     pen.oval(-0.50, -0.015, 0.05, 0.05, RUBBER, 1.2)

@@ -21,7 +21,8 @@ _MAKES = {
     "NIKON Z 6": ("NIKON CORPORATION", "Z 6", "NIKKOR Z 24-70mm f/4 S", "DSC_{:04}"),
     "SONY ILCE-7M3": ("SONY", "ILCE-7M3", "FE 35mm F1.8", "DSC{:05}"),
     "Apple iPhone 13": ("Apple", "iPhone 13", "iPhone 13 back camera 5.1mm f/1.6", "IMG_{:04}"),
-    "Google Pixel 7": ("Google", "Pixel 7", "Pixel 7 back camera 6.81mm f/1.85", "PXL_{:%Y%m%d_%H%M%S}"),
+    "Google Pixel 7": ("Google", "Pixel 7", "Pixel 7 back camera 6.81mm f/1.85",
+                       "PXL_{:%Y%m%d_%H%M%S}"),
 }  # fmt: skip
 
 

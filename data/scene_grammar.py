@@ -98,7 +98,7 @@ KINDS: dict[str, Kind] = {
     "train": Kind(
         ("red", "yellow", "blue", "green", "orange"),
         ("fields", "mountains", "desert", "forest"),
-        0.17,
+        0.20,
         5.0,
         most=1,
     ),
@@ -453,6 +453,9 @@ def _draw_companion(
             continue
         if spec.fair_weather and weather in ("rain", "snow", "fog"):
             continue
+        # A train passes behind everything, and must not be hidden.
+        if groups[0][0] == "train" and spec.zone != "sky" and kind not in ("dog", "cat", "sheep"):
+            continue
         colour = rng.choice(spec.colours)
         if any((kind, colour) == g[:2] for g in groups):
             continue
@@ -509,6 +512,10 @@ def _lay_out(
                 row.insert(rng.choice((0, 2)), i)
         spots.update(_lay_row(rng, groups, row, place, across, tall))
     if groups[0][0] == "train":  # it passes behind everything else
+        near = PLACES[place].ground[1]
+        for i, row_spots in spots.items():
+            if KINDS[groups[i][0]].zone != "sky":
+                spots[i] = [Spot(s.x, near, s.height, s.facing) for s in row_spots]
         y = PLACES[place].ground[0] - 0.02
         spots[0] = [Spot(rng.uniform(0.47, 0.53), y, KINDS["train"].height, rng.choice((-1, 1)))]
     if behind is not None:

@@ -71,7 +71,7 @@ def mood_of(scene: Scene, rng: Random) -> Mood:
     elif scene.weather == "snow" and scene.time != "night":
         grey = mix(grey, (236, 240, 246), 0.5)
     elif scene.weather == "fog":
-        grey = mix(grey, (226, 230, 234), 0.35 if scene.time != "night" else 0.12)
+        grey = mix(grey, (226, 230, 234), 0.35) if scene.time != "night" else (66, 74, 98)
     zenith, high, low, horizon = _SKIES[scene.time]
     tones = (shade(grey, 0.80), shade(grey, 0.92), grey, mix(grey, (255, 255, 255), 0.16))
     sky = tuple(mix(a, b, cover) for a, b in zip((zenith, high, low, horizon), tones, strict=True))
@@ -118,7 +118,7 @@ def draw_sky(canvas: Canvas, scene: Scene, mood: Mood, rng: Random) -> None:
         r = 0.058 * u
         canvas.glow(sun_x, sun_y, 6.5 * r, (150, 170, 230), 0.42)
         canvas.glow(sun_x, sun_y, 2.6 * r, (220, 230, 255), 0.55)
-        canvas.draw.ellipse((sun_x - r, sun_y - r, sun_x + r, sun_y + r), fill=(246, 243, 226))
+        canvas.disc(sun_x, sun_y, r, (246, 243, 226))
         for dx, dy, q in (
             (-0.3, -0.2, 0.26),
             (0.25, 0.3, 0.2),
@@ -126,13 +126,12 @@ def draw_sky(canvas: Canvas, scene: Scene, mood: Mood, rng: Random) -> None:
             (-0.2, 0.42, 0.14),
         ):
             x, y, s = sun_x + dx * r, sun_y + dy * r, q * r
-            canvas.draw.ellipse((x - s, y - s, x + s, y + s), fill=(216, 214, 204))
+            canvas.disc(x, y, s, (216, 214, 204))
     elif mood.sun_shows:
         r = (0.075 if scene.time != "day" else 0.055) * u
         canvas.glow(sun_x, sun_y, 5.2 * r, mix(mood.sun, mood.sky[3], 0.4), 0.55)
         canvas.glow(sun_x, sun_y, 2.3 * r, mood.sun, 0.75)
-        canvas.draw.ellipse((sun_x - r, sun_y - r, sun_x + r, sun_y + r),
-                            fill=mix(mood.sun, (255, 255, 255), 0.45))  # fmt: skip
+        canvas.disc(sun_x, sun_y, r, mix(mood.sun, (255, 255, 255), 0.45))
     _draw_clouds(canvas, scene, mood, rng, horizon)
 
 

@@ -7,9 +7,13 @@ the subject's colour, and the `Look` of the moment. `scene_creatures` holds what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import cos, pi, sin
 
 from .scene_canvas import RGB, Pen, mix, shade, smooth
+
+# Points stay in rows: one a line would hide the shape they make.
+# fmt: off
 
 PAINT: dict[str, RGB] = {
     "red": (210, 38, 38),
@@ -51,7 +55,7 @@ _CAR_BODY = smooth(
     [(-1.12, 0.20), (-1.17, 0.40), (-1.10, 0.56), (-0.78, 0.62), (-0.50, 0.90), (-0.28, 0.99),
      (0.12, 0.99), (0.36, 0.90), (0.66, 0.62), (1.02, 0.55), (1.15, 0.42), (1.15, 0.22),
      (0.90, 0.16), (-0.90, 0.16)]
-)  # fmt: skip
+)
 
 
 def car(pen: Pen, paint: RGB, look: Look) -> None:
@@ -61,14 +65,14 @@ def car(pen: Pen, paint: RGB, look: Look) -> None:
         beam = [(1.1, 0.46), (3.3, 0.62), (3.5, -0.12), (1.1, 0.34)]
         pen.shape(beam, (255, 236, 170), alpha=34, lit=False)
         pen.shape([(1.1, 0.44), (2.7, 0.4), (2.8, -0.1), (1.1, 0.36)], (255, 240, 190), alpha=44,
-                  lit=False)  # fmt: skip
+                  lit=False)
         pen.oval(2.1, -0.02, 1.0, 0.07, (255, 232, 160), alpha=60, lit=False)
     pen.shape(_CAR_BODY, paint)
     pen.shape([(-1.15, 0.20), (-1.17, 0.36), (1.15, 0.36), (1.15, 0.20), (0.9, 0.15),
-               (-0.9, 0.15)], paint, 0.72)  # fmt: skip
+               (-0.9, 0.15)], paint, 0.72)
     pen.shape([(-0.30, 0.985), (-0.24, 0.95), (0.10, 0.95), (0.16, 0.985)], paint, 1.35)
     pen.shape([(-1.1, 0.555), (-0.78, 0.61), (0.66, 0.61), (1.02, 0.545), (1.0, 0.51),
-               (-1.08, 0.51)], paint, 1.22)  # fmt: skip
+               (-1.08, 0.51)], paint, 1.22)
     glass, k = (LAMP, 0.72) if look.lamps else (GLASS, 1.0)
     front = [(0.05, 0.63), (0.05, 0.91), (0.14, 0.91), (0.31, 0.84), (0.50, 0.63)]
     back = [(-0.05, 0.63), (-0.05, 0.91), (-0.24, 0.91), (-0.43, 0.83), (-0.61, 0.63)]
@@ -77,7 +81,7 @@ def car(pen: Pen, paint: RGB, look: Look) -> None:
     if pen.fine:
         pen.shape([(0.08, 0.64), (0.2, 0.9), (0.26, 0.87), (0.18, 0.64)], (255, 255, 255), alpha=70)
         pen.shape([(-0.45, 0.64), (-0.3, 0.89), (-0.22, 0.9), (-0.36, 0.64)], (255, 255, 255),
-                  alpha=70)  # fmt: skip
+                  alpha=70)
         pen.line([(0.0, 0.92), (0.0, 0.3)], 0.015, paint, 0.6)
         pen.bar(-0.2, 0.5, -0.08, 0.53, shade(paint, 0.5))
         pen.bar(0.24, 0.5, 0.36, 0.53, shade(paint, 0.5))
@@ -97,7 +101,7 @@ def bus(pen: Pen, paint: RGB, look: Look) -> None:
     """A town bus with a row of windows."""
     pen.shadow(1.16, 110)
     body = smooth([(-1.13, 0.14), (-1.15, 0.5), (-1.12, 0.93), (-0.95, 0.99), (0.9, 0.99),
-                   (1.08, 0.94), (1.14, 0.5), (1.13, 0.14), (0.6, 0.12), (-0.6, 0.12)], 3)  # fmt: skip
+                   (1.08, 0.94), (1.14, 0.5), (1.13, 0.14), (0.6, 0.12), (-0.6, 0.12)], 3)
     pen.shape(body, paint)
     pen.bar(-1.12, 0.14, 1.12, 0.26, paint, 0.68)
     pen.bar(-1.14, 0.40, 1.13, 0.445, CREAM)
@@ -107,7 +111,7 @@ def bus(pen: Pen, paint: RGB, look: Look) -> None:
         pen.bar(x, 0.52, x + 0.275, 0.84, LAMP if look.lamps else GLASS, 0.95, lit=not look.lamps)
         if not look.lamps and pen.fine:
             pen.shape([(x + 0.04, 0.53), (x + 0.14, 0.83), (x + 0.2, 0.83), (x + 0.1, 0.53)],
-                      (255, 255, 255), alpha=60)  # fmt: skip
+                      (255, 255, 255), alpha=60)
         elif pen.fine and i % 2:
             pen.oval(x + 0.14, 0.6, 0.05, 0.08, (70, 54, 50), lit=False)
     pen.shape([(0.94, 0.5), (0.94, 0.87), (1.09, 0.87), (1.12, 0.5)], GLASS, 0.9)
@@ -134,12 +138,12 @@ def bicycle(pen: Pen, paint: RGB, look: Look) -> None:
             for i in range(8):
                 a = i * pi / 8
                 pen.line([(x - 0.29 * cos(a), y - 0.29 * sin(a)),
-                          (x + 0.29 * cos(a), y + 0.29 * sin(a))], 0.008, STEEL)  # fmt: skip
+                          (x + 0.29 * cos(a), y + 0.29 * sin(a))], 0.008, STEEL)
         arc = [(x + 0.36 * cos(a), y + 0.36 * sin(a)) for a in (0.5, 0.9, 1.3, 1.7, 2.1, 2.5, 2.9)]
         pen.line(arc, 0.05, paint)
     crank, seat, head = (-0.02, 0.32), (-0.17, 0.76), (0.33, 0.78)
-    for a, b in ((hubs[0], crank), (hubs[0], seat), (crank, head), (head, hubs[1])):
-        pen.line([a, b], 0.065, paint)
+    for tube in ((hubs[0], crank), (hubs[0], seat), (crank, head), (head, hubs[1])):
+        pen.line(tube, 0.065, paint)
     pen.line([crank, (-0.2, 0.86)], 0.065, paint)
     pen.line([(-0.16, 0.72), (0.32, 0.74)], 0.065, paint)
     pen.line([(0.33, 0.76), (0.30, 0.95), (0.44, 0.98)], 0.045, STEEL)
@@ -190,7 +194,7 @@ def train(pen: Pen, paint: RGB, look: Look) -> None:
             pen.glow(x, 0.6, 0.95, LAMP, 0.16)
         pen.glow(2.46, 0.32, 0.8, (255, 240, 190), 0.9)
         pen.shape([(2.45, 0.34), (5.5, 0.7), (5.8, -0.1), (2.45, 0.28)], (255, 236, 170), alpha=40,
-                  lit=False)  # fmt: skip
+                  lit=False)
 
 
 def _gore(edge: float) -> list[tuple[float, float]]:
@@ -253,10 +257,11 @@ def airplane(pen: Pen, paint: RGB, look: Look) -> None:
     other = (70, 96, 150) if min(paint) > 200 else (246, 246, 246)
     pen.shape(up([(-0.1, 0.52), (-0.42, 0.86), (-0.26, 0.88), (0.3, 0.54)]), paint, 0.62)
     body = smooth([(-1.18, 0.56), (-0.9, 0.62), (0.7, 0.64), (1.05, 0.56), (1.22, 0.42),
-                   (1.02, 0.32), (0.6, 0.28), (-0.5, 0.30), (-1.0, 0.46)], 4)  # fmt: skip
+                   (1.02, 0.32), (0.6, 0.28), (-0.5, 0.30), (-1.0, 0.46)], 4)
     pen.shape(up(body), paint)
-    pen.shape(up([(-1.0, 0.46), (-0.5, 0.30), (0.6, 0.28), (1.02, 0.32), (1.1, 0.36), (-0.9, 0.46)]),
-              paint, 0.78)  # fmt: skip
+    pen.shape(up([(-1.0, 0.46), (-0.5, 0.30), (0.6, 0.28), (1.02, 0.32), (1.1, 0.36), (-0.9,
+        0.46)]),
+              paint, 0.78)
     pen.shape(up([(-1.16, 0.56), (-1.25, 0.98), (-1.05, 1.0), (-0.72, 0.60)]), paint, 0.9)
     pen.shape(up([(-1.24, 0.88), (-1.25, 0.98), (-1.05, 1.0), (-0.97, 0.88)]), other)
     pen.shape(up([(-1.1, 0.52), (-1.34, 0.62), (-1.2, 0.63), (-0.86, 0.53)]), paint, 0.7)
@@ -305,7 +310,7 @@ def sailboat(pen: Pen, paint: RGB, look: Look) -> None:
     pen.bar(-0.04, 0.15, 0.04, 0.18, (60, 80, 100))
     pen.line([(0.02, 0.14), (0.02, 1.0)], 0.018, (110, 78, 52))
     main = smooth([(0.0, 0.97), (-0.13, 0.66), (-0.30, 0.36), (-0.40, 0.22), (-0.2, 0.235),
-                   (0.0, 0.22), (0.0, 0.5)], 4)  # fmt: skip
+                   (0.0, 0.22), (0.0, 0.5)], 4)
     pen.shape(main, paint)
     pen.shape([(0.0, 0.97), (-0.1, 0.7), (-0.12, 0.235), (0.0, 0.22)], paint, 1.2, alpha=150)
     pen.line([(-0.41, 0.205), (0.02, 0.205)], 0.016, (110, 78, 52))
@@ -325,22 +330,23 @@ def sailboat(pen: Pen, paint: RGB, look: Look) -> None:
 
 def rowing_boat(pen: Pen, paint: RGB, look: Look) -> None:
     """A wooden boat with its oars out."""
-    rim = smooth([(-1.38, 0.78), (-0.7, 0.66), (0.5, 0.66), (1.42, 0.98), (0.6, 0.84), (-0.6, 0.82)],
-                 4)  # fmt: skip
+    rim = smooth([(-1.38, 0.78), (-0.7, 0.66), (0.5, 0.66), (1.42, 0.98), (0.6, 0.84), (-0.6,
+        0.82)],
+                 4)
     hull = smooth([(-1.38, 0.78), (-1.22, 0.2), (-0.7, 0.0), (0.7, 0.0), (1.12, 0.3), (1.42, 0.98),
-                   (0.5, 0.62), (-0.6, 0.6)], 4)  # fmt: skip
+                   (0.5, 0.62), (-0.6, 0.6)], 4)
     pen.shape(rim, shade(TIMBER, 0.6))
     for x in (-0.6, 0.25):
         pen.shape([(x, 0.68), (x + 0.05, 0.82), (x + 0.34, 0.82), (x + 0.3, 0.68)], (196, 150, 98))
     pen.shape(hull, paint)
     pen.shape([(-1.22, 0.2), (-0.7, 0.0), (0.7, 0.0), (1.1, 0.3), (0.5, 0.16), (-0.6, 0.15)], paint,
-              0.68)  # fmt: skip
+              0.68)
     pen.line([(-1.36, 0.76), (-0.7, 0.63), (0.5, 0.64), (1.4, 0.94)], 0.07, CREAM)
     pen.line([(-1.26, 0.42), (-0.7, 0.31), (0.5, 0.32), (1.22, 0.5)], 0.03, shade(paint, 0.75))
     for x0, x1 in ((-0.2, -0.85), (0.35, -0.15)):
         pen.line([(x0 + 0.2, 0.98), (x1, 0.06)], 0.06, (206, 162, 108))
         pen.shape([(x1 + 0.06, 0.14), (x1 - 0.12, -0.16), (x1 - 0.26, -0.10), (x1 - 0.02, 0.2)],
-                  (206, 162, 108), 0.9)  # fmt: skip
+                  (206, 162, 108), 0.9)
 
 
 def house(pen: Pen, paint: RGB, look: Look) -> None:
@@ -354,7 +360,7 @@ def house(pen: Pen, paint: RGB, look: Look) -> None:
     if look.windy:
         for i in range(4):
             pen.oval(0.42 + i * 0.05, 1.07 + i * 0.075, 0.04 + i * 0.016, 0.032 + i * 0.012,
-                     (240, 240, 244), alpha=110 - i * 22)  # fmt: skip
+                     (240, 240, 244), alpha=110 - i * 22)
     pen.bar(-0.12, 0.0, 0.56, 0.52, paint, 0.86)  # the long side
     pen.shape([(-0.56, 0.0), (-0.56, 0.52), (-0.33, 0.86), (-0.10, 0.52), (-0.10, 0.0)], paint)
     pen.shape([(-0.33, 0.92), (-0.08, 0.49), (0.62, 0.49), (0.42, 0.92)], roof, 0.92)
@@ -416,13 +422,13 @@ def tent(pen: Pen, paint: RGB, look: Look) -> None:
 def lighthouse(pen: Pen, paint: RGB, look: Look) -> None:
     """A striped tower on a rock; at night its beam sweeps the sky."""
     rock = smooth([(-0.24, 0.0), (-0.20, 0.06), (-0.08, 0.10), (0.10, 0.095), (0.2, 0.05),
-                   (0.25, 0.0), (0.0, -0.03)], 3)  # fmt: skip
+                   (0.25, 0.0), (0.0, -0.03)], 3)
     if look.night:
         for way, reach in ((1, 0.20), (-1, 0.13)):
             pen.shape([(0.0, 0.89), (way * 3.2, 0.89 + reach + 0.1), (way * 3.2, 0.89 - reach)],
-                      (255, 244, 196), alpha=40, lit=False)  # fmt: skip
+                      (255, 244, 196), alpha=40, lit=False)
             pen.shape([(0.0, 0.89), (way * 3.2, 0.93 + reach / 2), (way * 3.2, 0.89 - reach / 2)],
-                      (255, 246, 206), alpha=46, lit=False)  # fmt: skip
+                      (255, 246, 206), alpha=46, lit=False)
     pen.shape(rock, (112, 106, 108))
     pen.shape([(-0.15, 0.06), (-0.06, 0.10), (0.10, 0.095), (0.02, 0.05)], (112, 106, 108), 1.2)
 
@@ -431,13 +437,13 @@ def lighthouse(pen: Pen, paint: RGB, look: Look) -> None:
 
     white = min(paint) > 200
     levels = [0.08 + i * 0.144 for i in range(6)]
-    for i, (low, high) in enumerate(zip(levels, levels[1:], strict=False)):
+    for i, (low, high) in enumerate(pairwise(levels)):
         colour = paint if i % 2 == 0 or white else (250, 247, 240)
         a, b = half(low), half(high)
         pen.shape([(-a, low), (-b, high), (b, high), (a, low)], colour)
         side = -1 if pen.sun_side > 0 else 1
         pen.shape([(side * a, low), (side * b, high), (side * b * 0.35, high),
-                   (side * a * 0.35, low)], colour, 0.76)  # fmt: skip
+                   (side * a * 0.35, low)], colour, 0.76)
     for y in (0.26, 0.44, 0.62):
         pen.bar(
             -0.018, y, 0.018, y + 0.05, LAMP if look.night else (60, 70, 90), lit=not look.night
@@ -464,13 +470,13 @@ def windmill(pen: Pen, paint: RGB, look: Look) -> None:
     pen.shape(body, paint)
     side = -1 if pen.sun_side > 0 else 1
     pen.shape([(side * 0.175, 0.0), (side * 0.105, 0.58), (side * 0.03, 0.58), (side * 0.06, 0.0)],
-              paint, 0.78)  # fmt: skip
+              paint, 0.78)
     pen.shape([(-0.14, 0.29), (-0.136, 0.32), (0.136, 0.32), (0.14, 0.29)], paint, 0.6)
     pen.shape(_dome(0, 0.57, 0.125, 0.125, 10), (96, 68, 56))
     pen.bar(-0.04, 0.0, 0.04, 0.12, (84, 56, 42))
     for x, y in ((-0.02, 0.2), (-0.02, 0.42)):
         pen.bar(x, y, x + 0.045, y + 0.06, LAMP if look.lamps else (70, 84, 100),
-                lit=not look.lamps)  # fmt: skip
+                lit=not look.lamps)
         if look.lamps:
             pen.glow(x + 0.02, y + 0.03, 0.12, LAMP, 0.6)
     hx, hy = 0.0, 0.60
@@ -492,7 +498,7 @@ def windmill(pen: Pen, paint: RGB, look: Look) -> None:
             return hx + dx * d + px * s, hy + dy * d + py * s
 
         pen.shape([on(0.10, 0.0), on(0.10, 0.085), on(0.40, 0.085), on(0.40, 0.0)],
-                  (250, 244, 228), alpha=235)  # fmt: skip
+                  (250, 244, 228), alpha=235)
         pen.line([on(0, 0), on(0.41, 0)], 0.02, (92, 64, 48))
         if pen.fine:
             for i in range(7):
@@ -535,7 +541,7 @@ def fountain(pen: Pen, paint: RGB, look: Look) -> None:
         for i in range(4):
             x = side * (0.33 - i * 0.05)
             pen.line([(x, 0.59), (x * 1.10, 0.42), (x * 1.16, 0.25)], 0.016, (224, 242, 252),
-                     alpha=170)  # fmt: skip
+                     alpha=170)
     pen.shape(bowl, paint, 0.95)
     pen.oval(0, 0.60, 0.34, 0.045, paint, 1.12)
     pen.oval(0, 0.60, 0.29, 0.034, water)
@@ -557,7 +563,7 @@ def fountain(pen: Pen, paint: RGB, look: Look) -> None:
         for _ in range(26):
             x = pen.rng.uniform(-0.4, 0.4)
             pen.oval(x, pen.rng.uniform(0.27, 0.95 - abs(x)), 0.008, 0.010, (240, 250, 255),
-                     alpha=190)  # fmt: skip
+                     alpha=190)
     if look.lamps:
         pen.glow(0, 0.5, 0.7, (170, 220, 255), 0.32)
         pen.glow(0, 0.28, 0.5, LAMP, 0.4)

@@ -2,7 +2,7 @@
 
 ```
 scene = compose(7)                     # facts: place, hour, weather, subjects, positions
-captions(scene)                        # ['a red car to the left of two dogs on a city street ...', ...]
+captions(scene)                        # ['a red car to the left of two black dogs on a ...', ...]
 render(scene, width=128)               # a Pillow picture
 write_gallery(Path("gallery"))         # JPEG files with EXIF in folders, for `sightline demo`
 ```
