@@ -133,7 +133,7 @@ def _spheres(
         depth = np.where(ahead, z, depth)
     cover = (depth > -9).astype(float)
     # The whole crown is darker below and away from the light, as well as each of its tufts.
-    light = 0.60 * light + 0.62 * (0.92 - 0.85 * y - 0.30 * x)
+    light = 0.72 * light + 0.62 * (0.90 - 0.95 * y - 0.34 * x)
     return np.clip(light, 0, 1), cover
 
 

@@ -534,7 +534,9 @@ def _lay_out(
         up = spots[0][0]
         reach = 0.5 * up.height * KINDS[groups[0][0]].aspect / across
         x = min(max(spots[1][0].x + rng.uniform(-0.06, 0.06), reach + 0.01), 0.99 - reach)
-        spots[0] = [Spot(x, up.y, up.height, up.facing)]
+        clear = spots[1][0].y - spots[1][0].height / tall
+        y = max(min(up.y, clear), up.height / tall + 0.01)
+        spots[0] = [Spot(x, y, up.height, up.facing)]
     return tuple(Subject(k, c, tuple(spots[i])) for i, (k, c, _) in enumerate(groups))
 
 

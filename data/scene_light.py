@@ -80,6 +80,8 @@ def mood_of(scene: Scene, rng: Random) -> Mood:
     night = scene.time == "night"
     # Things that are to be found must keep their colour in the dark: lamps and the moon see to it.
     subject = (0.72, 0.72, 0.86) if night else tuple(0.35 + 0.65 * c for c in lit)
+    if night and scene.weather == "fog":  # mist scatters what light there is
+        lit, subject = (0.60, 0.64, 0.80), (0.84, 0.84, 0.94)
     if night and scene.place == "city street":
         lit, subject = (0.62, 0.58, 0.66), (0.86, 0.80, 0.78)
     horizon_y = PLACES[scene.place].horizon
