@@ -87,7 +87,8 @@ def _explanation(error: sqlite3.Error, path: Path, kind: Kind) -> LibraryError |
         return LibraryError(
             f"no space left on the disk for {path}: free some and run again; what it holds is kept"
         )
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    undecodable = not code and str(error).startswith("Could not decode to UTF-8")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or undecodable:
         return LibraryError(f"{path} is damaged ({error}): {kind.remedy}")
     if primary == sqlite3.SQLITE_READONLY:
         return LibraryError(
@@ -263,6 +264,7 @@ class Store:
                 connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT}")
             else:
                 connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA cell_size_check = ON")  # damage is found early
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
             if self._prepare is not None:
                 self._prepare(connection)
@@ -275,14 +277,16 @@ class Store:
         migrations = self.kind.migrations
         ours = {migration.name for migration in migrations._migrations}
 
-        def applied() -> set[str]:
+        try:
             rows = connection.execute(
                 f"SELECT name FROM {migrations.migrations_table} WHERE migration_set = ?",
                 [migrations.name],
             )
-            return {name for (name,) in rows}
-
-        there = applied()
+            there = {name for (name,) in rows}
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            raise self.damaged(str(error)) from error
         if newer := there - ours:
             raise LibraryError(
                 f"{self.path} was written by a newer Sightline (it knows {min(newer)!r}):"
@@ -303,6 +307,10 @@ class Store:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+    def damaged(self, how: str) -> LibraryError:
+        """The error that says that this file is damaged."""
+        return LibraryError(f"{self.path} is damaged ({how}): {self.kind.remedy}")
 
     # borrowing ------------------------------------------------------------------------------------
 
