@@ -214,6 +214,7 @@ class Catalog(CatalogReader):
             changes_vectors = bool(images or copied or leaving)
             version = (self._next_version if changes_vectors else self._this_version)(connection)
             gone = rows.remove(connection, json.dumps([int(i) for i in leaving]), version)
+            ids = [None if i in leaving else i for i in ids]
             first = rows.next_id(connection)
             fresh = iter(range(first, first + len(images) + len(copied)))
             new: list[tuple[int, NewImage]] = []
@@ -234,6 +235,8 @@ class Catalog(CatalogReader):
             words.write(
                 connection, [*final, *(i for i, _ in moved), *(new for new, _, _ in copies)]
             )
+            if gone or moved:
+                rows.sweep_folders(connection)
             readable = [candidate.path for _, candidate in (*arriving, *touched)]
             rows.forget_failures(connection, root.id, readable)
             rows.write_failures(connection, root.id, failed)
@@ -251,6 +254,7 @@ class Catalog(CatalogReader):
             gone = rows.remove(connection, listed, self._this_version(connection) + 1)
             if gone:
                 self._next_version(connection)
+                rows.sweep_folders(connection)
         return np.array(gone, np.int64)
 
     def forget_failures(self, root: Root, paths: Sequence[str]) -> None:

@@ -200,6 +200,7 @@ def repair(store: Store, dimension: int) -> list[str]:
             version = connection.execute(sql).fetchone()[0] + 1
             listed = json.dumps(sorted(bad))
             rows.remove(connection, listed, version)
+            rows.sweep_folders(connection)
             for table in ("embeddings", "keywords", "labels"):
                 connection.execute(f"DELETE FROM {table} WHERE image_id IN {rows.LISTED}", [listed])
             connection.execute(

@@ -1,0 +1,671 @@
+"""The catalog keeps what a library knows: all of a batch or nothing, and never an id twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_catalog import DIMENSION, TOP, file, new_catalog, picture, unit
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from indexer.catalog import Catalog, Months, Suggestion, Written
+from indexer.errors import LibraryError
+from indexer.types import Condition, Failure, Filters, Known, Root
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[tuple[Catalog, Root]]:
+    catalog, root = new_catalog(tmp_path)
+    with catalog:
+        yield catalog, root
+
+
+def test_a_picture_comes_back_as_it_was_written(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    image = picture(
+        "2023 Italia/Città/IMG 1#%'\".jpg",
+        width=3000,
+        height=4000,
+        format="heif",
+        orientation=6,
+        taken_at=datetime(2023, 7, 14, 18, 3, 9, 120_000),
+        camera="Apple iPhone 12",
+        lens="back camera 4.2mm f/1.6",
+        latitude=-45.5,
+        longitude=179.25,
+        title="Tramonto",
+        caption="Il sole\nva giù",
+        place="Roma, Italia",
+        keywords=("sea", "Évora", "sea"),
+        rating=0,
+        color="#a0b0c0",
+    )
+    image = dataclasses.replace(image, photo=dataclasses.replace(image.photo, phash=-(2**63)))
+    written = catalog.write(root, images=[image])
+    record = catalog.image(written.images[0])
+    assert record is not None
+    assert record.info == image.photo.info
+    assert (record.path, record.root) == (image.candidate.path, str(TOP))
+    assert record.absolute == image.candidate.absolute
+    assert (record.size, record.mtime_ns) == (1000, 1)
+    assert (record.content_hash, record.phash) == (image.photo.content_hash, -(2**63))
+    assert record.added_at.tzinfo is None
+    assert (catalog.vectors(np.array(written.images)) == image.vector).all()
+    assert catalog.find(image.candidate.absolute) == record
+    assert catalog.find(TOP / "elsewhere.jpg") is None
+
+
+def test_odd_text_in_a_file_does_no_harm(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    written = catalog.write(
+        root,
+        images=[
+            picture("a.jpg", title="bad \udcff sign", caption="nul \x00 here", keywords=("\ud800",))
+        ],
+    )
+    record = catalog.image(written.images[0])
+    assert record is not None
+    assert record.info.title == "bad \\xff sign"
+    assert record.info.caption == "nul \x00 here"
+    catalog.write(root, failed=[Failure(str(TOP), "odd \udcff.jpg", 1, 1, "not a name")])
+    assert [failure.path for failure in catalog.failures()] == ["odd \\xff.jpg"]
+    with pytest.raises(LibraryError, match="not UTF-8"):
+        catalog.write(
+            root, images=[picture("x").__class__(file("b\udcff.jpg"), picture("x").photo, unit(1))]
+        )
+
+
+def test_a_run_sees_what_is_known_of_each_root(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    other = catalog.add_root(Path("/mnt/disk"))
+    catalog.write(root, images=[picture("a/b.jpg", size=5, mtime_ns=7), picture("c.jpg", size=6)])
+    catalog.write(other, images=[picture("a/b.jpg", content="twin")])
+    catalog.write(root, failed=[Failure(str(TOP), "bad.jpg", 3, 4, "cut short")])
+    assert catalog.known(root) == {
+        "a/b.jpg": Known(1, "a/b.jpg", 5, 7),
+        "c.jpg": Known(2, "c.jpg", 6, 1),
+    }
+    assert catalog.known(other) == {"a/b.jpg": Known(3, "a/b.jpg", 1000, 1)}
+    assert catalog.failed(root) == {"bad.jpg": (3, 4)}
+    assert catalog.failed(other) == {}
+    assert catalog.failures(root) == [Failure(str(TOP), "bad.jpg", 3, 4, "cut short")]
+    assert catalog.known_sizes({5, 6, 7}) == {5, 6}
+    twin = catalog.image(3)
+    assert twin is not None
+    assert [image.id for image in catalog.with_hash(twin.content_hash)] == [3]
+    assert catalog.with_hash("none") == []
+    assert catalog.root_counts() == {root.id: 2, other.id: 1}
+    assert catalog.add_root(TOP) == root
+
+
+def test_a_changed_picture_keeps_its_id_and_gets_a_new_version(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg", keywords=("old",)), picture("b.jpg")])
+    catalog.write_labels([(1, "dog", 0.3)])
+    before = catalog.version
+    changed = picture("a.jpg", seed=99, image=1, mtime_ns=2, keywords=("new",))
+    assert catalog.write(root, images=[changed]).images == (1,)
+    assert catalog.version == before + 1
+    assert catalog.changes(before).ids.tolist() == [1]
+    assert (catalog.vectors(np.array([1])) == unit(99)).all()
+    record = catalog.image(1)
+    assert record is not None
+    assert record.info.keywords == ("new",)
+    assert catalog.labels([1]) == {}
+    # The same file once more, by a run that did not know of it: no second row.
+    assert catalog.write(root, images=[picture("a.jpg", seed=98)]).images == (1,)
+    assert catalog.count == 2
+
+
+def test_pictures_move_and_even_change_places(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg"), picture("b.jpg"), picture("old/c.jpg")])
+    before = catalog.version
+    catalog.write(
+        root, moved=[(1, file("b.jpg")), (2, file("a.jpg")), (3, file("new/c.jpg", mtime_ns=9))]
+    )
+    assert {path: known.id for path, known in catalog.known(root).items()} == {
+        "b.jpg": 1,
+        "a.jpg": 2,
+        "new/c.jpg": 3,
+    }
+    assert catalog.version == before, "moving costs the vector index nothing"
+    assert [one.text for one in catalog.suggest("folder", "o")] == []
+    assert [image for image, _ in catalog.search_words("new", 9)] == [3]
+    assert catalog.search_words("old", 9) == []
+
+
+def test_what_lies_where_something_else_is_now_goes(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg"), picture("b.jpg")])
+    written = catalog.write(root, moved=[(1, file("b.jpg"))])
+    assert written.removed == (2,)
+    assert catalog.select().tolist() == [1]
+    assert catalog.changes(0).removed.tolist() == [2]
+
+
+def test_a_copy_shares_everything_but_its_place(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg", camera="X-T5", keywords=("sea", "sun"))])
+    catalog.write_labels([(1, "dog", 0.3)])
+    written = catalog.write(root, copied=[(1, file("copies/a.jpg", mtime_ns=5))])
+    assert written.copied == ((2, 1),)
+    first, second = catalog.images([1, 2])
+    assert second.info == first.info
+    assert second.content_hash == first.content_hash
+    assert (second.path, second.mtime_ns) == ("copies/a.jpg", 5)
+    assert catalog.labels([2]) == {2: [("dog", 0.3)]}
+    assert (catalog.vectors(np.array([1])) == catalog.vectors(np.array([2]))).all()
+    with pytest.raises(LibraryError, match="not in the library any more"):
+        catalog.write(root, copied=[(77, file("b.jpg"))])
+    with pytest.raises(LibraryError, match="not in the library any more"):
+        catalog.write(root, moved=[(77, file("b.jpg"))])
+
+
+def test_only_the_date_of_a_file_changes(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg")])
+    catalog.write(root, touched=[(1, file("a.jpg", mtime_ns=77))])
+    assert catalog.known(root)["a.jpg"].mtime_ns == 77
+    assert catalog.version == 1
+
+
+def test_a_failure_is_kept_until_the_file_can_be_read_or_is_gone(
+    made: tuple[Catalog, Root],
+) -> None:
+    catalog, root = made
+    bad = [Failure(str(TOP), f"{name}.jpg", 1, 1, "cut short") for name in "ab"]
+    catalog.write(root, failed=bad)
+    catalog.write(root, failed=[dataclasses.replace(bad[0], reason="still cut short")])
+    assert [failure.reason for failure in catalog.failures()] == ["still cut short", "cut short"]
+    catalog.write(root, images=[picture("a.jpg")])
+    assert list(catalog.failed(root)) == ["b.jpg"]
+    catalog.forget_failures(root, ["b.jpg"])
+    assert catalog.failure_count == 0
+
+
+def test_ids_are_never_given_out_twice(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg"), picture("b.jpg")])
+    assert catalog.remove([2, 55]).tolist() == [2]
+    assert catalog.write(root, images=[picture("c.jpg")]).images == (3,)
+    catalog.remove([1, 3])
+    assert catalog.write(root, images=[picture("d.jpg")]).images == (4,)
+    path = catalog.path
+    catalog.close()
+    with Catalog.open(path) as again:
+        again.remove([4])
+        assert again.write(root, images=[picture("e.jpg")]).images == (5,)
+
+
+def test_removing_nothing_changes_nothing(made: tuple[Catalog, Root]) -> None:
+    catalog, _ = made
+    assert catalog.remove([3]).tolist() == []
+    assert catalog.version == 0
+
+
+def test_a_batch_is_written_whole_or_not_at_all(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg")])
+    seen: list[Written] = []
+
+    def fail(written: Written) -> None:
+        seen.append(written)
+        raise OSError("the disk with the thumbnails is gone")
+
+    with pytest.raises(OSError, match="thumbnails"):
+        catalog.write(
+            root,
+            images=[picture("b.jpg"), picture("a.jpg", seed=5, image=1)],
+            failed=[Failure(str(TOP), "bad.jpg", 1, 1, "no")],
+            removed=[1],
+            before_commit=fail,
+        )
+    assert len(seen) == 1
+    assert catalog.select().tolist() == [1]
+    assert catalog.version == 1
+    assert catalog.failure_count == 0
+    assert catalog.search_words("b", 5) == []
+    assert (catalog.vectors(np.array([1])) == picture("a.jpg").vector).all()
+    assert catalog.check() == []
+
+
+@pytest.mark.parametrize(
+    ("vector", "what"),
+    [
+        (np.full(DIMENSION, np.nan, np.float32), "not finite"),
+        (np.full(DIMENSION, np.inf, np.float32), "not finite"),
+        (np.full(DIMENSION, 1e9, np.float32), "not finite"),
+        (np.zeros(DIMENSION, np.float32), "zero"),
+        (np.ones(DIMENSION + 1, np.float32), "another model"),
+        (np.ones((1, DIMENSION), np.float32), "another model"),
+    ],
+)
+def test_a_vector_that_has_no_cosine_is_refused(
+    made: tuple[Catalog, Root], vector: np.ndarray, what: str
+) -> None:
+    catalog, root = made
+    bad = dataclasses.replace(picture("bad.jpg"), vector=vector)
+    with pytest.raises(LibraryError, match=what):
+        catalog.write(root, images=[picture("good.jpg"), bad])
+    assert catalog.count == 0
+
+
+def test_one_file_twice_in_a_batch_is_refused(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    with pytest.raises(LibraryError, match=r"a\.jpg was given twice"):
+        catalog.write(root, images=[picture("a.jpg"), picture("a.jpg")])
+
+
+def test_vectors_come_in_the_order_asked_for(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture(f"{n}.jpg", seed=n) for n in range(1, 6)])
+    found = catalog.vectors(np.array([5, 1, 9, 1, -1, 3]))
+    assert found.dtype == np.float32
+    assert (found[[0, 1, 3, 5]] == [unit(5), unit(1), unit(1), unit(3)]).all()
+    assert np.isnan(found[[2, 4]]).all()
+    assert catalog.vectors(np.empty(0, np.int64)).shape == (0, DIMENSION)
+    assert [image.id for image in catalog.images([3, 9, 1, 3])] == [3, 1, 3]
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 11, 100])
+def test_blocks_hold_every_vector_once(made: tuple[Catalog, Root], size: int) -> None:
+    catalog, root = made
+    for start in (0, 5):
+        catalog.write(root, images=[picture(f"{n}.jpg", seed=n) for n in range(start, start + 5)])
+    blocks = list(catalog.blocks(size))
+    assert max(len(ids) for ids, _ in blocks) <= size
+    assert np.concatenate([ids for ids, _ in blocks]).tolist() == list(range(1, 11))
+    assert (np.concatenate([v for _, v in blocks]) == [unit(n) for n in range(10)]).all()
+    catalog.write(root, images=[picture("2.jpg", seed=50, image=3)])
+    newer = list(catalog.blocks(size, after_version=1))
+    assert [i for ids, _ in newer for i in ids.tolist()] == [6, 7, 8, 9, 10, 3]
+    until = list(catalog.blocks(size, until_version=2))
+    assert [i for ids, _ in until for i in ids.tolist()] == [1, 2, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_an_empty_catalog_answers_everything(made: tuple[Catalog, Root]) -> None:
+    catalog, _ = made
+    assert list(catalog.blocks()) == []
+    assert list(catalog.blocks(after_version=0)) == []
+    assert len(catalog.changes(0)) == 0
+    assert catalog.sample(5)[1].shape == (0, DIMENSION)
+    assert (
+        catalog.select().tolist() == catalog.recent(5).tolist() == catalog.random(5).tolist() == []
+    )
+    assert catalog.histogram() == Months((), 0)
+    assert catalog.suggest("folder") == catalog.suggest("year") == []
+    assert catalog.search_words("x", 5) == []
+    assert catalog.check() == []
+
+
+def test_a_sample_is_fair_and_the_same_for_the_same_seed(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture(f"{n}.jpg", seed=n) for n in range(400)])
+    catalog.remove([i for i in range(1, 401) if i % 2])
+    ids, vectors = catalog.sample(20, seed=3)
+    assert len(set(ids.tolist())) == 20
+    assert ids.tolist() == sorted(ids.tolist())
+    assert (ids % 2 == 0).all()
+    assert (vectors == catalog.vectors(ids)).all()
+    assert (catalog.sample(20, seed=3)[0] == ids).all()
+    assert (catalog.sample(20, seed=4)[0] != ids).any()
+    assert len(catalog.sample(1000)[0]) == 200
+    assert sorted(catalog.random(200, 1).tolist()) == catalog.select().tolist()
+    drawn = np.concatenate([catalog.sample(10, seed=seed)[0] for seed in range(400)])
+    tally = np.bincount(drawn, minlength=401)[2::2]
+    assert 5 < tally.min() <= tally.max() < 45, "20 expected of each, deviation 4.4"
+    catalog.remove(range(1, 380))
+    assert len(catalog.sample(5)[0]) == 5, "few are left of many ids"
+
+
+def test_runs_are_written_down(made: tuple[Catalog, Root]) -> None:
+    catalog, _ = made
+    run = catalog.start_run(["/a", "/b"])
+    catalog.update_run(run, {"found": 3, "added": 1, "newly_failed": 1}, total=9)
+    (kept,) = catalog.runs()
+    assert kept.finished_at is None
+    assert kept.folders == ("/a", "/b")
+    catalog.finish_run(run, {"found": 4, "added": 2, "interrupted": True})
+    second = catalog.start_run([])
+    latest, first = catalog.runs()
+    assert latest.id == second
+    assert first.finished_at is not None
+    assert first.counts == {
+        "found": 4, "added": 2, "updated": 0, "moved": 0, "removed": 0, "unchanged": 0, "failed": 0,
+        "interrupted": 1,
+    }  # fmt: skip
+
+
+def test_a_root_moves_and_costs_no_encoding(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a/b.jpg")])
+    version = catalog.version
+    moved = catalog.move_root(TOP, Path("/mnt/Fotos"))
+    assert moved == Root(root.id, Path("/mnt/Fotos"))
+    assert catalog.roots() == [moved]
+    record = catalog.image(1)
+    assert record is not None
+    assert record.absolute == Path("/mnt/Fotos/a/b.jpg")
+    assert catalog.version == version
+    assert [image for image, _ in catalog.search_words("fotos", 5)] == [1]
+    assert catalog.search_words("pictures", 5) == []
+    catalog.add_root(TOP)
+    with pytest.raises(LibraryError, match="is a folder of this library already"):
+        catalog.move_root(TOP, Path("/mnt/Fotos"))
+    with pytest.raises(LibraryError, match="is not a folder of this library"):
+        catalog.move_root(Path("/nowhere"), Path("/mnt/x"))
+    with pytest.raises(LibraryError, match="not an absolute path"):
+        catalog.add_root(Path("relative"))
+
+
+def test_a_root_is_forgotten_with_all_that_was_in_it(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    other = catalog.add_root(Path("/mnt/disk"))
+    catalog.write(root, images=[picture("a.jpg")], failed=[Failure(str(TOP), "x", 1, 1, "no")])
+    catalog.write(other, images=[picture("b.jpg")])
+    assert catalog.remove_root(TOP).tolist() == [1]
+    assert catalog.roots() == [other]
+    assert catalog.select().tolist() == [2]
+    assert catalog.failures() == []
+    assert catalog.changes(0).removed.tolist() == [1]
+    assert catalog.check() == []
+
+
+def test_words_find_names_folders_titles_keywords_places_and_dates(
+    made: tuple[Catalog, Root],
+) -> None:
+    catalog, root = made
+    catalog.write(
+        root,
+        images=[
+            picture("2019 Germany/Burgen/eltz.jpg", taken_at=datetime(2019, 7, 4)),
+            picture("GermanyTrip2018/IMG_0042.jpg", caption="a castle on a hill"),
+            picture("x/北京旅行/DSC00123.jpg", title="Тадж-Махал", keywords=("Café Central",)),
+            picture("y/img_7.jpg", place="Évora, Portugal"),
+        ],
+    )
+
+    def found(text: str) -> list[int]:
+        return [image for image, _ in catalog.search_words(text, 10)]
+
+    assert found("germany 2019 castle")[0] in (1, 2)
+    assert set(found("germany 2019 castle")) == {1, 2}
+    assert found("july") == [1]
+    assert found("germany trip") == [2, 1]
+    assert (
+        found("cafe") == found("CENTRAL") == found("махал") == found("北京") == found("旅行") == [3]
+    )
+    assert found("dsc00123") == found("DSC00123.jpg") == [3]
+    assert found("京旅行程") == []
+    assert found("evora") == [4]
+    assert found("castle of the hill") == [2]
+    assert sorted(found("pictures")) == [1, 2, 3, 4], "the root's own name counts"
+    assert found("a of the") == [2], "words that say nothing count when there are no others"
+    assert found("") == found('"') == found("* OR NEAR(") == found("(((") == []
+    assert found('castle" AND "nothing') == [2]
+    assert len(catalog.search_words("pictures", 2)) == 2
+    ranks = [rank for _, rank in catalog.search_words("germany trip castle", 10)]
+    assert ranks == sorted(ranks, reverse=True)
+    catalog.remove([2])
+    assert found("castle") == []
+
+
+def test_suggestions_say_how_many_pictures_there_are(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(
+        root,
+        images=[
+            picture("2023/Italy/Rome/a.jpg", camera="Canon EOS R6", taken_at=datetime(2023, 5, 1)),
+            picture("2023/Italy/b.jpg", camera="Apple iPhone 12", keywords=("Sea", "sea")),
+            picture("2024 Italy again/c.jpg", camera="Apple iPhone 12", keywords=("SEA",)),
+            picture(
+                "d.png", format="png", rating=3, lens="Nikkor 50", taken_at=datetime(2024, 1, 1)
+            ),
+        ],
+    )
+    catalog.write_labels([(1, "dog", 0.5), (2, "Dog", 0.4), (99, "gone", 1.0)])
+
+    def suggested(kind: str, prefix: str) -> list[tuple[str, int]]:
+        return [(one.text, one.count) for one in catalog.suggest(kind, prefix)]
+
+    assert suggested("folder", "it") == [("Italy", 3), ("2024 Italy again", 1)]
+    assert suggested("folder", "2023/i") == [("2023/Italy", 2)]
+    assert suggested("folder", "taly") == []
+    assert suggested("folder", "pict") == [("Pictures", 4)]
+    assert suggested("camera", "iph") == [("Apple iPhone 12", 2)]
+    assert suggested("camera", "") == [("Apple iPhone 12", 2), ("Canon EOS R6", 1)]
+    assert suggested("lens", "nik") == [("Nikkor 50", 1)]
+    assert suggested("type", "j") == [("jpeg", 3)]
+    assert suggested("year", "") == [("2023", 1), ("2024", 1)]
+    assert [count for _, count in suggested("keyword", "s")] == [2]
+    assert [count for _, count in suggested("label", "do")] == [2]
+    assert catalog.facets("rating") == [Suggestion("rating", "3", 1)]
+    assert len(catalog.suggest("camera", "", limit=1)) == 1
+    with pytest.raises(ValueError, match="no kind"):
+        catalog.suggest("nonsense")
+    for one in catalog.suggest("folder", ""):
+        assert catalog.matching(Filters((Condition("in", one.text),))) == one.count
+
+
+def test_dates_order_pictures_and_fill_the_timeline(
+    made: tuple[Catalog, Root], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, root = made
+    taken = [datetime(2023, 5, 2), None, datetime(2021, 1, 1), datetime(2023, 5, 2), None]
+    catalog.write(
+        root,
+        images=[
+            picture(f"{n}.jpg", taken_at=when, mtime_ns=100 - n) for n, when in enumerate(taken)
+        ],
+    )
+    newest, oldest = [1, 4, 3, 2, 5], [3, 4, 1, 5, 2]
+    everything = catalog.select()
+    for few in (5_000, 0):  # small sets are asked of SQLite, large ones of arrays
+        monkeypatch.setattr("indexer.catalog_reader.FEW", few)
+        assert catalog.by_date(everything).tolist() == newest
+        assert catalog.by_date(everything, descending=False).tolist() == oldest
+        assert catalog.by_date(np.array([5, 3, 99, 4])).tolist() == [4, 3, 5]
+        assert catalog.histogram(everything) == catalog.histogram()
+        assert catalog.histogram(np.array([1, 2, 99])) == Months((("2023-05", 1),), 1)
+    assert catalog.histogram() == Months((("2021-01", 1), ("2023-05", 2)), 2)
+    assert catalog.recent(10).tolist() == newest
+    for offset in range(6):
+        assert catalog.recent(2, offset).tolist() == newest[offset : offset + 2]
+
+
+def test_labels_are_kept_replaced_and_ranked(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg"), picture("b.jpg")])
+    catalog.write_labels([(1, "dog", 0.2), (1, "Cat", 0.6), (2, "dog", 0.3)])
+    assert catalog.labels([1, 2, 3]) == {1: [("Cat", 0.6), ("dog", 0.2)], 2: [("dog", 0.3)]}
+    catalog.write_labels([(2, "Dog", 0.9)], replace=["DOG"])
+    assert catalog.labels([1, 2]) == {1: [("Cat", 0.6)], 2: [("Dog", 0.9)]}
+    catalog.remove([2])
+    assert catalog.facets("label") == [Suggestion("label", "Cat", 1)]
+
+
+def test_a_look_tells_whether_anything_has_changed(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    with Catalog.open(catalog.path, read_only=True) as other:
+        assert not other.changed_since_last_look()
+        assert other.count == 0
+        catalog.write(root, images=[picture("a.jpg")])
+        assert other.changed_since_last_look()
+        assert not other.changed_since_last_look()
+        assert (other.count, other.version) == (1, 1)
+        assert catalog.changed_since_last_look()
+        with pytest.raises(LibraryError, match="opened for reading only"):
+            other.remove([1])
+
+
+def test_readers_in_many_threads_see_whole_batches(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    wrong: list[object] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                ids = catalog.select()
+                if len(ids) % 7 or np.isnan(catalog.vectors(ids)).any():
+                    wrong.append(ids)
+                changes = catalog.changes(0)
+                if len(changes.ids) != changes.version * 7:
+                    wrong.append(changes)
+                if sum(len(block) for block, _ in catalog.blocks(5)) % 7:
+                    wrong.append("blocks")
+        except Exception as error:
+            wrong.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+    for batch in range(30):
+        catalog.write(root, images=[picture(f"{batch}/{n}.jpg") for n in range(7)])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+
+
+def test_many_threads_may_write(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+
+    def write(name: int) -> None:
+        for n in range(10):
+            catalog.write(root, images=[picture(f"{name}/{n}.jpg")])
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in range(5)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert catalog.count == catalog.version == 50
+
+
+def test_a_closed_catalog_says_so(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    blocks = catalog.blocks(1)
+    catalog.close()
+    catalog.close()
+    for use in (lambda: catalog.version, catalog.select, lambda: next(blocks)):
+        with pytest.raises(LibraryError, match="has been closed"):
+            use()
+    with pytest.raises(LibraryError, match="has been closed"):
+        catalog.write(root, images=[picture("a.jpg")])
+
+
+class Interleaving(RuleBasedStateMachine):
+    """Writes, changes, moves, copies and removals in any order: whatever set of vectors was once
+    right, with ``changes`` put to it, is right now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.catalog, self.root = new_catalog(Path(self.folder.name))
+        self.truth: dict[int, np.ndarray] = {}
+        self.paths: dict[str, int] = {}
+        self.bases: list[tuple[int, dict[int, np.ndarray]]] = [(0, {})]
+        self.given: set[int] = set()
+        self.seed = 0
+
+    def teardown(self) -> None:
+        self.catalog.close()
+        self.folder.cleanup()
+
+    def gone(self, ids: tuple[int, ...]) -> None:
+        for image in ids:
+            del self.truth[image]
+            self.paths = {path: i for path, i in self.paths.items() if i != image}
+
+    @rule(paths=st.sets(st.integers(0, 12), min_size=1, max_size=4), by_id=st.booleans())
+    def write(self, paths: set[int], by_id: bool) -> None:
+        images = []
+        for number in sorted(paths):
+            self.seed += 1
+            path = f"{number % 3}/{number}.jpg"
+            known = self.paths.get(path) if by_id else None
+            images.append(picture(path, seed=self.seed, image=known))
+        fresh = [image.candidate.path not in self.paths for image in images]
+        written = self.catalog.write(self.root, images=images)
+        for image, i, new in zip(images, written.images, fresh, strict=True):
+            if new:
+                assert i not in self.given, "an id was given out twice"
+                self.given.add(i)
+            else:
+                assert self.paths[image.candidate.path] == i
+            self.truth[i] = image.vector
+            self.paths[image.candidate.path] = i
+
+    @precondition(lambda self: self.paths)
+    @rule(data=st.data(), to=st.integers(0, 12), copy=st.booleans())
+    def move_or_copy(self, data: st.DataObject, to: int, copy: bool) -> None:
+        source = data.draw(st.sampled_from(sorted(self.paths)))
+        target, image = f"{to % 3}/{to}.jpg", self.paths[source]
+        if copy and target == source:
+            return
+        files = [(image, file(target))]
+        if copy:
+            written = self.catalog.write(self.root, copied=files)
+        else:
+            written = self.catalog.write(self.root, moved=files)
+        self.gone(written.removed)
+        for new, old in written.copied:
+            assert new not in self.given
+            self.given.add(new)
+            self.truth[new] = self.truth[old]
+            self.paths[target] = new
+        if not copy:
+            del self.paths[source]
+            self.paths[target] = image
+
+    @rule(ids=st.sets(st.integers(1, 30), max_size=4))
+    def remove(self, ids: set[int]) -> None:
+        gone = self.catalog.remove(ids)
+        assert set(gone.tolist()) == ids & set(self.truth)
+        self.gone(tuple(gone.tolist()))
+
+    @rule()
+    def remember(self) -> None:
+        self.bases.append((self.catalog.version, dict(self.truth)))
+
+    @rule()
+    def open_again(self) -> None:
+        path = self.catalog.path
+        self.catalog.close()
+        self.catalog = Catalog.open(path)
+
+    @invariant()
+    def every_base_becomes_the_truth(self) -> None:
+        assert {
+            path: known.id for path, known in self.catalog.known(self.root).items()
+        } == self.paths
+        assert self.catalog.select().tolist() == sorted(self.truth)
+        for version, base in self.bases:
+            changes = self.catalog.changes(version)
+            assert changes.version == self.catalog.version
+            assert len(changes) == self.catalog.pending(version)
+            result = dict(base)
+            for i in [*changes.removed.tolist(), *changes.ids.tolist()]:
+                result.pop(i, None)
+            result.update(zip(changes.ids.tolist(), changes.vectors, strict=True))
+            assert result.keys() == self.truth.keys()
+            assert all((result[i] == self.truth[i]).all() for i in result)
+
+    @invariant()
+    def nothing_is_wrong(self) -> None:
+        assert self.catalog.check() == []
+
+
+TestInterleaving = Interleaving.TestCase
+TestInterleaving.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
