@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from indexer.model_text import Tokenizer, Tokens
-    from indexer.model_towers import Half, Tower
+    from indexer.model_towers import Half, ImageTower, TextTower
 
 DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -74,7 +74,8 @@ class Encoder:
         self._dtype_wanted = dtype
         self._weights = Weights(files.weights)
         self._preprocessing = preprocessing(files)
-        self._towers: dict[Half, Tower] = {}
+        self._text: TextTower | None = None
+        self._image: ImageTower | None = None
         self._locks: dict[Half, threading.Lock] = {
             "text": threading.Lock(),
             "image": threading.Lock(),
@@ -122,13 +123,13 @@ class Encoder:
             )
         if not len(pixels):
             return np.empty((0, self.dimension), np.float32)
-        tower = self._tower("image")
+        tower = self._image_tower()
         batch = CPU_BATCH if self._place.type == "cpu" else GPU_BATCH
         parts = []
         with torch.inference_mode():
             for start in range(0, len(pixels), batch):
                 part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
-                parts.append(_unit(tower.images(self._normalised(part))))
+                parts.append(_unit(tower(self._normalised(part))))
             return torch.cat(parts).cpu().numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -140,7 +141,7 @@ class Encoder:
         result = np.empty((len(texts), self.dimension), np.float32)
         if not len(texts):
             return result
-        tower = self._tower("text")
+        tower = self._text_tower()
         # Texts of like length together: each batch is padded to its longest.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         batch = CPU_BATCH if self._place.type == "cpu" else GPU_BATCH
@@ -148,7 +149,7 @@ class Encoder:
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
                 tokens = self._tokens([texts[row] for row in rows])
-                result[rows] = _unit(tower.text(tokens)).cpu().numpy()
+                result[rows] = _unit(tower(tokens.ids, tokens.mask)).cpu().numpy()
         return result
 
     def warm(self, towers: Iterable[Half] = ("text",)) -> None:
@@ -188,18 +189,29 @@ class Encoder:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _tower(self, half: Half) -> Tower:
-        found = self._towers.get(half)
-        if found is not None:
-            return found
-        with self._locks[half]:
-            if half not in self._towers:
-                from indexer import model_towers
+    def _text_tower(self) -> TextTower:
+        with self._locks["text"]:
+            if self._text is None:
+                from indexer.model_towers import load_text
 
-                self._towers[half] = model_towers.load(
-                    self._files, self._weights, half, device=self._place, dtype=self._dtype
+                self._text = load_text(
+                    self._files, self._weights, device=self._place, dtype=self._dtype
                 )
-        return self._towers[half]
+        return self._text
+
+    def _image_tower(self) -> ImageTower:
+        with self._locks["image"]:
+            if self._image is None:
+                from indexer.model_towers import load_image
+
+                self._image = load_image(
+                    self._files,
+                    self._weights,
+                    size=(self.geometry.height, self.geometry.width),
+                    device=self._place,
+                    dtype=self._dtype,
+                )
+        return self._image
 
     def _tokens(self, texts: Sequence[str]) -> Tokens:
         with self._lock:
@@ -207,7 +219,7 @@ class Encoder:
                 from indexer.model_text import Tokenizer
 
                 self._tokenizer = Tokenizer(self._files)
-        return self._tokenizer(texts).to(self._place)
+        return self._tokenizer(texts)
 
     @cached_property
     def _place(self) -> torch.device:
@@ -222,7 +234,7 @@ class Encoder:
         return dtype(self._dtype_wanted, self._place)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Bytes ``(n, H, W, 3)`` on the CPU -> what the tower sees, ``(n, 3, H, W)`` on the device.
+        """Bytes ``(n, H, W, 3)`` on the CPU -> what the tower sees, same shape, on the device.
 
         Three quarters of the bytes of a float32 picture never cross the bus.
         """
@@ -234,7 +246,7 @@ class Encoder:
             pixels = pixels.to(self._place)
         scale = torch.tensor(self._preprocessing.scale, device=self._place)
         shift = torch.tensor(self._preprocessing.shift, device=self._place)
-        return torch.addcmul(shift, pixels.float(), scale).to(self._dtype).permute(0, 3, 1, 2)
+        return torch.addcmul(shift, pixels.float(), scale).to(self._dtype)
 
 
 def _unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -48,11 +48,6 @@ class Tokens:
     mask: torch.Tensor | None
     """``(n, length) int64``, 1 where there is text; None for towers that take none."""
 
-    def to(self, device: torch.device) -> Tokens:
-        """The same on another device."""
-        mask = self.mask.to(device) if self.mask is not None else None
-        return Tokens(self.ids.to(device), mask)
-
 
 class Tokenizer:
     """One model's tokenizer. Safe to use from several threads."""
