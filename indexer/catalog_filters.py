@@ -83,8 +83,11 @@ def _clause(connection: sqlite3.Connection, condition: Condition) -> Clause:
     make = _CLAUSES.get(condition.name)
     if make is None:
         raise QueryError(f"there is no filter named {condition.name!r}")
+    value = condition.value
+    if isinstance(value, str):  # half of a surrogate pair is in no name, and SQLite takes none
+        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
-        return make(connection, condition.value)
+        return make(connection, value)
     except (TypeError, AttributeError, ValueError) as error:
         raise QueryError(f"{condition.name}: cannot be {condition.value!r}: {error}") from error
 

@@ -155,6 +155,7 @@ def update(
     """Writes what is known now of images whose files have changed. Their labels go: they were
     another picture's."""
     ids = json.dumps([i for i, _ in images])
+    _park(connection, [i for i, _ in images])
     connection.executemany(
         _UPDATE,
         [(*folders.of_file(image.candidate), *_of_photo(image), i) for i, image in images],
@@ -178,14 +179,19 @@ def _write_keywords(connection: sqlite3.Connection, images: Sequence[tuple[int, 
 def move(
     connection: sqlite3.Connection, folders: Folders, moved: Sequence[tuple[int, Candidate]]
 ) -> None:
-    """Writes where images lie now. Two may have changed places, so all leave before any arrives;
-    ``/`` is in no file's name."""
-    connection.executemany(
-        "UPDATE images SET name = '/' || id WHERE id = ?", [(image,) for image, _ in moved]
-    )
+    """Writes where images lie now."""
+    _park(connection, [image for image, _ in moved])
     for image, candidate in moved:
         if not connection.execute(_MOVE, [*folders.of_file(candidate), image]).rowcount:
             raise LibraryError(f"image {image} is not in the library any more")
+
+
+def _park(connection: sqlite3.Connection, images: Sequence[int]) -> None:
+    """Takes images from where they lie before they are put elsewhere: two may change places. ``/``
+    is in no file's name."""
+    connection.executemany(
+        "UPDATE images SET name = '/' || id WHERE id = ?", [(image,) for image in images]
+    )
 
 
 def copy(
