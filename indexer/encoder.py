@@ -128,7 +128,8 @@ class Encoder:
         parts = []
         with torch.inference_mode():
             for start in range(0, len(pixels), batch):
-                part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
+                # torch takes no read-only array, as Pillow makes them.
+                part = torch.from_numpy(np.require(pixels[start : start + batch], None, ["C", "W"]))
                 parts.append(_unit(tower(self._normalised(part))))
             return torch.cat(parts).cpu().numpy()
 
@@ -218,7 +219,7 @@ class Encoder:
             if self._tokenizer is None:
                 from indexer.model_text import Tokenizer
 
-                self._tokenizer = Tokenizer(self._files)
+                self._tokenizer = Tokenizer(self._files, self._weights)
         return self._tokenizer(texts)
 
     @cached_property

@@ -155,6 +155,276 @@ def _joined(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(pieces)
 
 
+def build_metaclip2(directory: Path, *, seed: int = 0) -> Path:
+    """MetaCLIP 2: its own classes, XLM-V's kind of tokenizer (unigram), end-of-text id 2."""
+    from transformers import (
+        MetaClip2Config,
+        MetaClip2Model,
+        MetaClip2TextConfig,
+        MetaClip2VisionConfig,
+    )
+
+    vocabulary = save_unigram_tokenizer(directory, longest=77)
+    torch.manual_seed(seed)
+    text = MetaClip2TextConfig(
+        vocab_size=vocabulary,
+        **_small(32),
+        projection_dim=24,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
+        hidden_act="gelu",
+    )
+    vision = MetaClip2VisionConfig(
+        **_small(48), projection_dim=24, image_size=28, patch_size=14, hidden_act="gelu"
+    )
+    config = MetaClip2Config(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=24
+    )
+    _save(MetaClip2Model(config), directory)
+    save_preprocessor(
+        directory,
+        "CLIPImageProcessor",
+        size={"shortest_edge": 28},
+        crop_size={"height": 28, "width": 28},
+        do_center_crop=True,
+    )
+    return directory
+
+
+def save_unigram_tokenizer(directory: Path, *, longest: int) -> int:
+    """Trains and saves an ``XLMRobertaTokenizer``; returns its number of tokens."""
+    from transformers import XLMRobertaTokenizer
+
+    pieces = _unigrams()
+    vocab = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocab += [(piece, score) for piece, score in pieces if piece not in dict(vocab)]
+    vocab += [("<mask>", 0.0)]
+    tokenizer = XLMRobertaTokenizer(vocab=vocab, model_max_length=longest)
+    tokenizer.save_pretrained(directory)
+    return len(tokenizer)
+
+
+def _unigrams(vocabulary: int = 500) -> list[tuple[str, float]]:
+    """Pieces of a SentencePiece unigram model, with their scores."""
+    from sentencepiece import SentencePieceProcessor
+
+    pieces = SentencePieceProcessor(model_proto=_sentencepiece(vocabulary))
+    return [(pieces.id_to_piece(n), pieces.get_score(n)) for n in range(len(pieces))]
+
+
+def _sentencepiece(vocabulary: int = 500, **options: Any) -> bytes:
+    """A SentencePiece unigram model trained on ``TEXT``."""
+    import io
+
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT),
+        model_writer=model,
+        vocab_size=vocabulary,
+        model_type="unigram",
+        character_coverage=1.0,
+        hard_vocab_limit=False,
+        num_threads=1,
+        minloglevel=2,
+        **options,
+    )
+    return model.getvalue()
+
+
+def build_siglip(directory: Path, *, seed: int = 0, image_size: int = 32) -> Path:
+    """SigLIP: sigmoid loss, attention pooling, SentencePiece, every text padded to 64."""
+    from transformers import SiglipTokenizer
+
+    directory.mkdir(parents=True, exist_ok=True)
+    model = _sentencepiece(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    (directory / "spiece.model").write_bytes(model)
+    tokenizer = SiglipTokenizer(str(directory / "spiece.model"))
+    tokenizer.save_pretrained(directory)
+    _save_siglip(directory, len(tokenizer), seed=seed, image_size=image_size)
+    return directory
+
+
+def build_siglip2(directory: Path, *, seed: int = 0, image_size: int = 40) -> Path:
+    """SigLIP 2 of a fixed size: SigLIP's architecture with Gemma's tokenizer."""
+    from transformers import GemmaTokenizer
+
+    words = [
+        tuple(("\u2581" if place else "") + word)
+        for line in TEXT
+        for place, word in enumerate(line.lower().split())
+    ]
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    letters = sorted({letter for word in words for letter in word} | {"\u2581"})
+    merges = learn_merges(words, 200)
+    pieces = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    pieces += map("".join, merges)
+    vocab = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = GemmaTokenizer(
+        vocab=vocab,
+        merges=merges,
+        add_bos_token=False,
+        add_eos_token=True,
+        padding_side="right",
+        model_max_length=64,
+    )
+    tokenizer.save_pretrained(directory)
+    _save_siglip(directory, len(tokenizer), seed=seed, image_size=image_size)
+    return directory
+
+
+def _save_siglip(directory: Path, vocabulary: int, *, seed: int, image_size: int) -> None:
+    from transformers import SiglipConfig, SiglipModel, SiglipTextConfig, SiglipVisionConfig
+
+    torch.manual_seed(seed)
+    text = SiglipTextConfig(vocab_size=vocabulary, **_small(48), projection_size=48)
+    vision = SiglipVisionConfig(**_small(48), image_size=image_size, patch_size=9)
+    model = SiglipModel(SiglipConfig(text_config=text.to_dict(), vision_config=vision.to_dict()))
+    with torch.no_grad():
+        model.logit_scale.fill_(4.7)
+        model.logit_bias.fill_(-16.5)
+    _save(model, directory)
+    save_preprocessor(
+        directory,
+        "SiglipImageProcessor",
+        size={"height": image_size, "width": image_size},
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+
+
+def build_chinese_clip(directory: Path, *, seed: int = 0) -> Path:
+    """Chinese-CLIP: a BERT for text, pooled at its first token without BERT's pooler."""
+    from transformers import (
+        ChineseCLIPConfig,
+        ChineseCLIPModel,
+        ChineseCLIPTextConfig,
+        ChineseCLIPVisionConfig,
+    )
+
+    vocabulary = save_wordpiece_tokenizer(directory, longest=512)
+    torch.manual_seed(seed)
+    text = ChineseCLIPTextConfig(
+        vocab_size=vocabulary, **_small(48), max_position_embeddings=512, pad_token_id=0
+    )
+    vision = ChineseCLIPVisionConfig(**_small(32), projection_dim=32, image_size=32, patch_size=16)
+    config = ChineseCLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=32
+    )
+    _save(ChineseCLIPModel(config), directory)
+    save_preprocessor(
+        directory,
+        "ChineseCLIPImageProcessor",
+        size={"height": 32, "width": 32},
+        crop_size={"height": 32, "width": 32},
+        do_center_crop=False,
+    )
+    return directory
+
+
+def save_wordpiece_tokenizer(directory: Path, *, longest: int) -> int:
+    """Saves a lower-casing ``BertTokenizer``; returns its number of tokens.
+
+    Its words are those of ``TEXT`` and its pieces all their letters, so that any of them can be
+    written, as BERT's can.
+    """
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from transformers import BertTokenizer
+
+    words = sorted(
+        {
+            word
+            for line in TEXT
+            for word, _ in BertPreTokenizer().pre_tokenize_str(BertNormalizer().normalize_str(line))
+        }
+    )
+    letters = sorted({letter for word in words for letter in word})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
+    pieces += [f"##{letter}" for letter in letters] + words[::2]
+    vocab = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = BertTokenizer(vocab=vocab, do_lower_case=True, model_max_length=longest)
+    tokenizer.save_pretrained(directory)
+    return len(tokenizer)
+
+
+def build_altclip(directory: Path, *, seed: int = 0) -> Path:
+    """AltCLIP: XLM-RoBERTa for text, whose positions count from the padding id."""
+    from transformers import AltCLIPConfig, AltCLIPModel, AltCLIPTextConfig, AltCLIPVisionConfig
+
+    vocabulary = save_unigram_tokenizer(directory, longest=512)
+    torch.manual_seed(seed)
+    text = AltCLIPTextConfig(
+        vocab_size=vocabulary,
+        **_small(32),
+        project_dim=24,
+        max_position_embeddings=514,
+        pad_token_id=1,
+    )
+    vision = AltCLIPVisionConfig(**_small(32), projection_dim=24, image_size=32, patch_size=8)
+    config = AltCLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=24
+    )
+    _save(AltCLIPModel(config), directory)
+    save_preprocessor(
+        directory,
+        "CLIPImageProcessor",
+        size={"shortest_edge": 32},
+        crop_size={"height": 32, "width": 32},
+        do_center_crop=True,
+    )
+    return directory
+
+
+def build_dual_encoder(directory: Path, *, seed: int = 0, image_size: int = 32) -> Path:
+    """A residual network and a BERT joined by ``VisionTextDualEncoderModel``: what the built-in
+    model is."""
+    from transformers import (
+        BertConfig,
+        ResNetConfig,
+        VisionTextDualEncoderConfig,
+        VisionTextDualEncoderModel,
+    )
+
+    vocabulary = save_wordpiece_tokenizer(directory, longest=48)
+    torch.manual_seed(seed)
+    vision = ResNetConfig(
+        embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", hidden_size=32
+    )
+    text = BertConfig(
+        vocab_size=vocabulary, **_small(32), max_position_embeddings=48, pad_token_id=0
+    )
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=24)
+    model = VisionTextDualEncoderModel(config)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(std=0.2)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2.0)
+    _save(model, directory)
+    save_preprocessor(
+        directory,
+        "CLIPImageProcessor",
+        size={"height": image_size, "width": image_size},
+        do_center_crop=False,
+    )
+    return directory
+
+
+BUILDERS = {
+    "clip": build_clip,
+    "metaclip2": build_metaclip2,
+    "siglip": build_siglip,
+    "siglip2": build_siglip2,
+    "chinese-clip": build_chinese_clip,
+    "altclip": build_altclip,
+    "dual-encoder": build_dual_encoder,
+}
+"""Every family: its name, and what builds a small model of it."""
+
+
 def save_preprocessor(directory: Path, processor: str, **options: Any) -> None:
     """Writes ``preprocessor_config.json``, with CLIP's values where ``options`` say nothing."""
     config = {

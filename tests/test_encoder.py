@@ -1,0 +1,431 @@
+"""Pictures and text to unit vectors: every family against transformers' own computation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import helpers_models
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from transformers import AutoModel, AutoTokenizer
+
+from indexer import model_devices, model_transformer
+from indexer.encoder import Encoder
+from indexer.errors import ModelError
+from indexer.types import Geometry
+
+TOP = Path(__file__).resolve().parent.parent
+FAMILIES = list(helpers_models.BUILDERS)
+
+TEXTS = [
+    "a dog on a beach",
+    "A Golden RETRIEVER, it's sleeping!",
+    "",
+    "沙滩上的一只狗",
+    "naïve café – 2023 <|endoftext|> </s>",
+    " ".join(["a very long description of two people riding bicycles"] * 60),
+    "x",
+]
+"""Among them: no text, 500 words, and marks that a person may type."""
+
+
+def texts_for(family: str) -> list[str]:
+    """``TEXTS``, without what transformers lets a query do to SigLIP: write its own end mark."""
+    return [text.replace("</s>", "") if family == "siglip" else text for text in TEXTS]
+
+
+Reference = Callable[..., np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def family_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A small model of a family, built once a session."""
+    top = tmp_path_factory.mktemp("models")
+
+    def folder(family: str) -> Path:
+        directory = top / family
+        if not directory.exists():
+            helpers_models.BUILDERS[family](directory)
+        return directory
+
+    return folder
+
+
+def pictures(geometry: Geometry, count: int = 5) -> np.ndarray:
+    """Smooth pictures of different colours, and one of noise."""
+    rng = np.random.default_rng(7)
+    small = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    size = (geometry.width, geometry.height)
+    found = [np.asarray(Image.fromarray(picture).resize(size)) for picture in small]
+    found[-1] = rng.integers(0, 256, found[-1].shape, dtype=np.uint8)
+    return np.stack(found)
+
+
+def plain_images(directory: Path, pixels: np.ndarray) -> np.ndarray:
+    """What transformers makes of cut pixels, as its documentation says to ask it."""
+    model = AutoModel.from_pretrained(directory).eval()
+    config = json.loads((directory / "preprocessor_config.json").read_text())
+    mean, std = (np.array(config[name], np.float32) for name in ("image_mean", "image_std"))
+    values = (pixels.astype(np.float32) * np.float32(config["rescale_factor"]) - mean) / std
+    tensor = torch.from_numpy(values).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        if model.config.model_type == "vision-text-dual-encoder":
+            # get_image_features cannot take a residual network's (n, c, 1, 1).
+            pooled = model.vision_model(tensor).pooler_output.flatten(1)
+            features = model.visual_projection(pooled)
+        else:
+            features = model.get_image_features(pixel_values=tensor).pooler_output
+    return F.normalize(features, dim=-1).numpy()
+
+
+def plain_texts(directory: Path, texts: list[str]) -> np.ndarray:
+    """What transformers makes of texts, one by one, padded fully as each family's pages say."""
+    model = AutoModel.from_pretrained(directory).eval()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    family = model.config.model_type
+    longest = {"siglip": 64, "chinese_clip": 52, "vision-text-dual-encoder": 48}.get(family, 77)
+    rows = []
+    for text in texts:
+        if family == "siglip":
+            text = text.lower()
+            tokens = tokenizer([text], padding="max_length", truncation=True, max_length=longest)
+            tokens = {"input_ids": tokens["input_ids"]}
+        else:
+            tokens = tokenizer([text], padding="max_length", truncation=True, max_length=longest)
+        with torch.no_grad():
+            features = model.get_text_features(
+                **{name: torch.tensor(tokens[name]) for name in tokens if name != "token_type_ids"}
+            ).pooler_output
+        rows.append(F.normalize(features, dim=-1))
+    return torch.cat(rows).numpy()
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(axis=1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_gives_transformers_own_vectors(
+    family: str, family_folders: Callable[[str], Path]
+) -> None:
+    directory = family_folders(family)
+    encoder = Encoder.load(str(directory), device="cpu", dtype="float32")
+    pixels = pictures(encoder.geometry)
+
+    images = encoder.encode_images(pixels)
+    asked = texts_for(family)
+    texts = encoder.encode_texts(asked)
+
+    for vectors, count in ((images, len(pixels)), (texts, len(asked))):
+        assert vectors.shape == (count, encoder.dimension)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert cosines(images, plain_images(directory, pixels)).min() > 0.99999
+    assert cosines(texts, plain_texts(directory, asked)).min() > 0.99999
+    # The comparison says something only where different inputs give different vectors.
+    assert (images @ images.T - np.eye(len(images))).max() < 0.99
+    said = texts[[0, 1, 3, 5]]
+    assert (said @ said.T - np.eye(len(said))).max() < 0.99
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_stays_within_a_thousandth(
+    family: str, family_folders: Callable[[str], Path]
+) -> None:
+    directory = str(family_folders(family))
+    exact = Encoder.load(directory, device="cpu", dtype="float32")
+    fast = Encoder.load(directory, device="cpu", dtype="bfloat16")
+    pixels = pictures(exact.geometry)
+    assert fast.dtype == "bfloat16"
+    assert cosines(exact.encode_images(pixels), fast.encode_images(pixels)).min() > 0.999
+    assert cosines(exact.encode_texts(TEXTS), fast.encode_texts(TEXTS)).min() > 0.999
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_vector_does_not_depend_on_its_batch(
+    family: str, family_folders: Callable[[str], Path]
+) -> None:
+    encoder = Encoder.load(str(family_folders(family)), device="cpu", dtype="float32")
+    pixels = np.tile(pictures(encoder.geometry), (15, 1, 1, 1))  # 75: two full batches and a rest
+    alone = np.concatenate([encoder.encode_images(one[None]) for one in pixels[:5]])
+    np.testing.assert_allclose(encoder.encode_images(pixels), np.tile(alone, (15, 1)), atol=1e-5)
+    texts = TEXTS * 10
+    apart = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
+    np.testing.assert_allclose(encoder.encode_texts(texts), np.tile(apart, (10, 1)), atol=1e-5)
+
+
+def test_plain_and_packed_matrices_agree(
+    family_folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a machine without oneDNN runs, and a GPU.
+    vectors = {}
+    for packs in (True, False):
+        if not packs:
+            monkeypatch.setattr(model_transformer, "can_pack", lambda dtype: False)
+        for family in ("clip", "siglip", "chinese-clip"):
+            encoder = Encoder.load(str(family_folders(family)), device="cpu", dtype="float32")
+            vectors[packs, family] = (
+                encoder.encode_texts(TEXTS),
+                encoder.encode_images(pictures(encoder.geometry)),
+            )
+    for family in ("clip", "siglip", "chinese-clip"):
+        for packed, plain in zip(vectors[True, family], vectors[False, family], strict=True):
+            assert cosines(packed, plain).min() > 0.99999
+
+
+def test_the_first_clips_end_mark_is_understood(tmp_path: Path) -> None:
+    directory = helpers_models.build_clip(tmp_path, legacy_eos=True)
+    encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
+    assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
+
+
+def test_an_unusual_shape_is_read_from_the_configuration(tmp_path: Path) -> None:
+    directory = helpers_models.build_clip(
+        tmp_path, dimension=64, hidden_act="gelu", layer_norm_eps=1e-3
+    )
+    encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
+    assert encoder.dimension == 64
+    assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
+
+
+def test_an_activation_not_written_here_is_left_to_transformers(tmp_path: Path) -> None:
+    directory = helpers_models.build_clip(tmp_path, hidden_act="relu")
+    encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
+    assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
+
+
+# --- what is loaded, and when --------------------------------------------------------------------
+
+LOADED = """
+import sys
+sys.path.insert(0, "tests")
+from indexer.encoder import Encoder
+encoder = Encoder.load(sys.argv[1])
+print("torch" in sys.modules, "transformers" in sys.modules)
+encoder.encode_texts(["a dog"])
+print("transformers" in sys.modules, encoder._text is not None, encoder._image is not None)
+"""
+
+
+@pytest.mark.parametrize("family", ["clip", "metaclip2", "siglip", "siglip2", "dual-encoder"])
+def test_a_text_query_loads_the_text_tower_and_no_transformers(
+    family: str, family_folders: Callable[[str], Path]
+) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", LOADED, str(family_folders(family))],
+        capture_output=True,
+        text=True,
+        cwd=TOP,
+        check=True,
+    )
+    assert result.stdout.split() == ["False", "False", "False", "True", "False"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_needs_its_own_weights_only(
+    family: str, family_folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    directory = family_folders(family)
+    encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
+    tensors = load_file(directory / "model.safetensors")
+    for half, other in (("text", "vision"), ("vision", "text")):
+        copy = shutil.copytree(directory, tmp_path / half)
+        kept = {
+            name: tensor
+            for name, tensor in tensors.items()
+            if not name.startswith((f"{other}_", "visual_" if other == "vision" else "text_"))
+        }
+        # What tells the dimension stays.
+        kept |= {name: tensors[name] for name in tensors if name == "text_model.head.weight"}
+        save_file(kept, copy / "model.safetensors")
+        alone = Encoder.load(str(copy), dtype="float32", device="cpu")
+        if half == "text":
+            np.testing.assert_array_equal(alone.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
+            with pytest.raises(ModelError, match="the weights lack vis"):
+                alone.warm(["image"])
+        else:
+            pixels = pictures(encoder.geometry)
+            np.testing.assert_array_equal(
+                alone.encode_images(pixels), encoder.encode_images(pixels)
+            )
+            with pytest.raises(ModelError, match="the weights lack text"):
+                alone.warm()
+
+
+def test_many_threads_may_ask_at_once(family_folders: Callable[[str], Path]) -> None:
+    for family in ("clip", "siglip", "altclip"):
+        encoder = Encoder.load(str(family_folders(family)), dtype="float32", device="cpu")
+        pixels = pictures(encoder.geometry)
+        with ThreadPoolExecutor(8) as pool:
+            texts = np.concatenate(list(pool.map(encoder.encode_texts, [[t] for t in TEXTS * 8])))
+            images = np.concatenate(list(pool.map(encoder.encode_images, [*pixels[:, None]] * 4)))
+        np.testing.assert_allclose(texts, np.tile(encoder.encode_texts(TEXTS), (8, 1)), atol=1e-5)
+        np.testing.assert_allclose(
+            images, np.tile(encoder.encode_images(pixels), (4, 1)), atol=1e-5
+        )
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_geometry_cuts_as_the_hubs_image_processor_does(
+    family: str, family_folders: Callable[[str], Path]
+) -> None:
+    directory = family_folders(family)
+    encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
+    config = json.loads((directory / "preprocessor_config.json").read_text())
+    processor = pillow_processor(config)
+    picture = Image.fromarray(
+        np.random.default_rng(3).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    ).resize((301, 203), Image.Resampling.BICUBIC)
+    for image in (picture, picture.transpose(Image.Transpose.ROTATE_90), picture.resize((40, 40))):
+        theirs = processor(image, return_tensors="np")["pixel_values"]
+        pixels = torch.from_numpy(cut(image, encoder.geometry)[None])
+        ours = encoder._normalised(pixels).permute(0, 3, 1, 2).numpy()
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def pillow_processor(config: dict[str, Any]) -> Any:
+    """transformers' own image processor on Pillow; its others need torchvision."""
+    import transformers
+
+    return getattr(transformers, config["image_processor_type"] + "Pil")(**config)
+
+
+def cut(image: Image.Image, geometry: Geometry) -> np.ndarray:
+    """A picture cut as the geometry says, by its words."""
+    resample = Image.Resampling[geometry.resample.upper()]
+    if geometry.fit == "squash":
+        return np.asarray(image.resize((geometry.width, geometry.height), resample))
+    scale = geometry.resize / min(image.size)
+    width, height = (max(geometry.resize, int(side * scale)) for side in image.size)
+    image = image.resize((width, height), resample)
+    left, top = (width - geometry.width) // 2, (height - geometry.height) // 2
+    return np.asarray(image.crop((left, top, left + geometry.width, top + geometry.height)))
+
+
+@pytest.mark.parametrize(
+    ("config", "geometry"),
+    [
+        ({"size": 224, "crop_size": 224}, Geometry(224, 224, 224, "crop", "bicubic")),
+        ({"size": {"shortest_edge": 256}}, Geometry(224, 224, 256, "crop", "bicubic")),
+        (
+            {"size": {"shortest_edge": 30}, "do_center_crop": False},
+            Geometry(32, 32, 30, "crop", "bicubic"),
+        ),
+        (
+            {"size": {"height": 32, "width": 48}, "do_center_crop": False, "resample": 2},
+            Geometry(32, 48, 32, "squash", "bilinear"),
+        ),
+        (
+            {"size": {"height": 32, "width": 32}, "crop_size": {"height": 32, "width": 32}},
+            Geometry(32, 32, 32, "squash", "bicubic"),
+        ),
+    ],
+)
+def test_every_spelling_of_a_size_is_understood(
+    config: dict[str, Any],
+    geometry: Geometry,
+    family_folders: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    directory = shutil.copytree(family_folders("clip"), tmp_path / "model")
+    (directory / "preprocessor_config.json").write_text(
+        json.dumps({"feature_extractor_type": "CLIPFeatureExtractor", **config})
+    )
+    assert Encoder.load(str(directory)).geometry == geometry
+
+
+def test_pixels_of_another_size_are_refused(family_folders: Callable[[str], Path]) -> None:
+    encoder = Encoder.load(str(family_folders("clip")))
+    for wrong in (np.zeros((1, 31, 32, 3), np.uint8), np.zeros((1, 32, 32, 3), np.float32)):
+        with pytest.raises(ValueError, match="not uint8"):
+            encoder.encode_images(wrong)
+    assert encoder.encode_images(np.zeros((0, 32, 32, 3), np.uint8)).shape == (0, 32)
+
+
+def test_a_preprocessor_of_another_model_is_noticed(
+    family_folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    directory = shutil.copytree(family_folders("clip"), tmp_path / "model")
+    helpers_models.save_preprocessor(
+        directory, "CLIPImageProcessor", size={"height": 64, "width": 64}, do_center_crop=False
+    )
+    with pytest.raises(ModelError, match="64 x 64 do not fit this model"):
+        Encoder.load(str(directory)).warm(["image"])
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_are_those_of_transformers(
+    family: str, family_folders: Callable[[str], Path]
+) -> None:
+    directory = family_folders(family)
+    encoder = Encoder.load(str(directory), device="cpu")
+    encoder.warm()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    assert encoder._tokenizer is not None
+    for text in [*texts_for(family), *helpers_models.TEXT]:
+        if family.startswith("siglip"):
+            text = text.lower()
+        ours = encoder._tokenizer([text]).ids[0].tolist()
+        theirs = tokenizer(text, truncation=True, max_length=encoder._tokenizer.longest)
+        assert ours[: len(theirs["input_ids"])] == theirs["input_ids"]
+
+
+def test_one_text_is_not_taken_for_many(family_folders: Callable[[str], Path]) -> None:
+    encoder = Encoder.load(str(family_folders("clip")))
+    with pytest.raises(TypeError):
+        encoder.encode_texts("a dog")
+    assert encoder.encode_texts([]).shape == (0, 32)
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def test_scores_become_probabilities_as_the_family_was_trained(
+    family_folders: Callable[[str], Path],
+) -> None:
+    clip = Encoder.load(str(family_folders("clip")))
+    assert (clip.sigmoid, clip.logit_bias) == (False, 0.0)
+    assert clip.logit_scale == pytest.approx(np.exp(2.6592), rel=1e-4)
+    siglip = Encoder.load(str(family_folders("siglip2")))
+    assert siglip.sigmoid
+    assert siglip.logit_scale == pytest.approx(np.exp(4.7), rel=1e-4)
+    assert siglip.logit_bias == pytest.approx(-16.5)
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+def test_a_device_that_is_not_there_is_one_line(family_folders: Callable[[str], Path]) -> None:
+    directory = str(family_folders("clip"))
+    with pytest.raises(ModelError, match="no device is called 'tpu'"):
+        Encoder.load(directory, device="tpu")
+    with pytest.raises(ModelError, match="no dtype is called 'int4'"):
+        Encoder.load(directory, dtype="int4")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="use --device cpu"):
+            Encoder.load(directory, device="cuda")
+
+
+def test_the_fast_number_format_is_taken_where_the_hardware_has_it() -> None:
+    cpu = torch.device("cpu")
+    expected = torch.bfloat16 if model_devices.multiplies_bfloat16() else torch.float32
+    assert model_devices.dtype("auto", cpu) == expected
+    assert model_devices.dtype("float32", cpu) == torch.float32
