@@ -122,7 +122,7 @@ def _read(
     lacking = _lacking(directory)
     if lacking:
         raise ModelError(f"{name} cannot be used: {directory} has no {lacking}")
-    config = _json(directory / "config.json")
+    config = read_json(directory / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise ModelError(
             f"{directory / 'config.json'} names no model_type: this is not a model "
@@ -162,7 +162,7 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
             return (directory / name,)
         index = directory / f"{name}.index.json"
         if index.is_file():
-            shards = sorted(set(_json(index).get("weight_map", {}).values()))
+            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
             if any(not isinstance(shard, str) or Path(shard).name != shard for shard in shards):
                 raise ModelError(f"{index} names files outside its folder")
             return tuple(directory / shard for shard in shards)
@@ -173,13 +173,14 @@ def _preprocessor(directory: Path) -> dict[str, Any]:
     """How pictures are prepared. transformers 5 may keep it inside ``processor_config.json``."""
     own = directory / "preprocessor_config.json"
     if own.is_file():
-        return _json(own)
+        return read_json(own)
     joint = directory / "processor_config.json"
-    found = _json(joint).get("image_processor") if joint.is_file() else None
+    found = read_json(joint).get("image_processor") if joint.is_file() else None
     return found if isinstance(found, dict) else {}
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises ``ModelError``."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -215,14 +216,17 @@ def _fingerprint(files: ModelFiles) -> str:
 
 def _cached(repo: str, revision: str | None) -> Path | None:
     """The model's folder in the hub's local cache, when it is there whole."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        found = Path(snapshot_download(repo, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+        found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise ModelError(f"{repo} cannot be the id of a model on the hub: {error}") from error
+    if not isinstance(found, str):
         return None
-    return None if _lacking(found) else found
+    directory = Path(found).parent
+    return None if _lacking(directory) else directory
 
 
 def _fetched(repo: str, revision: str | None) -> Path:

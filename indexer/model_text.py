@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import string
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from indexer.errors import ModelError
-from indexer.model_files import ModelFiles
+from indexer.model_files import ModelFiles, read_json
 from indexer.model_weights import Weights
 
 if TYPE_CHECKING:
@@ -90,9 +89,11 @@ class Tokenizer:
 
     def __init__(self, files: ModelFiles, weights: Weights) -> None:
         self.rules = RULES.get(files.family, TextRules())
-        self.longest = self._longest(files, weights)
         try:
+            self.longest = self._longest(files, weights)
             self._split = _splitter(files, self.longest)
+        except ModelError:
+            raise
         except Exception as error:  # whatever a damaged file makes the libraries raise
             raise ModelError(
                 f"the tokenizer in {files.directory} cannot be read: {error}"
@@ -228,8 +229,7 @@ class _Transformers:
 
 def _tokenizer_config(files: ModelFiles) -> dict[str, Any]:
     path = files.directory / "tokenizer_config.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _content(token: Any) -> str:

@@ -1,0 +1,414 @@
+"""From a name to files: the registry, folders, the hub, its cache, and what may be wrong there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import helpers_models
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from indexer import models
+from indexer.encoder import Encoder
+from indexer.errors import ModelError
+
+TOP = Path(__file__).resolve().parent.parent
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def folder(tiny_clip: Path, tmp_path: Path) -> Path:
+    """A model that a test may spoil."""
+    return shutil.copytree(tiny_clip, tmp_path / "model")
+
+
+# --- the registry --------------------------------------------------------------------------------
+
+
+def test_the_default_is_a_model_one_may_use_for_anything() -> None:
+    default = models.find(models.DEFAULT)
+    assert default is not None
+    assert default.licence == "MIT"
+
+
+def test_names_and_hub_ids_find_the_same_model() -> None:
+    assert len({info.name for info in models.MODELS}) == len(models.MODELS)
+    for info in models.MODELS:
+        assert models.find(info.name.upper()) is info
+        assert models.find(info.id) is info
+    assert models.find("nothing") is None
+
+
+def test_metaclip_says_that_it_is_not_for_commercial_use() -> None:
+    for info in models.MODELS:
+        if info.name.startswith("metaclip"):
+            assert info.licence == "CC-BY-NC-4.0"
+            assert "not for commercial use" in info.note
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("laion-b3", "did you mean laion-b32"),
+        ("SIGLIP", "did you mean siglip"),
+        ("zzzz", "no model is called 'zzzz': `sightline models` lists the names"),
+        ("./nowhere", "there is no folder ./nowhere"),
+        ("~/nowhere", "there is no folder"),
+        ("a/b/c", "there is no folder a/b/c"),
+    ],
+)
+def test_an_unknown_name_suggests_what_was_meant(model: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message.replace(".", r"\.")):
+        Encoder.load(model)
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_known_by_what_is_in_it(folder: Path, tiny_clip: Path) -> None:
+    one, same = Encoder.load(str(folder)), Encoder.load(str(tiny_clip))
+    assert one.model == str(folder)
+    assert one.revision == same.revision  # a copy is the same model
+    weights = load_file(folder / "model.safetensors")
+    name = "text_model.final_layer_norm.bias"
+    save_file(
+        {key: value + 0.01 if key == name else value for key, value in weights.items()},
+        folder / "model.safetensors",
+    )
+    tuned = {key: value * 1.001 for key, value in weights.items()}
+    save_file(tuned, folder / "model.safetensors")
+    assert Encoder.load(str(folder)).revision != one.revision
+    shutil.copy(tiny_clip / "model.safetensors", folder)
+    helpers_models.save_preprocessor(
+        folder, "CLIPImageProcessor", size={"height": 32, "width": 32}, do_center_crop=False
+    )
+    assert Encoder.load(str(folder)).revision != one.revision
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("config.json", "has no config.json"),
+        ("model.safetensors", "has no weights"),
+        ("preprocessor_config.json", "has no preprocessor_config.json"),
+        ("tokenizer.json", "has no tokenizer"),
+    ],
+)
+def test_a_folder_that_lacks_something_says_what(folder: Path, file: str, message: str) -> None:
+    (folder / file).unlink()
+    with pytest.raises(ModelError, match=message):
+        Encoder.load(str(folder))
+
+
+def test_no_truncated_file_ends_in_a_traceback(folder: Path, tiny_clip: Path) -> None:
+    for file in sorted(tiny_clip.iterdir()):
+        whole = file.read_bytes()
+        for size in (0, 1, 7, 100, len(whole) // 2, len(whole) - 1):
+            (folder / file.name).write_bytes(whole[:size])
+            problem = problem_with(folder)
+            # A JSON file may lose the newline at its end.
+            assert problem or size == len(whole) - 1, f"{file.name} cut to {size} bytes"
+            assert "\n" not in problem
+        (folder / file.name).write_bytes(whole)
+
+
+def problem_with(folder: Path) -> str:
+    """What ``Encoder`` says of a folder; empty when it can be used."""
+    try:
+        Encoder.load(str(folder), device="cpu").warm(["text", "image"])
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+def test_weights_of_another_model_are_noticed(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"the weights lack text_model\.encoder\.layers\.2"):
+        Encoder.load(str(folder)).warm()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "message"),
+    [
+        ("siglip2", "is a NaFlex model"),
+        ("llama", "family 'llama', which Sightline does not know"),
+        (None, "names no model_type"),
+    ],
+)
+def test_another_architecture_is_refused(
+    folder: Path, model_type: str | None, message: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["model_type"] = model_type
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=message):
+        Encoder.load(str(folder))
+
+
+def test_a_tokenizer_of_another_model_is_noticed(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    helpers_models.save_clip_tokenizer(other, vocabulary=760)
+    shutil.copy(other / "tokenizer.json", folder)
+    with pytest.raises(ModelError, match="knows 760 tokens, the model 700"):
+        Encoder.load(str(folder)).warm()
+
+
+def test_word_vectors_changed_under_a_running_encoder_are_noticed(folder: Path) -> None:
+    encoder = Encoder.load(str(folder))
+    encoder.warm()
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(ModelError, match="was changed while it was in use"):
+        encoder.encode_texts(["a dog"])
+
+
+# --- weights -------------------------------------------------------------------------------------
+
+
+def test_weights_may_be_in_several_files(folder: Path, tiny_clip: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    shards = {
+        "model-00001-of-00002.safetensors": names[::2],
+        "model-00002-of-00002.safetensors": names[1::2],
+    }
+    for shard, inside in shards.items():
+        save_file({name: weights[name] for name in inside}, folder / shard)
+    index = {"weight_map": {name: shard for shard, inside in shards.items() for name in inside}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    np.testing.assert_array_equal(
+        Encoder.load(str(folder)).encode_texts(["a dog"]),
+        Encoder.load(str(tiny_clip)).encode_texts(["a dog"]),
+    )
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelError, match="has no model-00002-of-00002"):
+        Encoder.load(str(folder))
+    index["weight_map"][names[0]] = "../../model.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="outside its folder"):
+        Encoder.load(str(folder))
+
+
+def test_half_precision_weights_are_read(folder: Path, tiny_clip: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    for dtype in (torch.float16, torch.bfloat16):
+        save_file(
+            {name: tensor.to(dtype) for name, tensor in weights.items()},
+            folder / "model.safetensors",
+        )
+        halved = Encoder.load(str(folder), dtype="float32").encode_texts(["a dog"])
+        whole = Encoder.load(str(tiny_clip), dtype="float32").encode_texts(["a dog"])
+        assert (halved * whole).sum() > 0.999
+
+
+def test_a_bin_file_of_tensors_is_read(folder: Path, tiny_clip: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    pixels = np.zeros((2, 32, 32, 3), np.uint8)
+    ours, theirs = Encoder.load(str(folder)), Encoder.load(str(tiny_clip))
+    np.testing.assert_array_equal(ours.encode_texts(["a dog"]), theirs.encode_texts(["a dog"]))
+    np.testing.assert_array_equal(ours.encode_images(pixels), theirs.encode_images(pixels))
+
+
+class Harmful:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.target}",)
+
+
+def test_a_bin_file_that_holds_more_than_tensors_is_not_opened(folder: Path) -> None:
+    target = folder / "harm"
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    path = folder / "pytorch_model.bin"
+    torch.save({**weights, "more": Harmful(target)}, path)
+    old = io.BytesIO()
+    pickle.dump(Harmful(target), old)
+    for content in (path.read_bytes(), old.getvalue(), b"", b"garbage", _empty_zip()):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="use a safetensors version"):
+            Encoder.load(str(folder))
+    assert not target.exists()
+
+
+def _empty_zip() -> bytes:
+    content = io.BytesIO()
+    zipfile.ZipFile(content, "w").close()
+    return content.getvalue()
+
+
+# --- the hub -------------------------------------------------------------------------------------
+
+
+class Hub:
+    """A hub with one repository, speaking as much of its protocol as a download needs."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+        self.asked: list[str] = []
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer(body=False)
+
+            def do_GET(self) -> None:
+                self.answer(body=True)
+
+            def answer(self, *, body: bool) -> None:
+                hub.asked.append(self.path)
+                path = self.path.partition("?")[0]
+                content, kind = hub.content(path)
+                if content is None:
+                    self.send_response(404)
+                    self.send_header("X-Error-Code", kind)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("ETag", f'"{hash(content) & (1 << 64) - 1:x}"')
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
+
+            def log_message(self, *args: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def content(self, path: str) -> tuple[bytes | None, str]:
+        """What is at a path, and its type; or None, and why."""
+        if not path.startswith(("/api/models/owner/model", "/owner/model")):
+            return None, "RepoNotFound"
+        if path.startswith("/owner/model/resolve/"):
+            found = self.files.get(path.split("/", 5)[5])
+            return found, "application/octet-stream" if found is not None else "EntryNotFound"
+        if "/tree/" in path:
+            listed = [
+                {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
+                for name, content in self.files.items()
+            ]
+            return json.dumps(listed).encode(), "application/json"
+        siblings = [{"rfilename": name} for name in self.files]
+        about = {"id": "owner/model", "modelId": "owner/model", "sha": COMMIT, "siblings": siblings}
+        return json.dumps(about).encode(), "application/json"
+
+
+@pytest.fixture
+def hub(tiny_clip: Path) -> Iterator[Hub]:
+    files = {file.name: file.read_bytes() for file in tiny_clip.iterdir()}
+    files |= {
+        "README.md": b"# a model",
+        "open_clip_model.safetensors": b"x" * 100,
+        "pytorch_model.bin": b"x" * 100,
+        "flax_model.msgpack": b"x" * 100,
+        "modeling_custom.py": b"raise SystemExit",
+    }
+    served = Hub(files)
+    yield served
+    served.server.shutdown()
+    served.server.server_close()
+
+
+LOAD = """
+import sys
+from indexer.encoder import Encoder
+from indexer.errors import ModelError
+try:
+    encoder = Encoder.load(sys.argv[1])
+    print(encoder.model, encoder.revision, encoder.encode_texts(["a dog"]).shape)
+except ModelError as error:
+    print(error)
+"""
+
+
+def load_from(hub_url: str, home: Path, model: str = "owner/model", **environment: str) -> str:
+    """Loads a model in a process of its own, since the hub's library reads its settings once."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    settings = {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD, model],
+        capture_output=True,
+        text=True,
+        cwd=TOP,
+        env={**clean, **settings, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment},
+        check=True,
+    )
+    return result.stdout.strip()
+
+
+def test_a_hub_model_is_fetched_once_and_then_found_offline(hub: Hub, tmp_path: Path) -> None:
+    expected = f"owner/model {COMMIT} (1, 32)"
+    assert load_from(hub.url, tmp_path) == expected
+    fetched = {path.name for path in tmp_path.rglob("snapshots/*/*")}
+    assert fetched == {
+        "config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+    }
+    hub.asked.clear()
+    assert load_from(hub.url, tmp_path) == expected
+    assert hub.asked == []  # not even a question
+    assert load_from("http://127.0.0.1:9", tmp_path) == expected
+    assert load_from(hub.url, tmp_path, HF_HUB_OFFLINE="1") == expected
+
+
+def test_a_bin_is_fetched_only_where_there_is_nothing_safer(
+    hub: Hub, tmp_path: Path, tiny_clip: Path
+) -> None:
+    weights = io.BytesIO()
+    torch.save(load_file(tiny_clip / "model.safetensors"), weights)
+    del hub.files["model.safetensors"]
+    hub.files["pytorch_model.bin"] = weights.getvalue()
+    assert load_from(hub.url, tmp_path) == f"owner/model {COMMIT} (1, 32)"
+    del hub.files["pytorch_model.bin"]
+    message = load_from(hub.url, tmp_path / "other")
+    assert "owner/model holds no weights in transformers' format" in message
+
+
+def test_a_cache_that_is_not_whole_is_completed(hub: Hub, tmp_path: Path) -> None:
+    load_from(hub.url, tmp_path)
+    next(iter(tmp_path.rglob("snapshots/*/model.safetensors"))).unlink()
+    assert load_from(hub.url, tmp_path) == f"owner/model {COMMIT} (1, 32)"
+
+
+def test_a_hub_out_of_reach_names_the_ways_out(hub: Hub, tmp_path: Path) -> None:
+    away = load_from("http://127.0.0.1:9", tmp_path)
+    offline = load_from(hub.url, tmp_path, HF_HUB_OFFLINE="1")
+    unknown = load_from(hub.url, tmp_path, model="owner/nothing")
+    named = load_from("http://127.0.0.1:9", tmp_path, model=models.DEFAULT)
+    for message in (away, offline, named):
+        assert "--model builtin" in message
+        assert "HF_HOME" in message
+    assert "cannot be reached" in away
+    assert "HF_HUB_OFFLINE forbids fetching it" in offline
+    assert "the hub has no model owner/nothing" in unknown
+    assert all(len(m.splitlines()) == 1 for m in (away, offline, unknown, named))
