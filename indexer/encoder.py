@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer import model_families, model_files, models
+from indexer.batching import Batcher
 from indexer.errors import ModelError
 from indexer.model_files import ModelFiles
 from indexer.model_images import preprocessing
@@ -82,6 +83,7 @@ class Encoder:
         }
         self._lock = threading.Lock()
         self._tokenizer: Tokenizer | None = None
+        self._batcher = Batcher(self._encode_texts, largest=CPU_BATCH)
         self.model = files.id
         self.revision = files.revision
         self.geometry = self._preprocessing.geometry
@@ -134,14 +136,20 @@ class Encoder:
             return torch.cat(parts).cpu().numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        """``n`` texts -> ``(n, d) float32``, unit norm. Texts beyond the model's length are cut."""
-        import torch
+        """``n`` texts -> ``(n, d) float32``, unit norm. Texts beyond the model's length are cut.
 
+        Calls from several threads share a batch.
+        """
         if isinstance(texts, str):
             raise TypeError("encode_texts takes a sequence of texts, not one text")
-        result = np.empty((len(texts), self.dimension), np.float32)
         if not len(texts):
-            return result
+            return np.empty((0, self.dimension), np.float32)
+        return self._batcher(texts)
+
+    def _encode_texts(self, texts: list[str]) -> Embeddings:
+        import torch
+
+        result = np.empty((len(texts), self.dimension), np.float32)
         tower = self._text_tower()
         # Texts of like length together: each batch is padded to its longest.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))

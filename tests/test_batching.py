@@ -1,0 +1,65 @@
+"""Questions that arrive together are answered together, and each gets its own answer."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from indexer.batching import Batcher
+from indexer.types import Embeddings
+
+
+class Lengths:
+    """Encodes a text as its length. The first call waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.started = threading.Event()
+        self.go = threading.Event()
+        self.at_once = 0
+
+    def __call__(self, texts: list[str]) -> Embeddings:
+        self.at_once += 1
+        assert self.at_once == 1
+        self.calls.append(texts)
+        self.started.set()
+        assert self.go.wait(30)
+        self.at_once -= 1
+        if "wrong" in texts:
+            raise ValueError("wrong")
+        return np.array([[len(text)] for text in texts], np.float32)
+
+
+def test_those_who_come_meanwhile_share_the_next_call() -> None:
+    encode = Lengths()
+    batcher = Batcher(encode, largest=4)
+    texts = ["a" * n for n in range(1, 8)]
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(batcher, ["first"])
+        assert encode.started.wait(30)
+        others = [pool.submit(batcher, [text]) for text in texts]
+        while len(batcher._waiting) < len(texts):
+            threading.Event().wait(0.001)
+        encode.go.set()
+        assert first.result().tolist() == [[5]]
+        assert [other.result().tolist() for other in others] == [[[n]] for n in range(1, 8)]
+    assert [len(call) for call in encode.calls] == [1, 4, 3]
+
+
+def test_a_large_question_goes_alone_and_whole() -> None:
+    encode = Lengths()
+    encode.go.set()
+    assert Batcher(encode, largest=2)(["a", "bb", "ccc"]).tolist() == [[1], [2], [3]]
+    assert encode.calls == [["a", "bb", "ccc"]]
+
+
+def test_an_error_reaches_the_one_who_asked_and_the_next_question_works() -> None:
+    encode = Lengths()
+    encode.go.set()
+    batcher = Batcher(encode)
+    with pytest.raises(ValueError, match="wrong"):
+        batcher(["wrong"])
+    assert batcher(["right"]).tolist() == [[5]]
