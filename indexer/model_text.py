@@ -16,6 +16,7 @@ from indexer.model_weights import Weights
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Tokenizer as Fast
 
 WORDS = (
     "text_model.embeddings.token_embedding.weight",
@@ -82,9 +83,9 @@ class Splitter(Protocol):
 class Tokenizer:
     """One model's tokenizer. Safe to use from several threads.
 
-    ``tokenizer.json`` is read by the ``tokenizers`` library itself, and SigLIP's ``spiece.model``
-    by sentencepiece: asking transformers costs two seconds for the import. It is asked for the
-    rest, and for a ``tokenizer.json`` that does not mark the ends of a text.
+    ``tokenizer.json``, or CLIP's merges, go to the ``tokenizers`` library itself and SigLIP's
+    ``spiece.model`` to sentencepiece: asking transformers costs two seconds for the import. It is
+    asked for the rest, and where a ``tokenizer.json`` does not mark the ends of a text.
     """
 
     def __init__(self, files: ModelFiles, weights: Weights) -> None:
@@ -137,20 +138,67 @@ def _splitter(files: ModelFiles, longest: int) -> Splitter:
     folder = files.directory
     if files.family == "siglip" and (folder / "spiece.model").is_file():
         return _Pieces(folder / "spiece.model", _tokenizer_config(files), longest)
-    if (folder / "tokenizer.json").is_file():
-        found = _Json(folder / "tokenizer.json", _tokenizer_config(files), longest)
+    fast = _from_json(folder) or (_from_merges(folder) if files.family == "clip" else None)
+    if fast is not None:
+        found = _Fast(fast, _tokenizer_config(files), longest)
         if found.marked:
             return found
     return _Transformers(files, longest)
 
 
-class _Json:
-    """A ``tokenizer.json``."""
+def _from_json(folder: Path) -> Fast | None:
+    """What ``tokenizer.json`` describes."""
+    from tokenizers import Tokenizer as Fast
 
-    def __init__(self, path: Path, config: dict[str, Any], longest: int) -> None:
-        from tokenizers import Tokenizer as Fast
+    path = folder / "tokenizer.json"
+    return Fast.from_file(str(path)) if path.is_file() else None
 
-        self._fast = Fast.from_file(str(path))
+
+def _from_merges(folder: Path) -> Fast | None:
+    """CLIP's tokenizer from ``vocab.json`` and ``merges.txt``: all that MetaCLIP's folders hold."""
+    from tokenizers import Regex, normalizers, pre_tokenizers, processors
+    from tokenizers import Tokenizer as Fast
+    from tokenizers.models import BPE
+
+    vocab, merges = folder / "vocab.json", folder / "merges.txt"
+    if not (vocab.is_file() and merges.is_file()):
+        return None
+    pairs = BPE.from_file(
+        str(vocab), str(merges), end_of_word_suffix="</w>", unk_token=CLIP_END, fuse_unk=False
+    )
+    fast = Fast(pairs)
+    fast.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CLIP_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    begin, end = fast.token_to_id(CLIP_BEGIN), fast.token_to_id(CLIP_END)
+    if begin is None or end is None:
+        return None
+    fast.add_special_tokens([CLIP_BEGIN, CLIP_END])
+    fast.post_processor = processors.RobertaProcessing(
+        (CLIP_END, end), (CLIP_BEGIN, begin), trim_offsets=False, add_prefix_space=False
+    )
+    return fast
+
+
+CLIP_BEGIN, CLIP_END = "<|startoftext|>", "<|endoftext|>"
+CLIP_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+"""How OpenAI's CLIP cuts text into words: contractions, letters, single digits, the rest."""
+
+
+class _Fast:
+    """A tokenizer of the ``tokenizers`` library."""
+
+    def __init__(self, fast: Fast, config: dict[str, Any], longest: int) -> None:
+        self._fast = fast
         # Set once: changing them while another thread encodes raises "Already borrowed".
         self._fast.no_padding()
         self._fast.enable_truncation(longest)
@@ -217,7 +265,7 @@ class _Transformers:
         )
         self._tokenizer.truncation_side = "right"
         self._longest = longest
-        self._lock = threading.Lock()  # truncation is state: see _Json
+        self._lock = threading.Lock()  # truncation is state: see _Fast
         self.size = len(self._tokenizer)
         self.pad = int(self._tokenizer.pad_token_id or 0)
 

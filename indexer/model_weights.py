@@ -7,6 +7,7 @@ import os
 import pickle
 import threading
 import weakref
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +110,9 @@ class Weights:
         import torch
 
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            # Files from before torch 1.6 are no zip archives, and cannot be mapped.
+            mapped = zipfile.is_zipfile(path)
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
             raise ModelError(
                 f"{path} holds more than weights, or is damaged, and is not opened: "

@@ -388,6 +388,26 @@ def test_tokens_are_those_of_transformers(
         assert ours[: len(theirs["input_ids"])] == theirs["input_ids"]
 
 
+def test_clips_tokenizer_is_made_of_merges_where_there_is_no_json(
+    tiny_clip: Path, tmp_path: Path
+) -> None:
+    # As in MetaCLIP's repositories.
+    directory = shutil.copytree(tiny_clip, tmp_path / "model")
+    model = json.loads((directory / "tokenizer.json").read_text())["model"]
+    (directory / "tokenizer.json").unlink()
+    (directory / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in model["merges"])])
+    (directory / "merges.txt").write_text(merges + "\n")
+    texts = [*TEXTS, *helpers_models.TEXT]
+    encoder, whole = Encoder.load(str(directory)), Encoder.load(str(tiny_clip))
+    np.testing.assert_array_equal(encoder.encode_texts(texts), whole.encode_texts(texts))
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    assert encoder._tokenizer is not None
+    for text in texts:
+        theirs = tokenizer(text, truncation=True, max_length=77)["input_ids"]
+        assert encoder._tokenizer([text]).ids[0].tolist() == theirs
+
+
 def test_one_text_is_not_taken_for_many(family_folders: Callable[[str], Path]) -> None:
     encoder = Encoder.load(str(family_folders("clip")))
     with pytest.raises(TypeError):

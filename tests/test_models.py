@@ -220,11 +220,14 @@ def test_half_precision_weights_are_read(folder: Path, tiny_clip: Path) -> None:
 def test_a_bin_file_of_tensors_is_read(folder: Path, tiny_clip: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    torch.save(weights, folder / "pytorch_model.bin")
     pixels = np.zeros((2, 32, 32, 3), np.uint8)
-    ours, theirs = Encoder.load(str(folder)), Encoder.load(str(tiny_clip))
-    np.testing.assert_array_equal(ours.encode_texts(["a dog"]), theirs.encode_texts(["a dog"]))
-    np.testing.assert_array_equal(ours.encode_images(pixels), theirs.encode_images(pixels))
+    theirs = Encoder.load(str(tiny_clip))
+    for zipped in (True, False):  # today's files, and those from before torch 1.6
+        path = folder / "pytorch_model.bin"
+        torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+        ours = Encoder.load(str(folder))
+        np.testing.assert_array_equal(ours.encode_texts(["a dog"]), theirs.encode_texts(["a dog"]))
+        np.testing.assert_array_equal(ours.encode_images(pixels), theirs.encode_images(pixels))
 
 
 class Harmful:
@@ -244,7 +247,7 @@ def test_a_bin_file_that_holds_more_than_tensors_is_not_opened(folder: Path) -> 
     path = folder / "pytorch_model.bin"
     torch.save({**weights, "more": Harmful(target)}, path)
     old = io.BytesIO()
-    pickle.dump(Harmful(target), old)
+    pickle.dump(Harmful(target), old, protocol=2)
     for content in (path.read_bytes(), old.getvalue(), b"", b"garbage", _empty_zip()):
         path.write_bytes(content)
         with pytest.raises(ModelError, match="use a safetensors version"):
