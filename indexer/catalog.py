@@ -262,9 +262,8 @@ class Catalog(CatalogReader):
         with self._store.writing() as connection:
             rows.forget_failures(connection, root.id, paths)
 
-    @classmethod
-    def _next_version(cls, connection: Any) -> int:
-        version = cls._this_version(connection) + 1
+    def _next_version(self, connection: Any) -> int:
+        version = self._this_version(connection) + 1
         connection.execute("UPDATE meta SET value = ? WHERE name = 'version'", [str(version)])
         return version
 

@@ -17,6 +17,7 @@ from indexer import catalog_rows as rows
 from indexer import catalog_words as words
 from indexer.catalog_vectors import STORED
 from indexer.database import Store
+from indexer.errors import LibraryError
 from indexer.types import Ids
 
 Kind = Literal["damaged", "orphaned", "missing", "wrong"]
@@ -107,7 +108,8 @@ def check(store: Store, dimension: int, thumbnails: Ids | None) -> list[Problem]
             if thumbnails is not None:
                 problems += _thumbnails(connection, thumbnails)
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            passing = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR)
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in passing:
                 raise
             return [Problem("damaged", f"{store.path} is damaged: {error}", False)]
     return problems
@@ -164,7 +166,11 @@ def _vectors(connection: sqlite3.Connection, dimension: int) -> list[Problem]:
 
 
 def _words(connection: sqlite3.Connection) -> list[Problem]:
-    ids = [image for (image,) in connection.execute(_WORDS)]
+    try:
+        words.search(connection, "jpg", 1)
+        ids = [image for (image,) in connection.execute(_WORDS)]
+    except LibraryError as error:
+        return [Problem("damaged", str(error), False)]
     if not ids:
         return []
     text = f"the full-text index and the images differ: {_about(ids)}"

@@ -156,7 +156,7 @@ def distinct(connection: sqlite3.Connection, column: str) -> list[str]:
             WHERE value IS NOT NULL
         ) SELECT value FROM each WHERE value IS NOT NULL"""
     )
-    return [value for (value,) in rows]
+    return [value for (value,) in rows if isinstance(value, str)]
 
 
 def _type(_: sqlite3.Connection, value: str) -> Clause:

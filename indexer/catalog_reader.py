@@ -102,7 +102,8 @@ class CatalogReader:
     @property
     def version(self) -> int:
         """Counts the commits that changed vectors; some ten microseconds."""
-        return int(self._one("SELECT value FROM meta WHERE name = 'version'"))
+        with self._store.reading() as connection:
+            return self._this_version(connection)
 
     @property
     def count(self) -> int:
@@ -132,10 +133,12 @@ class CatalogReader:
         with self._store.snapshot() as connection:
             return question(connection)
 
-    @staticmethod
-    def _this_version(connection: Any) -> int:
-        sql = "SELECT value FROM meta WHERE name = 'version'"
-        return int(connection.execute(sql).fetchone()[0])
+    def _this_version(self, connection: Any) -> int:
+        row = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()
+        try:
+            return int(row[0])
+        except (TypeError, ValueError):
+            raise self._store.damaged("meta: no version") from None
 
     # roots and runs -------------------------------------------------------------------------------
 

@@ -246,7 +246,8 @@ def remove(connection: sqlite3.Connection, ids: str, version: int) -> list[int]:
         connection.execute(f"DELETE FROM {table} WHERE image_id IN {LISTED}", [listed])
     connection.execute(f"DELETE FROM images WHERE id IN {LISTED}", [listed])
     connection.executemany(
-        "INSERT INTO removals (image_id, version) VALUES (?, ?)", [(i, version) for i in gone]
+        "INSERT OR REPLACE INTO removals (image_id, version) VALUES (?, ?)",
+        [(i, version) for i in gone],
     )
     return gone
 
@@ -289,7 +290,10 @@ def records(
         [json.dumps([row[0] for row in rows])],
     ):
         keywords.setdefault(image, []).append(keyword)
-    return {row[0]: _record(row, tuple(keywords.get(row[0], ()))) for row in rows}
+    try:
+        return {row[0]: _record(row, tuple(keywords.get(row[0], ()))) for row in rows}
+    except (TypeError, ValueError) as error:
+        raise LibraryError(f"an image's row is damaged ({error}): see `sightline doctor`") from None
 
 
 def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:

@@ -64,7 +64,7 @@ def from_blobs(blobs: Sequence[bytes], dimension: int) -> Embeddings:
     """``(n, d) float32`` of stored ``blobs``."""
     try:
         stored = np.frombuffer(b"".join(blobs), STORED).reshape(len(blobs), dimension)
-    except ValueError:
+    except (ValueError, TypeError):
         raise LibraryError(
             "a stored vector has the wrong length: `sightline doctor` says which"
         ) from None

@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
+from indexer.errors import LibraryError
+
 COLUMNS = ("name", "folders", "title", "caption", "keywords", "place", "date")
 
 WEIGHTS = (1.0, 2.0, 4.0, 2.0, 4.0, 3.0, 2.0)
@@ -133,9 +135,16 @@ def search(connection: sqlite3.Connection, text: str, limit: int) -> list[tuple[
     if not match or limit < 1:
         return []
     weights = ", ".join(map(str, WEIGHTS))
-    rows = connection.execute(
+    sql = (
         f"SELECT rowid, -bm25(words, {weights}) AS score FROM words WHERE words MATCH ?"
-        " ORDER BY score DESC, rowid LIMIT ?",
-        [match, limit],
+        " ORDER BY score DESC, rowid LIMIT ?"
     )
-    return rows.fetchall()
+    try:
+        return connection.execute(sql, [match, limit]).fetchall()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_ERROR:
+            raise
+        raise LibraryError(
+            f"the full-text index is damaged ({' '.join(str(error).split())}): see"
+            " `sightline doctor`"
+        ) from error

@@ -21,9 +21,11 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,9 @@ but makes a random read of 300 rows a fifth slower."""
 
 PATIENCE = 10.0
 """Seconds to wait for another process's commit."""
+
+CHECKING = 10.0
+"""Seconds that a file is checked for, when a value in it makes no sense, before it is blamed."""
 
 IDLE = 16
 """Reading connections kept open between uses."""
@@ -76,6 +81,17 @@ def explained(path: Path, kind: Kind) -> Iterator[None]:
         if explanation is None:
             raise
         raise explanation from error
+    except UnicodeDecodeError as error:  # SQLite's own message holds bytes that are no text
+        raise LibraryError(f"{path} is damaged ({error}): {kind.remedy}") from error
+
+
+_DAMAGE = (
+    "Could not decode to UTF-8",
+    "fts5 file format",
+    "vtable constructor failed",
+    "no such table",
+)
+"""What damage looks like where SQLite gives it no code of its own."""
 
 
 def _explanation(error: sqlite3.Error, path: Path, kind: Kind) -> LibraryError | None:
@@ -87,9 +103,9 @@ def _explanation(error: sqlite3.Error, path: Path, kind: Kind) -> LibraryError |
         return LibraryError(
             f"no space left on the disk for {path}: free some and run again; what it holds is kept"
         )
-    undecodable = not code and str(error).startswith("Could not decode to UTF-8")
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or undecodable:
-        return LibraryError(f"{path} is damaged ({error}): {kind.remedy}")
+    unreadable = any(words in str(error) for words in _DAMAGE)
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or unreadable:
+        return LibraryError(f"{path} is damaged ({' '.join(str(error).split())}): {kind.remedy}")
     if primary == sqlite3.SQLITE_READONLY:
         return LibraryError(
             f"{path} cannot be written: the file, its folder or its disk is read-only"
@@ -144,6 +160,8 @@ def create(path: Path, kind: Kind, fill: Callable[[Database], None]) -> None:
     """
     if path.exists():
         raise LibraryError(f"{path} is there already")
+    if not path.parent.is_dir():
+        raise LibraryError(f"{path} cannot be made: there is no folder {path.parent}")
     draft = path.with_name(path.name + ".new")
     try:
         for name in (draft, *_companions(draft), *_companions(path)):
@@ -275,7 +293,8 @@ class Store:
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
         migrations = self.kind.migrations
-        ours = {migration.name for migration in migrations._migrations}
+        steps = [migration.name for migration in migrations._migrations]
+        ours = set(steps)
 
         try:
             rows = connection.execute(
@@ -284,7 +303,7 @@ class Store:
             )
             there = {name for (name,) in rows}
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            if getattr(error, "sqlite_errorcode", 0) not in (0, sqlite3.SQLITE_ERROR):
                 raise
             raise self.damaged(str(error)) from error
         if newer := there - ours:
@@ -292,7 +311,10 @@ class Store:
                 f"{self.path} was written by a newer Sightline (it knows {min(newer)!r}):"
                 " update this one with `pip install --upgrade sightline`"
             )
+        if there != set(steps[: len(there)]):
+            raise self.damaged("its list of migrations has a hole")
         if there == ours:
+            self._hold_against(connection, _columns_of(self.kind))
             return
         if self.read_only:
             raise LibraryError(
@@ -303,14 +325,25 @@ class Store:
         try:
             migrations.apply(Database(connection))
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
+                raise self.damaged(f"it cannot be brought up to date: {error}") from error
             raise
+
+    def _hold_against(
+        self, connection: sqlite3.Connection, expected: dict[str, frozenset[str]]
+    ) -> None:
+        """Raises LibraryError unless every table has its columns: damage to the schema would
+        otherwise look like a mistake of this program. What a person has added is left alone."""
+        for table, columns in expected.items():
+            if missing := columns - _columns(connection, table):
+                raise self.damaged(f"{table} has no {min(missing)}")
 
     def damaged(self, how: str) -> LibraryError:
         """The error that says that this file is damaged."""
-        return LibraryError(f"{self.path} is damaged ({how}): {self.kind.remedy}")
+        return LibraryError(f"{self.path} is damaged ({' '.join(how.split())}): {self.kind.remedy}")
 
     # borrowing ------------------------------------------------------------------------------------
 
@@ -339,8 +372,24 @@ class Store:
             connection = self._take()
             try:
                 yield connection
+            except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+                if self._is_whole(connection):
+                    raise  # a mistake of this program
+                raise self.damaged(f"a value cannot be: {error}") from error
             finally:
                 self._give(connection)
+
+    @staticmethod
+    def _is_whole(connection: sqlite3.Connection) -> bool:
+        """Whether nothing is damaged for certain: found out within some seconds."""
+        end = time.monotonic() + CHECKING
+        connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
+        try:
+            return connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+        except sqlite3.Error:
+            return False
+        finally:
+            connection.set_progress_handler(None, 0)
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -401,6 +450,22 @@ class Store:
             writer, self._writer = self._writer, None
             if writer is not None:
                 writer.close()
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
+    return frozenset(row[1] for row in connection.execute(f"PRAGMA table_info('{table}')"))
+
+
+@cache
+def _columns_of(kind: Kind) -> dict[str, frozenset[str]]:
+    """The columns of each table that the migrations come to; full-text tables are left out, which
+    cannot always be opened and are not needed for most."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        kind.migrations.apply(Database(connection))
+        names = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'words%'"
+        )
+        return {name: _columns(connection, name) for (name,) in names.fetchall()}
 
 
 def ids_of(connection: sqlite3.Connection, sql: str, parameters: Sequence = ()) -> Ids:
