@@ -1,0 +1,56 @@
+"""``docs/catalog.md`` names every table, view and column that there is, and no other."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+from helpers_catalog import new_catalog
+from sqlite_utils import Database
+
+from indexer.thumbnails import Thumbnails
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "catalog.md"
+
+
+def sections() -> dict[str, str]:
+    """The text below each heading of the third level."""
+    parts = re.split(r"^##+ (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_page_describes_every_table_view_and_column(tmp_path: Path) -> None:
+    catalog, _ = new_catalog(tmp_path)
+    catalog.close()
+    Thumbnails.open_or_create(tmp_path / "thumbnails.db").close()
+    described = sections()
+    known = set()
+    for name in ("catalog.db", "thumbnails.db"):
+        with closing(Database(tmp_path / name)) as database:
+            for table in [*database.table_names(), *database.view_names()]:
+                if table.startswith(("_sqlite", "sqlite_", "words_")):
+                    continue
+                known.add(table)
+                assert table in described, f"{table} is not described"
+                named = set(re.findall(r"`(\w+)`", described[table]))
+                columns = {column.name for column in database[table].columns}
+                assert not columns - named, f"{table}: {columns - named} not described"
+    headings = {name for name in described if re.fullmatch(r"[a-z_]+", name)}
+    assert headings == known, "something is described that is not there"
+
+
+def test_the_page_names_every_fact_in_meta(tmp_path: Path) -> None:
+    catalog, _ = new_catalog(tmp_path)
+    with catalog, closing(Database(catalog.path)) as database:
+        names = {row["name"] for row in database["meta"].rows}
+    assert names <= set(re.findall(r"`(\w+)`", sections()["meta"]))
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
+    catalog, _ = new_catalog(tmp_path)
+    examples = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(examples) == 2
+    with catalog, closing(Database(catalog.path)) as database:
+        for example in examples:
+            list(database.query(example))

@@ -1,0 +1,139 @@
+"""Libraries of every earlier version open, and come to the same tables with everything in them."""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_catalog import TOP, picture
+from sqlite_utils import Database
+
+from indexer import migrations
+from indexer.catalog import Catalog
+from indexer.errors import LibraryError
+from indexer.thumbnails import Thumbnails
+from indexer.types import Condition, Failure, Filters
+
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
+STEPS = [migration.name for migration in migrations.catalog._migrations]
+FILES = sorted(FIXTURES.glob("catalog-*.db.gz"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def unpacked(file: Path, folder: Path) -> Path:
+    path = folder / "catalog.db"
+    path.write_bytes(gzip.decompress(file.read_bytes()))
+    return path
+
+
+def schema(path: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE name <> 'sqlite_stat1'"
+        )
+        return {name: " ".join((sql or "").split()) for name, sql in rows}
+
+
+def test_there_is_a_library_of_every_version() -> None:
+    assert [file.name.split("-")[2].removesuffix(".db.gz") for file in FILES] == STEPS
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".db.gz"))
+def test_a_step_that_was_released_is_never_changed(file: Path, tmp_path: Path) -> None:
+    """What the first steps make now is what they made when the library was kept."""
+    place = FILES.index(file)
+    following = STEPS[place + 1] if place + 1 < len(STEPS) else None
+    with closing(Database(tmp_path / "now.db")) as database:
+        migrations.catalog.apply(database, stop_before=following)
+    assert schema(tmp_path / "now.db") == schema(unpacked(file, tmp_path)), "append another step"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".db.gz"))
+def test_an_older_library_is_brought_up_to_date(file: Path, tmp_path: Path) -> None:
+    path = unpacked(file, tmp_path)
+    Catalog.create(tmp_path / "new.db", model="toy", revision="1", dimension=4).close()
+    with Catalog.open(path) as catalog:
+        assert (catalog.model, catalog.revision, catalog.dimension) == ("toy", "1", 4)
+        assert (catalog.version, catalog.count) == (3, 2)
+        assert catalog.check() == []
+        (root,) = catalog.roots()
+        assert root.path == TOP
+        assert set(catalog.known(root)) == {"Hund.jpg", "2019 Germany/Burg.heic"}
+        record = catalog.image(2)
+        assert record is not None
+        assert record.info.taken_at == datetime(2019, 7, 4, 18, 3, 9)
+        assert record.info.keywords == ("Castle", "Évora")
+        assert (record.info.title, record.info.rating, record.info.place) == ("Burg Eltz", 5, None)
+        assert (catalog.vectors(np.array([1, 2])) == np.eye(4)[:2]).all()
+        assert catalog.changes(1).removed.tolist() == [9]
+        assert [i for i, _ in catalog.search_words("germany castle", 5)] == [2]
+        assert catalog.select(Filters((Condition("keyword", "ÉVORA"),))).tolist() == [2]
+        place = FILES.index(file)
+        failure = Failure(str(TOP), "bad.jpg", 5, 6, "cut short")
+        assert catalog.failures() == (
+            [failure] if place >= STEPS.index("failures_and_runs") else []
+        )
+        assert len(catalog.runs()) == (1 if place >= STEPS.index("failures_and_runs") else 0)
+        dogs = catalog.select(Filters((Condition("label", "dog"),))).tolist()
+        assert dogs == ([1] if place >= STEPS.index("labels") else [])
+        new = picture("new.jpg")
+        new = new.__class__(new.candidate, new.photo, np.ones(4, np.float32) / 2)
+        assert catalog.write(root, images=[new]).images == (10,), "ids go on after the removed one"
+        with closing(Database(path)) as database:
+            rows = database.query("SELECT name FROM pictures ORDER BY id")
+            assert [row["name"] for row in rows] == ["Hund.jpg", "Burg.heic", "new.jpg"]
+    assert schema(path) == schema(tmp_path / "new.db")
+
+
+def test_an_older_library_is_not_changed_by_reading(tmp_path: Path) -> None:
+    path = unpacked(FILES[0], tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(LibraryError, match="older Sightline"):
+        Catalog.open(path, read_only=True)
+    assert path.read_bytes() == before
+
+
+def test_a_step_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = unpacked(FILES[0], tmp_path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE VIEW pictures AS SELECT 1")  # in the way of the last step
+    before = schema(path)
+    with pytest.raises(LibraryError, match="cannot be brought up to date"):
+        Catalog.open(path)
+    assert schema(path) == before
+
+
+def test_a_newer_library_is_left_alone(tmp_path: Path) -> None:
+    path = unpacked(FILES[-1], tmp_path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+            " VALUES ('catalog', 'holograms', '2031')"
+        )
+    before = path.read_bytes()
+    for read_only in (True, False):
+        with pytest.raises(LibraryError, match=r"written by a newer Sightline.*holograms"):
+            Catalog.open(path, read_only=read_only)
+    assert path.read_bytes() == before
+
+
+def test_what_a_person_adds_does_no_harm(tmp_path: Path) -> None:
+    path = unpacked(FILES[-1], tmp_path)
+    with closing(Database(path)) as database:
+        database["notes"].insert({"image_id": 1, "note": "a good dog"})
+        database.create_view("dogs", "SELECT * FROM pictures WHERE labels LIKE '%dog%'")
+    with Catalog.open(path) as catalog:
+        assert catalog.count == 2
+        assert catalog.check() == []
+
+
+def test_thumbnails_have_their_own_steps(tmp_path: Path) -> None:
+    path = tmp_path / "thumbnails.db"
+    Thumbnails.open_or_create(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT migration_set, name FROM _sqlite_migrations").fetchall()
+    assert rows == [("thumbnails", "thumbnail_blobs")]
