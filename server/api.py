@@ -1,0 +1,353 @@
+"""The JSON API: parse, ask the engine, answer. ``/api/openapi.json`` describes it."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import PurePath
+from typing import Any
+
+from flask import Blueprint, Response, current_app, jsonify, request
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+
+from indexer.errors import NotFoundError, UsageError
+from indexer.types import ImageRecord
+from server import archive
+from server.app_state import engine, state
+from server.openapi import COUNT, ID, STRING, document, listed, nullable, obj, ref
+from server.originals import original
+from server.parameters import Choice, Number, Operation, Text, operation, values
+from server.query import MAX_LENGTH, parse
+from server.results import facts
+from server.security import sees_paths
+from server.suggestions import suggestions
+
+api = Blueprint("api", __name__)
+
+MAX_K = 1000
+"""Hits in one answer; pages follow each other by ``offset``."""
+
+MAX_OFFSET = 10_000_000
+MAX_IMAGES = 16
+"""Pictures to search with in one request."""
+
+MAX_FAILURES = 10_000
+MAX_JSON = 2**20
+"""Bytes of a JSON body."""
+
+QUERY = Text("q", "The query, in the query language.", longest=MAX_LENGTH)
+K = Number("k", "Hits to give.", 50, 1, MAX_K)
+OFFSET = Number("offset", "Hits to leave out at the front.", 0, 0, MAX_OFFSET)
+FOLD = Choice("fold", "1: near-identical shots take one place.", "1", ("0", "1"))
+
+
+@api.get("/api/search")
+@operation(
+    Operation(
+        "The pictures that fit a query best",
+        (QUERY, K, OFFSET, FOLD),
+        answer=ref("SearchResult"),
+        missing=True,
+    )
+)
+def search() -> Response:
+    """``q``, ``k``, ``offset`` -> hits."""
+    given = values()
+    result = engine().search(
+        given["q"], k=given["k"], offset=given["offset"], fold=given["fold"] == "1"
+    )
+    return jsonify(result.as_dict(absolute=sees_paths()))
+
+
+@api.post("/api/search")
+@operation(
+    Operation(
+        "The pictures that fit a query and the pictures sent with it",
+        form=(QUERY, K, OFFSET, FOLD),
+        files="image",
+        answer=ref("SearchResult"),
+        missing=True,
+    )
+)
+def search_with_pictures() -> Response:
+    """The same with pictures in a multipart form, each a term of weight 1."""
+    given = values()
+    images = _pictures()
+    result = engine().search(
+        given["q"],
+        k=given["k"],
+        offset=given["offset"],
+        images=images,
+        fold=given["fold"] == "1",
+    )
+    return jsonify(result.as_dict(absolute=sees_paths()))
+
+
+@api.post("/api/uploads")
+@operation(
+    Operation(
+        "Keep a picture in memory for a while, to search with as upload:TOKEN",
+        files="image",
+        answer=obj({"token": STRING, "width": COUNT, "height": COUNT}),
+    )
+)
+def upload() -> Response:
+    """One picture -> its token."""
+    images = _pictures()
+    if len(images) != 1:
+        raise UsageError(f"send one picture in the form's field `image`, not {len(images)}")
+    kept = engine().upload(images[0])
+    return jsonify(token=kept.token, width=kept.width, height=kept.height)
+
+
+def _pictures() -> list[bytes]:
+    """The bytes of the pictures in this request's form, whatever the fields are called."""
+    files = [file for _, file in request.files.items(multi=True)]
+    if len(files) > MAX_IMAGES:
+        raise UsageError(f"{len(files)} pictures at once; {MAX_IMAGES} are the most")
+    return [data for data in (file.read() for file in files) if data]
+
+
+@api.get("/api/parse")
+@operation(Operation("How a query is understood", (QUERY,), answer=ref("Query")))
+def parsed() -> Response:
+    """The parts of ``q``."""
+    return jsonify(parse(values()["q"]).as_dict())
+
+
+@api.get("/api/suggest")
+@operation(
+    Operation(
+        "Filters that the word being written may become",
+        (Text("prefix", "The word as far as it is written.", longest=200),),
+        answer=obj(
+            {
+                "suggestions": listed(
+                    obj({"text": STRING, "kind": STRING, "count": nullable("integer")})
+                )
+            }
+        ),
+    )
+)
+def suggest() -> Response:
+    """Suggestions for the last word of the search box."""
+    return jsonify(suggestions=suggestions(engine().library, values()["prefix"]))
+
+
+@api.get("/api/timeline")
+@operation(
+    Operation(
+        "Good matches a month (all pictures that meet the filters, without terms)",
+        (QUERY,),
+        answer=obj({"months": listed(obj({"month": STRING, "count": COUNT})), "undated": COUNT}),
+        missing=True,
+    )
+)
+def timeline() -> Response:
+    """Months and their counts, oldest first."""
+    months = engine().timeline(values()["q"])
+    return jsonify(
+        months=[{"month": month, "count": count} for month, count in months.months],
+        undated=months.undated,
+    )
+
+
+@api.get("/api/random")
+@operation(
+    Operation(
+        "Pictures drawn by chance",
+        (K, Number("seed", "The same seed draws the same pictures.", None, 0, 2**31)),
+        answer=ref("SearchResult"),
+    )
+)
+def random() -> Response:
+    """A handful of pictures, different ones every time."""
+    given = values()
+    seed = given["seed"] if given["seed"] is not None else secrets.randbelow(2**31)
+    return jsonify(engine().random(k=given["k"], seed=seed).as_dict(absolute=sees_paths()))
+
+
+@api.get("/api/images/<int:id>")
+@operation(
+    Operation(
+        "What is known of one picture",
+        (Choice("words", "1: with the everyday words that fit it best.", "0", ("0", "1")),),
+        answer=ref("Image"),
+        missing=True,
+    )
+)
+def image(id: int) -> Response:
+    """The record of one picture, EXIF included."""
+    given = values()
+    record = find(id)
+    told = facts(record, absolute=sees_paths())
+    info = record.info
+    told |= {
+        "title": info.title,
+        "caption": info.caption,
+        "place": info.place,
+        "keywords": list(info.keywords),
+        "rating": info.rating,
+        "orientation": info.orientation,
+        "added_at": record.added_at.isoformat(),
+        "available": _available(record),
+    }
+    if given["words"] == "1":
+        told["words"] = [
+            {"text": text, "score": round(score, 4)} for text, score in engine().words_for(id)
+        ]
+    return jsonify(told)
+
+
+@api.get("/api/images/<int:id>/similar")
+@operation(Operation("The pictures most like one", (K,), answer=ref("SearchResult"), missing=True))
+def similar(id: int) -> Response:
+    """More like this."""
+    given = values()
+    record = find(id)
+    return jsonify(engine().similar(record.id, k=given["k"]).as_dict(absolute=sees_paths()))
+
+
+@api.post("/api/zip")
+@operation(
+    Operation(
+        "The original files of some pictures in one zip",
+        body=obj({"ids": {**listed(ID), "minItems": 1, "maxItems": archive.MAX_FILES}}),
+        answer="application/zip",
+        missing=True,
+    )
+)
+def zipped() -> Response:
+    """A zip, written while it is read."""
+    ids = _ids_from_json()
+    records = engine().library.images(ids)
+    files = archive.contents(records)
+    release = state().zips.take()
+    response = Response(archive.stream(files), mimetype="application/zip")
+    # Whether it was read to its end or given up on, the slot is free again.
+    response.call_on_close(release)
+    response.headers["Content-Disposition"] = 'attachment; filename="sightline.zip"'
+    return response
+
+
+def _ids_from_json() -> list[int]:
+    if not request.is_json:
+        raise UnsupportedMediaType('send JSON: {"ids": [1, 2, 3]}')
+    if (request.content_length or 0) > MAX_JSON:
+        raise RequestEntityTooLarge
+    given: Any = request.get_json(silent=True)
+    ids = given.get("ids") if isinstance(given, dict) else None
+    if (
+        not isinstance(ids, list)
+        or not 0 < len(ids) <= archive.MAX_FILES
+        or not all(type(one) is int and 0 < one < 2**63 for one in ids)
+    ):
+        raise UsageError(
+            f'the body must be {{"ids": [...]}} with 1 to {archive.MAX_FILES:,} pictures\' numbers'
+        )
+    return list(dict.fromkeys(ids))
+
+
+@api.get("/api/status")
+@operation(
+    Operation(
+        "What is in the library, and the indexing run under way",
+        answer=obj(
+            {
+                "images": COUNT,
+                "model": STRING,
+                "dimension": COUNT,
+                "failures": COUNT,
+                "index": {"type": "object"},
+                "roots": listed({"type": "object"}),
+            }
+        ),
+        refuses=False,
+    )
+)
+def status() -> Response:
+    """``sightline status --json``, without the machine's paths for whoever may not see them."""
+    return jsonify(public_status())
+
+
+def public_status() -> dict[str, Any]:
+    """The library's status as this visitor may see it."""
+    engine().library.refresh()
+    facts = dict(engine().library.status())
+    if not sees_paths():
+        facts.pop("library", None)
+        facts["roots"] = [
+            {**root, "path": PurePath(root["path"]).name} for root in facts.get("roots", [])
+        ]
+        facts["model"] = _without_folders(facts.get("model", ""))
+        if isinstance(facts.get("run"), dict):
+            facts["run"] = {
+                name: value for name, value in facts["run"].items() if not _tells_a_path(value)
+            }
+    return facts
+
+
+def _without_folders(model: str) -> str:
+    """A model's name; of one that lies in a folder, the folder's own name."""
+    return PurePath(model).name if PurePath(model).is_absolute() else model
+
+
+def _tells_a_path(value: object) -> bool:
+    """Whether a value names a place on this machine, alone or in a list."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(item, str) and PurePath(item).is_absolute() for item in items)
+
+
+@api.get("/api/failures")
+@operation(
+    Operation(
+        "The files that could not be read, and why",
+        answer=obj({"failures": listed(obj({"path": STRING, "reason": STRING}))}),
+        refuses=False,
+    )
+)
+def failures() -> Response:
+    """At most ``MAX_FAILURES`` of them."""
+    return jsonify(failures=public_failures())
+
+
+def public_failures() -> list[dict[str, str]]:
+    """The failures as this visitor may see them: whole paths, or from the root's own name on."""
+    whole = sees_paths()
+    return [
+        {
+            "path": f"{failure.root if whole else PurePath(failure.root).name}/{failure.path}",
+            "reason": failure.reason
+            if whole
+            else failure.reason.replace(failure.root, PurePath(failure.root).name),
+        }
+        for failure in engine().library.failures()[:MAX_FAILURES]
+    ]
+
+
+@api.get("/healthz")
+@operation(Operation("Whether the server answers", answer=obj({"status": STRING}), refuses=False))
+def healthz() -> Response:
+    """For whatever watches the server; asks for no token and says nothing else."""
+    return jsonify(status="ok")
+
+
+@api.get("/api/openapi.json")
+def openapi() -> Response:
+    """This API's description."""
+    return jsonify(document(current_app))
+
+
+def find(id: int) -> ImageRecord:
+    """The record of a picture. Raises ``NotFoundError``."""
+    record = engine().library.image(id) if 0 < id < 2**63 else None
+    if record is None:
+        raise NotFoundError(f"there is no picture {str(id)[:30]} in this library")
+    return record
+
+
+def _available(record: ImageRecord) -> bool:
+    try:
+        original(record)
+    except NotFoundError:
+        return False
+    return True

@@ -1,0 +1,142 @@
+"""The web application: ``create_app(engine)`` puts the blueprints, the guard and the errors
+together. No work is done at import time, and nothing is global."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, jsonify, make_response, redirect, request
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.wrappers import Response as AnyResponse
+
+from indexer.errors import LibraryBusyError, NotFoundError, SightlineError, UsageError
+from server.api import api
+from server.app_state import State
+from server.config import ServerConfig
+from server.limits import Admission, Slots
+from server.pages import pages, render, static_url
+from server.pictures import pictures
+from server.search import SearchEngine
+from server.security import guard
+
+log = logging.getLogger("sightline")
+
+MAX_PARTS = 64
+"""Fields of a form."""
+
+TITLES = {
+    400: "That cannot be understood",
+    401: "Please sign in",
+    403: "Not from here",
+    404: "Not here",
+    413: "Too much at once",
+    421: "Wrong name",
+    503: "A moment, please",
+}
+
+
+def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> Flask:
+    """A WSGI application that searches with ``engine``. The caller closes the engine."""
+    settings = config or ServerConfig()
+    templates = templates_folder()
+    app = Flask("sightline", template_folder=str(templates), static_folder=None)
+    app.config.update(
+        SIGHTLINE=settings,
+        MAX_CONTENT_LENGTH=settings.max_upload,
+        MAX_FORM_MEMORY_SIZE=2**20,
+        MAX_FORM_PARTS=MAX_PARTS,
+    )
+    app.json = CompactJSON(app)
+    app.extensions["sightline"] = State(engine, templates, Slots(settings.max_zips))
+    app.extensions["sightline_status"] = status_of
+    app.jinja_env.globals["static_url"] = static_url
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    guard(app, settings)
+    for blueprint in (api, pictures, pages):
+        app.register_blueprint(blueprint)
+    app.register_error_handler(SightlineError, _sightline_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unforeseen)
+    admission = Admission(app.wsgi_app, limit=settings.max_waiting)
+    app.extensions["sightline_admission"] = admission
+    app.wsgi_app = admission  # type: ignore[method-assign]
+    return app
+
+
+def templates_folder() -> Path:
+    """``templates/`` beside this package in an installed wheel, above it in a checkout."""
+    here = Path(__file__).resolve().parent
+    return next(
+        (folder for folder in (here / "templates", here.parent / "templates") if folder.is_dir()),
+        here / "templates",
+    )
+
+
+class CompactJSON(DefaultJSONProvider):
+    """Keys in the order in which they are written, nothing escaped, no blanks."""
+
+    sort_keys = False
+    ensure_ascii = False
+    compact = True
+
+
+def status_of(error: SightlineError) -> int:
+    """The HTTP status of one of the project's errors."""
+    if isinstance(error, UsageError):
+        return 400
+    if isinstance(error, NotFoundError):
+        return 404
+    return 503 if isinstance(error, LibraryBusyError) else 500
+
+
+def wants_json() -> bool:
+    """Whether a program asks: the API's addresses, and picture files."""
+    return not request.path.startswith(("/signin", "/failures", "/static/")) and (
+        (request.path != "/" and "text/html" not in request.headers.get("Accept", ""))
+        or request.path.startswith(("/api/", "/healthz"))
+    )
+
+
+def _sightline_error(error: SightlineError) -> AnyResponse:
+    code = status_of(error)
+    if code >= 500:
+        log.error("%s %s: %s", request.method, request.path, error)
+    return _answer(code, " ".join(str(error).split()))
+
+
+def _http_error(error: HTTPException) -> AnyResponse:
+    code = error.code or 500
+    if code in (301, 302, 304, 307, 308):
+        return error.get_response()
+    if code == 401 and not wants_json() and request.method == "GET":
+        return redirect("/signin", 303)
+    reason = error.description or error.name
+    if code == 404 and isinstance(error, NotFound):
+        reason = "there is nothing at this address"
+    response = _answer(code, reason)
+    for name, value in error.get_headers():
+        # Retry-After, Allow, Content-Range: what the status promises.
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _unforeseen(error: Exception) -> AnyResponse:
+    """A fault of the program: written into the log, told without any detail."""
+    log.error("%s %s", request.method, request.path, exc_info=error)
+    return _answer(500, "the server made a mistake; its log says more")
+
+
+def _answer(code: int, reason: str) -> Response:
+    if wants_json():
+        response = jsonify(error=reason)
+    else:
+        values: dict[str, Any] = {"code": code, "title": TITLES.get(code, "Sorry")}
+        response = make_response(render("error.html", reason=reason, **values))
+    response.status_code = code
+    if code == 503:
+        response.headers.setdefault("Retry-After", "2")
+    return response

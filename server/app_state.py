@@ -1,0 +1,40 @@
+"""What the views of one application share, and how they get at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flask import current_app
+
+from server.limits import Slots
+from server.search import SearchEngine
+from server.term_vectors import Kept
+
+RESIZED = 4096
+"""Smaller thumbnails kept: 8 kB each."""
+PREVIEWS = 64
+"""Previews kept: 200 kB each, a few when someone leafs through large pictures."""
+
+
+@dataclass
+class State:
+    """Of one application."""
+
+    engine: SearchEngine
+    templates: Path
+    zips: Slots
+    previewing: Slots = field(default_factory=lambda: Slots(2))
+    resized: Kept[bytes] = field(default_factory=lambda: Kept(RESIZED))
+    previews: Kept[bytes] = field(default_factory=lambda: Kept(PREVIEWS))
+
+
+def state() -> State:
+    """Of the application that answers this request."""
+    found: State = current_app.extensions["sightline"]
+    return found
+
+
+def engine() -> SearchEngine:
+    """The search engine of the application that answers this request."""
+    return state().engine

@@ -1,0 +1,183 @@
+"""The pages: the search page, rendered with its results for whoever has no JavaScript; the files
+it is made of; the sign-in form; what could not be read; errors for people."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from pathlib import Path
+from typing import Any
+
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    send_from_directory,
+)
+from jinja2 import TemplateNotFound
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response as AnyResponse
+
+from indexer.errors import SightlineError
+from server.api import MAX_OFFSET, OFFSET, QUERY, public_failures, public_status
+from server.app_state import engine, state
+from server.pictures import FOR_EVER
+from server.query import parse
+from server.search import SearchResult
+from server.security import config, is_token, set_cookie
+
+pages = Blueprint("pages", __name__)
+
+PAGE = 60
+"""Results on a page without JavaScript: whole rows of two, three, four, five and six."""
+
+# The page works from these where templates/ has nothing more beautiful.
+PLAIN = {
+    "error.html": """{% extends "base.html" %}{% block body %}<main><h1>{{ title }}</h1>
+<p>{{ reason }}</p><p><a href="/">Back to the pictures</a></p></main>{% endblock %}""",
+    "signin.html": """{% extends "base.html" %}{% block body %}<main><h1>Sightline</h1>
+{% if wrong %}<p role="alert">That is not the token.</p>{% endif %}
+<form method="post" action="/signin"><label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+<button type="submit">Sign in</button></form></main>{% endblock %}""",
+    "failures.html": """{% extends "base.html" %}{% block body %}<main>
+<h1>Files that could not be read</h1>{% if failures %}<ul>{% for failure in failures %}
+<li><code>{{ failure.path }}</code>: {{ failure.reason }}</li>{% endfor %}</ul>
+{% else %}<p>Every file could be read.</p>{% endif %}
+<p><a href="/">Back to the pictures</a></p></main>{% endblock %}""",
+}
+
+
+@pages.get("/")
+def index() -> Response:
+    """The search page. ``q`` and ``offset`` are all its state."""
+    q, result, reason, code = "", None, None, 200
+    terms: list[dict[str, Any]] = []
+    offset = 0
+    try:
+        q = QUERY.read(request.args.get("q")).strip()
+        offset = OFFSET.read(request.args.get("offset")) or 0
+        query = parse(q)
+        terms = [term.as_dict() for term in query.terms]
+        result = engine().search(query, k=PAGE, offset=offset)
+    except SightlineError as error:
+        reason, code = str(error), current_app.extensions["sightline_status"](error)
+    return make_response(
+        render_template(
+            "index.html",
+            q=q,
+            result=result,
+            status=public_status(),
+            terms=terms,
+            error=reason,
+            offset=offset,
+            following=_following(result, offset),
+        ),
+        code,
+    )
+
+
+def _following(result: SearchResult | None, offset: int) -> int | None:
+    """The offset of the next page, if there is one."""
+    if result is None or len(result.hits) < PAGE or offset + PAGE > MAX_OFFSET:
+        return None
+    return offset + PAGE
+
+
+@pages.get("/failures")
+def failures() -> str:
+    """Every file that could not be read, with the reason."""
+    return render("failures.html", failures=public_failures())
+
+
+@pages.get("/signin")
+def sign_in_form() -> AnyResponse:
+    """The form that asks for the token."""
+    if config().token is None:
+        return redirect("/")
+    return make_response(render("signin.html", wrong=False))
+
+
+@pages.post("/signin")
+def sign_in() -> AnyResponse:
+    """Takes the token and sets the cookie."""
+    token = config().token
+    if token is None:
+        return redirect("/", 303)
+    if not is_token(request.form.get("token", "").strip(), token):
+        return make_response(render("signin.html", wrong=True), 403)
+    response = make_response(redirect("/", 303))
+    set_cookie(response, token)
+    return response
+
+
+@pages.get("/static/<path:name>")
+def static_file(name: str) -> Response:
+    """A style sheet or script. An address made by ``static_url`` holds the files' common hash, so
+    that modules find each other by relative names and every browser keeps them for ever."""
+    static = Static.of(state().templates)
+    first, _, rest = name.partition("/")
+    versioned = first == static.version() and bool(rest)
+    kind = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
+    response = send_from_directory(static.directory, rest if versioned else name, mimetype=kind)
+    # Of a version that is gone the browser gets what there is now, and keeps nothing.
+    response.headers["Cache-Control"] = FOR_EVER if versioned else "no-cache"
+    return response
+
+
+class Static:
+    """The files of the page, and the hash of them all."""
+
+    _kept: dict[Path, Static] = {}  # noqa: RUF012 (one for the process)
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._stamp: tuple[tuple[str, int, int], ...] = ()
+        self._version = ""
+
+    @classmethod
+    def of(cls, templates: Path) -> Static:
+        """Of this folder of templates."""
+        return cls._kept.setdefault(templates, cls(templates / "static"))
+
+    def version(self) -> str:
+        """A hash of names and contents, computed anew when a file has changed."""
+        files = sorted(path for path in self.directory.rglob("*") if path.is_file())
+        stamp = tuple(
+            (str(path), (status := path.stat()).st_mtime_ns, status.st_size) for path in files
+        )
+        if stamp != self._stamp:
+            whole = hashlib.blake2b(digest_size=6)
+            for path in files:
+                whole.update(path.relative_to(self.directory).as_posix().encode() + b"\0")
+                whole.update(hashlib.blake2b(path.read_bytes()).digest())
+            self._version, self._stamp = whole.hexdigest(), stamp
+        return self._version
+
+
+def static_url(name: str) -> str:
+    """The address of a file of the page, with the hash in it."""
+    return f"/static/{Static.of(state().templates).version()}/{name}"
+
+
+def render(name: str, **values: Any) -> str:
+    """A template, or the plain page of that name where ``templates/`` has none."""
+    try:
+        return render_template(name, **values)
+    except TemplateNotFound as error:
+        if error.name != name:
+            raise
+    plain = current_app.jinja_env.from_string(PLAIN[name])
+    return plain.render(**current_app.jinja_env.globals, **values)
+
+
+@pages.get("/favicon.ico")
+def favicon() -> AnyResponse:
+    """Asked for by programs that do not read the page."""
+    if not (Static.of(state().templates).directory / "mark.svg").exists():
+        raise NotFound
+    return redirect(static_url("mark.svg"))

@@ -1,0 +1,111 @@
+"""What a search gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath
+from typing import Any
+
+from indexer.types import ImageRecord
+
+
+def folder_of(record: ImageRecord) -> str:
+    """The root's own name and the folders below it: enough to know the place, no path of the
+    machine."""
+    below = PurePosixPath(record.path).parent.as_posix()
+    name = PurePath(record.root).name
+    return name if below == "." else f"{name}/{below}"
+
+
+def facts(record: ImageRecord, *, absolute: bool) -> dict[str, Any]:
+    """What JSON says of every picture. ``absolute`` adds where its file is on this machine."""
+    info = record.info
+    told: dict[str, Any] = {
+        "id": record.id,
+        "path": record.path,
+        "name": PurePosixPath(record.path).name,
+        "folder": folder_of(record),
+        "width": info.width,
+        "height": info.height,
+        "taken_at": info.taken_at.isoformat() if info.taken_at else None,
+        "camera": info.camera,
+        "lens": info.lens,
+        "latitude": info.latitude,
+        "longitude": info.longitude,
+        "format": info.format,
+        "size": record.size,
+        "color": info.color,
+        "v": record.content_hash[:12],
+    }
+    if absolute:
+        told["absolute"] = str(record.absolute)
+    return told
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result."""
+
+    record: ImageRecord
+    score: float
+    """Cosine between the picture and the query's vector; the lowest of the terms' cosines with
+    ``match:all``; 0 when the query has no terms."""
+    relevance: float
+    """0 to 1; .5 on the line under the good matches."""
+    match: bool
+    """Whether it stands on or above that line."""
+    duplicates: tuple[int, ...] = ()
+    """Ids of near-identical shots that are folded under this one, best first."""
+
+    @property
+    def id(self) -> int:
+        """The picture's id."""
+        return self.record.id
+
+    @property
+    def path(self) -> str:
+        """Relative to its root, with forward slashes."""
+        return self.record.path
+
+    def as_dict(self, *, absolute: bool = True) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **facts(self.record, absolute=absolute),
+            "score": round(self.score, 6),
+            "relevance": round(self.relevance, 4),
+            "match": self.match,
+            "duplicates": list(self.duplicates),
+        }
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The answer to one query."""
+
+    query: str
+    took_ms: float
+    total: int
+    """Pictures that meet the filters."""
+    good: int | None
+    """Hits above the line, near-identical shots counted once; None where there is no line (no
+    terms, or too small a library)."""
+    hits: tuple[Hit, ...]
+    message: str | None = None
+    """One line for the person, when there is something to say."""
+
+    @property
+    def nothing_matches(self) -> bool:
+        """Whether the best there is does not really match."""
+        return self.good == 0 and self.total > 0
+
+    def as_dict(self, *, absolute: bool = True) -> dict[str, Any]:
+        """For JSON. ``absolute`` says where the files are on this machine."""
+        return {
+            "query": self.query,
+            "took_ms": round(self.took_ms, 3),
+            "total": self.total,
+            "good": self.good,
+            "nothing_matches": self.nothing_matches,
+            "message": self.message,
+            "hits": [hit.as_dict(absolute=absolute) for hit in self.hits],
+        }

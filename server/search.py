@@ -1,0 +1,261 @@
+"""SearchEngine: a query goes in, the nearest pictures come out.
+
+    from indexer.encoder import Encoder
+    from indexer.library import Library
+    from server.search import SearchEngine
+
+    library = Library.open(directory)
+    engine = SearchEngine(library, Encoder.load(library.model))
+    for hit in engine.search("dog on a beach -people after:2023").hits:
+        print(hit.score, hit.record.absolute)
+
+The command line, the HTTP API and Python code all come through here and get the same answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from indexer.errors import NotFoundError, UsageError
+from indexer.types import Filters, Ids
+from server.query import Query, Term, parse
+from server.ranking import AllOf, Listed, Nearest, Ranking, Weighted, combine
+from server.relevance import relevance
+from server.results import Hit, SearchResult
+from server.term_vectors import Kept, TermVectors
+from server.uploads import Upload, Uploads
+from server.words import WordBank
+
+if TYPE_CHECKING:
+    from indexer.catalog_facets import Months
+    from indexer.encoder import Encoder
+    from indexer.library import Library
+
+__all__ = ["Hit", "SearchEngine", "SearchResult"]
+
+MAX_K = 10_000
+"""Hits that one search gives at most."""
+
+MAX_OFFSET = 2**31
+
+RANKINGS = 64
+"""Rankings kept for paging; a deep one of 100,000 places takes 2 MB."""
+
+MAX_DATED = 20_000
+"""Good matches that are sorted by date or laid on the timeline."""
+
+EXACTLY = 1024
+"""Good matches up to which they are counted one by one."""
+
+NOTHING = "nothing here really matches; these come closest"
+NO_PICTURE = "no picture meets these filters"
+EMPTY = "this library holds no pictures yet"
+NOTHING_DATED = "nothing here matches well enough to be sorted by date"
+
+
+class SearchEngine:
+    """Searches one library with the model it was made with. Safe to use from several threads.
+
+    A context manager: leaving it ends the worker process that decodes pictures people search
+    with. The library is the caller's to close.
+    """
+
+    def __init__(self, library: Library, encoder: Encoder) -> None:
+        self.library = library
+        self.encoder = encoder
+        self.uploads = Uploads()
+        self.terms = TermVectors(library, encoder, self.uploads)
+        self.words = WordBank(library, self.terms.texts)
+        self._rankings: Kept[tuple[Ranking, bool]] = Kept(RANKINGS)
+        self._totals: Kept[int] = Kept(RANKINGS)
+
+    def close(self) -> None:
+        """Ends what the engine started."""
+        self.terms.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def search(
+        self,
+        query: Query | str,
+        *,
+        k: int = 50,
+        offset: int = 0,
+        images: Sequence[bytes] = (),
+        fold: bool = True,
+    ) -> SearchResult:
+        """The pictures that fit ``query`` best: places ``offset`` to ``offset + k``.
+
+        ``images`` are pictures' bytes: terms of weight 1 beside those of the query. ``fold`` lets
+        near-identical shots take one place (``Hit.duplicates``). Ranking is by exact cosine, ties
+        by id. A query without terms lists what meets its filters, newest first. Raises
+        ``UsageError`` (``QueryError``) for what cannot be asked and ``NotFoundError`` for
+        ``like:`` a picture that is not there.
+        """
+        started = time.perf_counter()
+        parsed = parse(query) if isinstance(query, str) else query
+        if not 0 < k <= MAX_K:
+            raise UsageError(f"k is {k}; it must be 1 to {MAX_K:,}")
+        if not 0 <= offset <= MAX_OFFSET:
+            raise UsageError(f"offset is {offset}; it must be 0 to {MAX_OFFSET:,}")
+        self.library.refresh()
+        shown = [self.terms.show(data) for data in images]
+        ranking, has_terms = self._ranking(parsed, shown, fold=fold)
+        total = self._total(parsed.filters)
+        page = ranking.page(offset, k)
+        good = ranking.good(EXACTLY) if has_terms else None
+        hits = self._hits(ranking, page, has_terms=has_terms)
+        message = None
+        if not total:
+            message = NO_PICTURE if parsed.filters else EMPTY
+        elif good == 0:
+            message = NOTHING if parsed.sort == "relevance" else NOTHING_DATED
+        took = (time.perf_counter() - started) * 1000
+        return SearchResult(parsed.raw or parsed.to_text(), took, total, good, hits, message)
+
+    def similar(self, image: int, *, k: int = 50) -> SearchResult:
+        """The pictures most like one of the library, itself left out."""
+        result = self.search(Query((Term(like=image),)), k=min(k + 1, MAX_K), fold=False)
+        others = tuple(hit for hit in result.hits if hit.id != image)[:k]
+        good = result.good if result.good is None else max(result.good - 1, 0)
+        return replace(result, hits=others, good=good, total=max(result.total - 1, 0), message=None)
+
+    def timeline(self, query: Query | str) -> Months:
+        """How many of the good matches (of all that meet the filters, when there are no terms)
+        were taken in each month."""
+        parsed = parse(query) if isinstance(query, str) else query
+        self.library.refresh()
+        ranking, has_terms = self._ranking(
+            replace(parsed, sort="relevance"), (), fold=True, listed=False
+        )
+        if has_terms:
+            return self.library.histogram(ranking.good_ids(MAX_DATED))
+        return self.library.histogram(
+            self.library.select(parsed.filters) if parsed.filters else None
+        )
+
+    def random(self, *, k: int = 50, seed: int = 0) -> SearchResult:
+        """Pictures drawn by chance; the same ``seed`` draws the same ones."""
+        started = time.perf_counter()
+        if not 0 < k <= MAX_K:
+            raise UsageError(f"k is {k}; it must be 1 to {MAX_K:,}")
+        self.library.refresh()
+        ids = self.library.random(k, seed)
+        ranking = Listed(self.library, ids, False)
+        hits = self._hits(ranking, ranking.page(0, k), has_terms=False)
+        took = (time.perf_counter() - started) * 1000
+        total = self.library.count
+        return SearchResult("", took, total, None, hits, None if total else EMPTY)
+
+    def upload(self, data: bytes) -> Upload:
+        """Keeps a picture for ``upload:TOKEN``. Raises ``UsageError`` when it cannot be read."""
+        upload = self.terms.show(data)
+        self.uploads.put(upload)
+        return upload
+
+    def words_for(self, image: int, *, k: int = 10) -> list[tuple[str, float]]:
+        """The everyday words that fit a picture of the library best, with how well (0 to 1)."""
+        vector = self.library.vectors(np.array([image], np.int64))[0]
+        if np.isnan(vector[0]):
+            raise NotFoundError(f"there is no picture {image} in this library")
+        return self.words.fitting(vector, k)
+
+    def _total(self, filters: Filters) -> int:
+        if not filters:
+            return self.library.count
+        key = (filters, self.library.version)
+        return self._totals.setdefault(key, lambda: self.library.matching(filters))
+
+    def _ranking(
+        self, query: Query, shown: Sequence[Upload], *, fold: bool, listed: bool = True
+    ) -> tuple[Ranking, bool]:
+        """The ranking of a query, and whether it has terms."""
+        key = (query, tuple(upload.token for upload in shown), fold, self.library.version)
+        found = self._rankings.get(key)
+        if found is not None:
+            return found
+        made = self._make(query, shown, fold=fold, listed=listed)
+        return self._rankings.put(key, made) if listed or made[1] else made
+
+    def _make(
+        self, query: Query, shown: Sequence[Upload], *, fold: bool, listed: bool
+    ) -> tuple[Ranking, bool]:
+        asked = [term for term in query.terms if term.weight]
+        vectors = self.terms.resolve(asked)
+        terms = [
+            Weighted(vector, term.weight, picture=term.text is None)
+            for term, vector in zip(asked, vectors, strict=True)
+        ]
+        terms += [Weighted(upload.vector, 1.0, picture=True) for upload in shown]
+        if not terms:
+            ids = self._by_date(query) if listed else np.empty(0, np.int64)
+            return Listed(self.library, ids, fold), False
+        ranking: Ranking
+        if query.combine == "all" and sum(term.weight > 0 for term in terms) > 1:
+            ranking = AllOf(self.library, query.filters, fold, terms)
+        else:
+            vector = combine(terms, self.library.sample())
+            picture = len(terms) == 1 and terms[0].picture and terms[0].weight > 0
+            ranking = Nearest(self.library, query.filters, fold, vector, picture=picture)
+        if query.sort != "relevance":
+            ranking = self._dated(ranking, query.sort == "newest", fold)
+        return ranking, True
+
+    def _by_date(self, query: Query) -> Ids:
+        """Everything that meets the filters, newest first unless told otherwise."""
+        ids = self.library.select(query.filters)
+        return self.library.by_date(ids, descending=query.sort != "oldest")
+
+    def _dated(self, ranking: Ranking, newest: bool, fold: bool) -> Ranking:
+        """The good matches of ``ranking``, by date."""
+        good = ranking.good_ids(MAX_DATED)
+        ids = self.library.by_date(good, descending=newest)
+        dated = Listed(self.library, ids, fold)
+        place = {int(image): n for n, image in enumerate(ranking.ids)}
+        places = np.array([place[int(image)] for image in ids], np.int64)
+        dated.scores, dated.standing = ranking.scores[places], ranking.standing[places]
+        dated.line = ranking.line
+        return dated
+
+    def _hits(
+        self,
+        ranking: Ranking,
+        page: Sequence[tuple[int, tuple[int, ...]]],
+        *,
+        has_terms: bool,
+    ) -> tuple[Hit, ...]:
+        places = np.array([place for place, _ in page], np.int64)
+        ids, scores = ranking.ids[places], ranking.scores[places]
+        line = ranking.line if has_terms else None
+        standing = ranking.standing[places]
+        fitting = relevance(standing, line)
+        matching = standing >= line if line is not None else np.ones(len(ids), bool)
+        # A picture that left since it was ranked has no record any more.
+        records = {record.id: record for record in self.library.images(ids.tolist())}
+        return tuple(
+            Hit(records[image], score, fit, match, duplicates)
+            for image, score, fit, match, (_, duplicates) in zip(
+                ids.tolist(),
+                scores.tolist(),
+                fitting.tolist(),
+                matching.tolist(),
+                page,
+                strict=True,
+            )
+            if image in records
+        )
