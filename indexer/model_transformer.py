@@ -10,8 +10,10 @@ also leaves room for what only inference may do:
 - on a CPU, matrices are laid out once as oneDNN wants them and the activation is done in the same
   pass, as ``torch.compile`` with freezing would, without a compiler and half a minute of waiting.
 
-Measured on one Zen 4 core (AVX512-BF16), ViT-B/32 in bfloat16, against transformers' modules:
-``benchmarks/encoder.py`` prints the table.
+Measured on one Zen 4 core (AVX512-BF16), ViT-B/32 in bfloat16, against transformers' modules: 24.6
+pictures a second in batches of 32 for 21.3, 21.5 for 14.1 one by one, and 12.4 ms a text for 19.6
+(43 when padded to 77). ``benchmarks/encoder.py`` prints the table. ``torch.compile`` with freezing
+gave 12% over unpacked matrices for half a minute of compiling, so it is not used on a CPU.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 ``find`` also knows a model by its hub id. The figures are the mean of recall@1, @5 and @10 of
 text-to-image retrieval on Crossmodal-3600 in English, as Immich's documentation gives them
-(https://docs.immich.app/features/searching); a model it does not list has no figure.
+(https://docs.immich.app/features/searching); a model it does not list has no figure. Sizes of
+downloads are those of the float32 weights; licences are those that the models' pages or their
+authors' repositories give.
 """
 
 from __future__ import annotations
@@ -222,7 +224,7 @@ MODELS: tuple[ModelInfo, ...] = (
         parameters=188,
         download_mb=753,
         languages="zh",
-        licence="Apache-2.0",
+        licence="MIT",
         note="for searching in Chinese",
     ),
 )
