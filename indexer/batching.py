@@ -2,8 +2,8 @@
 
 Sixteen texts in one batch cost a CPU six tenths of sixteen texts one by one
 (``benchmarks/encoder.py``, one Zen 4 core, ViT-B/32, bfloat16: 7.2 against 12.1 ms a text), and
-running them at the same time instead only makes them fight over the cores. Nobody waits for a batch to fill: whoever finds the
-tower free goes at once, and takes along everybody who came in the meantime.
+running them at the same time instead only makes them fight over the cores. Nobody waits for a
+batch to fill: whoever finds the tower free goes at once, and takes along all who came meanwhile.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ one. An encoder may be used from several threads.
 
 Pictures come as bytes already cut as ``encoder.geometry`` asks; scaling and normalisation happen
 here, on the model's device. On a GPU batches are pinned and copied as bytes while the one before is
-computed; that path has not been run on a card yet, only its CPU twin. What the families do differently is in the modules beside this one:
-``model_files`` (where the files are), ``model_images`` (cutting and scaling), ``model_text``
-(tokens), ``model_towers`` (the networks).
+computed; that path has not been run on a card yet, only its CPU twin.
+
+What the families do differently is in the modules beside this one: ``model_files`` (where the files
+are), ``model_images`` (cutting and scaling), ``model_text`` (tokens), ``model_towers`` and
+``model_transformer`` (the networks).
 """
 
 from __future__ import annotations
