@@ -50,6 +50,8 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
         MAX_FORM_PARTS=MAX_PARTS,
     )
     app.json = CompactJSON(app)
+    # A doubled slash is a wrong address, not a way to another one.
+    app.url_map.merge_slashes = False
     app.extensions["sightline"] = State(engine, templates, Slots(settings.max_zips))
     app.extensions["sightline_status"] = status_of
     app.jinja_env.globals["static_url"] = static_url

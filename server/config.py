@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexer.errors import UsageError
@@ -25,7 +25,7 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = PORT
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     """What a visitor must show; see ``read_token``. None: nobody is asked, on loopback only."""
     hosts: tuple[str, ...] = ()
     """More names under which the server may be asked for, as in a browser's address bar."""

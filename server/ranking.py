@@ -230,12 +230,15 @@ class Nearest(Ranking):
         vector: NDArray[np.float32],
         *,
         picture: bool = False,
+        itself: int | None = None,
     ) -> None:
-        """``picture``: the vector is one picture's own, and finds that picture."""
+        """``picture``: the vector is one picture's own; ``itself``: the picture of the library
+        that it belongs to."""
         super().__init__(library, filters, fold)
         sample = library.sample()
         self._vector = vector
         self._picture = picture
+        self._itself = itself
         self._sampled = sample @ vector
         self._scale = Scale.of(self._sampled)
         self.line = self._scale.line
@@ -243,12 +246,18 @@ class Nearest(Ranking):
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
         scores, ids = self._library.nearest(self._vector[None], depth, filters=self._filters)
         found = ids[0] >= 0
-        standing = self._scale.standing(scores[0][found])
+        ids, scores = ids[0][found], np.minimum(scores[0][found], 1)
+        if self._itself is not None and self._itself in ids:
+            # Kept vectors are rounded, and the rounding must not put a copy before the picture.
+            rest = ids != self._itself
+            ids = np.concatenate([[self._itself], ids[rest]])
+            scores = np.concatenate([np.ones(1, np.float32), scores[rest]])
+        standing = self._scale.standing(scores)
         if self._picture:
             # The picture itself fits, also where a whole library looks like it.
-            same = scores[0][found] >= SAME
+            same = scores >= SAME
             standing[same] = np.maximum(standing[same], (self.line or 0) + SURE)
-        return ids[0][found], scores[0][found], standing
+        return ids, scores, standing
 
     def _estimate(self) -> int:
         good = float((self._scale.standing(self._sampled) >= (self.line or 0)).mean())

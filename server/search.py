@@ -211,7 +211,10 @@ class SearchEngine:
         else:
             vector = combine(terms, self.library.sample())
             picture = len(terms) == 1 and terms[0].picture and terms[0].weight > 0
-            ranking = Nearest(self.library, query.filters, fold, vector, picture=picture)
+            itself = asked[0].like if picture and asked and asked[0].crop is None else None
+            ranking = Nearest(
+                self.library, query.filters, fold, vector, picture=picture, itself=itself
+            )
         if query.sort != "relevance":
             ranking = self._dated(ranking, query.sort == "newest", fold)
         return ranking, True

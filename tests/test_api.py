@@ -1,0 +1,561 @@
+"""The HTTP API and the picture files, through a real application on a real library."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
+from PIL import Image
+
+from server.app import create_app
+from server.config import ServerConfig
+from server.limits import Admission
+from server.search import SearchEngine
+from server.serving import Server
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from indexer.encoder import Encoder
+    from indexer.library import Library
+
+CASES = int(os.environ.get("SIGHTLINE_FUZZ_CASES", "5"))
+"""Generated requests for each operation of the API; 1,000 make more than 10,000 in all."""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[Library]:
+    """A library of drawn pictures."""
+    folder = tmp_path_factory.mktemp("api")
+    pictures = make_pictures(folder / "pictures")
+    with make_library(folder / "library", tiny_encoder, pictures) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def engine(library: Library, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
+    """An engine on it."""
+    with SearchEngine(library, tiny_encoder) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def app(engine: SearchEngine) -> Flask:
+    """The application, as `sightline serve` makes it on loopback."""
+    return create_app(engine)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Someone who sits at the machine."""
+    return app.test_client()
+
+
+def shown(picture: bytes, name: str = "x.png") -> tuple[io.BytesIO, str]:
+    """A file of a multipart form."""
+    return io.BytesIO(picture), name
+
+
+# searching ---------------------------------------------------------------------------------------
+
+
+def test_search_gives_what_the_engine_gives(client: FlaskClient, engine: SearchEngine) -> None:
+    told = client.get("/api/search", query_string={"q": "red -blue in:Trips", "k": 7}).get_json()
+    expected = engine.search("red -blue in:Trips", k=7).as_dict()
+    assert {**told, "took_ms": 0} == {**expected, "took_ms": 0}
+    following = client.get("/api/search?q=red+-blue+in:Trips&k=7&offset=7").get_json()
+    assert [hit["id"] for hit in following["hits"]] == [
+        hit.id for hit in engine.search("red -blue in:Trips", k=14).hits[7:]
+    ]
+
+
+def test_an_empty_query_lists_the_newest(client: FlaskClient) -> None:
+    told = client.get("/api/search").get_json()
+    dates = [hit["taken_at"] for hit in told["hits"] if hit["taken_at"]]
+    assert dates == sorted(dates, reverse=True)
+    assert (told["good"], told["nothing_matches"], len(told["hits"])) == (None, False, 50)
+
+
+def test_near_identical_shots_can_be_shown_one_by_one(
+    client: FlaskClient, library: Library
+) -> None:
+    folded = client.get("/api/search?q=red&k=1000").get_json()["hits"]
+    single = client.get("/api/search?q=red&k=1000&fold=0").get_json()["hits"]
+    assert len(single) == library.count == len(folded) + sum(len(h["duplicates"]) for h in folded)
+
+
+def test_pictures_are_terms(client: FlaskClient, library: Library) -> None:
+    sent = {"q": "", "k": "1", "image": [shown(as_bytes(draw(7), "PNG"))]}
+    hits = client.post("/api/search", data=sent).get_json()["hits"]
+    assert hits[0]["id"] == id_of(library, "IMG_0007.jpg")
+    two = [shown(as_bytes(draw(7), "PNG")), shown(as_bytes(draw(8), "PNG"))]
+    told = client.post("/api/search", data={"q": "match:all", "image": two}).get_json()
+    best = {hit["name"] for hit in told["hits"]}
+    assert {"IMG_0007.jpg", "IMG_0008.jpg"} & best
+
+
+def test_an_upload_is_kept_for_later_searches(client: FlaskClient, library: Library) -> None:
+    answer = client.post("/api/uploads", data={"image": shown(as_bytes(draw(9), "PNG"))})
+    told = answer.get_json()
+    assert (told["width"], told["height"]) == (320, 240)
+    found = client.get("/api/search", query_string={"q": f"upload:{told['token']}", "k": 1})
+    assert found.get_json()["hits"][0]["id"] == id_of(library, "IMG_0009.jpg")
+
+
+def test_parse_tells_the_parts(client: FlaskClient) -> None:
+    line = '2:"a dog" -like:5@0,0,.5,1 in:"My trip" match:all sort:newest'
+    assert client.get("/api/parse", query_string={"q": line}).get_json() == {
+        "terms": [
+            {"kind": "text", "text": "a dog", "box": None, "weight": 2.0},
+            {"kind": "like", "id": 5, "box": [0, 0, 0.5, 1], "weight": -1.0},
+        ],
+        "filters": [{"name": "in", "value": "My trip", "negated": False}],
+        "combine": "all",
+        "sort": "newest",
+        "text": '2:"a dog" -like:5@0,0,0.5,1 in:"My trip" match:all sort:newest',
+    }
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("in:Lak", [('in:"Lake Como"', "folder", 40)]),
+        ("-in:hom", [("-in:Home", "folder", 20)]),
+        ("Hom", [("in:Home", "folder", 20)]),
+        ("after:202", [("after:2021", "year", 15), ("after:2020", "year", 15)]),
+        ("camera:nine", [('camera:"Sightline Nine"', "camera", 61)]),
+        ("is:po", [("is:portrait", "is", None)]),
+        ("sort:", [(f"sort:{one}", "sort", None) for one in ("newest", "oldest", "relevance")]),
+        ("ca", [("camera:", "filter", None)]),
+        ("nothing:x", []),
+        ("", []),
+        ("-", []),
+    ],
+)
+def test_suggestions(client: FlaskClient, prefix: str, expected: list) -> None:
+    told = client.get("/api/suggest", query_string={"prefix": prefix}).get_json()["suggestions"]
+    found = [(one["text"], one["kind"], one["count"]) for one in told]
+    assert set(expected) <= set(found)
+    assert bool(found) == bool(expected)
+
+
+def test_the_timeline(client: FlaskClient, library: Library) -> None:
+    told = client.get("/api/timeline").get_json()
+    assert sum(month["count"] for month in told["months"]) + told["undated"] == library.count
+    assert told["months"] == sorted(told["months"], key=lambda month: month["month"])
+
+
+def test_drawn_by_chance(client: FlaskClient) -> None:
+    one = client.get("/api/random?k=5&seed=3").get_json()
+    assert one["hits"] == client.get("/api/random?k=5&seed=3").get_json()["hits"]
+    assert len(one["hits"]) == 5
+
+
+def test_one_picture(client: FlaskClient, library: Library) -> None:
+    image = id_of(library, "IMG_0013.jpg")
+    told = client.get(f"/api/images/{image}").get_json()
+    assert told["path"] == "Trips/Lake Como/IMG_0013.jpg"
+    assert told["folder"] == "pictures/Trips/Lake Como"
+    assert (told["width"], told["height"], told["format"]) == (320, 240, "jpeg")
+    assert told["taken_at"] == "2020-02-10T12:00:00"
+    assert told["available"] is True
+    assert "words" not in told
+    words = client.get(f"/api/images/{image}?words=1").get_json()["words"]
+    assert words[0]["text"]
+    similar = client.get(f"/api/images/{image}/similar?k=3").get_json()["hits"]
+    assert len(similar) == 3
+    assert image not in [hit["id"] for hit in similar]
+
+
+def test_status_and_failures(client: FlaskClient, library: Library) -> None:
+    told = client.get("/api/status").get_json()
+    assert (told["images"], told["failures"]) == (library.count, 1)
+    (failure,) = client.get("/api/failures").get_json()["failures"]
+    assert failure["path"].endswith("Odd/broken.jpg")
+    assert failure["reason"]
+    assert client.get("/healthz").get_json() == {"status": "ok"}
+
+
+# picture files -----------------------------------------------------------------------------------
+
+
+def test_thumbnails_are_kept_by_the_browser(client: FlaskClient, library: Library) -> None:
+    image = id_of(library, "IMG_0001.jpg")
+    version = client.get(f"/api/images/{image}").get_json()["v"]
+    answer = client.get(f"/thumbnails/{image}?v={version}")
+    assert answer.mimetype == "image/webp"
+    assert answer.data == library.thumbnail(image)
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert "private" in answer.headers["Cache-Control"]
+    again = client.get(f"/thumbnails/{image}", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert "immutable" not in client.get(f"/thumbnails/{image}").headers["Cache-Control"]
+
+
+def test_smaller_thumbnails(client: FlaskClient, library: Library) -> None:
+    image = id_of(library, "IMG_0001.jpg")
+    small = client.get(f"/thumbnails/{image}?w=128")
+    with Image.open(io.BytesIO(small.data)) as picture:
+        assert picture.size == (128, 96)
+    assert small.headers["ETag"] != client.get(f"/thumbnails/{image}").headers["ETag"]
+    assert client.get(f"/thumbnails/{image}?w=9999").status_code == 400
+
+
+def test_originals_with_ranges_and_conditions(client: FlaskClient, library: Library) -> None:
+    image = id_of(library, "IMG_0001.jpg")
+    data = library.image(image).absolute.read_bytes()  # type: ignore[union-attr]
+    answer = client.get(f"/images/{image}")
+    assert (answer.data, answer.mimetype) == (data, "image/jpeg")
+    assert "attachment" not in answer.headers.get("Content-Disposition", "")
+    part = client.get(f"/images/{image}", headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.data) == (206, data[10:20])
+    beyond = client.get(f"/images/{image}", headers={"Range": "bytes=99999999-"})
+    assert beyond.status_code == 416
+    again = client.get(f"/images/{image}", headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
+    saved = client.get(f"/images/{image}?download=1")
+    assert saved.headers["Content-Disposition"].startswith("attachment; filename=IMG_0001.jpg")
+
+
+def test_names_with_any_letters_can_be_downloaded(client: FlaskClient, library: Library) -> None:
+    image = id_of(library, "sign #1 % of 'x'.png")
+    answer = client.get(f"/images/{image}?download=1")
+    assert answer.status_code == 200
+    assert answer.mimetype == "image/png"
+
+
+def test_what_browsers_cannot_show_is_shown_as_a_preview(
+    client: FlaskClient, library: Library
+) -> None:
+    image = id_of(library, "scan.tiff")
+    answer = client.get(f"/images/{image}")
+    assert answer.mimetype in ("image/webp", "image/jpeg")
+    with Image.open(io.BytesIO(answer.data)) as picture:
+        assert picture.size == (320, 240)
+    original = client.get(f"/images/{image}?download=1")
+    assert original.mimetype == "image/tiff"
+    smaller = client.get(f"/images/{id_of(library, 'IMG_0001.jpg')}?size=100")
+    with Image.open(io.BytesIO(smaller.data)) as picture:
+        assert max(picture.size) == 100
+    tag = {"If-None-Match": smaller.headers["ETag"]}
+    again = client.get(f"/images/{id_of(library, 'IMG_0001.jpg')}?size=100", headers=tag)
+    assert again.status_code == 304
+
+
+def test_a_file_that_is_gone_is_404_and_the_rest_of_it_stays(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    pictures = make_pictures(tmp_path / "pictures")
+    with (
+        make_library(tmp_path / "library", tiny_encoder, pictures) as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        client = create_app(engine).test_client()
+        image = id_of(library, "IMG_0002.jpg")
+        library.image(image).absolute.unlink()  # type: ignore[union-attr]
+        for address in (
+            f"/images/{image}",
+            f"/images/{image}?download=1",
+            f"/images/{image}?size=99",
+        ):
+            answer = client.get(address)
+            assert (answer.status_code, list(answer.get_json())) == (404, ["error"])
+        assert client.get(f"/thumbnails/{image}").status_code == 200
+        assert client.get(f"/api/images/{image}").get_json()["available"] is False
+        assert client.get("/api/search", query_string={"q": f"like:{image}@0,0,.5,1"}).json["hits"]
+        assert client.post("/api/zip", json={"ids": [image]}).status_code == 404
+
+
+def test_a_zip_of_originals(client: FlaskClient, library: Library) -> None:
+    names = ["IMG_0001.jpg", "scan.tiff", "sign #1 % of 'x'.png"]
+    ids = [id_of(library, name) for name in names]
+    answer = client.post("/api/zip", json={"ids": [*ids, ids[0], 999_999]})
+    assert answer.mimetype == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [
+            "pictures/Trips/Lake Como/IMG_0001.jpg",
+            "pictures/Odd/scan.tiff",
+            "pictures/Odd/sign #1 % of 'x'.png",
+        ]
+        for name, image in zip(archive.namelist(), ids, strict=True):
+            record = library.image(image)
+            assert record is not None
+            assert archive.read(name) == record.absolute.read_bytes()
+
+
+def test_too_many_zips_at_once_are_told_to_come_back(engine: SearchEngine) -> None:
+    client = create_app(engine, config=ServerConfig(max_zips=1)).test_client()
+    image = engine.search("").hits[0].id
+    open_one = client.post("/api/zip", json={"ids": [image]}, buffered=False)
+    refused = client.post("/api/zip", json={"ids": [image]})
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) > 0
+    open_one.close()
+    assert client.post("/api/zip", json={"ids": [image]}).status_code == 200
+
+
+# what cannot be asked ----------------------------------------------------------------------------
+
+HUGE = "9" * 400
+FORM = "multipart/form-data"
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("/api/search?k=0", 400),
+        ("/api/search?k=-1", 400),
+        ("/api/search?k=1001", 400),
+        ("/api/search?k=NaN", 400),
+        ("/api/search?k=1e3", 400),
+        (f"/api/search?k={HUGE}", 400),
+        (f"/api/search?offset={HUGE}", 400),
+        ("/api/search?offset=-1", 400),
+        ("/api/search?offset=10000000", 200),
+        ("/api/search?q=" + "x" * 2001, 400),
+        ("/api/search?q=nan:dog", 200),
+        ("/api/search?q=like:5@0,0,2,2", 400),
+        ("/api/search?q=like:5@nan,0,1,1", 400),
+        (f"/api/search?q=like:{HUGE}", 400),
+        ("/api/search?q=like:9223372036854775807", 404),
+        ("/api/search?q=%ff%fe%00", 200),
+        ("/api/search?q=%ED%A0%80", 200),
+        ("/api/search?q=after:99999", 400),
+        ("/api/search?q=in:%00", 200),
+        ("/api/search?q=" + "%22a%22+" * 40, 400),
+        ("/api/parse?q=after:x", 400),
+        ("/api/suggest?prefix=" + "x" * 201, 400),
+        ("/api/suggest?prefix=in:%25_%00", 200),
+        ("/api/timeline?q=like:abc", 400),
+        (f"/api/images/{HUGE}", 404),
+        ("/api/images/0", 404),
+        ("/api/images/-1", 404),
+        ("/api/images/abc", 404),
+        ("/api/images/1/similar?k=0", 400),
+        (f"/thumbnails/{HUGE}", 404),
+        ("/thumbnails/..%2f..%2fcatalog.db", 404),
+        (f"/images/{HUGE}", 404),
+        ("/images/1?size=1", 400),
+        ("/images/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("/static/../catalog.db", 404),
+        ("/static/%2e%2e/index.html", 404),
+        ("/static//etc/passwd", 404),
+        ("/api/nothing", 404),
+        ("/", 200),
+        ("/?q=after:x", 400),
+        ("/?offset=x", 400),
+        ("/?q=" + "x" * 3000, 400),
+    ],
+)
+def test_bad_requests_end_in_a_reason(client: FlaskClient, address: str, status: int) -> None:
+    answer = client.get(address)
+    assert answer.status_code == status
+    if status >= 400 and address.startswith("/api/"):
+        assert list(answer.get_json()) == ["error"]
+        assert "\n" not in answer.get_json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("address", "sent", "status"),
+    [
+        ("/api/zip", {"json": {}}, 400),
+        ("/api/zip", {"json": []}, 400),
+        ("/api/zip", {"json": {"ids": "1"}}, 400),
+        ("/api/zip", {"json": {"ids": [True]}}, 400),
+        ("/api/zip", {"json": {"ids": [1.5]}}, 400),
+        ("/api/zip", {"json": {"ids": [2**63]}}, 400),
+        ("/api/zip", {"json": {"ids": list(range(1, 5002))}}, 400),
+        ("/api/zip", {"json": {"ids": [10**9]}}, 404),
+        ("/api/zip", {"data": b"{", "content_type": "application/json"}, 400),
+        ("/api/zip", {"data": b"[" * 10_000, "content_type": "application/json"}, 400),
+        ("/api/zip", {"data": b"x" * 2**21, "content_type": "application/json"}, 413),
+        ("/api/zip", {"data": {"ids": "1"}}, 415),
+        ("/api/uploads", {"data": {}}, 400),
+        ("/api/uploads", {"data": b"junk", "content_type": "multipart/form-data"}, 400),
+        (
+            "/api/uploads",
+            {"data": b"--x\r\nbroken", "content_type": "multipart/form-data; boundary=x"},
+            400,
+        ),
+        ("/api/search", {"data": {"q": "x" * 2001}}, 400),
+        ("/api/search", {"data": {"k": "0"}}, 400),
+        ("/api/search", {"data": {"q": "y" * 2**21}, "content_type": FORM}, 413),
+        ("/api/search", {"data": {str(n): "x" for n in range(100)}, "content_type": FORM}, 413),
+        ("/api/search", {"json": {"q": "dog"}}, 200),
+        ("/api/status", {"json": {}}, 405),
+        ("/signin", {"data": {"token": "x"}}, 303),
+    ],
+)
+def test_bad_bodies_end_in_a_reason(
+    client: FlaskClient, address: str, sent: dict[str, Any], status: int
+) -> None:
+    answer = client.post(address, **sent)
+    assert answer.status_code == status
+    if status >= 400:
+        assert list(answer.get_json()) == ["error"]
+
+
+@pytest.mark.parametrize("junk", [b"", b"no picture", b"\xff\xd8\xff" + b"x" * 1000, b"GIF89a"])
+def test_an_upload_that_is_no_picture_is_refused(client: FlaskClient, junk: bytes) -> None:
+    for address in ("/api/uploads", "/api/search"):
+        answer = client.post(address, data={"image": shown(junk, "../../x.jpg")})
+        assert answer.status_code in (200, 400)
+        assert answer.status_code == 400 or (junk == b"" and address == "/api/search")
+
+
+def test_an_upload_beyond_the_limit_is_refused(engine: SearchEngine) -> None:
+    client = create_app(engine, config=ServerConfig(max_upload=10_000)).test_client()
+    answer = client.post("/api/uploads", data={"image": shown(b"x" * 20_000)})
+    assert (answer.status_code, list(answer.get_json())) == (413, ["error"])
+
+
+def test_too_many_pictures_at_once_are_refused(client: FlaskClient) -> None:
+    pictures = [shown(as_bytes(draw(1, (8, 8)), "PNG")) for _ in range(17)]
+    assert client.post("/api/search", data={"image": pictures}).status_code == 400
+
+
+# pages -------------------------------------------------------------------------------------------
+
+
+def test_the_page_works_without_javascript(client: FlaskClient, engine: SearchEngine) -> None:
+    page = client.get("/", query_string={"q": 'red "<script>"'}).get_data(as_text=True)
+    for hit in engine.search('red "<script>"', k=5).hits:
+        assert f"/thumbnails/{hit.id}" in page
+    assert "<script>&" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_static_files_are_kept_for_ever_under_an_address_with_their_hash(
+    client: FlaskClient,
+) -> None:
+    page = client.get("/").get_data(as_text=True)
+    address = page.split('rel="stylesheet" href="')[1].split('"')[0]
+    answer = client.get(address)
+    assert answer.status_code == 200
+    assert answer.mimetype == "text/css"
+    assert "immutable" in answer.headers["Cache-Control"]
+    plain = client.get("/static/style.css")
+    assert plain.data == answer.data
+    assert plain.headers["Cache-Control"] == "no-cache"
+
+
+def test_people_get_pages_and_programs_get_json(client: FlaskClient) -> None:
+    assert client.get("/nowhere").is_json
+    page = client.get("/nowhere", headers={"Accept": "text/html"})
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+    assert client.get("/api/nowhere", headers={"Accept": "text/html"}).is_json
+
+
+def test_failures_have_a_page(client: FlaskClient) -> None:
+    assert "broken.jpg" in client.get("/failures").get_data(as_text=True)
+
+
+# serving -----------------------------------------------------------------------------------------
+
+
+def test_a_full_queue_is_an_honest_503() -> None:
+    def app(environ: dict, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"fine"]
+
+    admission = Admission(app, limit=3)  # type: ignore[arg-type]
+    told: list[Any] = []
+    for waiting in (0, 3, 4):
+        admission.waiting = lambda waiting=waiting: waiting  # type: ignore[misc]
+        admission({}, lambda status, headers: told.append((status, dict(headers))))  # type: ignore[arg-type]
+    assert [status[:3] for status, _ in told] == ["200", "200", "503"]
+    assert told[-1][1]["Retry-After"] == "2"
+
+
+def test_served_for_real_and_stopped_after_what_is_under_way(app: Flask) -> None:
+    server = Server(app, ServerConfig(port=0, threads=2))
+    ready = threading.Event()
+    thread = threading.Thread(target=server.run, kwargs={"ready": ready.set})
+    thread.start()
+    assert ready.wait(10)
+    address = f"http://127.0.0.1:{server.port}"
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        with urllib.request.urlopen(f"{address}/api/search?q=a+slow+evening") as answer:
+            answers.append(answer.read())
+
+    asking = [threading.Thread(target=ask) for _ in range(8)]
+    for one in asking:
+        one.start()
+    for one in asking:
+        one.join()
+    assert len(answers) == 8
+    server.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_an_address_that_is_taken_is_one_line(app: Flask) -> None:
+    from indexer.errors import SightlineError
+
+    first = Server(app, ServerConfig(port=0, threads=1))
+    try:
+        with pytest.raises(SightlineError, match="cannot listen"):
+            Server(app, ServerConfig(port=first.port, threads=1))
+    finally:
+        first.stop()
+        first.run()
+
+
+# the API's own description -----------------------------------------------------------------------
+
+
+def test_every_route_of_the_api_is_described(client: FlaskClient, app: Flask) -> None:
+    described = set(client.get("/api/openapi.json").get_json()["paths"])
+    routes = {rule.rule.replace("<int:id>", "{id}") for rule in app.url_map.iter_rules()}
+    pages = {"/", "/failures", "/signin", "/favicon.ico", "/static/<path:name>"}
+    assert routes - pages - {"/api/openapi.json"} == described
+
+
+def test_whatever_is_asked_the_api_answers_as_it_says(app: Flask) -> None:
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Unsatisfiable
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    schema = schemathesis.openapi.from_wsgi("/api/openapi.json", app)
+    held = [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+        checks.response_headers_conformance,
+    ]
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert len(operations) >= 14
+    for operation in operations:
+        for mode in schemathesis.GenerationMode:
+
+            @settings(
+                max_examples=CASES,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def ask(case: Any) -> None:
+                case.call_and_validate(checks=held)
+
+            # An operation that takes nothing cannot be asked wrongly.
+            with contextlib.suppress(Unsatisfiable):
+                ask()

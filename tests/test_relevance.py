@@ -1,0 +1,124 @@
+"""The line under the good matches, and near-identical shots."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.near_duplicates import BITS, fold, heads
+from server.relevance import FEWEST, LINE_LARGE, LINE_SMALL, Scale, relevance
+
+
+def noise(n: int, seed: int = 0) -> np.ndarray:
+    """Scores of ``n`` pictures that have nothing to do with the query."""
+    return np.random.default_rng(seed).normal(0.17, 0.04, n).astype(np.float32)
+
+
+@pytest.mark.parametrize("n", [60, 300, 4096])
+def test_a_picture_that_stands_out_is_above_the_line_and_noise_is_below(n: int) -> None:
+    scores = np.concatenate([noise(n - 1), np.float32([0.45])])
+    scale = Scale.of(scores)
+    assert scale.line is not None
+    standing = scale.standing(scores)
+    assert standing[-1] > scale.line
+    assert (standing[:-1] > scale.line).mean() < 0.01
+
+
+def test_the_line_does_not_depend_on_where_a_model_puts_its_cosines() -> None:
+    scores = noise(500)
+    one, other = Scale.of(scores), Scale.of(scores * 0.3 - 0.1)
+    assert np.allclose(one.standing(scores), other.standing(scores * 0.3 - 0.1), atol=1e-3)
+
+
+def test_many_matches_do_not_hide_each_other() -> None:
+    scores = np.concatenate([noise(700), noise(200, seed=1) + np.float32(0.3)])
+    scale = Scale.of(scores)
+    assert scale.line is not None
+    assert (scale.standing(scores[700:]) > scale.line).mean() > 0.95
+
+
+def test_the_line_rises_with_the_library() -> None:
+    lines = [Scale.of(noise(n)).line for n in (FEWEST, 50, 120, 300, 4000)]
+    assert lines[0] == lines[1] == LINE_SMALL
+    assert LINE_SMALL < lines[2] < LINE_LARGE  # type: ignore[operator]
+    assert lines[3] == pytest.approx(LINE_LARGE)
+    assert lines[4] == LINE_LARGE
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, FEWEST - 1])
+def test_a_handful_of_pictures_has_no_line(n: int) -> None:
+    scale = Scale.of(noise(n))
+    assert scale.line is None
+    assert (relevance(scale.standing(noise(n)), scale.line) == 1).all()
+
+
+def test_equal_pictures_have_no_spread_and_no_nonsense() -> None:
+    scores = np.full(100, 0.3, np.float32)
+    scale = Scale.of(scores)
+    fits = relevance(scale.standing(scores), scale.line)
+    assert np.isfinite(fits).all()
+    assert (fits < 0.5).all()
+
+
+@given(st.lists(st.floats(-1000, 1000, width=32), min_size=1, max_size=50))
+def test_relevance_is_between_0_and_1_and_keeps_the_order(standings: list[float]) -> None:
+    ordered = np.sort(np.array(standings, np.float32))
+    fits = relevance(ordered, LINE_LARGE)
+    assert ((fits >= 0) & (fits <= 1)).all()
+    assert (np.diff(fits) >= 0).all()
+    assert ((fits >= 0.5) == (ordered >= LINE_LARGE)).all()
+
+
+# near-identical shots --------------------------------------------------------------------------
+
+
+def unit(*numbers: float) -> np.ndarray:
+    """A unit vector."""
+    vector = np.array(numbers, np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+A, NEAR_A, B = unit(1, 0, 0), unit(1, 0.1, 0), unit(0, 1, 0)
+IDS = np.array([7, 3, 9], np.int64)
+
+
+def test_near_embeddings_with_near_hashes_share_a_place() -> None:
+    hashes = {7: 0b1111, 3: 0b0111, 9: 0b1111}
+    folded = fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: hashes)
+    assert folded == [(7, 7), (3, 7), (9, 9)]
+
+
+def test_near_embeddings_with_other_hashes_do_not() -> None:
+    hashes = {7: 0, 3: (1 << (BITS + 1)) - 1, 9: 0}
+    assert fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: hashes)[1] == (3, 3)
+
+
+def test_negative_hashes_are_the_bits_that_sqlite_keeps() -> None:
+    assert fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: {7: -1, 3: -2, 9: 0})[1] == (3, 7)
+
+
+def test_copies_share_a_place_also_without_hashes() -> None:
+    folded = fold(IDS, np.stack([A, A, B]), lambda ids: dict.fromkeys(ids.tolist()))
+    assert folded == [(7, 7), (3, 7), (9, 9)]
+
+
+def test_hashes_are_asked_only_where_embeddings_agree() -> None:
+    asked: list[int] = []
+
+    def hashes(ids: np.ndarray) -> dict[int, int | None]:
+        asked.extend(ids.tolist())
+        return dict.fromkeys(ids.tolist(), 0)
+
+    fold(IDS, np.stack([A, unit(0, 0, 1), B]), hashes)
+    assert not asked
+    fold(IDS, np.stack([A, NEAR_A, B]), hashes)
+    assert sorted(asked) == [3, 7]
+
+
+def test_a_shot_joins_one_of_an_earlier_block() -> None:
+    first = fold(IDS[:1], A[None], lambda ids: {})
+    before = heads(first, IDS[:1], A[None])
+    folded = fold(IDS[1:], np.stack([A, B]), lambda ids: {}, before=before)
+    assert folded == [(3, 7), (9, 9)]

@@ -1,0 +1,414 @@
+"""Nobody in: hosts, origins, the token, headers, and files that are not the library's."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
+
+from indexer.errors import NotFoundError, UsageError
+from server.app import create_app
+from server.config import ServerConfig, is_loopback, read_token
+from server.originals import original
+from server.search import SearchEngine
+
+if TYPE_CHECKING:
+    from flask.testing import FlaskClient
+
+    from indexer.encoder import Encoder
+    from indexer.library import Library
+
+TOKEN = "correct horse battery staple"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[Library]:
+    """A library of drawn pictures."""
+    folder = tmp_path_factory.mktemp("security")
+    pictures = make_pictures(folder / "pictures")
+    with make_library(folder / "library", tiny_encoder, pictures) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def engine(library: Library, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
+    """An engine on it."""
+    with SearchEngine(library, tiny_encoder) as made:
+        yield made
+
+
+@pytest.fixture
+def client(engine: SearchEngine) -> FlaskClient:
+    """Someone who sits at the machine, on a server for it alone."""
+    return create_app(engine).test_client()
+
+
+@pytest.fixture
+def guarded(engine: SearchEngine) -> FlaskClient:
+    """Someone elsewhere, on a server that asks for its token."""
+    config = ServerConfig(host="0.0.0.0", token=TOKEN)
+    client = create_app(engine, config=config).test_client()
+    client.environ_base["REMOTE_ADDR"] = "192.0.2.7"
+    return client
+
+
+# hosts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "localhost:8008", "127.0.0.1:8008", "[::1]:8008", "LOCALHOST", "127.0.0.2"],
+)
+def test_the_servers_own_names_are_answered(client: FlaskClient, host: str) -> None:
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example:8008",
+        "192.168.1.5",
+        "localhost@evil.example",
+        "localhost, evil.example",
+        "[::1",
+        "127.0.0.1:99999999",
+        "",
+        "local host",
+    ],
+)
+def test_other_names_are_refused(client: FlaskClient, host: str) -> None:
+    for address in ("/", "/api/search?q=dog", "/healthz", "/images/1", "/static/style.css"):
+        answer = client.get(address, headers={"Host": host})
+        assert answer.status_code == 421
+        assert "dog" not in answer.get_data(as_text=True)
+
+
+def test_further_names_can_be_given(engine: SearchEngine) -> None:
+    client = create_app(engine, config=ServerConfig(hosts=("Photos.home",))).test_client()
+    assert client.get("/healthz", headers={"Host": "photos.home:8008"}).status_code == 200
+    assert client.get("/healthz", headers={"Host": "other.home"}).status_code == 421
+
+
+def test_a_server_for_others_goes_by_its_addresses(guarded: FlaskClient) -> None:
+    assert guarded.get("/healthz", headers={"Host": "192.168.1.5:8008"}).status_code == 200
+    assert guarded.get("/healthz", headers={"Host": "evil.example"}).status_code == 421
+
+
+# origins -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 400),
+        ({"Origin": "http://localhost"}, 400),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 400),
+        ({"Sec-Fetch-Site": "none"}, 400),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "https://localhost"}, 403),
+        ({"Origin": "http://localhost:9999"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://[broken"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}, 403),
+        ({"Sec-Fetch-Site": "nonsense"}, 403),
+    ],
+)
+def test_only_the_servers_own_page_or_a_program_may_change_anything(
+    client: FlaskClient, headers: dict[str, str], status: int
+) -> None:
+    for address in ("/api/zip", "/api/uploads"):
+        answer = client.post(address, headers=headers, json={})
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "POST"])
+def test_every_changing_method_is_checked(client: FlaskClient, method: str) -> None:
+    answer = client.open("/api/search", method=method, headers={"Origin": "http://evil.example"})
+    assert answer.status_code in (403, 405)
+    assert method != "POST" or answer.status_code == 403
+
+
+def test_another_sites_page_may_link_here_but_not_draw_on_it(client: FlaskClient) -> None:
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    assert client.get("/", headers={**foreign, "Sec-Fetch-Mode": "navigate"}).status_code == 200
+    for address in ("/images/1", "/thumbnails/1", "/api/search?q=dog", "/"):
+        answer = client.get(address, headers={**foreign, "Sec-Fetch-Mode": "no-cors"})
+        assert answer.status_code == 403
+
+
+# the token ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "photos.home", ""])
+def test_an_address_for_others_demands_a_token(host: str) -> None:
+    with pytest.raises(UsageError, match="token"):
+        ServerConfig(host=host)
+    assert ServerConfig(host=host, token=TOKEN).token == TOKEN
+
+
+def test_a_short_token_is_refused() -> None:
+    with pytest.raises(UsageError, match="too short") as error:
+        ServerConfig(token="hunter2")
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
+def test_loopback_needs_none(host: str) -> None:
+    assert is_loopback(host)
+    assert ServerConfig(host=host).token is None
+
+
+def test_a_token_is_repeated_nowhere() -> None:
+    assert TOKEN not in repr(ServerConfig(host="0.0.0.0", token=TOKEN))
+
+
+def test_the_token_comes_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SIGHTLINE_TOKEN", raising=False)
+    monkeypatch.delenv("SIGHTLINE_TOKEN_FILE", raising=False)
+    assert read_token() is None
+    monkeypatch.setenv("SIGHTLINE_TOKEN", f" {TOKEN}\n")
+    assert read_token() == TOKEN
+    file = tmp_path / "token"
+    file.write_text("another token of some length\n")
+    monkeypatch.setenv("SIGHTLINE_TOKEN_FILE", str(file))
+    assert read_token() == "another token of some length"
+    file.write_text("  \n")
+    with pytest.raises(UsageError, match="empty"):
+        read_token()
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_token(tmp_path / "nowhere")
+
+
+EVERYTHING = [
+    "/api/search?q=dog",
+    "/api/status",
+    "/api/failures",
+    "/api/images/1",
+    "/api/images/1/similar",
+    "/api/parse?q=dog",
+    "/api/suggest?prefix=in",
+    "/api/timeline",
+    "/api/random",
+    "/api/openapi.json",
+    "/thumbnails/1",
+    "/images/1",
+    "/api/nowhere",
+]
+
+
+@pytest.mark.parametrize("address", EVERYTHING)
+def test_without_the_token_there_is_nothing(guarded: FlaskClient, address: str) -> None:
+    for headers in (
+        {},
+        {"Authorization": "Bearer"},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": "Bearer \xff\xfe"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Cookie": f"sightline={TOKEN}"},
+        {"X-Forwarded-For": "127.0.0.1"},
+    ):
+        answer = guarded.get(address, headers=headers)
+        assert (answer.status_code, list(answer.get_json())) == (401, ["error"])
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert guarded.post("/api/zip", json={"ids": [1]}).status_code == 401
+
+
+@pytest.mark.parametrize("address", EVERYTHING[:-1])
+def test_programs_show_it_as_bearer(guarded: FlaskClient, address: str) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert guarded.get(address, headers=headers).status_code == 200
+
+
+def test_browsers_show_it_once_in_a_form(guarded: FlaskClient) -> None:
+    html = {"Accept": "text/html"}
+    asked = guarded.get("/?q=dog", headers=html)
+    assert (asked.status_code, asked.headers["Location"]) == (303, "/signin")
+    form = guarded.get("/signin", headers=html)
+    assert form.status_code == 200
+    assert 'type="password"' in form.get_data(as_text=True)
+    style = re.search(r'href="(/static/[^"]+\.css)"', form.get_data(as_text=True))
+    assert style is not None
+    assert guarded.get(style[1]).status_code == 200
+    wrong = guarded.post("/signin", data={"token": "a wrong one of some length"})
+    assert wrong.status_code == 403
+    assert "Set-Cookie" not in wrong.headers
+    right = guarded.post("/signin", data={"token": TOKEN}, headers={"Origin": "null"})
+    assert (right.status_code, right.headers["Location"]) == (303, "/")
+    cookie = right.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert TOKEN not in cookie
+    assert guarded.get("/?q=dog", headers=html).status_code == 200
+    assert guarded.get("/api/status").status_code == 200
+
+
+def test_another_sites_page_cannot_sign_a_browser_in(guarded: FlaskClient) -> None:
+    answer = guarded.post(
+        "/signin", data={"token": TOKEN}, headers={"Origin": "http://evil.example"}
+    )
+    assert answer.status_code == 403
+    assert "Set-Cookie" not in answer.headers
+
+
+def test_health_is_told_to_everyone_and_says_nothing(guarded: FlaskClient) -> None:
+    assert guarded.get("/healthz").get_json() == {"status": "ok"}
+
+
+# headers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/",
+        "/?q=dog",
+        "/api/search?q=dog",
+        "/api/nowhere",
+        "/signin",
+        "/failures",
+        "/static/style.css",
+    ],
+)
+def test_every_answer_carries_the_headers(client: FlaskClient, address: str) -> None:
+    headers = client.get(address).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_the_page_holds_nothing_that_its_policy_forbids(client: FlaskClient) -> None:
+    for address in ("/", "/?q=dog", "/failures", "/?q=after:x"):
+        page = client.get(address, headers={"Accept": "text/html"}).get_data(as_text=True)
+        assert not re.search(r"<script(?![^>]*\bsrc=)", page)
+        assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", page)
+
+
+def test_nothing_in_a_persons_file_may_run(client: FlaskClient, library: Library) -> None:
+    for address in ("/images/1", "/images/1?size=99", "/images/1?download=1", "/thumbnails/1"):
+        headers = client.get(address).headers
+        assert "sandbox" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+# files -------------------------------------------------------------------------------------------
+
+
+def test_only_files_inside_their_root_are_served(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(as_bytes(draw(900)))
+    pictures = tmp_path / "pictures"
+    (pictures / "inner").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "inner/c.jpg", "d.jpg"):
+        (pictures / name).write_bytes(as_bytes(draw(len(name))))
+    with (
+        make_library(tmp_path / "library", tiny_encoder, pictures) as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        client = create_app(engine).test_client()
+        a, b, c, d = (id_of(library, name) for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"))
+        # After indexing, what was a picture leads elsewhere.
+        (pictures / "a.jpg").unlink()
+        (pictures / "a.jpg").symlink_to(secret)
+        (pictures / "b.jpg").unlink()
+        (pictures / "b.jpg").symlink_to(pictures / "d.jpg")
+        (pictures / "inner").rename(tmp_path / "outer")
+        (pictures / "inner").symlink_to(tmp_path / "outer", target_is_directory=True)
+        for image in (a, c):
+            for address in (f"/images/{image}", f"/images/{image}?size=99"):
+                assert client.get(address).status_code == 404
+            assert client.post("/api/zip", json={"ids": [image]}).status_code == 404
+        assert client.get(f"/images/{b}").data == client.get(f"/images/{d}").data
+        (pictures / "d.jpg").unlink()
+        (pictures / "d.jpg").mkdir()
+        assert client.get(f"/images/{d}").status_code == 404
+        record = library.image(a)
+        assert record is not None
+        with pytest.raises(NotFoundError) as error:
+            original(record)
+        assert str(tmp_path) not in str(error.value)
+
+
+def test_a_root_may_itself_be_a_link(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.jpg").write_bytes(as_bytes(draw(1)))
+    (tmp_path / "pictures").symlink_to(tmp_path / "disk", target_is_directory=True)
+    with (
+        make_library(tmp_path / "library", tiny_encoder, tmp_path / "pictures") as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        client = create_app(engine).test_client()
+        assert client.get(f"/images/{id_of(library, 'a.jpg')}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "visitor",
+    [
+        {"REMOTE_ADDR": "192.0.2.7"},
+        {"HTTP_X_FORWARDED_FOR": "192.0.2.7"},
+        {"HTTP_FORWARDED": "for=192.0.2.7"},
+        {"HTTP_VIA": "1.1 proxy"},
+    ],
+)
+def test_no_path_of_the_machine_is_told_to_a_visitor(
+    engine: SearchEngine, library: Library, visitor: dict[str, str]
+) -> None:
+    client = create_app(engine).test_client()
+    client.environ_base.update(visitor)
+    root = library.images([1])[0].root
+    above = str(Path(root).parent)
+    addresses = [
+        *EVERYTHING,
+        "/",
+        "/?q=dog",
+        "/failures",
+        "/images/999",
+        "/api/search?q=like:1@0,0,.5,.5",
+        "/api/search?q=like:99999",
+    ]
+    for address in addresses:
+        answer = client.get(address)
+        assert above.encode() not in answer.data
+        assert above not in str(answer.headers)
+    bad = client.post("/api/uploads", data={"image": (io.BytesIO(b"x"), "x.jpg")})
+    assert b"/tmp" not in bad.data
+
+
+def test_whoever_sits_at_the_machine_is_told_where_files_are(client: FlaskClient) -> None:
+    hit = client.get("/api/search?k=1").get_json()["hits"][0]
+    assert Path(hit["absolute"]).exists()
+
+
+def test_whoever_signed_in_is_told_too(guarded: FlaskClient) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert "absolute" in guarded.get("/api/search?k=1", headers=headers).get_json()["hits"][0]
+
+
+def test_a_fault_of_the_program_is_told_without_details(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise RuntimeError("secret detail")
+
+    app = create_app(engine)
+    monkeypatch.setattr(engine, "search", fault)
+    answer = app.test_client().get("/api/search?q=dog")
+    assert answer.status_code == 500
+    assert "secret" not in answer.get_data(as_text=True)
+    assert "secret detail" in caplog.text
