@@ -551,6 +551,47 @@ def test_many_threads_may_write(made: tuple[Catalog, Root]) -> None:
     assert catalog.count == catalog.version == 50
 
 
+def test_two_programs_may_write(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    wrong: list[Exception] = []
+
+    def write(name: int, one: Catalog) -> None:
+        try:
+            for n in range(15):
+                one.write(root, images=[picture(f"{name}/{n}.jpg")])
+        except LibraryError as error:
+            wrong.append(error)
+
+    with Catalog.open(catalog.path) as other:
+        writers = [threading.Thread(target=write, args=pair) for pair in ((0, catalog), (1, other))]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert wrong == []
+        assert catalog.count == other.count == catalog.version == 30
+
+
+@pytest.mark.parametrize("after_version", [None, 0])
+def test_blocks_are_of_the_moment_they_were_begun(
+    made: tuple[Catalog, Root], after_version: int | None
+) -> None:
+    catalog, root = made
+    for n in range(6):
+        catalog.write(root, images=[picture(f"{n}.jpg", seed=n)])
+    begun = catalog.version
+    blocks = catalog.blocks(2, after_version=after_version)
+    found = dict(zip(*map(list, next(blocks)), strict=True))
+    catalog.write(root, images=[picture("new.jpg"), picture("4.jpg", seed=40, image=5)])
+    catalog.remove([1, 6])
+    for ids, vectors in blocks:
+        found.update(zip(ids.tolist(), vectors, strict=True))
+    assert sorted(found) == [1, 2, 3, 4], "5 has changed, 6 is gone, 7 is new"
+    changes = catalog.changes(begun)
+    assert changes.ids.tolist() == [5, 7]
+    assert changes.removed.tolist() == [1, 6]
+
+
 def test_a_closed_catalog_says_so(made: tuple[Catalog, Root]) -> None:
     catalog, root = made
     blocks = catalog.blocks(1)

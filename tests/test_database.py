@@ -257,6 +257,18 @@ def test_another_writer_is_waited_for_and_then_named(
         assert catalog.remove([10]).tolist() == [10]
 
 
+def test_a_writer_holds_the_file_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has read before it writes is still so when it writes."""
+    path = filled(tmp_path)
+    monkeypatch.setattr("indexer.database.PATIENCE", 0.1)
+    with Catalog.open(path) as one, Catalog.open(path) as other:
+        with one._store.writing(), pytest.raises(LibraryBusyError):
+            other.remove([10])
+        assert other.remove([10]).tolist() == [10]
+
+
 def test_check_names_what_is_wrong_and_repair_puts_it_right(tmp_path: Path) -> None:
     path = filled(tmp_path)
     breakage = {
