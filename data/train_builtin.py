@@ -51,7 +51,7 @@ from data.training_model import (
 
 log = logging.getLogger("train_builtin")
 
-NAMES_EVERY = 4  # steps: class names are 300 texts, and cost more than the batch's pictures
+NAMES_EVERY = 3  # steps: class names are 300 texts, and cost more than the batch's pictures
 
 
 @dataclass(frozen=True)
@@ -216,16 +216,21 @@ class Plan:
 
 def optimizer_for(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
     """AdamW; matrices and filters decay, gains, offsets and word vectors do not."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    groups: dict[str, list[nn.Parameter]] = {"decayed": [], "free": [], "scales": []}
     for name, parameter in model.named_parameters():
         plain = parameter.ndim < 2 or "embeddings.word" in name or "embeddings.position" in name
-        (free if plain else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": plan.decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98))
+        kind = "scales" if "scale" in name else "free" if plain else "decayed"
+        groups[kind].append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": groups["decayed"], "weight_decay": plan.decay, "pace": 1.0},
+            {"params": groups["free"], "weight_decay": 0.0, "pace": 1.0},
+            # A temperature moves by a step of the rate at a time: too slowly for a short run.
+            {"params": groups["scales"], "weight_decay": 0.0, "pace": 5.0},
+        ],
+        lr=plan.rate,
+        betas=(0.9, 0.98),
+    )
 
 
 @torch.no_grad()
@@ -369,7 +374,7 @@ def train(
     while (progress := plan.progress(step, seconds)) < 1:
         size = plan.size(progress)
         for group in optimizer.param_groups:
-            group["lr"] = plan.rate_at(progress)
+            group["lr"] = group["pace"] * plan.rate_at(progress)
         learner.train()
         batch = make_batch(
             feeds,
