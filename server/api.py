@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
@@ -222,8 +223,15 @@ def zipped() -> Response:
     records = engine().library.images(ids)
     files = archive.contents(records)
     release = state().zips.take()
-    response = Response(archive.stream(files), mimetype="application/zip")
-    # Whether it was read to its end or given up on, the slot is free again.
+
+    def written() -> Iterator[bytes]:
+        try:
+            yield from archive.stream(files)
+        finally:
+            release()
+
+    response = Response(written(), mimetype="application/zip")
+    # A stream that was given up on before its first byte never comes to its own end.
     response.call_on_close(release)
     response.headers["Content-Disposition"] = 'attachment; filename="sightline.zip"'
     return response
