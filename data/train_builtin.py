@@ -2,7 +2,7 @@
 
     python -m data.train_builtin prepare --prepared DIR --tiny-imagenet DIR --cifar10 DIR \\
         --flickr8k-images DIR --flickr8k-captions FILE --flickr8k-splits DIR --clothing DIR
-    python -m data.train_builtin train  --prepared DIR --work DIR --minutes 90
+    python -m data.train_builtin train  --prepared DIR --work DIR --minutes 90 --processes 2 --threads 1
     python -m data.train_builtin export --work DIR --to data/builtin
 
 Run it from the top of the checkout. ``train`` writes a checkpoint every few minutes and goes on
@@ -533,9 +533,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("--work", type=Path, required=True, help="folder of the checkpoint")
     run.add_argument("--steps", type=int, default=20_000)
     run.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
-    run.add_argument("--batch", type=int, default=256)
-    run.add_argument("--sizes", type=parse_sizes, default=parse_sizes("48:0.45,64:0.9,80:1"))
-    run.add_argument("--rate", type=float, default=1.5e-3)
+    run.add_argument("--batch", type=int, default=384)
+    run.add_argument("--sizes", type=parse_sizes, default=parse_sizes("32:0.3,48:0.62,64:1"))
+    run.add_argument("--rate", type=float, default=2e-3)
     run.add_argument("--decay", type=float, default=0.05)
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--device", default="cpu")
@@ -545,7 +545,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = commands.add_parser("export", help="write the model in transformers' format")
     out.add_argument("--work", type=Path, required=True)
     out.add_argument("--to", type=Path, default=Path(__file__).parent / "builtin")
-    out.add_argument("--size", type=int, default=80, help="pixels a side when it is used")
+    out.add_argument("--size", type=int, default=64, help="pixels a side: those it learnt at last")
 
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
