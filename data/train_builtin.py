@@ -1,8 +1,10 @@
 """The recipe of the built-in model: prepare the data, train, export.
 
     python -m data.train_builtin prepare --prepared DIR --tiny-imagenet DIR --cifar10 DIR \\
-        --flickr8k-images DIR --flickr8k-captions FILE --flickr8k-splits DIR --clothing DIR
-    python -m data.train_builtin train  --prepared DIR --work DIR --minutes 90 --processes 2 --threads 1
+        --flickr8k-images DIR --flickr8k-captions FILE --flickr8k-splits DIR --clothing DIR \\
+        --scenes 24000
+    python -m data.train_builtin train  --prepared DIR --work DIR --minutes 90 \\
+        --processes 2 --threads 1
     python -m data.train_builtin export --work DIR --to data/builtin
 
 Run it from the top of the checkout. ``train`` writes a checkpoint every few minutes and goes on

@@ -50,8 +50,8 @@ def build_model(tokenizer: PreTrainedTokenizerBase) -> VisionTextDualEncoderMode
     depthwise designs reach 60 to 170), and wide and shallow learns faster than deep: top-1 on
     held-out pictures after equal, very short training (300 CPU seconds) was .211 for widths 64 to
     512 with one block a stage, .152 for 48 to 384 with two, .185 for three stages 64 to 320 with
-    two, .151 for a RegNet of the same cost. The second block of
-    the third stage is for longer runs, where depth should count for more; that was not measured.
+    two, .151 for a RegNet of the same cost. The second block of the third stage is for longer
+    runs, where depth should count for more; that was not measured.
     """
     widths = [64, 128, 256, 512]
     vision = ResNetConfig(
