@@ -1,8 +1,8 @@
 """Folding near-identical shots: a burst takes one place in the results, not ten.
 
 Two pictures are near-identical when their embeddings say the same thing *and* their perceptual
-hashes agree, or when they are copies of one file. Either sign alone is not enough: embeddings of
-two frames of one scene can agree to .97, and hashes of two plain skies are equal.
+hashes agree, or when they are copies of one file. Either sign alone is not enough: embeddings
+say what is seen and not which frame it is, and hashes of two plain skies are equal.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ COSINE = 0.95
 """Cosine from which two embeddings may belong to near-identical shots."""
 
 BITS = 8
-"""Bits of 64 in which their perceptual hashes may differ. Resizing and saving again changes up to
-six; different photographs of one place differ in 20 and more."""
+"""Bits of 64 in which their perceptual hashes may differ. Measured on 238 product photographs with
+the DCT hash: saved again smaller and at quality 40 to 90, at most 2 change; of the 28,203 pairs of
+different ones none differs in fewer than 10."""
 
 IDENTICAL = 0.9995
 """Cosine from which the hash is not asked: copies of one file, also where it has no hash."""
