@@ -1,0 +1,48 @@
+# One word a job. `make demo` and `make test` need nothing but Python 3.11 or newer: each makes its
+# own virtual environment in .venv and installs the project there. PYTHON=python3.12 chooses another.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-browser lint format docs wheel clean
+
+demo: $(VENV)/.installed
+	$(BIN)/sightline demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not browser"
+
+test-browser: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m browser
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python docs/make_cli_reference.py
+
+wheel: $(VENV)/.installed-test
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sightline needs Python 3.11 or newer; choose one with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[cpu]"
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,test]"
+	touch $@

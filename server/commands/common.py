@@ -1,0 +1,99 @@
+"""What the subcommands share: the library option, opening things, printing, and asking nicely."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from indexer.errors import LibraryError
+
+if TYPE_CHECKING:
+    from indexer.encoder import Encoder
+    from indexer.library import Library
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LIBRARY_VARIABLE = "SIGHTLINE_LIBRARY"
+
+
+def default_library() -> Path:
+    """Where the library is when nobody says otherwise: ``$SIGHTLINE_LIBRARY`` or the platform's
+    folder for user data."""
+    chosen = os.environ.get(LIBRARY_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("sightline", appauthor=False) / "library"
+
+
+def library_option(function: F) -> F:
+    """``--library DIR``: every command that touches a library takes it."""
+    return click.option(
+        "--library",
+        "directory",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default_library,
+        show_default=f"${LIBRARY_VARIABLE}, or the user data folder",
+        help="The folder that holds the library.",
+    )(function)
+
+
+def device_option(function: F) -> F:
+    """``--device``: where the model runs."""
+    return click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="Where the model runs: auto, cpu, cuda, cuda:1, mps.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``: one document on standard output and nothing else there."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+    )(function)
+
+
+def open_library(directory: Path, *, read_only: bool = False) -> Library:
+    """The library in ``directory``, or an error that says how to make one."""
+    from indexer.library import Library
+
+    if not Library.exists(directory):
+        raise LibraryError(
+            f"there is no library in {directory}: make one with `sightline index FOLDER`"
+            " or point to another with --library"
+        )
+    return Library.open(directory, read_only=read_only)
+
+
+def load_encoder(library: Library, device: str) -> Encoder:
+    """The model that ``library`` was made with."""
+    from indexer.encoder import Encoder
+
+    encoder = Encoder.load(library.model, device=device, revision=library.revision)
+    library.check_model(encoder.model, encoder.revision, encoder.dimension)
+    return encoder
+
+
+def say(message: str) -> None:
+    """A line for the person, on standard error: standard output is for results."""
+    click.echo(message, err=True)
+
+
+def print_json(document: Any) -> None:
+    """``document`` as indented JSON on standard output, UTF-8 whatever the locale is."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # A file name may hold what the terminal's encoding cannot write; JSON can always escape it.
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(document, indent=2)
+    click.echo(text)

@@ -1,0 +1,179 @@
+"""Looking after a library: ``status``, ``failures``, ``roots``, ``rebuild``; and ``models``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from indexer.errors import LibraryError
+from server.commands.common import (
+    json_option,
+    library_option,
+    open_library,
+    print_json,
+    say,
+)
+from server.commands.progress import shown
+
+
+@click.command()
+@json_option
+@library_option
+def status(as_json: bool, directory: Path) -> None:
+    """Say what is in the library: pictures, model, index, what failed."""
+    with open_library(directory, read_only=True) as library:
+        facts = library.status()
+    if as_json:
+        print_json(facts)
+        return
+    index = facts["index"]
+    recall = ", ".join(f"{kind} {value:.3f}" for kind, value in index["recall"].items())
+    rows = {
+        "library": facts["library"],
+        "model": f"{facts['model']} ({facts['dimension']} dimensions)",
+        "pictures": f"{facts['images']:,}",
+        "failures": f"{facts['failures']:,}"
+        + (" (see `sightline failures`)" if facts["failures"] else ""),
+        "index": f"{index['type']}, {index['count']:,} vectors, generation {index['generation']}",
+        "nprobe": index["nprobe"],
+        "recall@10": recall,
+        "pending": f"{index['pending']:,} newer, searched exactly" if index["pending"] else "",
+        "note": index["note"],
+        "folders": "\n".join(
+            root["path"] + ("" if root["available"] else "  (not there now)")
+            for root in facts["roots"]
+        ),
+    }
+    for name, value in rows.items():
+        for number, line in enumerate(str(value).splitlines() if value else []):
+            click.echo(f"{name if not number else '':<10} {line}")
+
+
+@click.command()
+@json_option
+@library_option
+def failures(as_json: bool, directory: Path) -> None:
+    """List the files that could not be read, and why."""
+    with open_library(directory, read_only=True) as library:
+        found = library.failures()
+    if as_json:
+        print_json([{"path": str(Path(f.root) / f.path), "reason": f.reason} for f in found])
+        return
+    for failure in found:
+        click.echo(f"{Path(failure.root) / failure.path}: {failure.reason}")
+    if not found:
+        say("every file could be read")
+
+
+@click.command()
+@click.option(
+    "--move",
+    nargs=2,
+    metavar="OLD NEW",
+    type=click.Path(path_type=Path),
+    help="The folder OLD is now at NEW: nothing is encoded again.",
+)
+@click.option(
+    "--forget",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Take a folder and its pictures out of the library; the files stay.",
+)
+@json_option
+@library_option
+def roots(
+    move: tuple[Path, Path] | None, forget: Path | None, as_json: bool, directory: Path
+) -> None:
+    """List the folders of the library, or say that one has moved.
+
+    \b
+    sightline roots --move /media/usb/Pictures /home/ana/Pictures
+    """
+    if move and forget:
+        raise click.UsageError("--move and --forget are two different things: give one of them")
+    with open_library(directory, read_only=not (move or forget)) as library:
+        if move:
+            library.move_root(move[0], move[1])
+        if forget:
+            library.forget_root(forget)
+        facts = library.roots()
+    if as_json:
+        print_json(facts)
+        return
+    for root in facts:
+        away = "" if root["available"] else "  (not there now)"
+        click.echo(f"{root['images']:>9,}  {root['path']}{away}")
+
+
+@click.command()
+@click.option(
+    "--index",
+    "kind",
+    type=click.Choice(["auto", "exact", "ivf-pq", "ivf-rabitq"]),
+    default="auto",
+    show_default=True,
+    help="The kind of vector index; auto chooses by the size of the library.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Where the index is trained: auto, cpu, cuda.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@json_option
+@library_option
+def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path) -> None:
+    """Build the vector index anew from the catalog. Nothing is encoded again.
+
+    \b
+    sightline rebuild
+    sightline rebuild --index ivf-rabitq
+    """
+    with open_library(directory) as library, shown(quiet=quiet) as progress:
+        if not library.count:
+            raise LibraryError(f"the library in {directory} is empty: there is nothing to build")
+        from indexer import pipeline
+
+        pipeline.rebuild(library, kind=kind, device=device, progress=progress)
+        facts = library.status()["index"]
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(
+            f"{facts['type']} index of {facts['count']:,} vectors, generation {facts['generation']}"
+        )
+
+
+@click.command()
+@json_option
+def models(as_json: bool) -> None:
+    """List the models known by name: size, languages, licence, and how good they are."""
+    from dataclasses import asdict
+
+    from indexer.models import DEFAULT, MODELS
+
+    if as_json:
+        print_json([{**asdict(model), "default": model.name == DEFAULT} for model in MODELS])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "size", "dims", "pixels", "languages", "licence", "good for"):
+        table.add_column(
+            column, justify="right" if column in ("size", "dims", "pixels") else "left"
+        )
+    for model in MODELS:
+        table.add_row(
+            f"{model.name} *" if model.name == DEFAULT else model.name,
+            f"{model.download_mb:,} MB",
+            str(model.dimension),
+            str(model.image_size),
+            model.languages,
+            model.licence,
+            model.note,
+        )
+    Console(soft_wrap=not click.get_text_stream("stdout").isatty()).print(table)
+    say("* is the default. Any CLIP-family model works: give a hub id or a folder to --model.")

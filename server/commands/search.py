@@ -1,0 +1,102 @@
+"""``sightline search``: describe a picture, show one, or both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from server.commands.common import (
+    device_option,
+    json_option,
+    library_option,
+    load_encoder,
+    open_library,
+    print_json,
+    say,
+)
+
+if TYPE_CHECKING:
+    from server.search import SearchResult
+
+
+@click.command()
+@click.argument("words", metavar="[QUERY]...", nargs=-1)
+@click.option(
+    "--image",
+    "-i",
+    "images",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Search with this picture; may be given several times, and with words.",
+)
+@click.option("--like", type=click.IntRange(min=1), help="Pictures like the one with this id.")
+@click.option("-k", "count", default=10, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--offset", default=0, type=click.IntRange(0), help="Leave out the first so many.")
+@click.option("--paths-only", is_flag=True, help="Print paths and nothing else, one a line.")
+@click.option("-0", "--null", is_flag=True, help="End each path with a NUL byte, for xargs -0.")
+@json_option
+@library_option
+@device_option
+def search(
+    words: tuple[str, ...],
+    images: tuple[Path, ...],
+    like: int | None,
+    count: int,
+    offset: int,
+    paths_only: bool,
+    null: bool,
+    as_json: bool,
+    directory: Path,
+    device: str,
+) -> int:
+    """Find pictures that fit QUERY.
+
+    \b
+    sightline search "dog on a beach"
+    sightline search "dog on a beach -people after:2023-06-01 in:Holidays"
+    sightline search --image sofa.jpg "2:in leather"
+    sightline search "birthday cake" --paths-only -0 | xargs -0 open
+
+    Words describe; -word and -"a phrase" turn away; 2:word counts double. after: before: in:
+    camera: lens: type: is: near: keyword: rating: name: are exact filters; quote a word that only
+    looks like one. A query that begins with a dash goes after --.
+    """
+    query = " ".join(words)
+    if like is not None:
+        query = f"{query} like:{like}".strip()
+    if not query and not images:
+        raise click.UsageError("say what to look for: words, --image FILE or --like ID")
+
+    from server.search import SearchEngine
+
+    with open_library(directory, read_only=True) as library:
+        engine = SearchEngine(library, load_encoder(library, device))
+        with engine:
+            shown = [path.read_bytes() for path in images]
+            result = engine.search(query, k=count, offset=offset, images=shown)
+    if as_json:
+        print_json(result.as_dict())
+    elif paths_only or null:
+        end = "\0" if null else "\n"
+        for hit in result.hits:
+            click.echo(f"{hit.record.absolute}{end}", nl=False)
+    else:
+        print_hits(result)
+    return 0
+
+
+def print_hits(result: SearchResult) -> None:
+    """A line a hit, for a person: score, id, path; and a line under the good matches."""
+    drawn = False
+    for hit in result.hits:
+        if not hit.match and not drawn:
+            drawn = True
+            if result.hits[0].match:
+                say("-- below this line nothing fits well --")
+        click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {hit.record.absolute}")
+    if result.message:
+        say(result.message)
+    elif not result.hits:
+        say("no picture meets these filters")

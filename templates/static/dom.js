@@ -1,0 +1,95 @@
+// Small tools for the page: making elements, asking the server, saying things.
+
+export const $ = (id) => document.getElementById(id);
+
+/** h("li", {class: "tile", onclick: f, "aria-label": "…"}, child, "text"): an element. */
+export function h(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value == null || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name in node && !name.startsWith("aria")) node[name] = value;
+    else node.setAttribute(name === "class" ? "class" : name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child != null && child !== false));
+  return node;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  const use = document.createElementNS(SVG, "use");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** A button with an icon; its name is what a screen reader and the tooltip say. */
+export const button = (name, label, onclick, props = {}) =>
+  h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...props }, icon(name));
+
+/** Sets styles through the CSSOM, which the page's content security policy lets through. */
+export function style(node, values) {
+  for (const [name, value] of Object.entries(values)) node.style.setProperty(name, value);
+}
+
+/** The server's answer as an object; throws an Error with the server's own line when it refuses. */
+export async function ask(path, options) {
+  const answer = await fetch(path, options).catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("The server does not answer. Is it still running?");
+  });
+  const body = await answer.json().catch(() => ({}));
+  if (answer.ok) return body;
+  throw Object.assign(new Error(body.error ?? `The server answered ${answer.status}.`), { status: answer.status });
+}
+
+export const post = (path, body) =>
+  fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+export function later(wait, work) {
+  let timer;
+  return (...args) => {
+    clearTimeout(timer);
+    timer = setTimeout(work, wait, ...args);
+  };
+}
+
+/** For those who listen. */
+export const announce = (text) => ($("live").textContent = text);
+
+const hide = later(3500, () => ($("toast").hidden = true));
+
+export function toast(text) {
+  $("toast").textContent = text;
+  $("toast").hidden = false;
+  hide();
+}
+
+export const number = (n) => n.toLocaleString("en");
+export const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
+export const matches = (n) => `${number(n)} good match${n === 1 ? "" : "es"}`;
+
+/** Dates are the camera's own local time without a zone: shown as written, never shifted. */
+export const date = (text, options) => new Date(text).toLocaleString("en", options);
+
+export function bytes(n) {
+  const step = n < 1e6 ? [1e3, "kB"] : n < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
+  return `${(n / step[0]).toFixed(n / step[0] < 10 ? 1 : 0)} ${step[1]}`;
+}
+
+export async function copy(text, said) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without https away from this machine there is no clipboard object; this way still works.
+    const area = h("textarea", { value: text, class: "sr" });
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  toast(said);
+}

@@ -1,0 +1,320 @@
+// The page: the address holds the query, the query makes the results, the results fill the grid.
+import { $, announce, ask, button, copy, h, matches, number, plural, toast } from "./dom.js";
+import { again } from "./pictures.js";
+import { picture, setting, split, tokens, withPicture } from "./query.js";
+import { createBox } from "./box.js";
+import { createGrid } from "./grid.js";
+import { createPanels } from "./panels.js";
+import { createTimeline } from "./timeline.js";
+import { createTray } from "./tray.js";
+
+const PAGE = 120;
+const KEPT = 8;
+
+let result = { q: null, hits: [], total: 0 };
+let searching = null, loading = false;
+const kept = new Map(); // results of earlier searches, so that going back is instant
+
+const actions = h("div", { class: "actions" },
+  ...[["check", "choose", "Choose (x)"], ["similar", "s", "Similar pictures (s)"], ["plus", "+", "More like this (+)"], ["minus", "-", "Less like this (−)"]]
+    .map(([name, does, label]) => button(name, label, null, { "data-do": does })));
+
+const marked = new Map(); // pictures that are part of the query, by id
+const tray = createTray({
+  query: () => result.q,
+  onQuery: (q) => go(q),
+  onChange() {
+    $("results").classList.toggle("choosing", tray.size > 0);
+    grid.paint();
+  },
+});
+const grid = createGrid({
+  actions,
+  onNeed: more,
+  onOpen: (i) => look(grid.item(i), i, true),
+  onChoose: (from, to, on) => tray.choose(grid.slice(from, to), on),
+  onKey: act,
+  stateOf: ({ id }) => ({ chosen: tray.has(id), mark: tray.mark(id) ?? marked.get(id) }),
+});
+const timeline = createTimeline({ onQuery: (q) => go(q) });
+const panels = createPanels({ onGrown: grown });
+const box = createBox({ onQuery: (q, how) => go(q, how) });
+
+// -- the address
+
+const address = () => ({
+  q: new URLSearchParams(location.search).get("q") ?? "",
+  random: new URLSearchParams(location.search).has("random"),
+  id: Number(location.hash.slice(1)) || null,
+});
+const href = (q, id = null) => (q ? `/?${new URLSearchParams({ q })}` : "/") + (id ? `#${id}` : "");
+
+/** Goes to a query. One stretch of typing is one step of the history, everything else its own. */
+function go(q, { typed = false, settle = false } = {}) {
+  if (settle) return history.replaceState({}, "", location.href);
+  remember();
+  const step = typed && history.state?.typed ? "replaceState" : "pushState";
+  history[step]({ typed }, "", href(q));
+  box.show(q, { typed });
+  search(q);
+}
+
+function remember() {
+  if (result.q === null || result.random) return;
+  kept.delete(result.q);
+  kept.set(result.q, { ...result, y: scrollY });
+  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+}
+
+async function route() {
+  const { q, random, id } = address();
+  if (q !== result.q || random !== !!result.random) {
+    remember();
+    box.show(q);
+    const earlier = !random && kept.get(q);
+    if (earlier) {
+      searching?.abort();
+      present(earlier, { y: earlier.y });
+    } else await search(q, { random });
+  }
+  if (!id) lightbox?.close();
+  else if (lightbox?.shown?.id !== id) {
+    const i = grid.indexOf(id);
+    const hit = grid.item(i) ?? (await ask(`/api/images/${id}`).catch((error) => toast(error.message)));
+    if (hit && address().id === id) look(hit, i);
+  }
+}
+addEventListener("popstate", route);
+history.scrollRestoration = "manual";
+
+// -- results
+
+const page = (q, offset, signal) =>
+  ask(`/api/search?${new URLSearchParams({ q, k: PAGE, offset })}`, { signal });
+
+async function search(q, { random = false } = {}) {
+  searching?.abort();
+  const { signal } = (searching = new AbortController());
+  document.body.classList.add("searching");
+  try {
+    const found = random ? await ask(`/api/random?k=${PAGE}`, { signal }) : await page(q, 0, signal);
+    const order = tokens(q).find((token) => token.startsWith("sort:"))?.slice(5);
+    const { hits, good } = found, total = random ? hits.length : found.total;
+    present({
+      ...found, q, random, hits, total, order, received: hits.length,
+      good: good ?? null, plain: good == null,
+      line: good != null && good < total ? good : null,
+      dated: !random && (good == null || order === "newest" || order === "oldest"),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (error.status < 500 && /upload:/.test(q) && !search.again) {
+      search.again = true;
+      try {
+        const fresh = await again(q);
+        history.replaceState({}, "", href(fresh));
+        box.show(fresh);
+        await search(fresh);
+        return;
+      } catch (lost) {
+        error = lost;
+      } finally {
+        search.again = false;
+      }
+    }
+    complain(error.message);
+  } finally {
+    if (searching?.signal === signal) document.body.classList.remove("searching");
+  }
+}
+
+function complain(message) {
+  $("notice").textContent = message;
+  $("notice").hidden = false;
+  $("notice").className = "notice bad";
+  announce(message);
+}
+
+function present(next, { y = 0 } = {}) {
+  if (next.q !== result.q) tray.forgetMarks();
+  result = next;
+  const { q, hits, total, good, took_ms: took, plain, random, order } = result;
+  const nothing = result.nothing_matches && !!hits.length;
+  document.title = q ? `${split(q).text || "Pictures"} · Sightline` : "Sightline";
+  marked.clear();
+  for (const part of split(q).pictures.map(picture)) if (part.kind === "like") marked.set(Number(part.ref.split("@")[0]), part.weight);
+  const empty = !hits.length && !q && !random;
+  $("empty").hidden = !empty;
+  document.body.classList.toggle("home", empty);
+  let summary = !total ? (q ? "No pictures" : "") : nothing ? "No good match" : plain ? plural(total, "picture") : matches(good);
+  if (random) summary = "A few at random";
+  $("summary").replaceChildren(summary, h("small", {}, empty ? "" : [
+    !plain && total && `of ${number(total)}`, plain && total && !random && (order === "oldest" ? "oldest first" : "newest first"),
+    q && took != null && `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`].filter(Boolean).join(" · ")));
+  const said = result.message ?? (nothing ? "Nothing really matches. These come closest."
+    : q && !hits.length ? "No picture meets these filters." : null);
+  $("notice").textContent = said ?? "";
+  $("notice").hidden = !said;
+  $("notice").className = "notice";
+  $("shuffle").hidden = !!q || empty;
+  $("shuffle").setAttribute("aria-pressed", String(!!random));
+  $("months").hidden = empty || random;
+  const sort = $("sort");
+  sort.options[0].hidden = sort.options[0].disabled = plain;
+  sort.value = order ?? (plain ? "newest" : "relevance");
+  sort.parentNode.hidden = random || empty;
+  grid.set(result);
+  scrollTo(0, y);
+  atEnd();
+  announce(said ?? $("summary").textContent);
+  if (!random) timeline.show(q);
+}
+
+async function more() {
+  if (loading || result.random || result.received >= result.total) return;
+  loading = true;
+  const now = result;
+  try {
+    const { hits } = await page(now.q, now.received);
+    if (now !== result) return;
+    now.received = hits.length ? now.received + hits.length : now.total;
+    const known = new Set(now.hits.map(({ id }) => id));
+    grid.append(hits.filter(({ id }) => !known.has(id)));
+    atEnd();
+  } catch (error) {
+    toast(error.message);
+  } finally {
+    loading = false;
+  }
+}
+
+function atEnd() {
+  $("end").hidden = result.received < result.total || result.hits.length < 12;
+  $("end").textContent = "That is all.";
+}
+
+/** The library grew or shrank while the page was open. */
+function grown(by, before) {
+  if (!before || (!result.q && !result.random && scrollY < 200 && !lightbox?.shown)) search(result.q ?? "", { random: result.random });
+  else if (by > 0) {
+    const again = h("button", { type: "button", class: "pill", onclick: () => search(result.q) }, "Search again");
+    $("notice").replaceChildren(`${plural(by, "new picture")}. `, again);
+    $("notice").hidden = false;
+  }
+}
+
+// -- what can be done with one result
+
+function act(key, i) {
+  const hit = grid.item(i);
+  if (key === "x" || key === " " || key === "choose") tray.choose([hit]);
+  else if (key === "s") go(`like:${hit.id}`);
+  else if (key === "+" || key === "=") tray.setMark(hit.id, 1);
+  else if (key === "-") tray.setMark(hit.id, -1);
+  else if (key === "stack") stack(hit, i);
+  else return false;
+  return true;
+}
+
+async function stack(hit, i) {
+  if (hit.open) grid.splice(i + 1, hit.open, []);
+  else {
+    const found = await Promise.all(hit.duplicates.slice(0, 50).map((id) => ask(`/api/images/${id}`).catch(() => null)));
+    const members = found.filter(Boolean).map((member) => ({ ...member, member: true, duplicates: [] }));
+    hit.open = members.length;
+    grid.splice(i + 1, 0, members);
+    return grid.focus(i);
+  }
+  hit.open = 0;
+  grid.paint();
+  grid.focus(i);
+}
+
+// -- the lightbox
+
+let lightbox = null, arriving = null, leaving = false;
+
+function prepare() {
+  arriving ??= import("./lightbox.js").then(({ createLightbox }) => (lightbox = createLightbox({
+    grid: { item: grid.item, indexOf: grid.indexOf, place: (i) => `${number(i + 1)} of ${number(result.total)}` },
+    isChosen: (id) => tray.has(id),
+    onChoose: (hit) => tray.choose([hit]),
+    onMove: (hit) => history.replaceState(history.state, "", href(result.q, hit.id)),
+    onQuery(q) {
+      leaving = true;
+      lightbox.close();
+      go(q);
+    },
+    onClosed(hit, i) {
+      const left = leaving;
+      leaving = false;
+      if (!left && address().id) {
+        if (history.state?.opened) history.back();
+        else history.replaceState({}, "", href(result.q));
+      }
+      if (!left && i >= 0) grid.focus(i);
+    },
+  })));
+  return arriving;
+}
+for (const name of ["pointerover", "focusin"]) $("results").addEventListener(name, prepare, { once: true });
+
+async function look(hit, i, push = false) {
+  await prepare();
+  if (push) {
+    const random = result.random ? "/?random" : null;
+    history.pushState({ opened: true }, "", random ? `${random}#${hit.id}` : href(result.q, hit.id));
+  }
+  lightbox.open(hit, i);
+  if (grid.items.length - i < 20) more();
+}
+
+// -- the bar, the keys
+
+$("sort").addEventListener("change", ({ target: { value } }) => {
+  const usual = result.plain ? "newest" : "relevance";
+  go(setting(result.q, "sort", value === usual ? "" : value));
+});
+$("shuffle").addEventListener("click", () => {
+  history.pushState({}, "", "/?random");
+  search("", { random: true });
+});
+$("months").addEventListener("click", () => showMonths($("timeline").hidden));
+function showMonths(on) {
+  $("timeline").hidden = !on;
+  $("months").setAttribute("aria-pressed", String(on));
+  try { localStorage.setItem("months", on ? "1" : ""); } catch { /* for this page only */ }
+  grid.relayout();
+  timeline.show(result.q ?? "");
+}
+$("copy-command").addEventListener("click", () => copy("sightline index ~/Pictures", "Copied"));
+document.querySelector(".brand").addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  go("");
+});
+
+addEventListener("keydown", (event) => {
+  const writing = event.target.closest?.("input:not([type=range]),select,textarea");
+  if (document.querySelector("dialog[open]")) return;
+  const { key } = event, control = event.ctrlKey || event.metaKey;
+  if (key === "Escape" && !writing) tray.clear();
+  else if (key === "Escape") event.target.blur();
+  else if (key === "k" && control) box.focus();
+  else if (key === "ArrowDown" && event.target === $("q")) grid.focus(0);
+  else if (writing || event.altKey) return;
+  else if (key === "a" && control && $("results").contains(document.activeElement)) tray.choose(grid.items, true);
+  else if (control) return;
+  else if (key === "/") box.focus();
+  else if (key === "?") panels.help();
+  else if (key === "r") tray.refine();
+  else if (key === "ArrowDown" && document.activeElement === document.body) grid.focus(0);
+  else return;
+  event.preventDefault();
+});
+
+let wanted = matchMedia("(min-width: 800px)").matches;
+try { wanted = (localStorage.getItem("months") ?? (wanted ? "1" : "")) === "1"; } catch { /* the usual */ }
+$("timeline").hidden = !wanted;
+$("months").setAttribute("aria-pressed", String(wanted));
+route().then(panels.look);

@@ -1,0 +1,64 @@
+// Pictures that a person gave: sent to the server, which keeps them in memory only, and kept in the
+// browser too, so that a search with them survives a restart of the server and a reload of the page.
+import { ask } from "./dom.js";
+import { change, picture, pictureToken, tokens } from "./query.js";
+
+const KEPT = 60;
+
+function store(mode, work) {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open("sightline", 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore("pictures");
+    opening.onerror = () => reject(opening.error);
+    opening.onsuccess = () => {
+      const database = opening.result;
+      const transaction = database.transaction("pictures", mode);
+      const request = work(transaction.objectStore("pictures"));
+      transaction.oncomplete = () => (database.close(), resolve(request.result));
+      transaction.onerror = () => (database.close(), reject(transaction.error));
+    };
+  });
+}
+
+const urls = new Map();
+
+/** An object URL for a picture given earlier, or null when this browser does not have it. */
+export async function urlOf(token) {
+  if (!urls.has(token)) {
+    const kept = await store("readonly", (all) => all.get(token)).catch(() => null);
+    if (!kept) return null;
+    urls.set(token, URL.createObjectURL(kept.blob));
+  }
+  return urls.get(token);
+}
+
+async function send(blob) {
+  const form = new FormData();
+  form.append("image", blob, blob.name ?? "picture");
+  return (await ask("/api/uploads", { method: "POST", body: form })).token;
+}
+
+/** Sends a picture and returns the token that stands for it in a query. */
+export async function upload(blob) {
+  const token = await send(blob);
+  urls.set(token, URL.createObjectURL(blob));
+  await store("readwrite", (all) => all.put({ blob, at: Date.now() }, token)).catch(() => null);
+  const known = await store("readonly", (all) => all.getAllKeys()).catch(() => []);
+  if (known.length > KEPT) await store("readwrite", (all) => all.clear()).catch(() => null);
+  return token;
+}
+
+/** Gives the server the pictures of a query again; the query with their new tokens. */
+export async function again(q) {
+  for (const text of tokens(q)) {
+    const part = picture(text);
+    if (part?.kind !== "upload") continue;
+    const [token, box] = part.ref.split("@");
+    const kept = await store("readonly", (all) => all.get(token)).catch(() => null);
+    if (!kept) throw new Error("A picture of this search is no longer there. Drop it again.");
+    const fresh = await upload(kept.blob);
+    const ref = box ? `${fresh}@${box}` : fresh;
+    q = change(q, (other) => other === text, pictureToken({ ...part, ref }));
+  }
+  return q;
+}

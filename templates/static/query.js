@@ -1,0 +1,70 @@
+// The query is one string, and it is the whole state of the page: `-people like:5 after:2023`.
+// These functions change it; understanding it is the server's business (GET /api/parse).
+
+const PICTURE = /^(-?)(?:(\d*\.?\d+):)?(like|upload):(.+)$/;
+
+/** Blank-separated parts; quotes hold blanks together, also after a name: in:"My trip". */
+export const tokens = (q) => q.match(/(?:[^\s"]+|"[^"]*"?)+/g) ?? [];
+
+/** "-2:like:5@0,0,1,1" -> {kind, ref, weight}; null for anything else. */
+export function picture(token) {
+  const [, minus, weight, kind, ref] = token.match(PICTURE) ?? [];
+  return kind ? { kind, ref, weight: (minus ? -1 : 1) * (weight ? Number(weight) : 1) } : null;
+}
+
+export function pictureToken({ kind, ref, weight }) {
+  const size = Math.abs(weight);
+  return `${weight < 0 ? "-" : ""}${size === 1 ? "" : `${size}:`}${kind}:${ref}`;
+}
+
+/** The pictures of a query are shown as chips, the rest stays in the box as it was typed. */
+export function split(q) {
+  const pictures = tokens(q).filter(picture);
+  if (!pictures.length) return { pictures, text: q };
+  return { pictures, text: tokens(q).filter((token) => !picture(token)).join(" ") };
+}
+
+export const join = (pictures, text) => [...pictures, text].filter(Boolean).join(" ");
+
+/** Without the tokens for which `unwanted` holds, with `added` at the end. */
+export const change = (q, unwanted, ...added) =>
+  [...tokens(q).filter((token) => !unwanted(token)), ...added].join(" ");
+
+export const setting = (q, name, value) =>
+  change(q, (token) => token.startsWith(`${name}:`), ...(value ? [`${name}:${value}`] : []));
+
+/** Adds a picture, or turns round the one that is there: nothing is both more and less wanted. */
+export const withPicture = (q, ref, weight) =>
+  change(q, (token) => picture(token)?.ref === String(ref), pictureToken({ kind: "like", ref, weight }));
+
+const MONTH = /^(after|before):/;
+
+export function month(q) {
+  const [after, before] = ["after", "before"].map((name) =>
+    tokens(q).find((token) => token.startsWith(`${name}:`))?.slice(name.length + 1));
+  return { after, before };
+}
+
+export const withMonths = (q, after, before) =>
+  change(q, (token) => MONTH.test(token), ...(after ? [`after:${after}`, `before:${before}`] : []));
+
+const quote = (value) => (/[\s"]/.test(value) ? `"${value.replaceAll('"', "")}"` : value);
+
+/** The text of a query from its parts as /api/parse gives them: what a change to a chip makes. */
+export function serialise({ terms, filters, combine, sort }) {
+  const plain = [], signed = [];
+  for (const { kind, text, id, token, box, weight } of terms) {
+    if (kind === "text" && weight === 1 && !plain.length && !text.includes('"')) plain.push(text);
+    else if (kind === "text" && weight === 1) signed.push(`"${text.replaceAll('"', "")}"`);
+    else if (kind === "text") {
+      const size = Math.abs(weight) === 1 ? "" : `${Math.abs(weight)}:`;
+      signed.push(`${weight < 0 ? "-" : ""}${size}"${text.replaceAll('"', "")}"`);
+    } else {
+      const ref = (kind === "like" ? id : token) + (box ? `@${box.join(",")}` : "");
+      signed.push(pictureToken({ kind, ref, weight }));
+    }
+  }
+  const conditions = filters.map(({ name, value, negated }) => `${negated ? "-" : ""}${name}:${quote(String(value))}`);
+  const settings = [combine === "all" && "match:all", sort !== "relevance" && `sort:${sort}`];
+  return [...plain, ...signed, ...conditions, ...settings].filter(Boolean).join(" ");
+}

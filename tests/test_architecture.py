@@ -1,0 +1,132 @@
+"""The house: which module may know which, and what may be loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+
+SHARED = {"errors", "types"}
+"""Modules of the indexer that everyone may use: they hold words, not machinery."""
+
+ARROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "types": set(),
+    "discover": set(),
+    "photo": set(),
+    "decode": {"photo"},
+    "models": set(),
+    "encoder": {"models"},
+    "catalog": set(),
+    "thumbnails": {"catalog"},
+    "vector_index": set(),
+    "library": {"catalog", "thumbnails", "vector_index"},
+    "pipeline": {"library", "discover", "photo", "decode", "encoder"},
+}
+"""Who may import whom inside the indexer, beyond errors and types. A module split off another
+(``vector_index`` -> ``index_files``) belongs to the same room and shares its arrows."""
+
+ROOMS: dict[str, str] = {
+    "batching": "encoder",
+    "catalog_check": "catalog",
+    "catalog_facets": "catalog",
+    "catalog_filters": "catalog",
+    "catalog_reader": "catalog",
+    "catalog_rows": "catalog",
+    "catalog_salvage": "catalog",
+    "catalog_vectors": "catalog",
+    "catalog_words": "catalog",
+    "database": "catalog",
+    "migrations": "catalog",
+    "model_devices": "encoder",
+    "model_families": "encoder",
+    "model_files": "encoder",
+    "model_images": "encoder",
+    "model_text": "encoder",
+    "model_towers": "encoder",
+    "model_transformer": "encoder",
+    "model_weights": "encoder",
+}
+"""Modules that were split off: their name, and the room they belong to."""
+
+HEAVY = {
+    "torch": {"encoder"},
+    "transformers": {"encoder"},
+    "faiss": {"vector_index"},
+    "sqlite3": {"catalog", "thumbnails"},
+    "sqlite_utils": {"catalog", "thumbnails"},
+    "flask": set(),
+}
+"""Packages that are imported in one room of the indexer only."""
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything that the file imports at run time."""
+    found: set[str] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(module: str) -> str:
+    """The room that a module of the indexer belongs to."""
+    return ROOMS.get(module, module)
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "indexer").glob("*.py")), ids=lambda path: path.stem)
+def test_arrows_run_one_way_inside_the_indexer(path: Path) -> None:
+    if path.stem == "__init__":
+        return
+    here = room(path.stem)
+    assert here in ARROWS, f"say in this test where {path.name} stands"
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        assert package != "server", f"{path.name} imports {name}: the indexer is below the server"
+        if package == "indexer" and rest:
+            module = rest.split(".")[0]
+            if (TOP / "indexer" / f"{module}.py").exists() and module not in SHARED:
+                assert room(module) in ARROWS[here] | {here}, f"{path.name} imports {name}"
+        if package in HEAVY:
+            assert here in HEAVY[package], f"{path.name} imports {package}"
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "server").glob("*.py")), ids=lambda path: path.stem)
+def test_the_server_knows_nothing_of_the_command_line(path: Path) -> None:
+    names = imports(path)
+    if path.stem != "cli":
+        assert not any(name.startswith(("server.cli", "server.commands")) for name in names)
+    heavy = {"torch", "transformers", "faiss", "sqlite3", "sqlite_utils"}
+    assert not {name.split(".")[0] for name in names} & heavy
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from server.cli import run; run(['--help']);"
+        "heavy = {'torch', 'transformers', 'faiss', 'flask', 'numpy', 'PIL', 'sqlite_utils'};"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
+    assert result.returncode == 0, f"--help loads {result.stderr}"
+    assert "sightline index" in result.stdout
+
+
+def test_no_file_grows_beyond_one_sitting() -> None:
+    large = [
+        f"{path.relative_to(TOP)}: {path.stat().st_size}"
+        for folder in ("indexer", "server", "data", "tests", "benchmarks")
+        for path in (TOP / folder).rglob("*.py")
+        if path.stat().st_size > 30_000
+    ]
+    assert not large
