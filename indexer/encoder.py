@@ -22,7 +22,8 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,7 @@ class Encoder:
         if not len(pixels):
             return np.empty((0, self.dimension), np.float32)
         tower = self._image_tower()
-        batch = CPU_BATCH if self._place.type == "cpu" else GPU_BATCH
+        batch = self.batch_size
         parts = []
         with torch.inference_mode():
             for start in range(0, len(pixels), batch):
@@ -156,7 +157,7 @@ class Encoder:
         tower = self._text_tower()
         # Texts of like length together: each batch is padded to its longest.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        batch = CPU_BATCH if self._place.type == "cpu" else GPU_BATCH
+        batch = self.batch_size
         with torch.inference_mode():
             for start in range(0, len(order), batch):
                 rows = order[start : start + batch]
@@ -173,6 +174,31 @@ class Encoder:
                 self.encode_images(
                     np.zeros((1, self.geometry.height, self.geometry.width, 3), np.uint8)
                 )
+
+    @contextmanager
+    def sharing_cores(self) -> Iterator[int]:
+        """For indexing: yields how many calls of ``encode_images`` should be under way at once.
+
+        On a CPU that is one a core, each on one thread, while other processes decode: whoever has
+        work has a core, so neither side waits for the other and no thread spins at a barrier. On a
+        GPU two calls keep it fed: one batch is copied while the other is computed.
+        """
+        import torch
+
+        if self._place.type != "cpu":
+            yield 2
+            return
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield before
+        finally:
+            torch.set_num_threads(before)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures that ``encode_images`` takes best at once."""
+        return CPU_BATCH if self._place.type == "cpu" else GPU_BATCH
 
     @property
     def device(self) -> str:

@@ -2,7 +2,7 @@
 
     <library>/
         catalog.db       SQLite: images, embeddings, failures, runs. The truth.
-        thumbnails.db    WebP thumbnails; can be made again
+        thumbnails.db    WebP thumbnails
         index/           FAISS; can be built again from the catalog
         write.lock       held by whoever is writing
 
@@ -13,26 +13,441 @@ missing or damaged index costs time, never an answer.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
-from indexer.catalog import Catalog
-from indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, NotFoundError
+from indexer.catalog import Catalog, Months, Suggestion
+from indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
 from indexer.thumbnails import Thumbnails
-from indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, Root
-from indexer.vector_index import VectorIndex
+from indexer.types import (
+    Candidate,
+    Embeddings,
+    Failure,
+    Filters,
+    Ids,
+    ImageRecord,
+    IndexState,
+    Root,
+)
+from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
 
 CATALOG, THUMBNAILS, INDEX, LOCK = "catalog.db", "thumbnails.db", "index", "write.lock"
 
 SAMPLE = 4096
 """Images whose vectors stand for the whole library when a query's scores are judged."""
+
+SAMPLE_DRIFT = 0.1
+"""The sample is drawn again when the library has grown or shrunk by this share."""
+
+LOCK_SECONDS = 1.0
+"""How long a writer waits for the lock: ``status`` holds it for an instant when it asks whether
+anybody is writing."""
+
+Show = Callable[[str, int, int | None], None]
+"""Told of a phase, how much of it is done, and of how much."""
+
+
+def _silent(phase: str, done: int, total: int | None) -> None:
+    """Shows nothing."""
+
+
+class Library:
+    """An open library. Close it, or use it in a ``with``. Any thread may ask it anything."""
+
+    directory: Path
+    model: str
+    """Who made its embeddings: a hub id, ``builtin``, or a model folder's absolute path."""
+    revision: str
+    dimension: int
+    catalog: Catalog
+
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        self.directory = directory
+        self.catalog = Catalog.open(directory / CATALOG, read_only=read_only)
+        self._thumbnails: Thumbnails | None = None
+        try:
+            self._thumbnails = self._open_thumbnails(read_only)
+            self.model = self.catalog.model
+            self.revision = self.catalog.revision
+            self.dimension = self.catalog.dimension
+        except BaseException:
+            self.close()
+            raise
+        self._opened: VectorIndex | None = None
+        self._stamp = 0
+        self._sampled: tuple[int, Embeddings] | None = None
+        self._lock = threading.RLock()
+
+    def _open_thumbnails(self, read_only: bool) -> Thumbnails | None:
+        path = self.directory / THUMBNAILS
+        if not read_only:
+            return Thumbnails.open_or_create(path)
+        return Thumbnails.open(path, read_only=True) if path.exists() else None
+
+    # open and close -------------------------------------------------------------------------------
+
+    @staticmethod
+    def exists(directory: Path) -> bool:
+        """Whether there is a library in ``directory``."""
+        return (directory / CATALOG).exists()
+
+    @classmethod
+    def create(cls, directory: Path, *, model: str, revision: str, dimension: int) -> Self:
+        """Makes a library, readable by its owner only, and opens it.
+
+        LibraryError where one is already, or where the folder holds other things.
+        """
+        if directory.exists():
+            ours = {CATALOG, THUMBNAILS, INDEX, LOCK}
+            strangers = sorted({path.name for path in directory.iterdir()} - ours)
+            if strangers and not cls.exists(directory):
+                raise LibraryError(
+                    f"{directory} holds other things ({strangers[0]}) and no library: choose an"
+                    " empty or new folder with --library"
+                )
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        Catalog.create(
+            directory / CATALOG, model=model, revision=revision, dimension=dimension
+        ).close()
+        return cls(directory)
+
+    @classmethod
+    def open(cls, directory: Path, *, read_only: bool = False) -> Self:
+        """Opens the library in ``directory``; LibraryError when there is none or it is damaged."""
+        if not cls.exists(directory):
+            raise LibraryError(
+                f"there is no library in {directory}: make one with `sightline index FOLDER`"
+                " or point to another with --library"
+            )
+        return cls(directory, read_only=read_only)
+
+    def close(self) -> None:
+        """Lets go of every file."""
+        if getattr(self, "_opened", None) is not None:
+            self._index.close()
+        if self._thumbnails is not None:
+            self._thumbnails.close()
+        self.catalog.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def check_model(self, model: str, revision: str, dimension: int) -> None:
+        """ModelMismatchError unless this model made the library: vectors of two models cannot be
+        compared, not even of two versions of one."""
+        if model != self.model or dimension != self.dimension:
+            raise ModelMismatchError(
+                f"the library in {self.directory} was made with {self.model}, not {model}: search"
+                " it with that model, or index into another folder with --library"
+            )
+        if revision != self.revision:
+            raise ModelMismatchError(
+                f"the library in {self.directory} was made with revision {self.revision} of"
+                f" {model}, and this is {revision}: bring that one back, or index into another"
+                " folder with --library"
+            )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Held by one process at a time. LibraryBusyError when another has it."""
+        lock = FileLock(self.directory / LOCK, timeout=LOCK_SECONDS)
+        try:
+            lock.acquire(poll_interval=0.05)
+        except Timeout as error:
+            raise LibraryBusyError(
+                f"another run is writing to the library in {self.directory}: wait for it to end"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_being_written(self) -> bool:
+        """Whether some process is writing now."""
+        if not (self.directory / LOCK).exists():
+            return False
+        try:
+            with FileLock(self.directory / LOCK, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False  # a disk that cannot be written to
+
+    # asked by the server --------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Counts up with every change of the vectors."""
+        return self.catalog.version
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return self.catalog.count
+
+    def refresh(self) -> None:
+        """Takes in what has been written since the last look. Cheap when nothing has."""
+        with self._lock:
+            if self._opened is None:
+                return
+            changed = self.catalog.changed_since_last_look()
+            stamp = self._index_stamp()
+            if changed or stamp != self._stamp:
+                self._stamp = stamp
+                self._opened.refresh()
+
+    def nearest(
+        self, vectors: Embeddings, k: int, *, filters: Filters = Filters()  # noqa: B008 (frozen)
+    ) -> tuple[Embeddings, Ids]:
+        """The ``k`` images nearest to each of ``vectors`` among those that meet ``filters``.
+
+        Returns ``(q, k) float32`` cosines, highest first, and ``(q, k) int64`` ids; where fewer
+        images are left the ids are -1. Equal scores are in the order of their ids.
+        """
+        allowed = self.catalog.select(filters) if filters else None
+        return self._index.search(vectors, k, allowed=allowed)
+
+    def matching(self, filters: Filters) -> int:
+        """How many images meet ``filters``."""
+        return self.catalog.matching(filters)
+
+    def select(self, filters: Filters = Filters()) -> Ids:  # noqa: B008 (frozen)
+        """The ids of the images that meet ``filters``, ascending."""
+        return self.catalog.select(filters)
+
+    def vectors(self, ids: Ids) -> Embeddings:
+        """``(n, d) float32`` in the order of ``ids``; a row of NaN where there is no such image."""
+        return self.catalog.vectors(ids)
+
+    def image(self, id: int) -> ImageRecord | None:
+        """One image, or None."""
+        return self.catalog.image(id)
+
+    def images(self, ids: Sequence[int]) -> list[ImageRecord]:
+        """Images in the order of ``ids``; those that are gone are left out."""
+        return self.catalog.images(ids)
+
+    def thumbnail(self, id: int) -> bytes | None:
+        """A WebP picture, or None."""
+        return self._thumbnails.get(id) if self._thumbnails is not None else None
+
+    def sample(self) -> Embeddings:
+        """``(n <= SAMPLE, d)``: vectors that stand for the whole library. The same until the
+        library has changed much."""
+        count = self.count
+        with self._lock:
+            if (
+                self._sampled is None
+                or abs(count - self._sampled[0]) > SAMPLE_DRIFT * self._sampled[0]
+            ):
+                self._sampled = count, self.catalog.sample(SAMPLE, seed=0)[1]
+            return self._sampled[1]
+
+    def by_date(self, ids: Ids, *, descending: bool = True) -> Ids:
+        """``ids`` in the order in which the pictures were taken."""
+        return self.catalog.by_date(ids, descending=descending)
+
+    def random(self, k: int, seed: int = 0) -> Ids:
+        """``k`` images by chance, the same for the same ``seed``."""
+        return self.catalog.random(k, seed)
+
+    def histogram(self, ids: Ids | None = None) -> Months:
+        """How many of ``ids``, or of all images, were taken in each month."""
+        return self.catalog.histogram(ids)
+
+    def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
+        """Values of one kind of filter that begin with ``prefix``, most pictures first."""
+        return self.catalog.suggest(kind, prefix, limit)
+
+    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
+        """Images whose names, titles, captions, keywords or places hold the words of ``text``."""
+        return self.catalog.search_words(text, limit)
+
+    def failures(self) -> list[Failure]:
+        """The files that could not be read, and why."""
+        return self.catalog.failures()
+
+    def roots(self) -> list[dict[str, Any]]:
+        """``{"path", "images", "available"}`` for each folder that was indexed."""
+        counts = self.catalog.root_counts()
+        return [
+            {
+                "path": str(root.path),
+                "images": counts.get(root.id, 0),
+                "available": root.path.exists(),
+            }
+            for root in self.catalog.roots()
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """What there is, as ``sightline status --json`` prints it."""
+        self.refresh()
+        return {
+            "library": str(self.directory),
+            "model": self.model,
+            "revision": self.revision,
+            "dimension": self.dimension,
+            "images": self.count,
+            "failures": self.catalog.failure_count,
+            "index": asdict(self.index_state),
+            "roots": self.roots(),
+            "run": self._run_under_way(),
+            "note": self.catalog.note,
+        }
+
+    def _run_under_way(self) -> dict[str, Any] | None:
+        newest = next(iter(self.catalog.runs(1)), None)
+        if newest is None or newest.finished_at is not None or not self.is_being_written():
+            return None
+        counts = newest.counts
+        done = (counts.get("added") or 0) + (counts.get("updated") or 0)
+        return {
+            "done": done + (counts.get("failed") or 0),
+            "total": counts.get("total"),
+            "added": counts.get("added") or 0,
+            "failed": counts.get("failed") or 0,
+        }
+
+    # the vector index -----------------------------------------------------------------------------
+
+    @property
+    def index_state(self) -> IndexState:
+        """What the vector index is and how good it was measured to be."""
+        return self._index.state
+
+    @property
+    def _index(self) -> VectorIndex:
+        """Opened by the first search: indexing alone needs no FAISS."""
+        with self._lock:
+            if self._opened is None:
+                self.catalog.changed_since_last_look()
+                self._stamp = self._index_stamp()
+                self._opened = open_index(
+                    self.directory / INDEX, self.catalog, model=self.model, revision=self.revision
+                )
+            return self._opened
+
+    def _index_stamp(self) -> int:
+        """Changes when a file of the index is put in place."""
+        try:
+            return (self.directory / INDEX).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def rebuild_index(
+        self,
+        *,
+        kind: str = "auto",
+        device: str = "auto",
+        text_queries: Callable[[], Embeddings] | None = None,
+        progress: Show = _silent,
+    ) -> IndexState:
+        """Builds the vector index anew. Call it inside ``writing``.
+
+        ``kind`` is ``auto``, ``exact``, ``ivf-pq`` or ``ivf-rabitq``. ``text_queries`` gives the
+        vectors of everyday captions, for which the index is tuned beside those of images.
+        """
+        state = build_index(
+            self.directory / INDEX,
+            self.catalog,
+            model=self.model,
+            revision=self.revision,
+            kind=kind,
+            text_queries=text_queries,
+            device=device,
+            progress=progress,
+        )
+        self.refresh()
+        return state
+
+    def maintain_index(
+        self,
+        *,
+        device: str = "auto",
+        text_queries: Callable[[], Embeddings] | None = None,
+        progress: Show = _silent,
+    ) -> IndexState | None:
+        """Builds, extends or retrains the vector index where what has changed since it was built
+        warrants that; None where it does not. Call it inside ``writing``."""
+        state = maintain_index(
+            self.directory / INDEX,
+            self.catalog,
+            model=self.model,
+            revision=self.revision,
+            text_queries=text_queries,
+            device=device,
+            progress=progress,
+        )
+        self.refresh()
+        return state
+
+    # roots ----------------------------------------------------------------------------------------
+
+    def root_paths(self) -> list[Path]:
+        """The folders that were indexed."""
+        return [root.path for root in self.catalog.roots()]
+
+    def ensure_root(self, path: Path) -> Root:
+        """The root at ``path``, new or as it was. A new one takes over the pictures of the roots
+        that lie below it, so that no picture is in the library twice."""
+        below = [
+            root
+            for root in self.catalog.roots()
+            if root.path != path and root.path.is_relative_to(path)
+        ]
+        owner = self.catalog.add_root(path)
+        for root in below:
+            prefix = root.path.relative_to(path).as_posix()
+            moved = [
+                (known.id, Candidate(path, f"{prefix}/{known.path}", known.size, known.mtime_ns))
+                for known in self.catalog.known(root).values()
+            ]
+            self.catalog.write(owner, moved=moved)
+            self.catalog.remove_root(root.path)
+        return owner
+
+    def move_root(self, old: Path, new: Path) -> None:
+        """Says that the folder ``old`` is at ``new`` now. Nothing is encoded again."""
+        target = _absolute(new)
+        if not target.is_dir():
+            raise UsageError(f"there is no folder {new}")
+        with self.writing():
+            self.catalog.move_root(_absolute(old), target)
+
+    def forget_root(self, path: Path) -> None:
+        """Takes a folder and its pictures out of the library. The files stay as they are."""
+        with self.writing():
+            gone = self.catalog.remove_root(_absolute(path))
+            self.remove_thumbnails(gone.tolist())
+
+    # thumbnails -----------------------------------------------------------------------------------
+
+    def remove_thumbnails(self, ids: Sequence[int]) -> None:
+        """Of images that are gone."""
+        if self._thumbnails is not None and len(ids):
+            self._thumbnails.remove(ids)
+
+    @property
+    def thumbnails(self) -> Thumbnails:
+        """The store of thumbnails; LibraryError in a library opened read-only without one."""
+        if self._thumbnails is None:
+            raise LibraryError(f"{self.directory / THUMBNAILS} is not there")
+        return self._thumbnails
+
+
+def _absolute(path: Path) -> Path:
+    return Path.cwd() / path.expanduser()

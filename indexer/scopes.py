@@ -57,6 +57,8 @@ class Survey:
     """Pictures of this scope in the catalog before the run."""
     missing: bool = False
     """The folder itself is not there."""
+    found: int = 0
+    """Files that may be pictures, and what could not be looked at."""
 
     def why_held_back(self, gone: int) -> str | None:
         """The line to show when ``gone`` pictures are too many to remove unasked, else None."""
@@ -139,6 +141,7 @@ def survey(
     ):
         if stop is not None and stop.is_set():
             return None
+        result.found += 1
         image = images.pop(candidate.path, None)
         seen = (candidate.size, candidate.mtime_ns)
         if image is not None:
@@ -152,6 +155,9 @@ def survey(
             result.still_failing += 1
         else:
             result.new.append(candidate)
+    result.found += len(result.unreadable)
+    for failure in result.unreadable:
+        failures.pop(failure.path, None)
     # What lies below a folder that could not be listed is not gone: it was not looked at.
     blind = [PurePosixPath(failure.path) for failure in result.unreadable]
     result.gone = {

@@ -99,10 +99,9 @@ def index_paths(
     from indexer import pipeline
     from indexer.library import Library
 
-    roots = pipeline.check_paths(paths)
     if Library.exists(directory):
         library = Library.open(directory)
-        if model and not library.made_with(model):
+        if model and not pipeline.made_with(library, model):
             made_with = library.model
             library.close()
             raise ModelMismatchError(
@@ -111,6 +110,7 @@ def index_paths(
             )
         encoder = pipeline.encoder_for(library, device=device)
     else:
+        roots = pipeline.check_paths(paths)
         if not roots:
             raise click.UsageError("name the folder to index: sightline index FOLDER")
         encoder = pipeline.load_encoder(model, device=device)
@@ -124,7 +124,7 @@ def index_paths(
         return pipeline.run(
             library,
             encoder,
-            roots,
+            paths,
             exclude=exclude,
             prune=prune,
             workers=workers,

@@ -1,0 +1,126 @@
+"""``sightline serve``: the page and the API, in this process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from server.commands.common import (
+    device_option,
+    library_option,
+    load_encoder,
+    open_library,
+    say,
+)
+from server.config import PORT, ServerConfig, read_token
+
+if TYPE_CHECKING:
+    from indexer.encoder import Encoder
+    from indexer.library import Library
+    from server.serving import Server
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--host-name",
+    "host_names",
+    multiple=True,
+    metavar="NAME",
+    help="A further name under which browsers reach this server; may be given several times.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file with the token that visitors must show; else $SIGHTLINE_TOKEN is looked at.",
+)
+@click.option("--threads", default=16, show_default=True, type=click.IntRange(1, 256))
+@click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
+@library_option
+@device_option
+def serve(
+    host: str,
+    port: int,
+    host_names: tuple[str, ...],
+    token_file: Path | None,
+    threads: int,
+    browse: bool,
+    directory: Path,
+    device: str,
+) -> None:
+    """Serve the library as a web page and an API.
+
+    \b
+    sightline serve
+    sightline serve --port 9000 --open
+    SIGHTLINE_TOKEN=... sightline serve --host 0.0.0.0
+
+    Pictures indexed meanwhile are found at once. Only this machine can reach the page unless
+    --host says otherwise, and then everybody must show a token.
+    """
+    config = ServerConfig(
+        host=host, port=port, token=read_token(token_file), hosts=host_names, threads=threads
+    )
+    with open_library(directory, read_only=True) as library:
+        run_server(library, load_encoder(library, device), config, browse=browse)
+
+
+def run_server(
+    library: Library, encoder: Encoder, config: ServerConfig, *, browse: bool = False
+) -> None:
+    """Listens until Ctrl-C or SIGTERM, and then answers what was asked before it returns."""
+    from server.app import create_app
+    from server.search import SearchEngine
+    from server.serving import Server
+
+    with SearchEngine(library, encoder) as engine:
+        server = Server(create_app(engine, config=config), config)
+        name = f"[{config.host}]" if ":" in config.host else config.host
+        url = f"http://{name}:{server.port}/"
+
+        def ready() -> None:
+            say(f"{library.count:,} pictures at {url} (Ctrl-C to stop)")
+            # The first search should not wait for the model to be read from disk.
+            threading.Thread(target=warm, args=(encoder, library), daemon=True).start()
+            if browse:
+                click.launch(url)
+
+        with stopped_by_signals(server):
+            server.run(ready=ready)
+        say("stopped")
+
+
+def warm(encoder: Encoder, library: Library) -> None:
+    """Loads what the first search needs. An error here is told by that search."""
+    from indexer.errors import SightlineError
+
+    try:
+        encoder.warm(("text",))
+        _ = library.index_state
+        library.sample()
+    except SightlineError as error:
+        say(f"warning: {error}")
+
+
+@contextmanager
+def stopped_by_signals(server: Server) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end ``server`` in an orderly way."""
+
+    def stop(number: int, frame: Any) -> None:
+        server.stop()
+
+    before: dict[int, Callable[..., Any] | int | None] = {
+        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
