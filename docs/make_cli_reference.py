@@ -1,6 +1,6 @@
 """Writes docs/cli.md from the command line's own ``--help``; a test fails when it is stale.
 
-    python docs/make_cli_reference.py
+python docs/make_cli_reference.py
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def reference() -> str:
 
 def block(command: click.Command, name: str) -> str:
     """The help text of one command as a code block."""
-    context = click.Context(
-        command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH
-    )
+    context = click.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH)
     return f"```text\n{command.get_help(context).rstrip()}\n```"
 
 

@@ -57,6 +57,8 @@ class Run:
     finished_at: datetime | None
     folders: tuple[str, ...]
     counts: Mapping[str, int]
+    total: int | None = None
+    """Pictures that the run found it had to read, once it knew."""
 
 
 class CatalogReader:
@@ -182,7 +184,7 @@ class CatalogReader:
         """The last ``n`` runs, newest first."""
         with self._store.reading() as connection:
             found = connection.execute(
-                f"SELECT id, started_at, finished_at, folders, {', '.join(RUN_COUNTS)}"
+                f"SELECT id, started_at, finished_at, folders, total, {', '.join(RUN_COUNTS)}"
                 " FROM runs ORDER BY id DESC LIMIT ?",
                 [n],
             ).fetchall()
@@ -192,7 +194,8 @@ class CatalogReader:
                 datetime.fromisoformat(row[1]),
                 datetime.fromisoformat(row[2]) if row[2] else None,
                 tuple(json.loads(row[3])),
-                dict(zip(RUN_COUNTS, row[4:], strict=True)),
+                dict(zip(RUN_COUNTS, row[5:], strict=True)),
+                row[4],
             )
             for row in found
         ]

@@ -44,7 +44,9 @@ def in_batches(
         def finished() -> list[tuple[Key, Photo, Embeddings]]:
             photos, future = waiting.popleft()
             vectors = future.result()
-            return [(key, photo, vector) for (key, photo), vector in zip(photos, vectors, strict=True)]
+            return [
+                (key, photo, vector) for (key, photo), vector in zip(photos, vectors, strict=True)
+            ]
 
         for item in photos:
             batch.append(item)

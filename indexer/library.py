@@ -141,7 +141,10 @@ class Library:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -211,7 +214,11 @@ class Library:
                 self._opened.refresh()
 
     def nearest(
-        self, vectors: Embeddings, k: int, *, filters: Filters = Filters()  # noqa: B008 (frozen)
+        self,
+        vectors: Embeddings,
+        k: int,
+        *,
+        filters: Filters = Filters(),  # noqa: B008 (frozen)
     ) -> tuple[Embeddings, Ids]:
         """The ``k`` images nearest to each of ``vectors`` among those that meet ``filters``.
 
@@ -317,7 +324,7 @@ class Library:
         done = (counts.get("added") or 0) + (counts.get("updated") or 0)
         return {
             "done": done + (counts.get("failed") or 0),
-            "total": counts.get("total"),
+            "total": newest.total,
             "added": counts.get("added") or 0,
             "failed": counts.get("failed") or 0,
         }

@@ -23,13 +23,15 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from indexer import models, photo
 from indexer.catalog import Written
 from indexer.decode import Decoder
 from indexer.encoding import in_batches
-from indexer.errors import PhotoError, UsageError
+from indexer.errors import ModelError, PhotoError, UsageError
 from indexer.library import Library
-from indexer.scopes import Scope, Survey, scopes_of, survey
+from indexer.scopes import Scope, Survey, absolute, scopes_of, survey
 from indexer.types import (
     Candidate,
     Embeddings,
@@ -101,7 +103,7 @@ def encoder_for(library: Library, *, device: str = "auto") -> Encoder:
 def made_with(library: Library, model: str) -> bool:
     """Whether ``model``, as a person names it, is the one that made ``library``."""
     known = models.find(model)
-    names = {model, str(Path(model).expanduser().resolve())}
+    names: set[str | None] = {model, str(Path(model).expanduser().resolve())}
     if known is not None:
         names |= {known.name, known.repo}
     return library.model in names
@@ -109,7 +111,7 @@ def made_with(library: Library, model: str) -> bool:
 
 def check_paths(paths: Sequence[Path]) -> list[Path]:
     """``paths`` as absolute ones. UsageError for one that is not there."""
-    found = [Path(os.path.abspath(path.expanduser())) for path in paths]
+    found = [absolute(path) for path in paths]
     for given, path in zip(paths, found, strict=True):
         if not path.exists():
             raise UsageError(f"there is no folder or file {given}")
@@ -155,15 +157,26 @@ def run(
 
 def rebuild(
     library: Library, *, kind: str = "auto", device: str = "auto", progress: Show = _silent
-) -> None:
-    """Builds the vector index of ``library`` anew from its catalog."""
+) -> str | None:
+    """Builds the vector index of ``library`` anew from its catalog.
+
+    Where the library's model cannot be loaded, the index is tuned by pictures alone; what is
+    returned then says so, in one line.
+    """
+    missed: list[str] = []
+
+    def queries() -> Embeddings:
+        try:
+            return _caption_vectors(encoder_for(library, device=device))
+        except ModelError as error:
+            missed.append(f"the index was tuned without text queries: {error}")
+            return np.empty((0, library.dimension), np.float32)
+
     with library.writing():
         library.rebuild_index(
-            kind=kind,
-            device=device,
-            text_queries=lambda: _caption_vectors(encoder_for(library, device=device)),
-            progress=_phases(progress),
+            kind=kind, device=device, text_queries=queries, progress=_phases(progress)
         )
+    return missed[0] if missed else None
 
 
 def _phases(progress: Show) -> Callable[[str, int, int | None], None]:
@@ -200,7 +213,8 @@ class _Run:
 
     def close(self) -> None:
         """Writes the run's outcome to the catalog, also when an error ends it."""
-        self.catalog.finish_run(self.log, self.tally())
+        interrupted = int(self.stop.is_set() or not self.complete)
+        self.catalog.finish_run(self.log, {**self.tally(), "interrupted": interrupted})
 
     def tally(self) -> dict[str, int]:
         """The counts as the catalog keeps them."""
@@ -260,9 +274,9 @@ class _Run:
             moves: list[tuple[int, Candidate]] = []
             copies: list[tuple[int, Candidate]] = []
             touches: list[tuple[int, Candidate]] = []
-            for candidate, image in self.hashing([(c, None) for c in new] + [
-                (c, before[i]) for i, c in touched
-            ]):
+            for candidate, image in self.hashing(
+                [(c, None) for c in new] + [(c, before[i]) for i, c in touched]
+            ):
                 content_hash = _hash(candidate)
                 if content_hash is None:
                     continue  # it will be read, and named, with the others

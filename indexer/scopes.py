@@ -77,6 +77,12 @@ class Survey:
         return None
 
 
+def absolute(path: Path) -> Path:
+    """``path`` from the root of the file system, without ``..``; links stay as they are, so that a
+    library keeps the name that a person gave."""
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
+
+
 def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
     """What ``paths`` name, as parts of known ``roots`` where they lie in one.
 
@@ -85,7 +91,7 @@ def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
     """
     scopes: list[Scope] = []
     for given in paths:
-        path = Path(os.path.abspath(given.expanduser()))
+        path = absolute(given)
         owner = max(
             (root for root in roots if path.is_relative_to(root)),
             key=lambda root: len(root.parts),

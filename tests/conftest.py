@@ -1,9 +1,8 @@
-"""Fixtures that many tests share: a small real model, a folder of real pictures, a library of it."""
+"""Fixtures that many tests share: a small real model, real pictures, a library of them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +32,8 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(tiny_clip: Path) -> Iterator[Encoder]:
+def tiny_encoder(tiny_clip: Path) -> Encoder:
     """``tiny_clip``, loaded."""
     from indexer.encoder import Encoder
 
-    yield Encoder.load(str(tiny_clip), device="cpu")
+    return Encoder.load(str(tiny_clip), device="cpu")

@@ -136,8 +136,10 @@ def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path)
             raise LibraryError(f"the library in {directory} is empty: there is nothing to build")
         from indexer import pipeline
 
-        pipeline.rebuild(library, kind=kind, device=device, progress=progress)
+        missed = pipeline.rebuild(library, kind=kind, device=device, progress=progress)
         facts = library.status()["index"]
+    if missed:
+        say(missed)
     if as_json:
         print_json(facts)
     else:
