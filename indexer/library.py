@@ -13,6 +13,7 @@ missing or damaged index costs time, never an answer.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,12 @@ anybody is writing."""
 
 Show = Callable[[str, int, int | None], None]
 """Told of a phase, how much of it is done, and of how much."""
+
+
+def absolute(path: Path) -> Path:
+    """``path`` from the root of the file system, without ``..``; links stay as they are, so that a
+    library keeps the names that a person gave."""
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
 
 
 def _silent(phase: str, done: int, total: int | None) -> None:
@@ -429,16 +436,16 @@ class Library:
 
     def move_root(self, old: Path, new: Path) -> None:
         """Says that the folder ``old`` is at ``new`` now. Nothing is encoded again."""
-        target = _absolute(new)
+        target = absolute(new)
         if not target.is_dir():
             raise UsageError(f"there is no folder {new}")
         with self.writing():
-            self.catalog.move_root(_absolute(old), target)
+            self.catalog.move_root(absolute(old), target)
 
     def forget_root(self, path: Path) -> None:
         """Takes a folder and its pictures out of the library. The files stay as they are."""
         with self.writing():
-            gone = self.catalog.remove_root(_absolute(path))
+            gone = self.catalog.remove_root(absolute(path))
             self.remove_thumbnails(gone.tolist())
 
     # thumbnails -----------------------------------------------------------------------------------
@@ -454,7 +461,3 @@ class Library:
         if self._thumbnails is None:
             raise LibraryError(f"{self.directory / THUMBNAILS} is not there")
         return self._thumbnails
-
-
-def _absolute(path: Path) -> Path:
-    return Path.cwd() / path.expanduser()

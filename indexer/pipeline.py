@@ -29,9 +29,9 @@ from indexer import models, photo
 from indexer.catalog import Written
 from indexer.decode import Decoder
 from indexer.encoding import in_batches
-from indexer.errors import ModelError, PhotoError, UsageError
-from indexer.library import Library
-from indexer.scopes import Scope, Survey, absolute, scopes_of, survey
+from indexer.errors import ModelError, PhotoError
+from indexer.library import Library, absolute
+from indexer.scopes import Scope, Survey, scopes_of, survey
 from indexer.types import (
     Candidate,
     Embeddings,
@@ -109,13 +109,9 @@ def made_with(library: Library, model: str) -> bool:
     return library.model in names
 
 
-def check_paths(paths: Sequence[Path]) -> list[Path]:
-    """``paths`` as absolute ones. UsageError for one that is not there."""
-    found = [absolute(path) for path in paths]
-    for given, path in zip(paths, found, strict=True):
-        if not path.exists():
-            raise UsageError(f"there is no folder or file {given}")
-    return found
+def check_paths(paths: Sequence[Path]) -> None:
+    """UsageError for one of ``paths`` that cannot become a folder of a new library."""
+    scopes_of([absolute(path) for path in paths], ())
 
 
 def run(
@@ -144,7 +140,8 @@ def run(
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
     started = time.monotonic()
     with library.writing():
-        scopes = scopes_of(list(paths) or library.root_paths(), library.root_paths())
+        wanted = [absolute(path) for path in paths] or library.root_paths()
+        scopes = scopes_of(wanted, library.root_paths())
         work = _Run(library, encoder, progress, stop or Event(), scopes)
         with closing(work):
             surveys = work.look(exclude, retry_failures=retry_failures)

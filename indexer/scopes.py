@@ -7,7 +7,6 @@ confirm it: an unmounted disk looks just like a mass deletion.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -77,21 +76,14 @@ class Survey:
         return None
 
 
-def absolute(path: Path) -> Path:
-    """``path`` from the root of the file system, without ``..``; links stay as they are, so that a
-    library keeps the name that a person gave."""
-    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
-
-
 def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
-    """What ``paths`` name, as parts of known ``roots`` where they lie in one.
+    """What ``paths`` (absolute) name, as parts of known ``roots`` where they lie in one.
 
-    A path that is neither there nor known is a UsageError. A path named twice, or lying in another
-    one named, is looked at once.
+    A path that is neither there nor known is a UsageError, and so is a file outside all roots: a
+    root is a folder. A path named twice, or lying in another one named, is looked at once.
     """
     scopes: list[Scope] = []
-    for given in paths:
-        path = absolute(given)
+    for path in paths:
         owner = max(
             (root for root in roots if path.is_relative_to(root)),
             key=lambda root: len(root.parts),
@@ -102,12 +94,12 @@ def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
             scope = Scope(owner, "" if below == "." else below)
         elif path.is_dir():
             scope = Scope(path)
-        elif path.is_file():
-            scope = Scope(path.parent, path.name)
+        elif path.exists():
+            raise UsageError(f"{path} is not a folder: name the folder that it is in")
         else:
-            raise UsageError(f"there is no folder or file {given}")
+            raise UsageError(f"there is no folder {path}")
         if owner is not None and scope.below and not path.exists():
-            raise UsageError(f"there is no folder or file {given}")
+            raise UsageError(f"there is no folder or file {path}")
         scopes.append(scope)
     return [
         scope

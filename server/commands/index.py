@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Let pictures leave the library even when much of a folder is missing at once.",
 )
+@click.option(
+    "--retry-failures",
+    is_flag=True,
+    help="Try again what could not be read before, though it has not changed since.",
+)
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that read pictures.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
@@ -52,6 +57,7 @@ def index(
     model: str | None,
     exclude: tuple[str, ...],
     prune: bool,
+    retry_failures: bool,
     workers: int | None,
     quiet: bool,
     as_json: bool,
@@ -74,6 +80,7 @@ def index(
         device=device,
         exclude=exclude,
         prune=prune,
+        retry_failures=retry_failures,
         workers=workers,
         quiet=quiet,
     )
@@ -92,6 +99,7 @@ def index_paths(
     device: str,
     exclude: tuple[str, ...] = (),
     prune: bool = False,
+    retry_failures: bool = False,
     workers: int | None = None,
     quiet: bool = False,
 ) -> IndexReport:
@@ -110,9 +118,9 @@ def index_paths(
             )
         encoder = pipeline.encoder_for(library, device=device)
     else:
-        roots = pipeline.check_paths(paths)
-        if not roots:
+        if not paths:
             raise click.UsageError("name the folder to index: sightline index FOLDER")
+        pipeline.check_paths(paths)
         encoder = pipeline.load_encoder(model, device=device)
         library = Library.create(
             directory,
@@ -127,6 +135,7 @@ def index_paths(
             paths,
             exclude=exclude,
             prune=prune,
+            retry_failures=retry_failures,
             workers=workers,
             progress=progress,
             stop=stop,

@@ -75,7 +75,9 @@ def search(
         engine = SearchEngine(library, load_encoder(library, device))
         with engine:
             shown = [path.read_bytes() for path in images]
-            result = engine.search(query, k=count, offset=offset, images=shown)
+            result = engine.search(
+                query, k=count, offset=offset, images=shown, fold=not (paths_only or null)
+            )
     if as_json:
         print_json(result.as_dict())
     elif paths_only or null:

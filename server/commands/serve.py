@@ -18,6 +18,7 @@ from server.commands.common import (
     open_library,
     say,
 )
+from server.commands.index import index_paths
 from server.config import PORT, ServerConfig, read_token
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 @library_option
 @device_option
 def serve(
+    paths: tuple[Path, ...],
     host: str,
     port: int,
     host_names: tuple[str, ...],
@@ -59,15 +62,18 @@ def serve(
 
     \b
     sightline serve
-    sightline serve --port 9000 --open
+    sightline serve ~/Pictures --open
     SIGHTLINE_TOKEN=... sightline serve --host 0.0.0.0
 
-    Pictures indexed meanwhile are found at once. Only this machine can reach the page unless
-    --host says otherwise, and then everybody must show a token.
+    Each PATH given is indexed first, as `sightline index` does. Pictures indexed meanwhile are
+    found at once. Only this machine can reach the page unless --host says otherwise, and then
+    everybody must show a token.
     """
     config = ServerConfig(
         host=host, port=port, token=read_token(token_file), hosts=host_names, threads=threads
     )
+    if paths and index_paths(paths, directory=directory, model=None, device=device).interrupted:
+        raise click.Abort
     with open_library(directory, read_only=True) as library:
         run_server(library, load_encoder(library, device), config, browse=browse)
 

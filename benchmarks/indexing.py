@@ -1,0 +1,253 @@
+"""How fast pictures are indexed, against what the machine could do and against the plain loop.
+
+    python -m benchmarks.indexing [--megapixels 12] [--count 240] [--rounds 3] [--model vit-b32]
+    python -m benchmarks.indexing --unchanged 100000
+
+In one run, on the same seeded photographs, with the same model (ViT-B/32 with random weights, or
+``builtin``), in interleaved rounds of which the median is printed:
+
+    decode     the decoding workers alone, thumbnails, EXIF and hashing included
+    encode     the image tower alone, as many batches at once as the indexer uses
+    bound      1 / (1 / decode + 1 / encode): both share the processor's cores
+    plain      the loop that everybody writes: Pillow's full decode, the hub's processor, float32
+               transformers, batches of 32
+    index      `sightline index` as a whole process, from the shell to its exit
+    in run     the same without the start of Python and torch: the run's own clock
+
+and the largest memory of the process with its workers (PSS), at half of the pictures and at all.
+``--unchanged`` measures a second run over so many small files with nothing to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.photographs import SIZES, write_photographs
+from indexer import discover
+from indexer.decode import Decoder
+from indexer.encoder import Encoder
+from indexer.encoding import in_batches
+from indexer.types import Photo
+
+TOP = Path(__file__).resolve().parent.parent
+CORES = os.cpu_count() or 1
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megapixels", choices=SIZES, default="12")
+    parser.add_argument("--count", type=int, default=240)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="vit-b32", help="vit-b32, builtin, or a folder")
+    parser.add_argument("--unchanged", type=int, metavar="FILES")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="sightline-benchmark-") as scratch:
+        place = Path(scratch)
+        if options.unchanged:
+            second_run(place, options.unchanged)
+        else:
+            speeds(place, options)
+
+
+def speeds(place: Path, options: argparse.Namespace) -> None:
+    """The six rows and the memory."""
+    model = options.model
+    if model == "vit-b32":
+        from benchmarks.encoder import build
+
+        model = str(place / "vit-b32")
+        Path(model).mkdir()
+        build(Path(model))
+    folder = place / "pictures"
+    write_photographs(folder, options.count, SIZES[options.megapixels])
+    half = place / "half"
+    half.mkdir()
+    for path in sorted(folder.iterdir())[: options.count // 2]:
+        os.link(path, half / path.name)
+    encoder = Encoder.load(model)
+    encoder.warm(["image"])
+    few = max(32, min(64, options.count))
+    stages: dict[str, Callable[[], float]] = {
+        "decode": lambda: decode_rate(folder, encoder),
+        "encode": lambda: encode_rate(folder, encoder),
+        "plain": plain_loop(folder, model, few),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in (*stages, "bound", "index", "in run")}
+    peaks: list[float] = []
+    for number in range(options.rounds):
+        for name, stage in stages.items():
+            rates[name].append(stage())
+        rates["bound"].append(1 / (1 / rates["decode"][-1] + 1 / rates["encode"][-1]))
+        seconds, report, peak = index(folder, place / f"library-{number}", model)
+        rates["index"].append(report["added"] / seconds)
+        rates["in run"].append(report["added"] / report["seconds"])
+        peaks.append(peak)
+    half_peak = index(half, place / "library-half", model)[2]
+    print(
+        f"{options.count} pictures of {options.megapixels} megapixels, {options.model}"
+        f" ({encoder.dtype}), {CORES} cores, median of {options.rounds} rounds\n"
+    )
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    print(f"{'':10}{'images/s':>10}{'of bound':>10}{'x plain':>10}")
+    for name in ("decode", "encode", "bound", "plain", "index", "in run"):
+        rate = middle[name]
+        print(f"{name:10}{rate:10.2f}{rate / middle['bound']:10.2f}{rate / middle['plain']:10.2f}")
+    print(
+        f"\npeak memory {max(peaks):,.0f} MB with {options.count} pictures,"
+        f" {half_peak:,.0f} MB with {options.count // 2}"
+    )
+
+
+def decode_rate(folder: Path, encoder: Encoder) -> float:
+    """Pictures a second through the decoding workers, from the first to the last."""
+    with Decoder(encoder.geometry, workers=CORES) as decoder:
+        photos = decoder.photos(discover.scan(folder))
+        next(photos)
+        started = time.perf_counter()
+        count = sum(isinstance(photo, Photo) for _, photo in photos)
+    return count / (time.perf_counter() - started)
+
+
+def encode_rate(folder: Path, encoder: Encoder) -> float:
+    """Pictures a second through the tower, as the indexer drives it."""
+    with Decoder(encoder.geometry, workers=CORES) as decoder:
+        some = [photo for _, photo in decoder.photos(islice(discover.scan(folder), 32))]
+    wanted = max(encoder.batch_size * CORES * 4, 256)
+
+    def photos() -> Iterator[tuple[int, Photo]]:
+        for number in range(wanted):
+            photo = some[number % len(some)]
+            assert isinstance(photo, Photo)
+            yield number, photo
+
+    with encoder.sharing_cores() as lanes:
+        started = time.perf_counter()
+        batches = in_batches(photos(), encoder.encode_images, size=encoder.batch_size, lanes=lanes)
+        count = sum(len(batch) for batch in batches)
+        return count / (time.perf_counter() - started)
+
+
+def plain_loop(folder: Path, model: str, few: int) -> Callable[[], float]:
+    """The loop of every tutorial, over the first ``few`` pictures."""
+    import torch
+    from transformers import AutoModel, CLIPImageProcessorPil
+
+    from indexer.models import builtin_directory
+
+    where = builtin_directory() if model == "builtin" else Path(model)
+    processor = CLIPImageProcessorPil.from_pretrained(where)
+    tower = AutoModel.from_pretrained(where, dtype=torch.float32).eval()
+    paths = sorted(folder.iterdir())[:few]
+
+    def run() -> float:
+        started = time.perf_counter()
+        with torch.inference_mode():
+            for start in range(0, len(paths), 32):
+                pictures = [Image.open(path).convert("RGB") for path in paths[start : start + 32]]
+                seen = processor(images=pictures, return_tensors="pt")["pixel_values"]
+                found = tower.get_image_features(pixel_values=seen).pooler_output
+                torch.nn.functional.normalize(found, dim=-1).numpy()
+        return len(paths) / (time.perf_counter() - started)
+
+    return run
+
+
+def index(folder: Path, library: Path, model: str) -> tuple[float, dict[str, float], float]:
+    """Seconds of the whole process, its report, and the largest memory in MB."""
+    command = [sys.executable, "-m", "server.cli", "index", str(folder), "--library", str(library)]
+    command += ["--model", model, "--json", "--quiet"]
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=TOP) as process:
+        peak = Peak(process.pid)
+        out, _ = process.communicate()
+        seconds = time.perf_counter() - started
+        peak.stop()
+    if process.returncode:
+        raise SystemExit(f"sightline index failed with {process.returncode}")
+    return seconds, json.loads(out), peak.megabytes
+
+
+class Peak(threading.Thread):
+    """The largest memory of a process and its descendants, looked at ten times a second (Linux)."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.megabytes, self._done = pid, 0.0, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Looks until it is stopped."""
+        while not self._done.wait(0.1):
+            total = sum(_pss(pid) for pid in _family(self.pid))
+            self.megabytes = max(self.megabytes, total / 1024)
+
+    def stop(self) -> None:
+        """Ends the looking."""
+        self._done.set()
+        self.join()
+
+
+def _family(pid: int) -> list[int]:
+    children = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += [int(child) for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
+    return [pid, *(member for child in children for member in _family(child))]
+
+
+def _pss(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def second_run(place: Path, files: int) -> None:
+    """A run with nothing to do."""
+    folder = place / "many"
+    out = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((64, 48)).save(out, "JPEG")
+    body = out.getvalue()
+    for number in range(files):
+        below = folder / f"{number // 1000:03}"
+        below.mkdir(parents=True, exist_ok=True)
+        comment = f"{number:032}".encode()
+        segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+        (below / f"{number:06}.jpg").write_bytes(body[:2] + segment + body[2:])
+    first = index(folder, place / "library", "builtin")
+    print(f"first run:  {files / first[0]:10,.0f} files/s, {first[2]:,.0f} MB at most")
+    again = [index(folder, place / "library", "builtin") for _ in range(3)]
+    whole = statistics.median(seconds for seconds, _, _ in again)
+    in_run = statistics.median(report["seconds"] for _, report, _ in again)
+    assert all(report["unchanged"] == files for _, report, _ in again)
+    print(
+        f"second run: {files / whole:10,.0f} files/s as a whole process ({whole:.2f} s),"
+        f" {files / in_run:,.0f} files/s in the run ({in_run:.2f} s),"
+        f" {max(peak for _, _, peak in again):,.0f} MB at most"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""The command line: what each command prints and where, and the one line that an error is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers_library import as_bytes, draw, make_pictures
+from PIL import Image
+
+from indexer.library import Library
+from server.cli import COMMANDS, run
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("cli") / "Pictures")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory, pictures: Path, tiny_clip: Path) -> Path:
+    directory = tmp_path_factory.mktemp("cli-library") / "library"
+    arguments = ["index", str(pictures), "--library", str(directory), "--model", str(tiny_clip)]
+    assert run([*arguments, "--quiet"]) == 0
+    return directory
+
+
+class Said:
+    """What one call of the command line did."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def document(self) -> dict[str, object]:
+        return json.loads(self.out)  # type: ignore[no-any-return]
+
+
+class CommandLine:
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> Said:
+        self.capsys.readouterr()
+        status = run([str(argument) for argument in arguments])
+        captured = self.capsys.readouterr()
+        return Said(status, captured.out, captured.err)
+
+
+@pytest.fixture
+def sightline(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(capsys)
+
+
+def assert_one_line(said: Said, *words: str, status: int = 1) -> None:
+    """An error is one line on standard error that says what to do."""
+    assert said.status == status
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    lines = [line for line in said.err.splitlines() if not line.startswith(("Usage:", "Try "))]
+    assert len([line for line in lines if line]) == 1, said.err
+    for word in words:
+        assert word in said.err
+
+
+# index --------------------------------------------------------------------------------------------
+
+
+def test_index_prints_one_document_and_nothing_else(
+    sightline: CommandLine, tmp_path: Path, pictures: Path, tiny_clip: Path
+) -> None:
+    directory = tmp_path / "library"
+    said = sightline(
+        *("index", pictures, "--library", directory, "--model", tiny_clip, "--json", "--quiet")
+    )
+    assert said.status == 0
+    report = said.document
+    assert report["found"] == 66
+    assert report["added"] == 65
+    assert report["failed"] == 1
+    assert [Path(failure["path"]).name for failure in report["failures"]] == ["broken.jpg"]  # type: ignore[index, attr-defined]
+    assert report["library"] == str(directory)
+    assert report["model"] == str(tiny_clip)
+    assert oct(directory.stat().st_mode & 0o777) == "0o700"
+
+
+def test_index_speaks_to_a_person_and_names_what_it_could_not_read(
+    sightline: CommandLine, library: Path
+) -> None:
+    said = sightline("index", "--library", library)
+    assert said.status == 0
+    assert said.out.startswith("66 pictures found: 0 added, 65 unchanged, 1 failed")
+    assert "broken.jpg" in said.err
+
+
+def test_index_leaves_out_what_is_excluded(
+    sightline: CommandLine, tmp_path: Path, pictures: Path, tiny_clip: Path
+) -> None:
+    said = sightline(
+        *("index", pictures, "--library", tmp_path / "l", "--model", tiny_clip),
+        *("--exclude", "Odd/", "--exclude", "IMG_000*", "--json", "--quiet"),
+    )
+    assert said.document["found"] == 50
+
+
+def test_index_refuses_a_model_that_the_library_was_not_made_with(
+    sightline: CommandLine, library: Path
+) -> None:
+    said = sightline("index", "--library", library, "--model", "builtin")
+    assert_one_line(said, "was made with", "--library")
+
+
+def test_index_wants_a_folder_the_first_time(sightline: CommandLine, tmp_path: Path) -> None:
+    assert_one_line(
+        sightline("index", "--library", tmp_path / "new"), "sightline index FOLDER", status=2
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_index_of_a_folder_that_is_not_there_leaves_nothing_behind(
+    sightline: CommandLine, tmp_path: Path
+) -> None:
+    said = sightline("index", tmp_path / "nowhere", "--library", tmp_path / "new")
+    assert_one_line(said, "nowhere", status=2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_index_does_not_settle_in_a_folder_with_other_things(
+    sightline: CommandLine, tmp_path: Path, pictures: Path
+) -> None:
+    said = sightline("index", pictures, "--library", pictures, "--model", "builtin")
+    assert_one_line(said, str(pictures))
+    assert not (pictures / "catalog.db").exists()
+
+
+def test_index_of_an_unknown_model_says_how_to_find_one(
+    sightline: CommandLine, tmp_path: Path, pictures: Path
+) -> None:
+    said = sightline("index", pictures, "--library", tmp_path / "l", "--model", "no-such-model")
+    assert_one_line(said, "no-such-model", "sightline models")
+    assert not (tmp_path / "l").exists()
+
+
+def test_index_without_the_hub_names_the_ways_out(
+    sightline: CommandLine, tmp_path: Path, pictures: Path
+) -> None:
+    said = sightline("index", pictures, "--library", tmp_path / "l")
+    assert_one_line(said, "--model builtin")
+
+
+def test_ctrl_c_stops_cleanly_and_keeps_what_was_done(tmp_path: Path, tiny_clip: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for seed in range(400):
+        (folder / f"{seed}.jpg").write_bytes(as_bytes(draw(seed, (200, 150))))
+    directory = tmp_path / "library"
+    command = [sys.executable, "-m", "server.cli", "index", str(folder), "--workers", "1"]
+    command += ["--library", str(directory), "--model", str(tiny_clip), "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=TOP
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("indexing"):
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    report = json.loads(out)
+    assert report["interrupted"]
+    assert "stopped early" not in out
+    with Library.open(directory, read_only=True) as library:
+        assert library.count == report["added"] > 0
+        assert library.catalog.check() == []
+
+
+# search -------------------------------------------------------------------------------------------
+
+
+def test_search_prints_score_id_and_path(sightline: CommandLine, library: Path) -> None:
+    said = sightline("search", "soft blots of colour", "-k", "5", "--library", library)
+    assert said.status == 0
+    lines = said.out.splitlines()
+    assert len(lines) == 5
+    score, number, path = lines[0].split(maxsplit=2)
+    assert -1 <= float(score) <= 1
+    assert int(number) > 0
+    assert Path(path).is_file()
+
+
+def test_search_by_a_picture_finds_that_picture(
+    sightline: CommandLine, library: Path, pictures: Path
+) -> None:
+    wanted = pictures / "Home" / "IMG_0009.jpg"
+    said = sightline("search", "--image", wanted, "--json", "--library", library)
+    [first, *_] = said.document["hits"]  # type: ignore[misc]
+    assert first["absolute"] == str(wanted)
+    like = sightline("search", "--like", first["id"], "--json", "--library", library)
+    assert like.status == 0
+    assert first["id"] not in [hit["id"] for hit in like.document["hits"]][:0]  # type: ignore[attr-defined]
+
+
+def test_search_takes_words_pictures_and_filters_together(
+    sightline: CommandLine, library: Path, pictures: Path
+) -> None:
+    said = sightline(
+        *("search", "2:colour -night in:Home after:2020", "--library", library, "-k", "100"),
+        *("-i", pictures / "Home/IMG_0009.jpg", "-i", pictures / "Home/IMG_0012.jpg", "--json"),
+    )
+    document = said.document
+    assert 0 < document["total"] < 20  # type: ignore[operator]
+    assert all("Home" in hit["absolute"] for hit in document["hits"])  # type: ignore[attr-defined]
+
+
+def test_paths_are_for_pipes(sightline: CommandLine, library: Path) -> None:
+    lines = sightline("search", "type:png", "--paths-only", "--library", library)
+    assert [Path(line).name for line in lines.out.splitlines()] == ["sign #1 % of 'x'.png"]
+    zeros = sightline("search", "in:Odd", "-0", "--library", library)
+    paths = zeros.out.split("\0")
+    assert paths.pop() == ""
+    assert len(paths) == 5, "copies are not folded away from a pipe"
+    assert all(Path(path).is_file() for path in paths)
+
+
+def test_a_search_that_cannot_be_asked_says_why(
+    sightline: CommandLine, library: Path, pictures: Path
+) -> None:
+    assert_one_line(sightline("search", "--library", library), "--image", status=2)
+    assert_one_line(
+        sightline("search", "after:yesterday", "--library", library), "after:", status=2
+    )
+    assert_one_line(sightline("search", "x", "-k", "0", "--library", library), "-k", status=2)
+    assert_one_line(sightline("search", "--like", "999", "--library", library), "999")
+    broken = pictures / "Odd" / "broken.jpg"
+    assert_one_line(sightline("search", "-i", broken, "--library", library), "picture")
+    assert_one_line(
+        sightline("search", "-i", "nowhere.jpg", "--library", library), "nowhere.jpg", status=2
+    )
+
+
+def test_a_pipe_whose_reader_has_gone_is_no_error(library: Path) -> None:
+    command = f"{sys.executable} -m server.cli search blots --paths-only --library {library}"
+    result = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -0"],
+        capture_output=True,
+        text=True,
+        cwd=TOP,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert result.stderr == ""
+
+
+# looking after a library --------------------------------------------------------------------------
+
+
+def test_status_says_what_is_there(sightline: CommandLine, library: Path, pictures: Path) -> None:
+    facts = sightline("status", "--json", "--library", library).document
+    assert facts["images"] == 65
+    assert facts["failures"] == 1
+    assert facts["dimension"] == 32
+    assert facts["index"]["count"] + facts["index"]["pending"] == 65  # type: ignore[index]
+    text = sightline("status", "--library", library).out
+    for word in ("65", "32 dimensions", "sightline failures", str(pictures)):
+        assert word in text
+
+
+def test_failures_are_listed_with_reasons(
+    sightline: CommandLine, library: Path, pictures: Path
+) -> None:
+    said = sightline("failures", "--library", library)
+    path, _, reason = said.out.strip().partition(": ")
+    assert path == str(pictures / "Odd/broken.jpg")
+    assert reason
+
+
+def test_a_root_moves_by_one_command(
+    sightline: CommandLine, tmp_path: Path, tiny_clip: Path
+) -> None:
+    old, new, directory = tmp_path / "old", tmp_path / "new", tmp_path / "library"
+    old.mkdir()
+    (old / "a.jpg").write_bytes(as_bytes(draw(1)))
+    sightline("index", old, "--library", directory, "--model", tiny_clip, "--quiet")
+    old.rename(new)
+    assert "not there now" in sightline("roots", "--library", directory).out
+    said = sightline("roots", "--move", old, new, "--library", directory)
+    assert said.status == 0
+    assert "not there now" not in said.out
+    report = sightline("index", "--library", directory, "--json", "--quiet").document
+    assert (report["unchanged"], report["added"]) == (1, 0)
+    assert_one_line(
+        sightline("roots", "--move", old, new, "--library", directory), str(old), status=2
+    )
+    sightline("roots", "--forget", new, "--library", directory)
+    assert sightline("status", "--json", "--library", directory).document["images"] == 0
+
+
+def test_a_deleted_index_is_built_again(sightline: CommandLine, library: Path) -> None:
+    before = sightline("search", "blots", "--json", "--library", library).document
+    for path in (library / "index").glob("*"):
+        path.unlink()
+    after = sightline("search", "blots", "--json", "--library", library).document
+    assert [hit["id"] for hit in after["hits"]] == [hit["id"] for hit in before["hits"]]  # type: ignore[attr-defined]
+    assert sightline("rebuild", "--quiet", "--library", library).status == 0
+    again = sightline("search", "blots", "--json", "--library", library).document
+    assert [hit["id"] for hit in again["hits"]] == [hit["id"] for hit in before["hits"]]  # type: ignore[attr-defined]
+
+
+def test_models_says_size_and_licence(sightline: CommandLine) -> None:
+    text = sightline("models").out
+    assert "laion-b32 *" in text
+    assert "CC-BY-NC-4.0" in text
+    documents = json.loads(sightline("models", "--json").out)
+    assert [model["name"] for model in documents if model["default"]] == ["laion-b32"]
+
+
+# errors -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["search x", "status", "failures", "roots", "rebuild", "serve"])
+def test_no_library_says_how_to_make_one(
+    sightline: CommandLine, tmp_path: Path, command: str
+) -> None:
+    said = sightline(*command.split(), "--library", tmp_path / "nothing")
+    assert_one_line(said, "sightline index FOLDER", "--library")
+
+
+def test_a_foreign_database_is_left_alone(sightline: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE holidays (place TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    assert_one_line(sightline("status", "--library", tmp_path), "catalog.db")
+    assert_one_line(sightline("index", "--library", tmp_path), "catalog.db")
+    assert path.read_bytes() == before
+
+
+def test_a_library_from_a_newer_version_says_so(
+    sightline: CommandLine, tmp_path: Path, tiny_clip: Path
+) -> None:
+    pictures = tmp_path / "p"
+    pictures.mkdir()
+    Image.new("RGB", (50, 50)).save(pictures / "a.png")
+    directory = tmp_path / "library"
+    sightline("index", pictures, "--library", directory, "--model", tiny_clip, "--quiet")
+    with sqlite3.connect(directory / "catalog.db") as connection:
+        connection.execute("PRAGMA user_version = 9999")
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+            " VALUES ('catalog', 'from_the_future', '2999')"
+        )
+    connection.close()
+    assert_one_line(sightline("status", "--library", directory), "newer")
+
+
+def test_a_damaged_catalog_is_an_error_and_stays_as_it_is(
+    sightline: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "catalog.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    before = (tmp_path / "catalog.db").read_bytes()
+    assert_one_line(sightline("search", "x", "--library", tmp_path), "catalog.db")
+    assert (tmp_path / "catalog.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(sightline: CommandLine, command: str) -> None:
+    said = sightline(command, "--help")
+    assert said.status == 0
+    assert said.out.startswith(f"Usage: sightline {command}")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["search", "--nonsense"], ["index", "--workers", "none"]]
+)
+def test_wrong_usage_is_status_two(sightline: CommandLine, arguments: list[str]) -> None:
+    assert_one_line(sightline(*arguments), status=2)
