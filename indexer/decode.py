@@ -1,0 +1,352 @@
+"""Photo reading in processes of its own: a picture that crashes a C library, never ends or wants
+all the memory takes down one worker, is named as a failure, and the others go on.
+
+Each worker is a Python of its own that has loaded Pillow and nothing heavier, with a pipe of its
+own, so that the death of one cannot hold up another (pools that share one queue lose it when a
+worker dies holding its lock), and it is always known which picture a worker died of. Workers do not
+import the program that started them, so a script that uses this needs no guard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from indexer.errors import PhotoError, SightlineError
+from indexer.types import Candidate, Geometry, Photo
+
+TIMEOUT = 60.0
+"""Seconds that one picture may take. 250 megapixels of PNG take about 20 on a slow core."""
+
+MEMORY = 1536 * 2**20
+"""Bytes that a worker may take beyond what an idle one has: 250 megapixels are 1,000 MB decoded."""
+
+READS_BEFORE_RENEWAL = 5000
+"""Pictures after which a worker is replaced: whatever a C library leaks is bounded."""
+
+AHEAD = 32
+"""Pictures under way or waiting to be taken, beyond four a worker: a consumer that is busy for a
+moment, writing a batch, leaves no worker idle. Each is 200 kB."""
+
+BROKEN_OFF = "reading it was broken off"
+
+_START = "import sys; sys.path[:] = {path!r}; from indexer.decode import _work; _work()"
+
+
+class Decoder:
+    """Reads photos in ``workers`` processes. A context manager; usable from several threads.
+
+    ``timeout`` is in seconds a picture, ``memory`` in bytes a worker (kept on Linux and macOS).
+    Workers start when they are first needed, in about a fifth of a second, and end with the decoder
+    or with the process that made it, however that ends.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        workers: int = 1,
+        timeout: float = TIMEOUT,
+        memory: int = MEMORY,
+    ) -> None:
+        self._setting = _Setting(geometry, memory, timeout)
+        self._workers = max(1, workers)
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        self._all = [_Worker(self._setting) for _ in range(self._workers)]
+        for worker in self._all:
+            self._idle.put(worker)
+        self._closed = False
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers, also in the middle of a picture."""
+        self._closed = True
+        for worker in self._all:
+            worker.kill()
+
+    def photos(
+        self, candidates: Iterable[Candidate]
+    ) -> Iterator[tuple[Candidate, Photo | PhotoError]]:
+        """Reads ``candidates``: yields each with its photo, or with the reason why there is none.
+
+        In the order in which they are done. ``candidates`` is taken from in the calling thread, at
+        most ``4 * workers + 32`` ahead of what was yielded.
+        """
+        done: queue.SimpleQueue[tuple[Candidate, Photo | PhotoError | BaseException]]
+        done = queue.SimpleQueue()
+
+        def read(candidate: Candidate) -> None:
+            try:
+                done.put((candidate, self._read(candidate.absolute)))
+            except BaseException as error:  # raised again where it can be caught
+                done.put((candidate, error))
+
+        source = iter(candidates)
+        room = 4 * self._workers + AHEAD
+        under_way = 0
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        try:
+            while True:
+                while under_way < room and (candidate := next(source, None)) is not None:
+                    pool.submit(read, candidate)
+                    under_way += 1
+                if not under_way:
+                    return
+                candidate, outcome = done.get()
+                under_way -= 1
+                if isinstance(outcome, BaseException) and not isinstance(outcome, PhotoError):
+                    raise outcome
+                yield candidate, outcome
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if under_way:
+                # Left before the end: nobody waits for the pictures in hand.
+                for worker in self._all:
+                    worker.kill()
+            pool.shutdown(wait=True)
+
+    def read_bytes(self, data: bytes) -> Photo:
+        """Reads the picture that ``data`` is the file of. Raises ``PhotoError``."""
+        outcome = self._read(data)
+        if isinstance(outcome, PhotoError):
+            raise outcome
+        return outcome
+
+    def _read(self, source: Path | bytes) -> Photo | PhotoError:
+        worker = self._idle.get()
+        try:
+            if self._closed:
+                raise SightlineError("the decoder was closed")
+            return worker.read(source)
+        finally:
+            self._idle.put(worker)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What a worker is told when it starts."""
+
+    geometry: Geometry
+    memory: int
+    timeout: float
+
+
+class _Worker:
+    """One process, started when needed and again when it died. Used by one thread at a time, but
+    ``kill`` may come from any."""
+
+    def __init__(self, setting: _Setting) -> None:
+        self._setting = setting
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reads = 0
+        self._late = False
+        self._busy = False
+        self._lock = threading.Lock()
+
+    def read(self, source: Path | bytes) -> Photo | PhotoError:
+        """One picture; whatever happens to the process is an answer too."""
+        if self._process is None or self._reads >= READS_BEFORE_RENEWAL:
+            self.kill()
+            self._start()
+        with self._lock:
+            process = self._process
+            self._busy = process is not None
+        if process is None:
+            return PhotoError(BROKEN_OFF)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._reads += 1
+        self._late = False
+        watch = threading.Timer(self._setting.timeout, self._end_late, [process])
+        watch.daemon = True
+        watch.start()
+        try:
+            _send(process.stdin, source)
+            kind, value = pickle.load(process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return PhotoError(self._why_it_died(process))
+        finally:
+            watch.cancel()
+            with self._lock:
+                self._busy = False
+        if kind == "error":
+            return PhotoError(value)
+        assert isinstance(value, Photo)
+        return value
+
+    def kill(self) -> None:
+        """Ends the process at once, if there is one."""
+        with self._lock:
+            process, self._process = self._process, None
+            busy = self._busy
+        if process is not None:
+            process.kill()
+            if not busy:  # or else the thread that waits for its answer sees the end and closes
+                _close(process)
+
+    def _end_late(self, process: subprocess.Popen[bytes]) -> None:
+        self._late = True
+        process.kill()
+
+    def _start(self) -> None:
+        path = [str(Path(__file__).resolve().parent.parent), *filter(None, sys.path)]
+        # One thread each: it is processes that fill the cores.
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START.format(path=path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | one,
+            # Ctrl-C at the terminal is for the program: it ends the workers when it is ready.
+            process_group=0 if os.name == "posix" else None,
+        )
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            _send(process.stdin, self._setting)
+            pickle.load(process.stdout)  # it has loaded Pillow and waits
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            process.kill()
+            _close(process)
+            raise SightlineError(
+                "the process that reads pictures could not be started: see above, or try "
+                f"`{sys.executable} -c 'import indexer.photo'`"
+            ) from error
+        with self._lock:
+            self._process, self._reads = process, 0
+
+    def _why_it_died(self, process: subprocess.Popen[bytes]) -> str:
+        with self._lock:
+            wanted = self._process is not process
+            self._process = None
+        _close(process)
+        if self._late:
+            return f"reading it took longer than {self._setting.timeout:g} seconds"
+        if wanted:
+            return BROKEN_OFF
+        code = process.returncode
+        if code == -signal.SIGKILL if os.name == "posix" else False:
+            return "reading it was ended by the system, probably for want of memory"
+        return f"it crashes the decoder ({_exit(code)})"
+
+
+def _send(pipe: IO[bytes], value: Any) -> None:
+    pickle.dump(value, pipe, protocol=pickle.HIGHEST_PROTOCOL)
+    pipe.flush()
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """Waits for a process that is ending and closes its pipes."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    process.wait()
+
+
+def _exit(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-code).name
+    return f"exit status {code}"
+
+
+# in the worker ------------------------------------------------------------------------------------
+
+
+def _work() -> None:
+    """The whole life of a worker: pictures in, photos out, until the pipe is closed."""
+    if os.name == "posix":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    into, out = _own_pipes()
+    setting = pickle.load(into)
+    import warnings
+
+    from indexer import photo
+
+    warnings.simplefilter("ignore")  # damaged files make Pillow talk; the reason says enough
+    _limit_memory(setting.memory)
+    _quiet()
+    _send(out, "ready")
+    while True:
+        try:
+            source = pickle.load(into)
+        except EOFError:
+            return
+        _let_live(setting.timeout)
+        try:
+            read = photo.read_bytes if isinstance(source, bytes) else photo.read
+            answer: tuple[str, Any] = ("photo", read(source, setting.geometry))
+        except PhotoError as error:
+            answer = ("error", str(error))
+        except MemoryError:
+            answer = ("error", "it needs more memory than a picture may have")
+        _let_live(None)
+        try:
+            _send(out, answer)
+        except BrokenPipeError:
+            return
+
+
+def _let_live(timeout: float | None) -> None:
+    """The kernel ends a worker that hangs in a C library after its program has been killed: nobody
+    else would. While the program lives, it is the first to notice."""
+    if os.name == "posix":
+        signal.setitimer(signal.ITIMER_REAL, timeout + 5 if timeout is not None else 0)
+
+
+def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Standard input and output under other numbers, so that nothing a C library prints gets in."""
+    into, out = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return os.fdopen(into, "rb"), os.fdopen(out, "wb")
+
+
+def _quiet() -> None:
+    """From here on, what C libraries say about damaged files goes nowhere."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.dup2(nothing, 2)
+    os.close(nothing)
+
+
+def _limit_memory(memory: int) -> None:
+    """Lets allocations beyond ``memory`` fail, where the system can be told."""
+    try:
+        import resource
+    except ImportError:
+        return
+    try:
+        with Path("/proc/self/statm").open() as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        now = 512 * 2**20
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = now + memory if hard == resource.RLIM_INFINITY else min(now + memory, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
