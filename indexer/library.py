@@ -65,6 +65,22 @@ def _silent(phase: str, done: int, total: int | None) -> None:
     """Shows nothing."""
 
 
+@contextmanager
+def write_lock(directory: Path) -> Iterator[None]:
+    """The right to write to the library in ``directory``, as ``Library.writing`` has it."""
+    lock = FileLock(directory / LOCK, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire(poll_interval=0.05)
+    except Timeout as error:
+        raise LibraryBusyError(
+            f"another run is writing to the library in {directory}: wait for it to end"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Library:
     """An open library. Close it, or use it in a ``with``. Any thread may ask it anything."""
 
@@ -173,17 +189,8 @@ class Library:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Held by one process at a time. LibraryBusyError when another has it."""
-        lock = FileLock(self.directory / LOCK, timeout=LOCK_SECONDS)
-        try:
-            lock.acquire(poll_interval=0.05)
-        except Timeout as error:
-            raise LibraryBusyError(
-                f"another run is writing to the library in {self.directory}: wait for it to end"
-            ) from error
-        try:
+        with write_lock(self.directory):
             yield
-        finally:
-            lock.release()
 
     def is_being_written(self) -> bool:
         """Whether some process is writing now."""

@@ -1,5 +1,6 @@
 """One indexing run: discover -> photo -> encoder -> catalog -> vector index.
 
+    mend        thumbnails, after a crash                        (redraw)
     look        compare the folders with the catalog             (scopes)
     recognise   files that have moved, are copies, or were only touched (content hash)
     read        decode what is new or changed                    (decode: worker processes)
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indexer import models, photo
+from indexer import models, photo, redraw
 from indexer.catalog import Written
 from indexer.decode import Decoder
 from indexer.encoding import in_batches
@@ -144,6 +145,7 @@ def run(
         scopes = scopes_of(wanted, library.root_paths())
         work = _Run(library, encoder, progress, stop or Event(), scopes)
         with closing(work):
+            work.mend(workers or os.cpu_count() or 1)
             surveys = work.look(exclude, retry_failures=retry_failures)
             work.recognise(surveys)
             work.read_and_encode(surveys, workers or os.cpu_count() or 1)
@@ -205,6 +207,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.catalog = self.library.catalog
+        self.after_a_crash = any(run.finished_at is None for run in self.catalog.runs(1))
         self.log = self.catalog.start_run([str(scope.path) for scope in self.scopes])
         self.roots: dict[Path, Root] = {}
 
@@ -223,6 +226,17 @@ class _Run:
         if path not in self.roots:
             self.roots[path] = self.library.ensure_root(path)
         return self.roots[path]
+
+    # mend -----------------------------------------------------------------------------------------
+
+    def mend(self, workers: int) -> None:
+        """Makes thumbnails and catalog agree again, after a run that did not end by itself or
+        where somebody deleted thumbnails."""
+        if self.after_a_crash:
+            redraw.sweep(self.library)
+        if self.after_a_crash or not redraw.seem_whole(self.library):
+            show = _phases(self.show)
+            redraw.redraw(self.library, workers=workers, progress=show, stop=self.stop)
 
     # look -----------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "failures": "server.commands.manage",
     "roots": "server.commands.manage",
     "rebuild": "server.commands.manage",
+    "doctor": "server.commands.doctor",
     "models": "server.commands.manage",
 }
 """Name of each subcommand and the module that holds it, in the order of ``--help``."""

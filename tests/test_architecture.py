@@ -34,8 +34,10 @@ ARROWS: dict[str, set[str]] = {
     "encoding": set(),
     "pipeline": {
         *("library", "catalog", "scopes", "photo", "decode", "models", "encoder", "encoding"),
-        "captions",
+        *("captions", "redraw"),
     },
+    "redraw": {"library", "decode"},
+    "doctor": {"library", "catalog", "thumbnails", "redraw"},
 }
 """Who may import whom inside the indexer, beyond errors and types. A module split off another
 (``vector_index`` -> ``index_files``) belongs to the same room and shares its arrows."""

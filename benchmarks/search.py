@@ -1,0 +1,312 @@
+"""How long a served library takes to answer, the whole HTTP request, cold and warm.
+
+    python -m benchmarks.search --images 100000 [--keep DIR] [--requests 300]
+
+Fills a library with that many synthetic pictures (vectors with the geometry of CLIP's, rows and
+thumbnails like a person's), builds its index as ``sightline index`` would, starts ``sightline
+serve`` on it, and asks over HTTP from another process, with one client and with sixteen:
+
+    new text     a query never asked before: the text tower runs
+    known text   the words' vector is cached, everything else is done anew (other weights, another
+                 page, another filter): what is around the tower
+    like         a picture of the library
+    filtered     text with filters that leave a tenth, and a thousandth
+    image        an upload of 0.3 megapixels
+    thumbnail    one thumbnail
+
+Printed are p50, p95 and p99 in milliseconds, and requests a second; then how long the server took
+from its start to its first answer, and how much of that was Python, torch and the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from benchmarks.clip_geometry import ClipGeometry
+
+from benchmarks.catalog import BATCH, ROOT, synthetic
+from benchmarks.photographs import photograph
+from indexer.encoder import Encoder
+from indexer.library import Library
+
+TOP = Path(__file__).resolve().parent.parent
+WORDS = [
+    "a",
+    "photo",
+    "of",
+    "two",
+    "dogs",
+    "running",
+    "on",
+    "the",
+    "beach",
+    "at",
+    "sunset",
+    "with",
+    "children",
+    "near",
+    "old",
+    "stone",
+    "house",
+    "in",
+    "snow",
+    "red",
+    "car",
+    "under",
+    "bridge",
+    "black",
+    "cat",
+    "sleeping",
+    "window",
+    "birthday",
+    "cake",
+    "candles",
+    "mountain",
+    "lake",
+    "boat",
+]
+THUMBNAILS = 20_000
+"""Pictures that have a thumbnail here; a million of them would fill the disk and show no more."""
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--keep", type=Path, help="make the library here, or use the one there")
+    parser.add_argument("--requests", type=int, default=300)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        place = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place.mkdir(exist_ok=True)
+        make(place, options.images)
+        first_answer(place)
+        with served(place / "library") as port:
+            measure(port, options)
+
+
+def make(place: Path, images: int) -> None:
+    """The model and the library, unless they are there."""
+    model, directory = place / "model", place / "library"
+    if not model.exists():
+        from benchmarks.encoder import build
+
+        model.mkdir()
+        build(model)
+    if Library.exists(directory):
+        return
+    encoder = Encoder.load(str(model))
+    geometry = ClipGeometry(encoder.dimension, seed=0)
+    random = np.random.default_rng(0)
+    thumbnail = io.BytesIO()
+    photograph(0, (512, 384)).save(thumbnail, "WEBP", quality=78)
+    started = time.perf_counter()
+    with Library.create(
+        directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
+    ) as library:
+        root = library.ensure_root(ROOT)
+        for start in range(0, images, BATCH):
+            count = min(BATCH, images - start)
+            vectors = geometry.images(count, seed=start + 1)
+            batch = [synthetic(start + i, vectors[i], random) for i in range(count)]
+            written = library.catalog.write(root, images=batch)
+            if start < THUMBNAILS:
+                library.thumbnails.put_many(dict.fromkeys(written.images, thumbnail.getvalue()))
+        filled = time.perf_counter()
+        texts = geometry.texts(500, seed=1)
+        library.maintain_index(text_queries=lambda: texts)
+        state = library.index_state
+        print(
+            f"{images:,} pictures written in {filled - started:.0f} s; {state.type} index built in"
+            f" {time.perf_counter() - filled:.0f} s, nprobe {state.nprobe}, recall {state.recall}"
+        )
+
+
+# the server ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[int]:
+    """``sightline serve`` on a free port."""
+    command = [sys.executable, "-m", "server.cli", "serve", "--port", "0"]
+    command += ["--library", str(directory)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=TOP) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r":(\d+)/", line)
+        if found is None:
+            raise SystemExit(f"the server did not start: {line}{process.stderr.read()}")
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        try:
+            yield int(found[1])
+        finally:
+            process.terminate()
+
+
+def first_answer(place: Path) -> None:
+    """From the start of the process to the first answer, and what of that is the model's."""
+    command = [sys.executable, "-c"]
+    load = (
+        "from indexer.encoder import Encoder; import sys; Encoder.load(sys.argv[1]).warm(['text'])"
+    )
+    times: dict[str, list[float]] = {"torch": [], "model": [], "served": []}
+    for _ in range(3):
+        for name, code in (("torch", "import torch"), ("model", load)):
+            started = time.perf_counter()
+            subprocess.run([*command, code, str(place / "model")], check=True, cwd=TOP)
+            times[name].append(time.perf_counter() - started)
+        started = time.perf_counter()
+        with served(place / "library") as port:
+            client = Client(port)
+            client.get("/api/search?q=" + quote("a dog on a beach"))
+            times["served"].append(time.perf_counter() - started)
+    middle = {name: sorted(values)[1] for name, values in times.items()}
+    print(
+        f"first answer {middle['served']:.2f} s after the start; python and torch alone"
+        f" {middle['torch']:.2f} s, with the text tower loaded and run {middle['model']:.2f} s\n"
+    )
+
+
+class Client:
+    """One connection that is kept open."""
+
+    def __init__(self, port: int) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def get(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> int:
+        """Sends a request, reads the whole answer; its length. An error ends the benchmark."""
+        self.connection.request(method, path, body, headers)
+        answer = self.connection.getresponse()
+        content = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"{path}: {answer.status} {content[:200]!r}")
+        return len(content)
+
+
+# the questions ------------------------------------------------------------------------------------
+
+Ask = Callable[[Client, int], int]
+"""Asks question number n of a kind."""
+
+
+def sentence(number: int) -> str:
+    """Words that are not asked twice."""
+    random = np.random.default_rng(number)
+    return " ".join(random.choice(WORDS, 7)) + f" {number}"
+
+
+def search(query: str, **more: object) -> str:
+    """The path of a search."""
+    extra = "".join(f"&{name}={value}" for name, value in more.items())
+    return f"/api/search?q={quote(query)}{extra}"
+
+
+def upload() -> tuple[bytes, str]:
+    """A multipart body with one picture, and its content type."""
+    picture = io.BytesIO()
+    photograph(7, (640, 480)).save(picture, "JPEG", quality=88)
+    head = (
+        b'--part\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n'
+        b"Content-Type: image/jpeg\r\n\r\n"
+    )
+    return head + picture.getvalue() + b"\r\n--part--\r\n", "multipart/form-data; boundary=part"
+
+
+def questions(images: int) -> dict[str, Ask]:
+    """Each kind of request; every number is another request."""
+    body, kind = upload()
+    return {
+        "new text": lambda client, n: client.get(search(sentence(n))),
+        "known text": lambda client, n: client.get(
+            search(f"{1 + n / 1000:.3f}:dog on a beach", offset=n % 7)
+        ),
+        "like": lambda client, n: client.get(search(f"like:{1 + n * 7919 % images}")),
+        "filtered 1/10": lambda client, n: client.get(
+            search(f"{1 + n / 1000:.3f}:dog on a beach type:heic")
+        ),
+        "filtered 1/1000": lambda client, n: client.get(
+            search(f"{1 + n / 1000:.3f}:dog on a beach camera:canon after:2024-06 before:2024-07")
+        ),
+        "image": lambda client, n: client.get(
+            "/api/search", "POST", body + b" " * (n % 50), **{"Content-Type": kind}
+        ),
+        "thumbnail": lambda client, n: client.get(
+            f"/thumbnails/{1 + n * 7919 % min(images, THUMBNAILS)}"
+        ),
+    }
+
+
+def ask(port: int, images: int, kind: str, numbers: range, out: object) -> None:
+    """A process of its own: asks, and sends back the milliseconds of each request."""
+    client, question = Client(port), questions(images)[kind]
+    times = []
+    for number in numbers:
+        started = time.perf_counter()
+        question(client, number)
+        times.append((time.perf_counter() - started) * 1000)
+    out.send(times)  # type: ignore[attr-defined]
+
+
+def measure(port: int, options: argparse.Namespace) -> None:
+    """The table."""
+    numbers = itertools.count(0, options.requests + 100)
+    client = Client(port)
+    kinds = list(questions(options.images))
+    print(f"{'one client':18}{'first':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
+    for kind in kinds:
+        question = questions(options.images)[kind]
+        start = next(numbers)
+        times = []
+        for number in range(start, start + options.requests):
+            begun = time.perf_counter()
+            question(client, number)
+            times.append((time.perf_counter() - begun) * 1000)
+        p50, p95, p99 = np.percentile(times[5:], [50, 95, 99])
+        print(f"{kind:18}{times[0]:9.1f}{p50:9.1f}{p95:9.1f}{p99:9.1f}")
+    print(f"\n{'sixteen clients':18}{'a second':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
+    context = multiprocessing.get_context("spawn")
+    for kind in kinds:
+        start = next(numbers)
+        pipes, workers = [], []
+        each = max(10, options.requests // 16)
+        for number in range(16):
+            mine, theirs = context.Pipe(False)
+            first = start + number * each
+            worker = context.Process(
+                target=ask, args=(port, options.images, kind, range(first, first + each), theirs)
+            )
+            pipes.append(mine)
+            workers.append(worker)
+        for worker in workers:
+            worker.start()
+        times = [ms for pipe in pipes for ms in pipe.recv()[1:]]
+        for worker in workers:
+            worker.join()
+        p50, p95, p99 = np.percentile(times, [50, 95, 99])
+        rate = 16 * 1000 / np.mean(times)
+        print(f"{kind:18}{rate:9.0f}{p50:9.1f}{p95:9.1f}{p99:9.1f}")
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/api/status")
+    facts = json.loads(connection.getresponse().read())
+    print(f"\n{facts['images']:,} pictures, index {facts['index']['type']}, {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()

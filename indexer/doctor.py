@@ -1,0 +1,256 @@
+"""What is wrong with a library, and putting right what can be: ``sightline doctor``.
+
+    catalog.db       damage, rows without their partners, vectors that cannot be
+    thumbnails.db    damage, thumbnails missing or left over
+    index/           anything that makes a search fall back on exact search
+    the pictures     files that are gone or have changed since they were indexed
+
+Nothing is thrown away that cannot be made again: a damaged file is kept beside the library under
+another name, and of a damaged catalog everything readable is carried into a new one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+from indexer import redraw
+from indexer.catalog import Catalog
+from indexer.catalog_salvage import salvage
+from indexer.errors import LibraryError
+from indexer.library import CATALOG, THUMBNAILS, Library, write_lock
+from indexer.thumbnails import Thumbnails
+
+Kind = Literal["damaged", "missing", "stale", "orphaned", "wrong"]
+
+SHOWN_EVERY = 1000
+"""Files between two calls of ``progress``."""
+
+Show = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    kind: Kind
+    where: str
+    """``catalog.db``, ``thumbnails.db``, ``index``, ``pictures``."""
+    text: str
+    """One line."""
+    remedy: str
+    """What to do about it, or what was done."""
+    repaired: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def _silent(phase: str, done: int, total: int | None) -> None:
+    """Shows nothing."""
+
+
+REPAIR = "run `sightline doctor --repair`"
+INDEX = "run `sightline index`"
+
+
+def examine(directory: Path, *, files: bool = True, progress: Show = _silent) -> list[Finding]:
+    """Everything that is wrong with the library in ``directory``; nothing is changed.
+
+    ``files`` looks at every picture's file as well (its size and time, not its contents).
+    LibraryError where there is no library, or what is there belongs to another program.
+    """
+    try:
+        library = Library.open(directory, read_only=True)
+    except LibraryError as error:
+        return [_unopened(directory, error)]
+    with library:
+        return (
+            _catalog_findings(library)
+            + _index_findings(library)
+            + (_picture_findings(library, progress) if files else [])
+        )
+
+
+def repair(directory: Path, *, files: bool = True, progress: Show = _silent) -> list[Finding]:
+    """Puts right what can be, and returns what was wrong and what still is.
+
+    LibraryBusyError while a run is writing; LibraryError when nothing of the catalog can be saved.
+    """
+    done: list[Finding] = []
+    with write_lock(directory):
+        if _is_damaged(directory / CATALOG, lambda: _read_catalog(directory / CATALOG)):
+            done.append(_salvage_catalog(directory))
+        thumbnails = directory / THUMBNAILS
+        if _is_damaged(thumbnails, lambda: _read_thumbnails(thumbnails)):
+            aside = _move_aside(thumbnails)
+            text = f"{THUMBNAILS} was damaged"
+            done.append(Finding("damaged", THUMBNAILS, text, f"kept as {aside.name}", True))
+        with Library.open(directory) as library:
+            done += [
+                Finding("wrong", CATALOG, text, "done", True) for text in library.catalog.repair()
+            ]
+            done += _mend_thumbnails(library, progress)
+            done += _mend_index(library, progress)
+    return done + examine(directory, files=files, progress=progress)
+
+
+# finding ------------------------------------------------------------------------------------------
+
+
+def _unopened(directory: Path, error: LibraryError) -> Finding:
+    if not Library.exists(directory) or not _is_damage(error):
+        raise error
+    where = THUMBNAILS if THUMBNAILS in str(error) else CATALOG
+    return Finding("damaged", where, str(error), REPAIR)
+
+
+def _catalog_findings(library: Library) -> list[Finding]:
+    """What the catalog and the thumbnails say of themselves."""
+    try:
+        with_thumbnail = library.thumbnails.ids()
+    except LibraryError as error:
+        found = library.catalog.check()
+        extra = [Finding("damaged", THUMBNAILS, str(error), REPAIR)]
+    else:
+        found = library.catalog.check(with_thumbnail)
+        extra = []
+    return extra + [
+        Finding(
+            problem.kind,
+            THUMBNAILS if "thumbnail" in problem.text else CATALOG,
+            problem.text,
+            REPAIR,
+        )
+        for problem in found
+    ]
+
+
+def _index_findings(library: Library) -> list[Finding]:
+    note = library.index_state.note
+    return [Finding("damaged", "index", note, "run `sightline rebuild`")] if note else []
+
+
+def _picture_findings(library: Library, progress: Show) -> list[Finding]:
+    """Files that are gone, and files that are newer than what is known of them."""
+    findings: list[Finding] = []
+    total, done = library.count, 0
+    for root in library.catalog.roots():
+        if not root.path.is_dir():
+            findings.append(
+                Finding(
+                    "missing",
+                    "pictures",
+                    f"{root.path} is not there",
+                    "mount it, or `sightline roots --move`",
+                )
+            )
+            continue
+        gone = changed = 0
+        for known in library.catalog.known(root).values():
+            done += 1
+            if done % SHOWN_EVERY == 0:
+                progress("looking at the pictures", done, total)
+            try:
+                found = (root.path / known.path).stat()
+            except (OSError, ValueError):
+                gone += 1
+                continue
+            changed += (found.st_size, found.st_mtime_ns) != (known.size, known.mtime_ns)
+        if gone:
+            text = f"{gone:,} pictures of {root.path} are gone since they were indexed"
+            findings.append(Finding("missing", "pictures", text, INDEX))
+        if changed:
+            text = f"{changed:,} pictures of {root.path} have changed since they were indexed"
+            findings.append(Finding("stale", "pictures", text, INDEX))
+    return findings
+
+
+# putting right ------------------------------------------------------------------------------------
+
+
+def _is_damage(error: LibraryError) -> bool:
+    """Whether the file is ours and spoilt, and not another program's or a newer version's."""
+    return "damaged" in str(error)
+
+
+def _is_damaged(path: Path, look: Callable[[], None]) -> bool:
+    """Whether ``look`` finds the file at ``path`` damaged. Another error is raised."""
+    if not path.exists():
+        return False
+    try:
+        look()
+    except LibraryError as error:
+        if not _is_damage(error):
+            raise
+        return True
+    return False
+
+
+def _read_catalog(path: Path) -> None:
+    with Catalog.open(path, read_only=True) as catalog:
+        for problem in catalog.check():
+            if problem.kind == "damaged" and not problem.repairable:
+                raise LibraryError(problem.text)
+
+
+def _read_thumbnails(path: Path) -> None:
+    with Thumbnails.open(path, read_only=True) as thumbnails:
+        thumbnails.ids()
+
+
+def _move_aside(path: Path) -> Path:
+    """Gives a damaged file, and its log, a name beside those of the library."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    names = (path.with_name(f"{path.name}.damaged-{stamp}-{number}") for number in count(1))
+    target = next(name for name in names if not name.exists())
+    for ending in ("-wal", "-shm"):
+        log = path.with_name(path.name + ending)
+        if log.exists():
+            log.rename(target.with_name(target.name + ending))
+    path.rename(target)
+    return target
+
+
+def _salvage_catalog(directory: Path) -> Finding:
+    path = directory / CATALOG
+    fresh = directory / f"{CATALOG}.salvaged"
+    fresh.unlink(missing_ok=True)
+    saved = salvage(path, fresh)
+    aside = _move_aside(path)
+    fresh.rename(path)
+    return Finding(
+        "damaged",
+        CATALOG,
+        f"{CATALOG} was damaged in {saved.damage:,} places",
+        f"{saved.images:,} images saved, the damaged file kept as {aside.name};"
+        " run `sightline index` to read what was lost",
+        True,
+    )
+
+
+def _mend_thumbnails(library: Library, progress: Show) -> list[Finding]:
+    done = []
+    swept = redraw.sweep(library)
+    if swept:
+        text = f"{swept:,} thumbnails belonged to no picture"
+        done.append(Finding("orphaned", THUMBNAILS, text, "removed", True))
+    missing, still = redraw.redraw(library, workers=os.cpu_count() or 1, progress=progress)
+    if missing:
+        text = f"{missing:,} pictures had no thumbnail"
+        done.append(Finding("missing", THUMBNAILS, text, f"{missing - still:,} drawn anew", True))
+    return done
+
+
+def _mend_index(library: Library, progress: Show) -> list[Finding]:
+    note = library.index_state.note
+    if not note:
+        return []
+    library.rebuild_index(progress=progress)
+    return [Finding("damaged", "index", note, "built anew", True)]
