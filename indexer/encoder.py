@@ -65,6 +65,8 @@ class Encoder:
     """How pictures must be cut for ``encode_images``."""
     languages: models.Languages
     """What text it understands; ``unknown`` for a model that ``indexer.models`` does not list."""
+    device_wanted: str
+    """As it was asked for, ``auto`` among them; ``device`` says what that came to."""
     sigmoid: bool
     """Whether a score becomes a probability by a sigmoid (SigLIP) or by a softmax over labels."""
 
@@ -75,7 +77,7 @@ class Encoder:
             raise ModelError(f"no dtype is called {dtype!r}: {', '.join(DTYPES)}")
         model_families.check(files)
         self._files = files
-        self._device_wanted = device
+        self.device_wanted = device
         self._dtype_wanted = dtype
         self._weights = Weights(files.weights)
         self._preprocessing = preprocessing(files)
@@ -263,7 +265,7 @@ class Encoder:
     def _place(self) -> torch.device:
         from indexer.model_devices import device
 
-        return device(self._device_wanted)
+        return device(self.device_wanted)
 
     @cached_property
     def _dtype(self) -> torch.dtype:

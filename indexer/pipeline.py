@@ -474,7 +474,7 @@ class _Run:
         """Brings the vector index up to date where that is worth it."""
         self.library.maintain_index(
             text_queries=lambda: _caption_vectors(self.encoder),
-            device="auto" if self.encoder.device.startswith("cuda") else "cpu",
+            device=self.encoder.device_wanted.partition(":")[0],
             progress=_phases(self.show),
         )
 

@@ -205,7 +205,6 @@ def test_search_by_a_picture_finds_that_picture(
     assert first["absolute"] == str(wanted)
     like = sightline("search", "--like", first["id"], "--json", "--library", library)
     assert like.status == 0
-    assert first["id"] not in [hit["id"] for hit in like.document["hits"]][:0]  # type: ignore[attr-defined]
 
 
 def test_search_takes_words_pictures_and_filters_together(
@@ -240,7 +239,7 @@ def test_a_search_that_cannot_be_asked_says_why(
     assert_one_line(sightline("search", "x", "-k", "0", "--library", library), "-k", status=2)
     assert_one_line(sightline("search", "--like", "999", "--library", library), "999")
     broken = pictures / "Odd" / "broken.jpg"
-    assert_one_line(sightline("search", "-i", broken, "--library", library), "picture")
+    assert_one_line(sightline("search", "-i", broken, "--library", library), "picture", status=2)
     assert_one_line(
         sightline("search", "-i", "nowhere.jpg", "--library", library), "nowhere.jpg", status=2
     )
@@ -295,9 +294,7 @@ def test_a_root_moves_by_one_command(
     assert "not there now" not in said.out
     report = sightline("index", "--library", directory, "--json", "--quiet").document
     assert (report["unchanged"], report["added"]) == (1, 0)
-    assert_one_line(
-        sightline("roots", "--move", old, new, "--library", directory), str(old), status=2
-    )
+    assert_one_line(sightline("roots", "--move", old, new, "--library", directory), str(old))
     sightline("roots", "--forget", new, "--library", directory)
     assert sightline("status", "--json", "--library", directory).document["images"] == 0
 

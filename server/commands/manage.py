@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -177,5 +178,5 @@ def models(as_json: bool) -> None:
             model.licence,
             model.note,
         )
-    Console(soft_wrap=not click.get_text_stream("stdout").isatty()).print(table)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
     say("* is the default. Any CLIP-family model works: give a hub id or a folder to --model.")
