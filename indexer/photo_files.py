@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,10 +88,11 @@ def regular_file(path: Path) -> Iterator[BinaryIO]:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with reasons():
         handle = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
-    with os.fdopen(handle, "rb") as file:
         before = os.fstat(handle)
         if not stat.S_ISREG(before.st_mode):
+            os.close(handle)
             raise PhotoError("it is not a regular file")
+    with os.fdopen(handle, "rb") as file:
         if not before.st_size:
             raise PhotoError("the file is empty")
         try:
@@ -145,10 +147,12 @@ def check_size(width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> None
     if width < 1 or height < 1:
         raise PhotoError("it has no pixels")
     if width * height > max_pixels:
-        raise PhotoError(
-            f"it is too large: {width:,} x {height:,} pixels, more than the "
-            f"{max_pixels / 1e6:,.0f} million that are read"
-        )
+        raise PhotoError(_too_large(f"{width:,} x {height:,}", max_pixels))
+
+
+def _too_large(size: str, max_pixels: int = MAX_PIXELS) -> str:
+    millions = max_pixels / 1e6
+    return f"it is too large: {size} pixels, more than the {millions:,.6g} million that are read"
 
 
 @contextmanager
@@ -171,9 +175,10 @@ def reasons(file: BinaryIO | None = None) -> Iterator[None]:
     except MemoryError as error:
         raise PhotoError("it needs more memory than a picture may have") from error
     except Image.DecompressionBombError as error:
-        raise PhotoError(
-            "it is too large: it holds far more pixels than its header says"
-        ) from error
+        # Pillow looks before this module can, at twice the limit.
+        pixels = re.search(r"\d{9,}", str(error))
+        size = f"{int(pixels[0]):,}" if pixels else "far too many"
+        raise PhotoError(_too_large(size)) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             if error.errno == errno.ELOOP:

@@ -1,0 +1,357 @@
+"""One picture file becomes pixels, a thumbnail and what is known of it, whatever kind it is of."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import helpers_photos as files
+import numpy as np
+import pytest
+import xxhash
+from PIL import Image, ImageCms
+
+from indexer import discover, photo, photo_files, photo_raw
+from indexer.errors import PhotoError
+from indexer.types import Geometry
+
+CLIP = Geometry()
+SIGLIP = Geometry(width=256, height=256, resize=256, fit="squash", resample="bilinear")
+
+
+def plain(picture: Image.Image, geometry: Geometry) -> np.ndarray:
+    """What the models' own processors make of ``picture``, decoded in full: resize, then crop."""
+    resample = Image.Resampling[geometry.resample.upper()]
+    window = geometry.width, geometry.height
+    if geometry.fit == "squash":
+        return np.asarray(picture.convert("RGB").resize(window, resample))
+    scale = geometry.resize / min(picture.size)
+    width, height = (max(geometry.resize, int(side * scale)) for side in picture.size)
+    resized = picture.convert("RGB").resize((width, height), resample)
+    left, top = (width - window[0]) // 2, (height - window[1]) // 2
+    return np.asarray(resized.crop((left, top, left + window[0], top + window[1])))
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference of two pictures, of 255."""
+    assert one.shape == other.shape
+    return float(np.abs(one.astype(int) - other.astype(int)).mean())
+
+
+def shown(data: bytes) -> Image.Image:
+    """A thumbnail or preview, decoded."""
+    return Image.open(io.BytesIO(data))
+
+
+# kinds --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", files.colour_files())
+def test_the_same_picture_is_seen_in_every_kind_of_file(name: str) -> None:
+    read = photo.read_bytes(files.colour_files()[name], CLIP)
+    assert apart(read.pixels, plain(files.scene(), CLIP)) < 4
+    assert (read.info.width, read.info.height) == files.SIZE
+    assert shown(read.thumbnail).size == files.SIZE
+
+
+@pytest.mark.parametrize("name", files.grey_files())
+def test_grey_pictures_keep_their_tones_however_wide_the_numbers_are(name: str) -> None:
+    read = photo.read_bytes(files.grey_files()[name], CLIP)
+    assert apart(read.pixels, plain(files.scene().convert("L"), CLIP)) < 2
+
+
+@pytest.mark.parametrize("name", files.clear_files())
+def test_what_is_clear_is_white(name: str) -> None:
+    read = photo.read_bytes(files.clear_files()[name], CLIP)
+    assert apart(read.pixels, plain(files.over_white(files.scene()), CLIP)) < 4
+    assert shown(read.thumbnail).convert("RGB").getpixel((150, 60)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("geometry", [CLIP, SIGLIP], ids=["crop", "squash"])
+@pytest.mark.parametrize("name", files.small_files())
+def test_odd_shapes_are_read(name: str, geometry: Geometry) -> None:
+    data = files.small_files()[name]
+    read = photo.read_bytes(data, geometry)
+    assert apart(read.pixels, plain(Image.open(io.BytesIO(data)), geometry)) < 4
+    assert max(shown(read.thumbnail).size) <= photo.THUMBNAIL_SIZE
+
+
+def test_the_formats_are_named_as_people_name_them() -> None:
+    named = {
+        name: photo.read_bytes(data, CLIP).info.format
+        for name, data in files.colour_files().items()
+    }
+    assert named["two in one.jpg"] == named["plain.jpg"] == "jpeg"
+    assert named["plain.heic"] == "heif"
+    assert set(named.values()) == {"jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"}
+
+
+def test_a_picture_whose_colours_have_a_profile_keeps_it_in_its_thumbnail() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    read = photo.read_bytes(files.saved(files.scene(), icc_profile=profile), CLIP)
+    assert shown(read.thumbnail).info["icc_profile"] == profile
+    grey = photo.read_bytes(files.saved(files.scene().convert("L"), icc_profile=profile), CLIP)
+    assert "icc_profile" not in shown(grey.thumbnail).info
+
+
+def test_a_number_that_is_none_is_black() -> None:
+    values = np.full((20, 20), 0.5, np.float32)
+    values[0, 0], values[1, 1] = np.nan, np.inf
+    read = photo.read_bytes(files.saved(Image.fromarray(values), "TIFF"), CLIP)
+    assert read.pixels[112, 112].tolist() == [128, 128, 128]
+
+
+# size and quality ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("geometry", [CLIP, SIGLIP], ids=["crop", "squash"])
+@pytest.mark.parametrize("size", [(4000, 3000), (3000, 4000), (2400, 700), (1000, 1001)])
+def test_a_large_jpeg_is_decoded_small_and_looks_as_if_it_had_not_been(
+    geometry: Geometry, size: tuple[int, int]
+) -> None:
+    data = files.saved(files.scene(4, size), quality=92)
+    read = photo.read_bytes(data, geometry)
+    assert apart(read.pixels, plain(Image.open(io.BytesIO(data)), geometry)) < 1
+    assert (read.info.width, read.info.height) == size
+    assert max(shown(read.thumbnail).size) == photo.THUMBNAIL_SIZE
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "I;16"])
+def test_large_pictures_of_every_mode_are_made_small_alike(mode: str) -> None:
+    picture = files.scene(5, (2310, 1790))
+    seen = picture
+    if mode == "P":
+        seen = picture = picture.quantize(256)
+    elif mode == "I;16":
+        seen, picture = picture.convert("L"), files.wide_numbers(picture, mode)
+    elif mode == "RGBA":
+        picture, seen = files.with_alpha(picture), files.over_white(picture)
+    else:
+        seen = picture = picture.convert(mode)
+    read = photo.read_bytes(files.saved(picture, "TIFF"), CLIP)
+    assert apart(read.pixels, plain(seen, CLIP)) < 1
+
+
+def test_a_model_that_crops_more_than_it_resizes_sees_black_borders() -> None:
+    read = photo.read_bytes(files.saved(files.scene()), Geometry(64, 64, 32))
+    assert not read.pixels[:16].any()
+    assert read.pixels[20:44, 20:44].all()
+
+
+def test_the_colour_is_the_mean_of_what_is_seen() -> None:
+    data = files.saved(Image.new("RGB", (90, 60), (12, 200, 255)), "PNG")
+    assert photo.read_bytes(data, CLIP).info.color == "#0cc8ff"
+
+
+# orientation --------------------------------------------------------------------------------------
+
+TURN_BACK = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def lying(picture: Image.Image, orientation: int, format: str, **options: object) -> bytes:
+    """The file of a camera that was held so: the pixels lie, EXIF says how."""
+    turn = TURN_BACK[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = picture.transpose(turn) if turn is not None else picture
+    return files.saved(stored, format, exif=exif.tobytes(), **options)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_seen_upright(format: str, orientation: int, tmp_path: Path) -> None:
+    # JPEG is decoded at half this size; the others take long enough.
+    size = (1200, 900) if format == "JPEG" else (600, 450)
+    picture = files.scene(6, size)
+    data = lying(picture, orientation, format, **({} if format == "TIFF" else {"quality": 92}))
+    read = photo.read_bytes(data, CLIP)
+    assert (read.info.width, read.info.height) == size
+    assert read.info.orientation == orientation
+    assert apart(read.pixels, plain(picture, CLIP)) < 3
+    small = picture.resize((512, 384))
+    assert apart(np.asarray(shown(read.thumbnail)), np.asarray(small)) < 4
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    assert apart(np.asarray(shown(photo.preview(path, 512))), np.asarray(small)) < 4
+
+
+# parts and previews -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("geometry", [CLIP, SIGLIP], ids=["crop", "squash"])
+def test_a_part_is_cut_from_the_picture_as_it_is_seen(
+    geometry: Geometry, orientation: int, tmp_path: Path
+) -> None:
+    picture = files.scene(7, (2000, 1000))
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(lying(picture, orientation, "JPEG", quality=95))
+    expected = plain(picture.crop((1000, 250, 2000, 750)), geometry)
+    box = (0.5, 0.25, 1.0, 0.75)
+    assert apart(photo.crop(path, box, geometry), expected) < 2
+    assert apart(photo.crop(path.read_bytes(), box, geometry), expected) < 2
+
+
+def test_a_part_may_be_tiny_or_reach_outside(tmp_path: Path) -> None:
+    data = files.saved(files.scene())
+    assert photo.crop(data, (0.999, 0.999, 1, 1), CLIP).shape == (224, 224, 3)
+    whole = photo.crop(data, (-1, -1, 2, 2), CLIP)
+    assert np.array_equal(whole, photo.read_bytes(data, CLIP).pixels)
+    for box in ((0.5, 0.5, 0.5, 1), (1, 0, 0, 1), (1, 0, 2, 1)):
+        with pytest.raises(PhotoError, match="empty"):
+            photo.crop(data, box, CLIP)
+
+
+def test_a_preview_is_never_larger_than_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "picture.heic"
+    path.write_bytes(files.saved(files.scene(8, (900, 600)), "HEIF"))
+    assert shown(photo.preview(path, 300)).size == (300, 200)
+    assert shown(photo.preview(path, 1600)).size == (900, 600)
+    assert shown(photo.preview(path, 300)).format == "WEBP"
+
+
+# hashes -------------------------------------------------------------------------------------------
+
+
+def test_equal_bytes_have_equal_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = files.saved(files.scene())
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(data)
+    expected = xxhash.xxh3_128_hexdigest(data)
+    assert photo.hash_file(path) == expected
+    assert photo.read(path, CLIP).content_hash == expected
+    assert photo.read_bytes(data, CLIP).content_hash == expected
+    # Files too large to be held in memory take another way.
+    monkeypatch.setattr(photo_files, "HELD_BYTES", 100)
+    assert photo.read(path, CLIP).content_hash == expected
+
+
+def bits_apart(one: int | None, other: int | None) -> int:
+    assert one is not None
+    assert other is not None
+    return ((one ^ other) & (2**64 - 1)).bit_count()
+
+
+def test_a_picture_saved_again_keeps_its_perceptual_hash() -> None:
+    pictures = [files.scene(seed, (800, 600)) for seed in range(12)]
+    hashes = [photo.read_bytes(files.saved(p, quality=95), CLIP).phash for p in pictures]
+    for picture, phash in zip(pictures, hashes, strict=True):
+        again = files.saved(picture.resize((400, 300)), quality=50)
+        assert bits_apart(phash, photo.read_bytes(again, CLIP).phash) <= 4
+        assert -(2**63) <= (phash or 0) < 2**63
+    assert min(bits_apart(a, b) for i, a in enumerate(hashes) for b in hashes[:i]) > 4
+
+
+# what cannot be read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", files.bad_files())
+def test_what_is_wrong_with_a_file_is_said(name: str, tmp_path: Path) -> None:
+    data, reason = files.bad_files()[name]
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(PhotoError) as caught:
+        photo.read(path, CLIP)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(PhotoError):
+        photo.read_bytes(data, CLIP)
+    with pytest.raises(PhotoError):
+        photo.preview(path, 100)
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.jpg", "plain.png", "plain.webp", "plain.heic", "plain.tif"]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_file_cut_off_anywhere_is_refused_and_never_half_read(name: str) -> None:
+    data = files.colour_files()[name]
+    whole = photo.read_bytes(data, CLIP).pixels
+    read = 0
+    lengths = sorted({*range(1, 200, 13), *range(200, len(data), 97), len(data) - 1})
+    for length in lengths:
+        try:
+            pixels = photo.read_bytes(data[:length], CLIP).pixels
+        except PhotoError:
+            continue
+        read += 1
+        assert np.array_equal(pixels, whole)  # only what stands after the pixels was missing
+    assert read <= max(2, len(lengths) // 50)
+
+
+def test_the_pixels_that_are_read_can_be_limited() -> None:
+    data = files.saved(files.scene())
+    photo.read_bytes(data, CLIP, max_pixels=160 * 120)
+    with pytest.raises(PhotoError, match="too large: 160 x 120"):
+        photo.read_bytes(data, CLIP, max_pixels=160 * 120 - 1)
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "round.jpg").symlink_to("round.jpg")
+    for name, reason in (
+        ("pipe.jpg", "not a regular file"),
+        (".", "regular file|directory"),
+        ("gone.jpg", "not there any more"),
+        ("round.jpg", "link that leads nowhere"),
+    ):
+        with pytest.raises(PhotoError, match=reason):
+            photo.read(tmp_path / name, CLIP)
+        with pytest.raises(PhotoError, match=reason):
+            photo.hash_file(tmp_path / name)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(files.saved(files.scene()))
+    with ExitStack() as stack:
+        stack.enter_context(photo_files.regular_file(path))
+        path.write_bytes(files.saved(files.scene(1)))
+        with pytest.raises(PhotoError, match="changed while it was read"):
+            stack.close()
+
+
+def test_a_change_that_makes_a_file_unreadable_is_named_as_the_change(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(files.saved(files.scene()))
+
+    def read_and_fail() -> None:
+        with photo_files.regular_file(path):
+            path.write_bytes(b"")
+            raise PhotoError("it is cut off")
+
+    with pytest.raises(PhotoError, match="changed while it was read"):
+        read_and_fail()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "no permission to read it"),
+        (OSError(5, "Input/output error"), "the disk could not read it: Input/output error"),
+        (MemoryError(), "more memory"),
+        (SyntaxError("broken\nPNG"), "damaged: broken PNG"),
+        (IndexError(), "damaged: IndexError"),
+    ],
+)
+def test_every_error_becomes_one_line(error: Exception, reason: str) -> None:
+    with pytest.raises(PhotoError, match=reason), photo_files.reasons():
+        raise error
+
+
+# camera RAW ---------------------------------------------------------------------------------------
+
+
+def test_the_same_suffixes_are_taken_for_camera_raw_everywhere() -> None:
+    assert photo_raw.SUFFIXES == discover.RAW
