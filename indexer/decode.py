@@ -80,6 +80,11 @@ class Decoder:
     ) -> None:
         self.close()
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the workers that are running now."""
+        return tuple(pid for worker in self._all if (pid := worker.pid) is not None)
+
     def close(self) -> None:
         """Ends the workers, also in the middle of a picture."""
         self._closed = True
@@ -153,6 +158,10 @@ class _Setting:
     timeout: float
 
 
+class _DiedError(Exception):
+    """A worker died with a picture in hand; the message is the reason if it was the picture."""
+
+
 class _Worker:
     """One process, started when needed and again when it died. Used by one thread at a time, but
     ``kill`` may come from any."""
@@ -165,8 +174,28 @@ class _Worker:
         self._busy = False
         self._lock = threading.Lock()
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        with self._lock:
+            return self._process.pid if self._process is not None else None
+
     def read(self, source: Path | bytes) -> Photo | PhotoError:
-        """One picture; whatever happens to the process is an answer too."""
+        """One picture; whatever happens to the process is an answer too.
+
+        A picture is blamed for a death only when a second, fresh process dies of it as well: the
+        first may have been ended by the system for the memory that others took.
+        """
+        try:
+            return self._attempt(source)
+        except _DiedError:
+            pass
+        try:
+            return self._attempt(source)
+        except _DiedError as error:
+            return PhotoError(str(error))
+
+    def _attempt(self, source: Path | bytes) -> Photo | PhotoError:
         if self._process is None or self._reads >= READS_BEFORE_RENEWAL:
             self.kill()
             self._start()
@@ -186,7 +215,7 @@ class _Worker:
             _send(process.stdin, source)
             kind, value = pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
-            return PhotoError(self._why_it_died(process))
+            return self._after_death(process)
         finally:
             watch.cancel()
             with self._lock:
@@ -237,19 +266,21 @@ class _Worker:
         with self._lock:
             self._process, self._reads = process, 0
 
-    def _why_it_died(self, process: subprocess.Popen[bytes]) -> str:
+    def _after_death(self, process: subprocess.Popen[bytes]) -> PhotoError:
+        """What to say of the picture that ``process`` had in hand; ``_DiedError`` if it may be at
+        fault."""
         with self._lock:
             wanted = self._process is not process
             self._process = None
         _close(process)
         if self._late:
-            return f"reading it took longer than {self._setting.timeout:g} seconds"
+            return PhotoError(f"reading it took longer than {self._setting.timeout:g} seconds")
         if wanted:
-            return BROKEN_OFF
+            return PhotoError(BROKEN_OFF)
         code = process.returncode
-        if code == -signal.SIGKILL if os.name == "posix" else False:
-            return "reading it was ended by the system, probably for want of memory"
-        return f"it crashes the decoder ({_exit(code)})"
+        if os.name == "posix" and code == -signal.SIGKILL:
+            raise _DiedError("reading it was ended by the system, probably for want of memory")
+        raise _DiedError(f"it crashes the decoder ({_exit(code)})")
 
 
 def _send(pipe: IO[bytes], value: Any) -> None:
@@ -303,6 +334,8 @@ def _work() -> None:
             answer = ("error", str(error))
         except MemoryError:
             answer = ("error", "it needs more memory than a picture may have")
+        except Exception as error:  # a mistake of this program is no reason to end the run
+            answer = ("error", f"reading it failed: {type(error).__name__}: {error}")
         _let_live(None)
         try:
             _send(out, answer)

@@ -1,0 +1,229 @@
+"""A folder is looked through: pictures are found, what is nobody's picture is left out, and what
+could not be looked at is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from helpers_photos import named_files, write
+
+from indexer import discover
+from indexer.types import Candidate, Failure
+
+
+def grow(root: Path, *paths: str) -> Path:
+    """Files of five bytes at ``paths`` below ``root``."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"12345")
+    return root
+
+
+def paths(root: Path, *, below: str = "", exclude: Sequence[str] = ()) -> list[str]:
+    """What is found; nothing may be reported."""
+    failures: list[Failure] = []
+    found = [
+        c.path for c in discover.scan(root, below=below, exclude=exclude, on_error=failures.append)
+    ]
+    assert not failures
+    return found
+
+
+def reports(root: Path, *, below: str = "") -> dict[str, str]:
+    """Path -> reason of what is reported."""
+    failures: list[Failure] = []
+    list(discover.scan(root, below=below, on_error=failures.append))
+    assert {failure.root for failure in failures} <= {str(root)}
+    return {failure.path: failure.reason for failure in failures}
+
+
+# what is found ------------------------------------------------------------------------------------
+
+
+def test_pictures_are_found_by_their_suffix_in_the_order_of_their_names(tmp_path: Path) -> None:
+    grow(tmp_path, "b/2.PNG", "b/1.jpeg", "a.heic", "c.Tiff", "notes.txt", "jpg", "b/x.jpg.part")
+    assert paths(tmp_path) == ["a.heic", "c.Tiff", "b/1.jpeg", "b/2.PNG"]
+
+
+def test_a_candidate_says_where_the_file_is_and_when_it_was_written(tmp_path: Path) -> None:
+    grow(tmp_path, "a/b.jpg")
+    os.utime(tmp_path / "a/b.jpg", ns=(1, 1_600_000_000_123_456_700))
+    [found] = discover.scan(tmp_path)
+    assert found == Candidate(tmp_path, "a/b.jpg", 5, 1_600_000_000_123_456_700)
+    assert found.absolute == tmp_path / "a" / "b.jpg"
+
+
+def test_names_may_hold_anything_that_is_text(tmp_path: Path) -> None:
+    write(tmp_path, named_files())
+    write(tmp_path / "50% #1?\n'x'", named_files())
+    found = paths(tmp_path)
+    assert set(found) == {
+        *named_files(),
+        *(f"50% #1?\n'x'/{name}" for name in named_files()),
+    }
+
+
+def test_folders_may_lie_deep(tmp_path: Path) -> None:
+    folder = tmp_path / "deep"
+    path = "/".join(["d"] * 1200)
+    subprocess.run(["mkdir", "-p", str(folder / path)], check=True)
+    (folder / path / "x.jpg").write_bytes(b"1")
+    assert paths(folder) == [path + "/x.jpg"]
+    # Python cannot make it or remove it: both end at its limit of recursion.
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def test_only_a_part_of_a_root_may_be_looked_at(tmp_path: Path) -> None:
+    grow(tmp_path, "a/1.jpg", "a/b/2.jpg", "c/3.jpg", "a.jpg")
+    assert paths(tmp_path, below="a") == ["a/1.jpg", "a/b/2.jpg"]
+    assert paths(tmp_path, below="a/b") == ["a/b/2.jpg"]
+    assert paths(tmp_path, below="a/b/2.jpg") == ["a/b/2.jpg"]
+    assert paths(tmp_path, below="a.jpg") == ["a.jpg"]
+
+
+# what is left out ---------------------------------------------------------------------------------
+
+
+def test_hidden_things_and_what_programs_keep_for_themselves_are_left_out(tmp_path: Path) -> None:
+    grow(
+        tmp_path,
+        *(".git/a.png", ".Trash-1000/files/a.jpg", "x/.thumbnails/a.jpg", "._IMG_1.jpg"),
+        *("@eaDir/IMG_1.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/a.jpg", "$RECYCLE.BIN/a.jpg"),
+        *("System Volume Information/a.jpg", "web/node_modules/p/a.png", "x/__MACOSX/a.jpg"),
+        *("Catalog Previews.lrdata/a.jpg", "My.photoslibrary/resources/a.jpg"),
+        *("My.photoslibrary/originals/A/a.heic", "kept/a.jpg"),
+    )
+    assert paths(tmp_path) == ["My.photoslibrary/originals/A/a.heic", "kept/a.jpg"]
+
+
+def test_a_root_may_be_hidden_itself(tmp_path: Path) -> None:
+    grow(tmp_path / ".private", "a.jpg")
+    assert paths(tmp_path / ".private") == ["a.jpg"]
+
+
+def test_a_raw_file_with_its_picture_beside_it_is_left_out(tmp_path: Path) -> None:
+    grow(
+        tmp_path,
+        *("1.CR2", "1.JPG", "2.dng", "2.heic", "3.nef", "4.arw", "4.png", "x/5.raf", "5.jpg"),
+    )
+    assert paths(tmp_path) == ["1.JPG", "2.heic", "3.nef", "4.arw", "4.png", "5.jpg", "x/5.raf"]
+    assert paths(tmp_path, below="1.CR2") == []
+
+
+def test_patterns_leave_out_as_gitignore_does(tmp_path: Path) -> None:
+    grow(tmp_path, "a/x.png", "a/y.jpg", "b/x.png", "b/a/z.jpg", "keep.png", "tmp/q/1.jpg")
+    assert paths(tmp_path, exclude=["*.png", "!keep.png"]) == [
+        *("keep.png", "a/y.jpg", "b/a/z.jpg", "tmp/q/1.jpg")
+    ]
+    assert paths(tmp_path, exclude=["/a/", "tmp"]) == ["keep.png", "b/x.png", "b/a/z.jpg"]
+    assert paths(tmp_path, exclude=["a/"]) == ["keep.png", "b/x.png", "tmp/q/1.jpg"]
+    assert paths(tmp_path, exclude=["**/q/*.jpg"]) == [
+        *("keep.png", "a/x.png", "a/y.jpg", "b/x.png", "b/a/z.jpg")
+    ]
+
+
+def test_ignore_files_hold_for_their_folder_and_below(tmp_path: Path) -> None:
+    grow(tmp_path, "a/x.png", "a/y.jpg", "a/deep/x.png", "a/deep/y.jpg", "b/y.jpg")
+    (tmp_path / ".sightlineignore").write_text("# comment\n*.png\n", encoding="utf-8")
+    (tmp_path / "a" / ".sightlineignore").write_text("/y.jpg\n", encoding="utf-8")
+    (tmp_path / "a" / "deep" / ".sightlineignore").write_text("!x.png\n", encoding="utf-8")
+    assert paths(tmp_path) == ["a/deep/x.png", "a/deep/y.jpg", "b/y.jpg"]
+    assert paths(tmp_path, below="a/deep") == ["a/deep/x.png", "a/deep/y.jpg"]
+    # What a person says now goes before what files say.
+    assert paths(tmp_path, exclude=["x.png"]) == ["a/deep/y.jpg", "b/y.jpg"]
+
+
+def test_a_part_that_is_left_out_says_so(tmp_path: Path) -> None:
+    grow(tmp_path, ".hidden/a.jpg", "b/a.jpg")
+    assert list(reports(tmp_path, below=".hidden")) == [".hidden"]
+    (tmp_path / ".sightlineignore").write_text("b/\n", encoding="utf-8")
+    assert list(reports(tmp_path, below="b/a.jpg")) == ["b"]
+
+
+# links --------------------------------------------------------------------------------------------
+
+
+def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
+    grow(tmp_path, "root/a.jpg", "elsewhere/b.jpg", "elsewhere/sub/c.jpg", "single.jpg")
+    (tmp_path / "root" / "away").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "one.jpg").symlink_to(tmp_path / "single.jpg")
+    assert paths(tmp_path / "root") == ["a.jpg", "one.jpg", "away/b.jpg", "away/sub/c.jpg"]
+
+
+def test_links_that_go_round_in_circles_end(tmp_path: Path) -> None:
+    grow(tmp_path, "a/b/1.jpg")
+    (tmp_path / "a" / "b" / "up").symlink_to("..")
+    (tmp_path / "a" / "self").symlink_to(".")
+    (tmp_path / "top").symlink_to(tmp_path)
+    assert paths(tmp_path) == ["a/b/1.jpg"]
+
+
+def test_a_folder_keeps_its_own_name_when_a_link_to_it_comes_first(tmp_path: Path) -> None:
+    grow(tmp_path, "z/1.jpg")
+    (tmp_path / "a").symlink_to("z")
+    (tmp_path / "b").symlink_to("z")
+    assert paths(tmp_path) == ["z/1.jpg"]
+
+
+# what is reported ---------------------------------------------------------------------------------
+
+
+def test_a_link_to_nothing_and_what_is_no_file_are_reported(tmp_path: Path) -> None:
+    grow(tmp_path, "a.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    (tmp_path / "round.jpg").symlink_to("round.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder.jpg").mkdir()
+    found = reports(tmp_path)
+    assert found == {
+        "gone.jpg": "it is a link to nothing",
+        "pipe.jpg": "it is a pipe, not a file",
+        "round.jpg": found["round.jpg"],
+    }
+    assert "link" in found["round.jpg"]
+
+
+def test_names_that_are_not_text_are_reported(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
+    for name in (b"caf\xe9.jpg", b"caf\xe9.txt"):
+        with open(folder + b"/" + name, "wb") as file:  # noqa: PTH123
+            file.write(b"1")
+    os.mkdir(folder + b"/f\xff")  # noqa: PTH102
+    found = reports(tmp_path)
+    assert set(found) == {"caf\\xe9.jpg", "f\\xff"}
+    assert all("rename" in reason for reason in found.values())
+
+
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path) -> None:
+    grow(tmp_path, "a.jpg")
+    failures: list[Failure] = []
+    found = discover.scan(tmp_path / "gone", on_error=failures.append)
+    assert not list(found)
+    assert failures[0].path == ""
+    assert failures[0].reason == "this folder is not there any more"
+
+
+def test_an_ignore_file_that_is_not_text_is_reported_and_the_pictures_are_found(
+    tmp_path: Path,
+) -> None:
+    grow(tmp_path, "a.jpg")
+    (tmp_path / ".sightlineignore").write_bytes(b"\xff\xfe\xff")
+    failures: list[Failure] = []
+    assert [c.path for c in discover.scan(tmp_path, on_error=failures.append)] == ["a.jpg"]
+    assert failures[0].path == ".sightlineignore"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "no permission to look at this folder"),
+        (OSError(5, "Input/output error"), "cannot be looked at: Input/output error"),
+    ],
+)
+def test_the_reason_is_one_that_a_person_can_act_on(error: OSError, reason: str) -> None:
+    assert reason in discover._why(error, "folder")
