@@ -1,0 +1,133 @@
+"""Damaged picture files of every kind through the decoder, as an indexing run reads them.
+
+    python -m benchmarks.hostile_images --count 5000 --seed 1
+
+Each file is a good one with bits flipped, bytes set, pieces removed, doubled or taken from another
+file, or lengths raised. Beside them go bombs: pictures that are small on the disk and vast in
+memory. Printed is what became of them by kind, how often a worker died, the longest time that one
+took and the most memory that a worker ever held. The exit status is 1 when a file was lost without
+a reason, when the run hung, or when a worker took more memory than it may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path.append(str(TOP / "tests"))
+
+import helpers_photos as files  # noqa: E402
+
+from indexer.decode import MEMORY, Decoder  # noqa: E402
+from indexer.types import Candidate, Geometry, Photo  # noqa: E402
+
+DEATHS = ("crashes the decoder", "ended by the system", "took longer", "broken off")
+"""How the reasons begin, or go on, that say that a worker died."""
+
+
+def peak_memory(pid: int) -> int:
+    """Most bytes that a process has held so far, or 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next(
+        (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0
+    )
+
+
+def written(folder: Path, count: int, seed: int) -> Iterator[Candidate]:
+    """The files, made as they are asked for; those that were read are removed by the caller."""
+    for name, data in files.mutated(count, seed):
+        path = folder / name
+        path.write_bytes(data)
+        yield Candidate(folder, name, len(data), 0)
+    for name, data in bombs():
+        (folder / name).write_bytes(data)
+        yield Candidate(folder, name, len(data), 0)
+
+
+def bombs() -> Iterator[tuple[str, bytes]]:
+    """Small files that are vast when decoded, within the limit of pixels and beyond it."""
+    from PIL import Image
+
+    yield "bomb-100.png", files.large_png(100)
+    yield "bomb-249.png", files.large_png(249)
+    yield "bomb-500.png", files.large_png(500)
+    yield "bomb-3600.png", files.png(60_000, 60_000)
+    yield (
+        "bomb-frames.gif",
+        files.saved(
+            Image.new("P", (2000, 2000)),
+            "GIF",
+            save_all=True,
+            append_images=[Image.new("P", (2000, 2000), n % 256) for n in range(1, 400)],
+        ),
+    )
+    yield "bomb-alpha.webp", files.saved(Image.new("RGBA", (12_000, 12_000)), "WEBP", lossless=True)
+    yield "bomb-print.jpg", files.saved(Image.new("CMYK", (12_000, 12_000)), "JPEG")
+    yield "bomb-wide.png", files.png(250_000_000, 1)
+
+
+def main() -> int:
+    """Runs it and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+
+    became: dict[str, Counter[str]] = defaultdict(Counter)
+    reasons: Counter[str] = Counter()
+    pids: set[int] = set()
+    peak = 0
+    slowest = (0.0, "")
+    started = last = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as place,
+        Decoder(Geometry(), workers=options.workers) as decoder,
+    ):
+        folder = Path(place)
+        for candidate, outcome in decoder.photos(written(folder, options.count, options.seed)):
+            now = time.perf_counter()
+            slowest = max(slowest, (now - last, candidate.path))
+            last = now
+            kind = candidate.path.split("-", 1)[1] if candidate.path[0] != "b" else candidate.path
+            if isinstance(outcome, Photo):
+                became[kind]["read"] += 1
+            elif any(death in str(outcome) for death in DEATHS):
+                became[kind]["died"] += 1
+                print(f"{candidate.path}: {outcome}", file=sys.stderr)
+            else:
+                became[kind]["refused"] += 1
+                reasons[str(outcome).split(":")[0]] += 1
+            for pid in decoder.pids:
+                pids.add(pid)
+                peak = max(peak, peak_memory(pid))
+            candidate.absolute.unlink()
+    seconds = time.perf_counter() - started
+
+    print(f"{'file':24} {'read':>6} {'refused':>8} {'died':>6}")
+    for kind, counts in sorted(became.items()):
+        print(f"{kind:24} {counts['read']:6} {counts['refused']:8} {counts['died']:6}")
+    total = sum(became.values(), Counter())
+    print(f"{'all':24} {total['read']:6} {total['refused']:8} {total['died']:6}")
+    for reason, count in reasons.most_common(12):
+        print(f"  {count:6}  {reason}")
+    print(
+        f"{total.total()} files in {seconds:.0f} s; {len(pids)} worker processes for "
+        f"{options.workers} places; longest wait {slowest[0]:.1f} s ({slowest[1]}); most memory of "
+        f"a worker {peak / 2**20:,.0f} MiB of {MEMORY / 2**20:,.0f} allowed beyond an idle one's"
+    )
+    lost = options.count + 8 - total.total()
+    return int(bool(lost) or peak > MEMORY + 2**28)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

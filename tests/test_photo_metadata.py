@@ -1,0 +1,275 @@
+"""What pictures say of themselves is kept, whoever wrote it, and nonsense is not."""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime
+
+import helpers_photos as files
+import pytest
+from PIL import Image
+
+from indexer import photo
+from indexer.types import Geometry, PhotoInfo
+
+SMALL = Geometry(32, 32, 32)
+
+PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:dc="http://purl.org/dc/elements/1.1/"
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:exif="http://ns.adobe.com/exif/1.0/"
+    xmlns:aux="http://ns.adobe.com/exif/1.0/aux/"
+    xmlns:tiff="http://ns.adobe.com/tiff/1.0/"
+    xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"
+    xmlns:Iptc4xmpCore="http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"
+    {attributes}>{elements}</rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+def packet(attributes: str = "", elements: str = "") -> bytes:
+    """An XMP packet as programs write them."""
+    return PACKET.format(attributes=attributes, elements=elements).encode()
+
+
+def read(format: str = "JPEG", **options: object) -> PhotoInfo:
+    """What is known of a picture saved with ``options``."""
+    return photo.read_bytes(files.saved(files.scene(), format, **options), SMALL).info
+
+
+def exif(
+    main: dict[int, object] | None = None,
+    camera: dict[int, object] | None = None,
+    gps: dict[int, object] | None = None,
+) -> bytes:
+    """EXIF of the three directories."""
+    found = Image.Exif()
+    found.update(main or {})
+    found.get_ifd(0x8769).update(camera or {})
+    found.get_ifd(0x8825).update(gps or {})
+    return found.tobytes()
+
+
+def iptc(*records: tuple[int, bytes]) -> bytes:
+    """A JPEG whose Photoshop segment holds IPTC ``records`` (dataset, value)."""
+    body = b"".join(struct.pack(">BBBH", 0x1C, 2, n, len(value)) + value for n, value in records)
+    block = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(body)) + body + bytes(len(body) % 2)
+    segment = b"Photoshop 3.0\0" + block
+    jpeg = files.saved(files.scene())
+    return jpeg[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+# the camera ---------------------------------------------------------------------------------------
+
+CAMERA = exif(
+    {0x010F: "Canon", 0x0110: "Canon EOS R5", 0x010E: "A house"},
+    {
+        0x9003: "2023:06:14 18:30:05",
+        0x9291: "25",
+        0x9011: "+02:00",
+        0xA434: "RF24-105mm F4 L IS USM",
+    },
+    {1: "N", 2: (50.0, 14.0, 24.0), 3: "W", 4: (7.0, 21.0, 0.0)},
+)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_what_the_camera_wrote_is_kept(format: str) -> None:
+    info = read(format, exif=CAMERA)
+    assert info.taken_at == datetime(2023, 6, 14, 18, 30, 5, 250_000)
+    assert (info.camera, info.lens) == ("Canon EOS R5", "RF24-105mm F4 L IS USM")
+    assert info.latitude == pytest.approx(50.24)
+    assert info.longitude == pytest.approx(-7.35)
+    assert info.caption == "A house"
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "camera"),
+    [
+        ("Apple", "iPhone 15 Pro", "Apple iPhone 15 Pro"),
+        ("NIKON CORPORATION", "NIKON D750", "NIKON D750"),
+        ("SONY", None, "SONY"),
+        (None, "DSC-RX100", "DSC-RX100"),
+        ("  FUJIFILM \0\0", "X-T4\0garbage", "FUJIFILM X-T4"),
+        ("", "", None),
+    ],
+)
+def test_a_camera_is_named_once(make: str | None, model: str | None, camera: str | None) -> None:
+    tags = {tag: value for tag, value in ((0x010F, make), (0x0110, model)) if value is not None}
+    assert read(exif=exif(tags)).camera == camera
+
+
+@pytest.mark.parametrize(
+    ("main", "camera", "expected"),
+    [
+        ({}, {0x9003: "2020:02:29 23:59:59"}, datetime(2020, 2, 29, 23, 59, 59)),
+        ({}, {0x9003: "2020-02-29T23:59:59+09:00"}, datetime(2020, 2, 29, 23, 59, 59)),
+        ({}, {0x9003: "2020:02:29 23:59"}, datetime(2020, 2, 29, 23, 59)),
+        ({}, {0x9003: "2016:12:31 23:59:60"}, datetime(2016, 12, 31, 23, 59, 59)),
+        ({}, {0x9004: "2019:05:05 05:05:05"}, datetime(2019, 5, 5, 5, 5, 5)),
+        ({0x0132: "2018:01:01 00:00:00"}, {}, datetime(2018, 1, 1)),
+        ({0x0132: "2018:01:01 00:00:00"}, {0x9003: "0000:00:00 00:00:00"}, datetime(2018, 1, 1)),
+        ({}, {0x9003: "    :  :     :  :  "}, None),
+        ({}, {0x9003: "2021:02:30 12:00:00"}, None),
+        ({}, {0x9003: "0001:01:01 00:00:00"}, None),
+        ({}, {0x9003: "yesterday"}, None),
+    ],
+)
+def test_the_date_is_the_cameras_own_clock_or_none(
+    main: dict[int, object], camera: dict[int, object], expected: datetime | None
+) -> None:
+    assert read(exif=exif(main, camera)).taken_at == expected
+
+
+@pytest.mark.parametrize(
+    "gps",
+    [
+        {1: "N", 2: (50.0, 0.0, 0.0)},
+        {1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)},
+        {1: "N", 2: (91.0, 0.0, 0.0), 3: "E", 4: (8.0, 0.0, 0.0)},
+        {1: "N", 2: (50.0, 0.0, 0.0), 3: "E", 4: (181.0, 0.0, 0.0)},
+    ],
+    ids=["half", "null island", "beyond the pole", "round the world"],
+)
+def test_a_position_that_is_none_is_left_out(gps: dict[int, object]) -> None:
+    info = read(exif=exif(gps=gps))
+    assert (info.latitude, info.longitude) == (None, None)
+
+
+def test_what_cameras_write_into_every_picture_is_no_caption() -> None:
+    assert read(exif=exif({0x010E: "OLYMPUS DIGITAL CAMERA         "})).caption is None
+    assert read(exif=exif({0x010E: "Grüße aus Köln".encode()})).caption == "Grüße aus Köln"
+    assert read(exif=exif({0x010E: "Grüße".encode("latin-1")})).caption == "Grüße"
+
+
+# people -------------------------------------------------------------------------------------------
+
+WRITTEN = packet(
+    'xmp:Rating="4" photoshop:City="Wierschem" photoshop:Country="Germany"'
+    ' Iptc4xmpCore:Location="Burg Eltz" aux:Lens="50mm f/1.8"',
+    """<dc:title><rdf:Alt><rdf:li xml:lang="de">Die Burg</rdf:li>
+        <rdf:li xml:lang="x-default">The castle</rdf:li></rdf:Alt></dc:title>
+       <dc:description><rdf:Alt><rdf:li xml:lang="x-default">Up on its rock
+        in the morning</rdf:li></rdf:Alt></dc:description>
+       <dc:subject><rdf:Bag><rdf:li>castle</rdf:li><rdf:li>Eltz &amp; Mosel</rdf:li>
+        <rdf:li>Castle</rdf:li><rdf:li> </rdf:li></rdf:Bag></dc:subject>
+       <tiff:Model>Leica M6</tiff:Model>
+       <exif:DateTimeOriginal>1998-10-03T08:15:30.5+01:00</exif:DateTimeOriginal>
+       <exif:GPSLatitude>50,12.3N</exif:GPSLatitude>
+       <exif:GPSLongitude>7,20,24E</exif:GPSLongitude>""",
+)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_what_people_wrote_is_kept(format: str) -> None:
+    if format == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", WRITTEN.decode())
+        info = read("PNG", pnginfo=text)
+    elif format == "TIFF":
+        info = read("TIFF", tiffinfo={700: WRITTEN})
+    else:
+        info = read(format, xmp=WRITTEN)
+    assert info.title == "The castle"
+    assert info.caption == "Up on its rock in the morning"
+    assert info.keywords == ("castle", "Eltz & Mosel")
+    assert info.place == "Burg Eltz, Wierschem, Germany"
+    assert info.rating == 4
+    assert (info.camera, info.lens) == ("Leica M6", "50mm f/1.8")
+    assert info.taken_at == datetime(1998, 10, 3, 8, 15, 30, 500_000)
+    assert info.latitude == pytest.approx(50.205)
+    assert info.longitude == pytest.approx(7.34)
+
+
+def test_iptc_is_understood() -> None:
+    data = iptc(
+        (5, b"A title"),
+        (120, "Ein Bild aus Köln".encode()),
+        (25, b"river"),
+        (25, b"cathedral"),
+        (90, "Köln".encode("latin-1")),
+        (101, b"Germany"),
+        (55, b"20010203"),
+        (60, b"101112+0100"),
+    )
+    info = photo.read_bytes(data, SMALL).info
+    assert (info.title, info.caption) == ("A title", "Ein Bild aus Köln")
+    assert info.keywords == ("river", "cathedral")
+    assert info.place == "Köln, Germany"
+    assert info.taken_at == datetime(2001, 2, 3, 10, 11, 12)
+
+
+def test_windows_own_tags_are_understood() -> None:
+    def wide(text: str) -> bytes:
+        return (text + "\0").encode("utf-16-le")
+
+    info = read(
+        exif=exif(
+            {0x9C9B: wide("Ein Titel"), 0x9C9C: wide("Grüße"), 0x9C9E: wide("a;b c"), 0x4746: 3}
+        )
+    )
+    assert (info.title, info.caption, info.keywords) == ("Ein Titel", "Grüße", ("a", "b c"))
+    assert info.rating == 3
+
+
+@pytest.mark.parametrize(
+    ("rating", "stars"), [("5", 5), ("-1", 0), ("9", 5), ("3.0", 3), ("nan", None), ("many", None)]
+)
+def test_stars_are_none_to_five(rating: str, stars: int | None) -> None:
+    assert read(xmp=packet(f'xmp:Rating="{rating}"')).rating == stars
+
+
+# nonsense -----------------------------------------------------------------------------------------
+
+BOMB = (
+    b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">'
+    + b"".join(b'<!ENTITY %c "%s">' % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(9))
+    + b"]>"
+    + packet('photoshop:City="&j;"')
+)
+
+
+@pytest.mark.parametrize(
+    "xmp",
+    [b"", b"<x", b"\0\xff\0", packet('photoshop:City="&undefined;"'), BOMB, bytes(5_000_000)],
+    ids=["empty", "cut off", "bytes", "unknown entity", "entity bomb", "five million zeros"],
+)
+def test_a_packet_that_is_broken_or_hostile_costs_nothing_but_itself(xmp: bytes) -> None:
+    info = read("PNG", exif=exif({0x0110: "X-T4"}))
+    assert read("WEBP", xmp=xmp, exif=exif({0x0110: "X-T4"})).camera == info.camera
+    assert read("WEBP", xmp=xmp).place is None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_broken_exif_keeps_no_picture_from_being_read() -> None:
+    good = bytearray(files.saved(files.scene(), exif=CAMERA))
+    start = good.index(b"Exif\0\0") + 6
+    for at in range(start, start + 200, 3):
+        data = bytearray(good)
+        data[at] ^= 0xFF
+        info = photo.read_bytes(bytes(data), SMALL).info
+        assert (info.width, info.height) in (files.SIZE, files.SIZE[::-1])
+
+
+def test_text_is_kept_within_bounds_and_storable() -> None:
+    words = "".join(f"<rdf:li>word {n} {'x' * 300}</rdf:li>" for n in range(1000))
+    info = read(
+        "WEBP",
+        xmp=packet(
+            f'photoshop:City="{"long " * 1000}" photoshop:Headline="a&#10;b&#9;c&#x7F;"',
+            f"<dc:subject><rdf:Bag>{words}</rdf:Bag></dc:subject>"
+            f"<dc:description>{'y' * 100_000}</dc:description>",
+        ),
+    )
+    assert info.place is not None
+    assert len(info.place) <= 120
+    assert info.title == "a b c"
+    assert len(info.caption or "") == 5000
+    assert len(info.keywords) == 200
+    assert max(map(len, info.keywords)) == 100
