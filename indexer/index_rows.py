@@ -195,15 +195,13 @@ class Segment:
             return [(cosines(rows, query), ids) for query in queries]
         return self._scan(queries, k, places)
 
-    def _scan(
-        self, queries: Embeddings, k: int, places: Ids | None
-    ) -> list[tuple[Scores, Ids]]:
+    def _scan(self, queries: Embeddings, k: int, places: Ids | None) -> list[tuple[Scores, Ids]]:
         import faiss
 
         parameters = faiss.SearchParameters()
         if places is not None:
             bits = bits_of(places, len(self.ids))
-            selector = faiss.IDSelectorBitmap(bits)
+            selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
             parameters.sel = selector
         found: list[tuple[Scores, Ids]] = []
         scores, near = self.index.search(queries, k + 16, params=parameters)

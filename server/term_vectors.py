@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -18,7 +19,6 @@ from server.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
     from indexer.decode import Decoder
-
     from indexer.encoder import Encoder
     from indexer.library import Library
     from indexer.types import Embeddings, Pixels
@@ -180,11 +180,11 @@ class TermVectors:
 
         return self._parts.setdefault((image, record.content_hash, box), make)
 
-    def _part(self, source: object, box: Box, term: Term) -> Vector:
+    def _part(self, source: Path | bytes, box: Box, term: Term) -> Vector:
         from indexer import photo
 
         try:
-            return self._encode(photo.crop(source, tuple(box), self._encoder.geometry))
+            return self._encode(photo.crop(source, box, self._encoder.geometry))
         except PhotoError as error:
             raise UsageError(f"{term.to_text()} cannot be cut: {error}") from error
 
