@@ -41,6 +41,9 @@ __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "crop", "hash_file", "preview", "read
 THUMBNAIL_SIZE = 512
 """Pixels of a thumbnail's longer side, at most."""
 
+THUMBNAIL_FILTER = Image.Resampling.HAMMING
+"""As sharp as bicubic when making smaller, in 4 ms instead of 7 (Lanczos: 10)."""
+
 THUMBNAIL = {"quality": 78, "method": 1}
 """How thumbnails are packed: 17 kB and 4 ms each. Method 4, WebP's default, saves a fifth of the
 bytes and takes 13 ms, as long as reading a picture of two megapixels."""
@@ -106,7 +109,11 @@ def preview(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
     with _source(path) as (stream, is_raw), _opened(stream, is_raw, max_pixels) as picture:
         seen = _seen(picture, pixels.within(picture.size, size))
         profile = pixels.kept_profile(picture.image)
-        return _webp(pixels.smaller(seen, size), profile, {"quality": 85, "method": 2})
+        return _webp(
+            pixels.smaller(seen, size, Image.Resampling.LANCZOS),
+            profile,
+            {"quality": 85, "method": 2},
+        )
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def _photo(
 ) -> Photo:
     with _opened(stream, is_raw, max_pixels) as picture:
         seen = _seen(picture, pixels.wanted(picture.size, geometry, THUMBNAIL_SIZE))
-        thumbnail = pixels.smaller(seen, THUMBNAIL_SIZE)
+        thumbnail = pixels.smaller(seen, THUMBNAIL_SIZE, THUMBNAIL_FILTER)
         said = metadata.read(picture.image, picture.exif)
         width, height = picture.full or picture.size
         info = PhotoInfo(

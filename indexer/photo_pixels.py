@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageStat
 
 from indexer.types import Geometry, Pixels
 
@@ -192,10 +192,10 @@ def cut(image: Image.Image, size: Size, geometry: Geometry) -> Pixels:
     return np.asarray(image.resize(window, resample, box))
 
 
-def smaller(image: Image.Image, longest: int) -> Image.Image:
-    """``image`` with its longer side at most ``longest``, as a person would want to see it."""
+def smaller(image: Image.Image, longest: int, filter: Image.Resampling) -> Image.Image:
+    """``image`` with its longer side at most ``longest``."""
     size = within(image.size, longest)
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+    return image if size == image.size else image.resize(size, filter)
 
 
 def kept_profile(image: Image.Image) -> bytes | None:
@@ -208,7 +208,7 @@ def kept_profile(image: Image.Image) -> bytes | None:
 
 def mean_colour(image: Image.Image) -> str:
     """Of an RGB picture, as ``#rrggbb``."""
-    red, green, blue = np.asarray(image).reshape(-1, 3).mean(axis=0).round().astype(int)
+    red, green, blue = map(round, ImageStat.Stat(image).mean)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

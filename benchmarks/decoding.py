@@ -1,0 +1,168 @@
+"""How fast picture files become pixels, thumbnails and records, and whether anything is lost by it.
+
+    python -m benchmarks.decoding FOLDER [--limit 240] [--rounds 3] [--model builtin]
+    python -m benchmarks.decoding --megapixels 12 --limit 24
+
+In one run, on the same files, one process, in interleaved rounds of which the median is printed:
+
+    pillow     Pillow's full decode, resize, crop: the model's pixels and nothing else
+    the same   what ``photo.read`` gives, made plainly: full decode, EXIF, thumbnail, hashes
+    read       ``photo.read``
+    decoder    ``Decoder`` with a worker for every core, started before the clock
+
+and the share of time that each step of ``photo.read`` takes. Then the pixels of ``read`` against
+those of the full decode: mean difference of 255, and the cosine of their embeddings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import hashlib
+import io
+import os
+import pstats
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from benchmarks.photographs import SIZES, write_photographs
+from indexer import photo
+from indexer.decode import Decoder
+from indexer.discover import scan
+from indexer.encoder import Encoder
+from indexer.errors import PhotoError
+from indexer.types import Candidate, Geometry, Pixels
+
+CORES = os.cpu_count() or 1
+
+STEPS = {
+    "reading the file, hash": ("contents",),
+    "decoding, shrinking": ("_seen",),
+    "thumbnail's pixels": ("smaller",),
+    "thumbnail's WebP": ("_webp",),
+    "model's pixels": ("cut",),
+    "EXIF, XMP, IPTC": ("read", "photo_metadata"),
+    "perceptual hash, colour": ("perceptual_hash", "mean_colour"),
+}
+"""Functions whose time is shown, by what they do; ``photo_metadata`` picks one of two ``read``."""
+
+
+def pillow(path: Path, geometry: Geometry) -> Pixels:
+    """What everybody writes."""
+    with Image.open(path) as image:
+        seen = ImageOps.exif_transpose(image).convert("RGB")
+    if geometry.fit == "squash":
+        window = geometry.width, geometry.height
+        return np.asarray(seen.resize(window, Image.Resampling[geometry.resample.upper()]))
+    scale = geometry.resize / min(seen.size)
+    whole = [max(geometry.resize, int(side * scale)) for side in seen.size]
+    small = seen.resize((whole[0], whole[1]), Image.Resampling[geometry.resample.upper()])
+    left, top = (whole[0] - geometry.width) // 2, (whole[1] - geometry.height) // 2
+    return np.asarray(small.crop((left, top, left + geometry.width, top + geometry.height)))
+
+
+def the_same(path: Path, geometry: Geometry) -> Pixels:
+    """All that ``photo.read`` gives, made plainly."""
+    hashlib.sha256(path.read_bytes()).hexdigest()
+    with Image.open(path) as image:
+        image.getexif().get_ifd(0x8769)
+        thumbnail = ImageOps.exif_transpose(image).convert("RGB")
+    thumbnail.thumbnail((photo.THUMBNAIL_SIZE, photo.THUMBNAIL_SIZE))
+    thumbnail.save(io.BytesIO(), "WEBP")
+    return pillow(path, geometry)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that ``work`` takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def rates(some: list[Candidate], geometry: Geometry, rounds: int) -> dict[str, float]:
+    """Pictures a second of each way, the median of ``rounds``."""
+    seconds: dict[str, list[float]] = {}
+    with Decoder(geometry, workers=CORES) as decoder:
+        list(decoder.photos(some[: 4 * CORES]))
+        ways: dict[str, Callable[[], object]] = {
+            "pillow": lambda: [pillow(c.absolute, geometry) for c in some],
+            "the same": lambda: [the_same(c.absolute, geometry) for c in some],
+            "read": lambda: [photo.read(c.absolute, geometry) for c in some],
+            "decoder": lambda: list(decoder.photos(some)),
+        }
+        for _ in range(rounds):
+            for name, work in ways.items():
+                seconds.setdefault(name, []).append(timed(work))
+    return {name: len(some) / statistics.median(taken) for name, taken in seconds.items()}
+
+
+def shares(some: list[Candidate], geometry: Geometry) -> dict[str, float]:
+    """Milliseconds a picture of each step."""
+    profile = cProfile.Profile()
+    profile.runcall(lambda: [photo.read(c.absolute, geometry) for c in some])
+    found = dict.fromkeys(STEPS, 0.0)
+    for (file, _, name), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        for step, names in STEPS.items():
+            if name in names and "photo" in file and (name != "read" or names[-1] in file):
+                found[step] += cumulative * 1000 / len(some)
+    return found
+
+
+def readable(candidates: list[Candidate], geometry: Geometry) -> list[Candidate]:
+    """Those that are pictures."""
+    found = []
+    for candidate in candidates:
+        try:
+            photo.read(candidate.absolute, geometry)
+        except PhotoError:
+            continue
+        found.append(candidate)
+    return found
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--megapixels", choices=SIZES, default="12")
+    parser.add_argument("--limit", type=int, default=240)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="builtin")
+    options = parser.parse_args()
+    encoder = Encoder.load(options.model, device="cpu")
+    geometry = encoder.geometry
+    with tempfile.TemporaryDirectory(prefix="sightline-benchmark-") as scratch:
+        folder = options.folder
+        if folder is None:
+            folder = Path(scratch)
+            write_photographs(folder, options.limit, SIZES[options.megapixels])
+        some = readable(list(scan(folder))[: options.limit], geometry)
+        sizes = [photo.read(c.absolute, geometry).info for c in some]
+        megapixels = statistics.mean(info.width * info.height for info in sizes) / 1e6
+        print(f"{len(some)} pictures of {megapixels:.2f} megapixels on average, {CORES} cores\n")
+        found = rates(some, geometry, options.rounds)
+        print(f"{'':10}{'photos/s':>10}{'ms each':>10}{'x pillow':>10}")
+        for name, rate in found.items():
+            print(f"{name:10}{rate:10.1f}{1000 / rate:10.2f}{rate / found['pillow']:10.2f}")
+        print()
+        for step, milliseconds in shares(some, geometry).items():
+            print(f"{step:26}{milliseconds:8.2f} ms")
+        pixels = np.stack([photo.read(c.absolute, geometry).pixels for c in some])
+        plain = np.stack([pillow(c.absolute, geometry) for c in some])
+    apart = np.abs(pixels.astype(int) - plain).mean(axis=(1, 2, 3))
+    cosines = (encoder.encode_images(pixels) * encoder.encode_images(plain)).sum(axis=1)
+    print(
+        f"\nagainst the full decode: pixels differ by {apart.mean():.2f} of 255 (worst picture"
+        f" {apart.max():.2f}); cosine of embeddings {cosines.mean():.5f} (worst"
+        f" {cosines.min():.5f}, {encoder.model} in {encoder.dtype})"
+    )
+
+
+if __name__ == "__main__":
+    main()
