@@ -43,7 +43,13 @@ def reference() -> str:
 
 def block(command: click.Command, name: str) -> str:
     """The help text of one command as a code block."""
-    context = click.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH)
+    context = click.Context(
+        command,
+        info_name=name,
+        max_content_width=WIDTH,
+        terminal_width=WIDTH,
+        help_option_names=sightline.context_settings["help_option_names"],
+    )
     return f"```text\n{command.get_help(context).rstrip()}\n```"
 
 
