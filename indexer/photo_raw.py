@@ -39,6 +39,8 @@ class Developed:
     """Of the sensor's picture, upright."""
     orientation: int
     """EXIF's, to be applied to ``image``."""
+    held: int
+    """How the camera was held, as EXIF's orientation."""
     exif: Image.Exif
 
 
@@ -78,17 +80,17 @@ def developed(file: BinaryIO, *, max_pixels: int) -> Iterator[Developed]:
                         lies = int(own.get(0x0112, 0) or 0) or turn
                         if not len(exif):
                             exif = own
-                        yield Developed(image, size, lies, exif)
+                        yield Developed(image, size, lies, turn, exif)
                         return
             elif preview is not None and max(preview.size) >= min(LEAST_PREVIEW, max(size)):
-                yield Developed(preview, size, turn, exif)
+                yield Developed(preview, size, turn, turn, exif)
                 return
             try:
                 half = min(raw.sizes.width, raw.sizes.height) >= 2 * LEAST_PREVIEW
                 pixels = raw.postprocess(half_size=half, use_camera_wb=True)
             except rawpy.LibRawError as error:
                 raise PhotoError(f"it is damaged: {_text(error)}") from error
-            yield Developed(Image.fromarray(pixels), size, 1, exif)
+            yield Developed(Image.fromarray(pixels), size, 1, turn, exif)
 
 
 def _preview(raw, rawpy) -> bytes | Image.Image | None:  # type: ignore[no-untyped-def]

@@ -268,3 +268,104 @@ def _damage(data: bytearray, rng: np.random.Generator, other: bytes) -> None:
         case 7:
             number = rng.choice([0, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 100_000])
             data[at : at + 4] = struct.pack(rng.choice([">I", "<I"]), int(number))
+
+
+def dng(picture: Image.Image, *, orientation: int = 1, preview: bytes | None = None) -> bytes:
+    """Camera RAW: ``picture`` as a sensor sees it, one colour a pixel, in a DNG file; with
+    ``preview``, a JPEG of its size, as cameras put one in."""
+    width, height = picture.size
+    linear = (np.asarray(picture, np.float32) / 255) ** 2.2 * 65535
+    sensor = np.empty((height, width), np.uint16)
+    for y, x, colour in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
+        sensor[y::2, x::2] = linear[y::2, x::2, colour]
+    camera = [
+        (271, 2, b"Sightline\0"),
+        (272, 2, b"Sightline Nine\0"),
+        (274, 3, [orientation]),
+        (306, 2, b"2022:05:06 07:08:09\0"),
+        (50706, 1, bytes([1, 4, 0, 0])),
+        (50708, 2, b"Sightline Nine\0"),
+        # sRGB's primaries, so that colours come back as they were.
+        (
+            50721,
+            10,
+            [(round(n * 10_000), 10_000) for n in (3.2406, -1.5372, -0.4986)]
+            + [(round(n * 10_000), 10_000) for n in (-0.9689, 1.8758, 0.0415)]
+            + [(round(n * 10_000), 10_000) for n in (0.0557, -0.2040, 1.0570)],
+        ),
+        (50728, 5, [(1, 1)] * 3),
+        (50778, 3, [21]),
+    ]
+    raw = [
+        (254, 4, [0]),
+        (256, 4, [width]),
+        (257, 4, [height]),
+        (258, 3, [16]),
+        (259, 3, [1]),
+        (262, 3, [32803]),
+        (273, 4, sensor.tobytes()),
+        (277, 3, [1]),
+        (278, 4, [height]),
+        (33421, 3, [2, 2]),
+        (33422, 1, bytes([0, 1, 1, 2])),
+        (50717, 4, [65535]),
+    ]
+    if preview is None:
+        return _tiff([*raw, *camera])
+    shown = [
+        (254, 4, [1]),
+        (256, 4, [width]),
+        (257, 4, [height]),
+        (258, 3, [8, 8, 8]),
+        (259, 3, [7]),
+        (262, 3, [6]),
+        (273, 4, preview),
+        (277, 3, [3]),
+        (278, 4, [height]),
+    ]
+    return _tiff([*shown, *camera], below=raw)
+
+
+Tags = list[tuple[int, int, object]]
+"""(tag, type, value): bytes for types 1 and 2, numbers for 3 and 4, fractions for 5 and 10. Of tag
+273, the strip's bytes."""
+
+
+def _tiff(tags: Tags, *, below: Tags | None = None) -> bytes:
+    """A TIFF file of one directory, and one below it."""
+    out = bytearray(b"II*\0\0\0\0\0")
+
+    def put(data: bytes) -> int:
+        out.extend(bytes(-len(out) % 4))
+        out.extend(data)
+        return len(out) - len(data)
+
+    def directory(tags: Tags) -> int:
+        entries = []
+        for tag, kind, value in tags:
+            if tag == 273:
+                assert isinstance(value, bytes)
+                entries.append((279, 4, 1, struct.pack("<I", len(value))))
+                entries.append((273, 4, 1, struct.pack("<I", put(value))))
+                continue
+            if isinstance(value, bytes):
+                packed, count = value, len(value)
+            else:
+                assert isinstance(value, list)
+                count = len(value)
+                flat = [n for pair in value for n in pair] if kind in (5, 10) else value
+                packed = struct.pack(
+                    f"<{len(flat)}{ {3: 'H', 4: 'I', 5: 'I', 10: 'i'}[kind] }", *flat
+                )
+            if len(packed) > 4:
+                packed = struct.pack("<I", put(packed))
+            entries.append((tag, kind, count, packed.ljust(4, b"\0")))
+        entries.sort()
+        body = b"".join(struct.pack("<HHI", t, k, n) + value for t, k, n, value in entries)
+        return put(struct.pack("<H", len(entries)) + body + bytes(4))
+
+    if below is not None:
+        tags = [*tags, (330, 4, [directory(below)])]
+    start = directory(tags)
+    out[4:8] = struct.pack("<I", start)
+    return bytes(out)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import helpers_photos as files
@@ -351,6 +353,54 @@ def test_every_error_becomes_one_line(error: Exception, reason: str) -> None:
 
 
 # camera RAW ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_preview", [False, True], ids=["sensor", "preview"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_camera_raw_is_read(has_preview: bool, orientation: int, tmp_path: Path) -> None:
+    picture = files.scene(9, (1200, 900))
+    turn = TURN_BACK[orientation]
+    stored = picture.transpose(turn) if turn is not None else picture
+    preview = files.saved(stored, quality=95) if has_preview else None
+    path = tmp_path / "picture.DNG"
+    path.write_bytes(files.dng(stored, orientation=orientation, preview=preview))
+    read = photo.read(path, CLIP)
+    # A sensor's picture is developed with a curve of its own: as bright, not as exact.
+    assert apart(read.pixels, plain(picture, CLIP)) < (2 if has_preview else 12)
+    assert (read.info.format, read.info.width, read.info.height) == ("raw", 1200, 900)
+    assert read.info.orientation == orientation
+    assert read.info.camera == "Sightline Nine"
+    assert read.info.taken_at == datetime(2022, 5, 6, 7, 8, 9)
+    assert read.content_hash == photo.hash_file(path)
+    assert shown(photo.preview(path, 400)).size == (400, 300)
+    part = plain(picture.crop((600, 0, 1200, 450)), CLIP)
+    assert apart(photo.crop(path, (0.5, 0, 1, 0.5), CLIP), part) < (2 if has_preview else 12)
+
+
+def test_a_preview_no_larger_than_a_stamp_is_not_used(tmp_path: Path) -> None:
+    picture = files.scene(9, (1200, 900))
+    stamp = files.saved(Image.new("RGB", (160, 120), "red"))
+    path = tmp_path / "picture.dng"
+    path.write_bytes(files.dng(picture, preview=stamp))
+    assert apart(photo.read(path, CLIP).pixels, plain(picture, CLIP)) < 12
+
+
+def test_camera_raw_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "picture.cr2"
+    for data in (b"this is text, whatever its name says", files.dng(files.scene())[:3000]):
+        path.write_bytes(data)
+        with pytest.raises(PhotoError, match=r"not camera RAW that can be read|damaged|cut off"):
+            photo.read(path, CLIP)
+
+
+def test_without_the_extra_the_reason_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "picture.dng"
+    path.write_bytes(files.dng(files.scene()))
+    monkeypatch.setitem(sys.modules, "rawpy", None)  # as if it were not installed
+    with pytest.raises(PhotoError, match=r'pip install "sightline\[raw\]"'):
+        photo.read(path, CLIP)
 
 
 def test_the_same_suffixes_are_taken_for_camera_raw_everywhere() -> None:
