@@ -91,15 +91,20 @@ def run_server(
         name = f"[{config.host}]" if ":" in config.host else config.host
         url = f"http://{name}:{server.port}/"
 
+        # The first search should not wait for the model to be read from disk. Not a daemon: torch
+        # aborts the process when Python ends under a thread of its own.
+        warming = threading.Thread(target=warm, args=(encoder, library), name="warm")
+
         def ready() -> None:
             say(f"{library.count:,} pictures at {url} (Ctrl-C to stop)")
-            # The first search should not wait for the model to be read from disk.
-            threading.Thread(target=warm, args=(encoder, library), daemon=True).start()
+            warming.start()
             if browse:
                 click.launch(url)
 
         with stopped_by_signals(server):
             server.run(ready=ready)
+        if warming.is_alive():
+            warming.join()
         say("stopped")
 
 

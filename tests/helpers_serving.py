@@ -1,0 +1,66 @@
+"""``sightline serve`` as a process of its own, and the browser that looks at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parent.parent
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@contextmanager
+def serving(*arguments: str | Path) -> Iterator[str]:
+    """The address of a server that runs ``sightline serve`` with these arguments."""
+    command = [sys.executable, "-m", "server.cli", "serve", "--port", "0", *map(str, arguments)]
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=TOP,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if found := re.search(r"at (http://\S+)", line):
+                break
+        else:
+            raise AssertionError(f"the server did not start: {said}")
+        reader = threading.Thread(target=process.stderr.read, daemon=True)
+        reader.start()
+        try:
+            yield found[1]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=30)
+            reader.join()
+    assert process.returncode == 0, f"the server ended with {process.returncode}"
+
+
+def get(address: str, path: str, **parameters: object) -> Any:
+    """The JSON document at ``path``."""
+    query = urllib.parse.urlencode(parameters)
+    with urllib.request.urlopen(f"{address.rstrip('/')}{path}?{query}", timeout=60) as answer:
+        return json.load(answer)
+
+
+def chromium() -> str:
+    """The browser's program."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert found, "the browser tests need Chromium (Debian: apt-get install chromium)"
+    return found
