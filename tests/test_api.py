@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers_client import client_of
 from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 from PIL import Image
 
@@ -58,7 +59,7 @@ def app(engine: SearchEngine) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     """Someone who sits at the machine."""
-    return app.test_client()
+    return client_of(app)
 
 
 def shown(picture: bytes, name: str = "x.png") -> tuple[io.BytesIO, str]:
@@ -260,7 +261,7 @@ def test_a_file_that_is_gone_is_404_and_the_rest_of_it_stays(
         make_library(tmp_path / "library", tiny_encoder, pictures) as library,
         SearchEngine(library, tiny_encoder) as engine,
     ):
-        client = create_app(engine).test_client()
+        client = client_of(create_app(engine))
         image = id_of(library, "IMG_0002.jpg")
         library.image(image).absolute.unlink()  # type: ignore[union-attr]
         for address in (
@@ -415,7 +416,7 @@ def test_an_upload_that_is_no_picture_is_refused(client: FlaskClient, junk: byte
 
 
 def test_an_upload_beyond_the_limit_is_refused(engine: SearchEngine) -> None:
-    client = create_app(engine, config=ServerConfig(max_upload=10_000)).test_client()
+    client = client_of(create_app(engine, config=ServerConfig(max_upload=10_000)))
     answer = client.post("/api/uploads", data={"image": shown(b"x" * 20_000)})
     assert (answer.status_code, list(answer.get_json())) == (413, ["error"])
 

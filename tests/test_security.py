@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers_client import client_of
 from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 
 from indexer.errors import NotFoundError, UsageError
@@ -45,14 +46,14 @@ def engine(library: Library, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
 @pytest.fixture
 def client(engine: SearchEngine) -> FlaskClient:
     """Someone who sits at the machine, on a server for it alone."""
-    return create_app(engine).test_client()
+    return client_of(create_app(engine))
 
 
 @pytest.fixture
 def guarded(engine: SearchEngine) -> FlaskClient:
     """Someone elsewhere, on a server that asks for its token."""
     config = ServerConfig(host="0.0.0.0", token=TOKEN)
-    client = create_app(engine, config=config).test_client()
+    client = client_of(create_app(engine, config=config))
     client.environ_base["REMOTE_ADDR"] = "192.0.2.7"
     return client
 
@@ -92,7 +93,7 @@ def test_other_names_are_refused(client: FlaskClient, host: str) -> None:
 
 
 def test_further_names_can_be_given(engine: SearchEngine) -> None:
-    client = create_app(engine, config=ServerConfig(hosts=("Photos.home",))).test_client()
+    client = client_of(create_app(engine, config=ServerConfig(hosts=("Photos.home",))))
     assert client.get("/healthz", headers={"Host": "photos.home:8008"}).status_code == 200
     assert client.get("/healthz", headers={"Host": "other.home"}).status_code == 421
 
@@ -321,7 +322,7 @@ def test_only_files_inside_their_root_are_served(tmp_path: Path, tiny_encoder: E
         make_library(tmp_path / "library", tiny_encoder, pictures) as library,
         SearchEngine(library, tiny_encoder) as engine,
     ):
-        client = create_app(engine).test_client()
+        client = client_of(create_app(engine))
         a, b, c, d = (id_of(library, name) for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"))
         # After indexing, what was a picture leads elsewhere.
         (pictures / "a.jpg").unlink()
@@ -353,7 +354,7 @@ def test_a_root_may_itself_be_a_link(tmp_path: Path, tiny_encoder: Encoder) -> N
         make_library(tmp_path / "library", tiny_encoder, tmp_path / "pictures") as library,
         SearchEngine(library, tiny_encoder) as engine,
     ):
-        client = create_app(engine).test_client()
+        client = client_of(create_app(engine))
         assert client.get(f"/images/{id_of(library, 'a.jpg')}").status_code == 200
 
 
@@ -369,7 +370,7 @@ def test_a_root_may_itself_be_a_link(tmp_path: Path, tiny_encoder: Encoder) -> N
 def test_no_path_of_the_machine_is_told_to_a_visitor(
     engine: SearchEngine, library: Library, visitor: dict[str, str]
 ) -> None:
-    client = create_app(engine).test_client()
+    client = client_of(create_app(engine))
     client.environ_base.update(visitor)
     root = library.images([1])[0].root
     above = str(Path(root).parent)
@@ -408,7 +409,7 @@ def test_a_fault_of_the_program_is_told_without_details(
 
     app = create_app(engine)
     monkeypatch.setattr(engine, "search", fault)
-    answer = app.test_client().get("/api/search?q=dog")
+    answer = client_of(app).get("/api/search?q=dog")
     assert answer.status_code == 500
     assert "secret" not in answer.get_data(as_text=True)
     assert "secret detail" in caplog.text
