@@ -42,13 +42,15 @@ def peak_memory(pid: int) -> int:
     )
 
 
-def written(folder: Path, count: int, seed: int) -> Iterator[Candidate]:
+def written(
+    folder: Path, count: int, seed: int, vast: list[tuple[str, bytes]]
+) -> Iterator[Candidate]:
     """The files, made as they are asked for; those that were read are removed by the caller."""
     for name, data in files.mutated(count, seed):
         path = folder / name
         path.write_bytes(data)
         yield Candidate(folder, name, len(data), 0)
-    for name, data in bombs():
+    for name, data in vast:
         (folder / name).write_bytes(data)
         yield Candidate(folder, name, len(data), 0)
 
@@ -88,13 +90,16 @@ def main() -> int:
     pids: set[int] = set()
     peak = 0
     slowest = (0.0, "")
+    vast = list(bombs())
     started = last = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as place,
         Decoder(Geometry(), workers=options.workers) as decoder,
     ):
         folder = Path(place)
-        for candidate, outcome in decoder.photos(written(folder, options.count, options.seed)):
+        for candidate, outcome in decoder.photos(
+            written(folder, options.count, options.seed, vast)
+        ):
             now = time.perf_counter()
             slowest = max(slowest, (now - last, candidate.path))
             last = now
@@ -125,7 +130,7 @@ def main() -> int:
         f"{options.workers} places; longest wait {slowest[0]:.1f} s ({slowest[1]}); most memory of "
         f"a worker {peak / 2**20:,.0f} MiB of {MEMORY / 2**20:,.0f} allowed beyond an idle one's"
     )
-    lost = options.count + 8 - total.total()
+    lost = options.count + len(vast) - total.total()
     return int(bool(lost) or peak > MEMORY + 2**28)
 
 

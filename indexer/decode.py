@@ -315,8 +315,9 @@ def _work() -> None:
     setting = pickle.load(into)
     import warnings
 
-    from indexer import photo
+    from indexer import photo, photo_files
 
+    photo_files.decode_on_one_thread()
     warnings.simplefilter("ignore")  # damaged files make Pillow talk; the reason says enough
     _limit_memory(setting.memory)
     _quiet()

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import pillow_heif
 import xxhash
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from indexer.errors import PhotoError
 
@@ -61,15 +62,14 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def _register_heif() -> None:
-    """HEIC and HEIF; the package decodes on one thread, since pictures are read side by side."""
-    import pillow_heif
+# Without the thumbnails in HEIC files: Pillow would take one for the picture made smaller.
+pillow_heif.register_heif_opener(thumbnails=False)
 
-    pillow_heif.register_heif_opener(thumbnails=False)
+
+def decode_on_one_thread() -> None:
+    """For a process that is one of many that read pictures side by side."""
     pillow_heif.options.DECODE_THREADS = 1
-
-
-_register_heif()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def format_name(image: Image.Image) -> str:

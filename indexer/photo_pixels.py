@@ -85,7 +85,7 @@ def shrink(image: Image.Image, least: Size) -> Image.Image:
     image.load()
     factor = max(1, min(image.width // least[0], image.height // least[1]))
     plain = image.mode in ("RGB", "L") and "transparency" not in image.info
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode in ("I", "F"):
         image = _bytes_of(image)
         plain = True
     if plain:
@@ -110,6 +110,8 @@ def _converter(image: Image.Image):  # type: ignore[no-untyped-def]
     """The function that makes RGB of a piece of ``image``."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _over_white
+    if image.mode.startswith("I;16"):
+        return _high_bytes
     transform = _colour_transform(image)
     if transform is not None:
         return lambda strip: ImageCms.applyTransform(strip, transform)
@@ -142,15 +144,18 @@ def _colour_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
         return None  # a broken profile is no reason to lose the picture
 
 
-def _bytes_of(image: Image.Image) -> Image.Image:
-    """A picture of 16-bit or 32-bit numbers as one of bytes (``L``).
+def _high_bytes(strip: Image.Image) -> Image.Image:
+    """16-bit grey as RGB."""
+    return Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8)).convert("RGB")
 
-    What the numbers mean is not written down: 16-bit ones fill their range; others are read as
-    fractions, bytes or 16-bit numbers when they fit into that, and stretched otherwise.
+
+def _bytes_of(image: Image.Image) -> Image.Image:
+    """A picture of 32-bit numbers or fractions as one of bytes (``L``).
+
+    What the numbers mean is not written down: they are read as fractions, bytes or 16-bit numbers
+    when they fit into that, and stretched otherwise.
     """
     values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((values >> 8).astype(np.uint8))
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())

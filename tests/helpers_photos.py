@@ -69,6 +69,11 @@ def wide_numbers(picture: Image.Image, kind: str) -> Image.Image:
     return Image.fromarray(values.astype(np.uint16 if kind == "I;16" else np.int32))
 
 
+def _swapped(picture: Image.Image) -> Image.Image:
+    """16-bit numbers with the higher byte first."""
+    return Image.frombytes("I;16B", picture.size, np.asarray(picture).astype(">u2").tobytes())
+
+
 def png(width: int, height: int, data: bytes = b"") -> bytes:
     """A PNG file that claims to be of this size, in grey, whatever ``data`` holds."""
 
@@ -101,6 +106,7 @@ def grey_files() -> dict[str, bytes]:
         "grey.png": saved(picture.convert("L"), "PNG"),
         "sixteen.png": saved(wide_numbers(picture, "I;16"), "PNG"),
         "sixteen.tif": saved(wide_numbers(picture, "I;16"), "TIFF"),
+        "sixteen the other way.tif": saved(_swapped(wide_numbers(picture, "I;16")), "TIFF"),
         "thirty-two.tif": saved(wide_numbers(picture, "I"), "TIFF"),
         "floating.tif": saved(wide_numbers(picture, "F"), "TIFF"),
     }
@@ -219,6 +225,13 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     }
 
 
+@cache
+def raw_files() -> dict[str, bytes]:
+    """``scene()`` as camera RAW, without and with a preview."""
+    picture = scene()
+    return {"raw.dng": dng(picture), "preview.dng": dng(picture, preview=saved(picture))}
+
+
 def write(folder: Path, files: dict[str, bytes]) -> Path:
     """Writes ``files`` into ``folder`` and returns it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,7 +245,8 @@ def mutated(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     set, pieces cut out, doubled, swapped, or taken from another file, and lengths in headers
     raised."""
     rng = np.random.default_rng(seed)
-    originals = list({**colour_files(), **grey_files(), **clear_files()}.items())
+    kinds = {**colour_files(), **grey_files(), **clear_files(), **raw_files()}
+    originals = list(kinds.items())
     for number in range(count):
         name, data = originals[number % len(originals)]
         broken = bytearray(data)

@@ -185,15 +185,19 @@ def test_a_picture_is_not_blamed_for_one_death(decoder: Decoder) -> None:
     assert pid not in decoder.pids
 
 
-def test_workers_that_keep_dying_lose_nothing(tmp_path: Path) -> None:
+def test_workers_that_keep_dying_hold_nothing_up(tmp_path: Path) -> None:
     files.write(tmp_path, {f"{n:03}.jpg": files.saved(files.scene(n)) for n in range(60)})
+    read, kills = {}, 0
     with Decoder(SMALL, workers=2) as decoder:
-        for number, (_, outcome) in enumerate(decoder.photos(candidates(tmp_path))):
-            assert isinstance(outcome, Photo)
+        for number, (candidate, outcome) in enumerate(decoder.photos(candidates(tmp_path))):
+            read[candidate.path] = isinstance(outcome, Photo)
             if number % 12 == 0:
                 for pid in decoder.pids[:1]:
                     os.kill(pid, signal.SIGKILL)
-    assert number == 59
+                    kills += 1
+    assert len(read) == 60
+    # Two must die of one picture before it is given up.
+    assert list(read.values()).count(False) <= kills // 2
 
 
 def test_a_picture_that_never_ends_is_given_up() -> None:
