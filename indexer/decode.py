@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +38,9 @@ READS_BEFORE_RENEWAL = 5000
 AHEAD = 32
 """Pictures under way or waiting to be taken, beyond four a worker: a consumer that is busy for a
 moment, writing a batch, leaves no worker idle. Each is 200 kB."""
+
+PATIENCE = 5.0
+"""Seconds that the end of ``photos`` waits for a thread of its own; they need a moment."""
 
 BROKEN_OFF = "reading it was broken off"
 
@@ -63,7 +65,7 @@ class Decoder:
     ) -> None:
         self._setting = _Setting(geometry, memory, timeout)
         self._workers = max(1, workers)
-        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all = [_Worker(self._setting) for _ in range(self._workers)]
         for worker in self._all:
             self._idle.put(worker)
@@ -99,24 +101,35 @@ class Decoder:
         In the order in which they are done. ``candidates`` is taken from in the calling thread, at
         most ``4 * workers + 32`` ahead of what was yielded.
         """
+        # Simple queues and plain threads, because Ctrl-C comes to this thread, and in the middle of
+        # a pool's or another queue's code it would leave a lock held that all then wait for.
+        todo: queue.SimpleQueue[Candidate | None] = queue.SimpleQueue()
         done: queue.SimpleQueue[tuple[Candidate, Photo | PhotoError | BaseException]]
         done = queue.SimpleQueue()
 
-        def read(candidate: Candidate) -> None:
-            try:
-                done.put((candidate, self._read(candidate.absolute)))
-            except BaseException as error:  # raised again where it can be caught
-                done.put((candidate, error))
+        def read() -> None:
+            while (candidate := todo.get()) is not None:
+                try:
+                    done.put((candidate, self._read(candidate.absolute)))
+                except BaseException as error:  # raised again where it can be caught
+                    done.put((candidate, error))
 
+        threads = [
+            threading.Thread(target=read, name=f"decode-{number}", daemon=True)
+            for number in range(self._workers)
+        ]
         source = iter(candidates)
         room = 4 * self._workers + AHEAD
         under_way = 0
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        started: list[threading.Thread] = []
         try:
             while True:
                 while under_way < room and (candidate := next(source, None)) is not None:
-                    pool.submit(read, candidate)
+                    todo.put(candidate)
                     under_way += 1
+                    if threads:
+                        started.append(threads.pop())
+                        started[-1].start()
                 if not under_way:
                     return
                 candidate, outcome = done.get()
@@ -125,12 +138,17 @@ class Decoder:
                     raise outcome
                 yield candidate, outcome
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    todo.get_nowait()
+            for _ in started:
+                todo.put(None)
             if under_way:
                 # Left before the end: nobody waits for the pictures in hand.
                 for worker in self._all:
                     worker.kill()
-            pool.shutdown(wait=True)
+            for thread in started:
+                thread.join(PATIENCE)
 
     def read_bytes(self, data: bytes) -> Photo:
         """Reads the picture that ``data`` is the file of. Raises ``PhotoError``."""
@@ -220,6 +238,9 @@ class _Worker:
             watch.cancel()
             with self._lock:
                 self._busy = False
+                abandoned = self._process is not process
+            if abandoned:  # killed from another thread, which left the rest to this one
+                _close(process)
         if kind == "error":
             return PhotoError(value)
         assert isinstance(value, Photo)
