@@ -13,6 +13,7 @@ import contextlib
 import os
 import pickle
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -38,6 +39,10 @@ READS_BEFORE_RENEWAL = 5000
 AHEAD = 32
 """Pictures under way or waiting to be taken, beyond four a worker: a consumer that is busy for a
 moment, writing a batch, leaves no worker idle. Each is 200 kB."""
+
+PIPE = 2**19
+"""Bytes that a worker's pipe holds, where that can be chosen: an answer passes in one piece, and the worker
+need not wait until it is fetched."""
 
 PATIENCE = 5.0
 """Seconds that the end of ``photos`` waits for a thread of its own; they need a moment."""
@@ -226,16 +231,13 @@ class _Worker:
         assert process.stdout is not None
         self._reads += 1
         self._late = False
-        watch = threading.Timer(self._setting.timeout, self._end_late, [process])
-        watch.daemon = True
-        watch.start()
         try:
             _send(process.stdin, source)
-            kind, value = pickle.load(process.stdout)
+            with self._limit(process, process.stdout):
+                kind, value = pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             return self._after_death(process)
         finally:
-            watch.cancel()
             with self._lock:
                 self._busy = False
                 abandoned = self._process is not process
@@ -256,9 +258,32 @@ class _Worker:
             if not busy:  # or else the thread that waits for its answer sees the end and closes
                 _close(process)
 
-    def _end_late(self, process: subprocess.Popen[bytes]) -> None:
-        self._late = True
-        process.kill()
+    @contextlib.contextmanager
+    def _limit(self, process: subprocess.Popen[bytes], answer: IO[bytes]) -> Iterator[None]:
+        """Ends ``process`` if its answer does not come in time, so that the end of its output does.
+
+        Where a pipe can be waited for with a limit that is done; starting a thread to watch each
+        picture, as elsewhere, costs more than fetching the answer.
+        """
+
+        def end() -> None:
+            self._late = True
+            process.kill()
+
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(answer, select.POLLIN)
+            if not poll.poll(self._setting.timeout * 1000):
+                end()
+            yield
+            return
+        watch = threading.Timer(self._setting.timeout, end)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
 
     def _start(self) -> None:
         path = [str(Path(__file__).resolve().parent.parent), *filter(None, sys.path)]
@@ -275,6 +300,7 @@ class _Worker:
         try:
             assert process.stdin is not None
             assert process.stdout is not None
+            _widen(process.stdout)
             _send(process.stdin, self._setting)
             pickle.load(process.stdout)  # it has loaded Pillow and waits
         except (EOFError, OSError, pickle.UnpicklingError) as error:
@@ -302,6 +328,14 @@ class _Worker:
         if os.name == "posix" and code == -signal.SIGKILL:
             raise _DiedError("reading it was ended by the system, probably for want of memory")
         raise _DiedError(f"it crashes the decoder ({_exit(code)})")
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Lets ``pipe`` hold a whole answer, where the system can and may do that."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _send(pipe: IO[bytes], value: Any) -> None:
