@@ -41,8 +41,8 @@ AHEAD = 32
 moment, writing a batch, leaves no worker idle. Each is 200 kB."""
 
 PIPE = 2**19
-"""Bytes that a worker's pipe holds, where that can be chosen: an answer passes in one piece, and the
-worker need not wait until it is fetched."""
+"""Bytes that a worker's pipe holds, where that can be chosen: an answer passes in one piece, and
+the worker need not wait until it is fetched."""
 
 PATIENCE = 5.0
 """Seconds that the end of ``photos`` waits for a thread of its own; they need a moment."""
