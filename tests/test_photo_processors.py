@@ -1,0 +1,37 @@
+"""A model sees the pixels that its own image processor would have made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import helpers_photos as files
+import numpy as np
+import pytest
+
+from indexer import photo
+from indexer.types import Geometry
+
+SIZES = [(160, 120), (120, 161), (333, 500), (640, 427), (225, 224), (224, 224), (50, 300), (7, 5)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_small_pictures_are_cut_as_the_models_processor_cuts_them(
+    kind: str, size: tuple[int, int]
+) -> None:
+    from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
+
+    raw: dict[str, Any] = {"do_rescale": False, "do_normalize": False}
+    if kind == "clip":
+        processor: Any = CLIPImageProcessorPil(**raw)
+        geometry = Geometry()
+    else:
+        processor = SiglipImageProcessorPil(**raw)
+        geometry = Geometry(fit="squash")
+    picture = files.scene(1, size)
+    expected = processor(images=[picture], return_tensors="np")["pixel_values"][0]
+    found = photo.read_bytes(files.saved(picture, "PNG"), geometry).pixels
+    apart = np.abs(np.moveaxis(expected, 0, -1).astype(int) - found.astype(int))
+    # Crop and resize in one step round once where the processor rounds twice.
+    assert apart.max() <= 2
+    assert apart.mean() < 0.05
