@@ -181,7 +181,7 @@ class _Setting:
     timeout: float
 
 
-class _DiedError(Exception):
+class _DiedError(PhotoError):
     """A worker died with a picture in hand; the message is the reason if it was the picture."""
 
 
@@ -216,7 +216,7 @@ class _Worker:
         try:
             return self._attempt(source)
         except _DiedError as error:
-            return PhotoError(str(error))
+            return PhotoError(str(error), passing=error.passing)
 
     def _attempt(self, source: Path | bytes) -> Photo | PhotoError:
         if self._process is None or self._reads >= READS_BEFORE_RENEWAL:
@@ -226,7 +226,7 @@ class _Worker:
             process = self._process
             self._busy = process is not None
         if process is None:
-            return PhotoError(BROKEN_OFF)
+            return PhotoError(BROKEN_OFF, passing=True)
         assert process.stdin is not None
         assert process.stdout is not None
         self._reads += 1
@@ -244,7 +244,8 @@ class _Worker:
             if abandoned:  # killed from another thread, which left the rest to this one
                 _close(process)
         if kind == "error":
-            return PhotoError(value)
+            message, passing = value
+            return PhotoError(message, passing=passing)
         assert isinstance(value, Photo)
         return value
 
@@ -323,10 +324,12 @@ class _Worker:
         if self._late:
             return PhotoError(f"reading it took longer than {self._setting.timeout:g} seconds")
         if wanted:
-            return PhotoError(BROKEN_OFF)
+            return PhotoError(BROKEN_OFF, passing=True)
         code = process.returncode
         if os.name == "posix" and code == -signal.SIGKILL:
-            raise _DiedError("reading it was ended by the system, probably for want of memory")
+            raise _DiedError(
+                "reading it was ended by the system, probably for want of memory", passing=True
+            )
         raise _DiedError(f"it crashes the decoder ({_exit(code)})")
 
 
@@ -387,11 +390,11 @@ def _work() -> None:
             read = photo.read_bytes if isinstance(source, bytes) else photo.read
             answer: tuple[str, Any] = ("photo", read(source, setting.geometry))
         except PhotoError as error:
-            answer = ("error", str(error))
+            answer = ("error", (str(error), error.passing))
         except MemoryError:
-            answer = ("error", "it needs more memory than a picture may have")
+            answer = ("error", ("it needs more memory than a picture may have", False))
         except Exception as error:  # a mistake of this program is no reason to end the run
-            answer = ("error", f"reading it failed: {type(error).__name__}: {error}")
+            answer = ("error", (f"reading it failed: {type(error).__name__}: {error}", False))
         _let_live(None)
         try:
             _send(out, answer)

@@ -41,7 +41,15 @@ class ModelMismatchError(ModelError):
 
 
 class PhotoError(SightlineError):
-    """One picture cannot be read. The message is the reason shown in ``failures``."""
+    """One picture cannot be read. The message is the reason shown in ``failures``.
+
+    ``passing`` says that the file itself may be in order (no permission, a disk that is away, a
+    file that is just being written): it is worth reading again although it has not changed.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class LibraryError(SightlineError):

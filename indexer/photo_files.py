@@ -30,6 +30,8 @@ HELD_BYTES = 64 * 2**20
 """Files up to this size are read once, into memory; larger ones are hashed first and then read by
 the decoder from the disk, so that a scan of gigabytes does not need gigabytes."""
 
+CHANGED = "the file changed while it was read"
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF")
 """Pillow's readers that are asked; no others."""
 
@@ -99,10 +101,10 @@ def regular_file(path: Path) -> Iterator[BinaryIO]:
             yield file
         except PhotoError as error:
             if _stamp(os.fstat(handle)) != _stamp(before):
-                raise PhotoError("the file changed while it was read") from error
+                raise PhotoError(CHANGED, passing=True) from error
             raise
         if _stamp(os.fstat(handle)) != _stamp(before):
-            raise PhotoError("the file changed while it was read")
+            raise PhotoError(CHANGED, passing=True)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int]:
@@ -169,9 +171,9 @@ def reasons(file: BinaryIO | None = None) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise PhotoError(_what_it_is(file)) from error
     except FileNotFoundError as error:
-        raise PhotoError("the file is not there any more") from error
+        raise PhotoError("the file is not there any more", passing=True) from error
     except PermissionError as error:
-        raise PhotoError("no permission to read it") from error
+        raise PhotoError("no permission to read it", passing=True) from error
     except MemoryError as error:
         raise PhotoError("it needs more memory than a picture may have") from error
     except Image.DecompressionBombError as error:
@@ -184,7 +186,7 @@ def reasons(file: BinaryIO | None = None) -> Iterator[None]:
             if error.errno == errno.ELOOP:
                 raise PhotoError("it is a link that leads nowhere") from error
             raise PhotoError(
-                f"the disk could not read it: {error.strerror or error.errno}"
+                f"the disk could not read it: {error.strerror or error.errno}", passing=True
             ) from error
         text = " ".join(str(error).split())[:200] or type(error).__name__
         if "truncated" in text.lower() or isinstance(error, EOFError):

@@ -56,8 +56,7 @@ def developed(file: BinaryIO, *, max_pixels: int) -> Iterator[Developed]:
         import rawpy
     except ImportError as error:
         raise PhotoError(
-            'camera RAW needs the raw extra: pip install "sightline[raw]", then index again with '
-            "--retry-failures"
+            'camera RAW needs the raw extra: pip install "sightline[raw]"', passing=True
         ) from error
     data = file.read()
     with reasons():

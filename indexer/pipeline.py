@@ -397,7 +397,8 @@ class _Run:
                         str(candidate.root),
                         candidate.path,
                         candidate.size,
-                        candidate.mtime_ns,
+                        # A date that no file has: the next run takes it for changed.
+                        0 if outcome.passing else candidate.mtime_ns,
                         str(outcome),
                     ),
                 )

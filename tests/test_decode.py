@@ -96,8 +96,16 @@ def test_bytes_that_are_no_picture_are_refused_with_the_reason(decoder: Decoder)
 
 
 def test_a_file_that_vanished_is_named(decoder: Decoder, tmp_path: Path) -> None:
-    found = outcomes(decoder, [Candidate(tmp_path, "gone.jpg", 1, 1)])
-    assert str(found["gone.jpg"]) == "the file is not there any more"
+    found = outcomes(decoder, [Candidate(tmp_path, "gone.jpg", 1, 1)])["gone.jpg"]
+    assert str(found) == "the file is not there any more"
+    assert isinstance(found, PhotoError)
+    assert found.passing
+
+
+def test_what_is_wrong_with_a_file_itself_does_not_pass(decoder: Decoder) -> None:
+    with pytest.raises(PhotoError) as caught:
+        decoder.read_bytes(b"hello, this is text")
+    assert not caught.value.passing
 
 
 def test_candidates_are_taken_only_a_little_ahead(decoder: Decoder, tmp_path: Path) -> None:

@@ -338,18 +338,19 @@ def test_a_change_that_makes_a_file_unreadable_is_named_as_the_change(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "passing"),
     [
-        (PermissionError(13, "Permission denied"), "no permission to read it"),
-        (OSError(5, "Input/output error"), "the disk could not read it: Input/output error"),
-        (MemoryError(), "more memory"),
-        (SyntaxError("broken\nPNG"), "damaged: broken PNG"),
-        (IndexError(), "damaged: IndexError"),
+        (PermissionError(13, "Permission denied"), "no permission to read it", True),
+        (OSError(5, "Input/output error"), "the disk could not read it: Input/output error", True),
+        (MemoryError(), "more memory", False),
+        (SyntaxError("broken\nPNG"), "damaged: broken PNG", False),
+        (IndexError(), "damaged: IndexError", False),
     ],
 )
-def test_every_error_becomes_one_line(error: Exception, reason: str) -> None:
-    with pytest.raises(PhotoError, match=reason), photo_files.reasons():
+def test_every_error_becomes_one_line(error: Exception, reason: str, passing: bool) -> None:
+    with pytest.raises(PhotoError, match=reason) as caught, photo_files.reasons():
         raise error
+    assert caught.value.passing == passing  # worth trying again although the file is as it was
 
 
 # camera RAW ---------------------------------------------------------------------------------------
@@ -399,8 +400,9 @@ def test_without_the_extra_the_reason_says_how_to_get_it(
     path = tmp_path / "picture.dng"
     path.write_bytes(files.dng(files.scene()))
     monkeypatch.setitem(sys.modules, "rawpy", None)  # as if it were not installed
-    with pytest.raises(PhotoError, match=r'pip install "sightline\[raw\]"'):
+    with pytest.raises(PhotoError, match=r'pip install "sightline\[raw\]"') as caught:
         photo.read(path, CLIP)
+    assert caught.value.passing
 
 
 def test_the_same_suffixes_are_taken_for_camera_raw_everywhere() -> None:

@@ -283,6 +283,26 @@ def test_a_root_that_is_not_there_empties_nothing(
     assert "--prune" in line
 
 
+def test_a_root_that_goes_while_it_is_read_is_read_when_it_is_back(
+    library: Library, tiny_encoder: Encoder, pictures: Path
+) -> None:
+    away = pictures.with_name("unplugged")
+
+    def unplug(progress: pipeline.Progress) -> None:
+        if progress.phase == "starting":
+            pictures.rename(away)
+
+    report = run(library, tiny_encoder, pictures, progress=unplug)
+    assert counts(report) == {"found": PICTURES, "failed": PICTURES}
+    assert {failure.reason for failure in report.failures} == {"the file is not there any more"}
+    away.rename(pictures)
+    # Their files are as they were, but it was not they that were at fault.
+    report = run(library, tiny_encoder)
+    assert counts(report) == {"found": PICTURES, "added": PICTURES}
+    assert not report.failures
+    check(library)
+
+
 def test_a_root_that_is_empty_empties_nothing_until_a_person_confirms(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
