@@ -249,7 +249,9 @@ class Rows:
     def changed(self, ids: Ids, vectors: NDArray[Any], removed: Ids) -> Rows:
         """This without ``removed``, and with ``vectors`` for ``ids``, in place of older ones."""
         out = np.unique(np.concatenate([ids, removed]).astype(np.int64))
-        left = tuple(segment.without(out) for segment in self.segments) if len(out) else ()
+        left = (
+            tuple(segment.without(out) for segment in self.segments) if len(out) else self.segments
+        )
         kept = Rows(self.dimension, tuple(segment for segment in left if segment.count))
         return kept._with(np.asarray(ids, np.int64), np.asarray(vectors, np.float16))
 

@@ -2,111 +2,344 @@
 
     index = open_index(directory, catalog, model=.., revision=..)
     scores, ids = index.search(queries, 10, allowed=ids)
+    index.refresh()                       # after the catalog has changed
 
-Ranking is by the exact cosine of the vectors as the catalog keeps them (float16), ties by id.
+A small library is searched exactly, in memory. A larger one has a *generation* on disk, quantised
+(IVF-PQ), memory-mapped and tuned; what is newer than it, the *delta*, is held in memory and
+searched exactly beside it, and what has gone since is passed over. Scores are always exact cosines
+of the vectors as the catalog keeps them (float16), ties go by id.
+
+The catalog is the truth. A generation that is damaged, of another library or of another model is
+not used: the whole library is then searched exactly, and ``state.note`` says so.
+
+    index_build        choosing, training, adding, extending
+    index_tune         measuring recall, choosing how hard to look
+    index_generation   one generation, opened
+    index_files        manifest, checksums
+    index_rows         vectors in memory
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from indexer.index_build import EXACT_BELOW, VectorSource, build, extend, kind_for
+from indexer.index_files import Manifest, UntrustedError, install, next_generation, read_manifest
+from indexer.index_generation import Generation
 from indexer.index_rows import Allowed, Rows, Scores, best
 from indexer.types import Embeddings, Ids, IndexState
 
+__all__ = ["VectorIndex", "VectorSource", "build_index", "maintain_index", "open_index"]
+
 BLOCK = 65_536
-"""Vectors read from the source together."""
+"""Vectors read from the source at a time."""
+
+EXTEND_AT, EXTEND_SHARE = 20_000, 0.05
+"""A generation is extended when what is newer is more than both."""
+
+RETRAIN_GROWTH = 2.5
+"""It is trained anew when there are so many times the images it was trained on,"""
+
+RETRAIN_GONE = 0.25
+"""or when more than this share of its rows is gone."""
 
 Show = Callable[[str, int, int | None], None]
+Queries = Callable[[], Embeddings]
 
 
-class VectorSource(Protocol):
-    """Where vectors come from: a catalog."""
+def _silent(phase: str, done: int, total: int | None) -> None:
+    """Shows nothing."""
 
-    dimension: int
+
+@dataclass(frozen=True)
+class _Now:
+    """What is searched: replaced as a whole, so that a search that has begun is not disturbed."""
+
+    version: int
+    generation: Generation | None
+    delta: Rows
+    gone: NDArray[np.bool_] | None = None
+    """Rows of the generation whose image was removed or encoded again since."""
+    note: str | None = None
 
     @property
-    def version(self) -> int: ...
-
-    @property
-    def count(self) -> int: ...
-
-    def blocks(
-        self, size: int, *, after_version: int | None = None, until_version: int | None = None
-    ) -> Iterator[tuple[Ids, Embeddings]]: ...
-
-    def changes(self, after_version: int) -> Any: ...
+    def gone_count(self) -> int:
+        return 0 if self.gone is None else int(self.gone.sum())
 
 
 class VectorIndex:
     """The vectors of a library, ready to be searched by any number of threads."""
 
-    def __init__(self, source: VectorSource) -> None:
+    def __init__(self, directory: Path, source: VectorSource, model: str, revision: str) -> None:
         """Use ``open_index``."""
-        self._source = source
+        self._directory, self._source = directory, source
+        self._model, self._revision = model, revision
         self._lock = threading.Lock()
-        version = source.version
-        rows = Rows.of(source.dimension, source.blocks(BLOCK, until_version=version))
-        self._now = (version, rows)
-        self.refresh()
+        self._number: int | None = None
+        self._now = self._open()
 
-    def refresh(self) -> bool:
-        """Takes in what has changed in the source; whether anything had."""
-        with self._lock:
-            version, rows = self._now
-            if self._source.version == version:
-                return False
-            changes = self._source.changes(version)
-            self._now = (
-                changes.version,
-                rows.changed(changes.ids, changes.vectors, changes.removed),
-            )
-            return True
+    # searching ------------------------------------------------------------------------------------
 
     def search(
         self, queries: Embeddings, k: int, *, allowed: Ids | None = None
     ) -> tuple[Scores, Ids]:
-        """The ``k`` nearest of each of ``(q, d)`` unit ``queries``: ``(q, k)`` cosines and ids,
-        padded with ``-inf`` and -1. ``allowed`` are the only ids that may be found."""
+        """The ``k`` nearest of each of ``(q, d)`` unit ``queries``.
+
+        Returns ``(q, k)`` exact cosines, falling, and image ids, padded with ``-inf`` and -1.
+        ``allowed`` are the only ids that may be found, in any order.
+        """
         queries = np.ascontiguousarray(queries, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self._source.dimension:
+            raise ValueError(f"queries are {queries.shape}, not (q, {self._source.dimension})")
+        now = self._now
+        wanted = None if allowed is None else Allowed(allowed)
+        parts = []
+        if now.delta.count:
+            parts.append(now.delta.search(queries, k, wanted))
+        if now.generation is not None:
+            parts.append(now.generation.search(queries, k, allowed=wanted, gone=now.gone))
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
-        _, rows = self._now
-        filter = None if allowed is None else Allowed(allowed)
-        for n, (some, of) in enumerate(rows.search(queries, k, filter)):
-            top, which = best(some, of, k)
+        for n in range(len(queries)):
+            if not parts:
+                break
+            some = [part[n] for part in parts]
+            top, which = best(
+                np.concatenate([score for score, _ in some]),
+                np.concatenate([of for _, of in some]),
+                k,
+            )
             scores[n, : len(top)], ids[n, : len(top)] = top, which
         return scores, ids
 
     @property
     def state(self) -> IndexState:
         """What ``status`` says of it."""
-        _, rows = self._now
-        return IndexState("exact", rows.count, 0, rows.bytes)
+        now = self._now
+        if now.generation is None:
+            return IndexState(
+                "exact", now.delta.count, self._number or 0, now.delta.bytes, note=now.note
+            )
+        manifest = now.generation.manifest
+        return IndexState(
+            manifest.kind,
+            manifest.rows - manifest.gone,
+            manifest.generation,
+            manifest.files["index"].bytes + now.delta.bytes,
+            pending=now.delta.count + now.gone_count,
+            nprobe=manifest.nprobe,
+            recall=dict(manifest.recall),
+            note=now.note,
+        )
+
+    # following the catalog ------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Takes in what has changed in the source, and a newer generation; whether anything had."""
+        with self._lock:
+            now = self._now
+            if self._newer_on_disk():
+                self._now = self._open()
+                return True
+            if self._source.version == now.version:
+                return False
+            changes = self._source.changes(now.version)
+            self._now = _changed(
+                now, changes.ids, changes.vectors, changes.removed, changes.version
+            )
+            return True
 
     def close(self) -> None:
-        """Lets go of the vectors."""
-        self._now = (-1, Rows(self._source.dimension))
+        """Lets go of vectors and files."""
+        with self._lock:
+            self._now = _Now(self._now.version, None, Rows(self._source.dimension))
+
+    def _newer_on_disk(self) -> bool:
+        try:
+            manifest = read_manifest(self._directory)
+        except UntrustedError:
+            return False
+        return manifest is not None and manifest.generation != self._number
+
+    def _open(self) -> _Now:
+        note = None
+        for _ in range(3):  # a generation may be swept away between its manifest and its files
+            try:
+                manifest = read_manifest(self._directory)
+                if manifest is None:
+                    break
+                self._number = manifest.generation
+                self._check(manifest)
+                if manifest.kind == "exact":
+                    break
+                generation = Generation(self._directory, manifest)
+            except UntrustedError as error:
+                note = f"{error}: every search is exact until `sightline rebuild`"
+                continue
+            empty = Rows(self._source.dimension)
+            changes = self._source.changes(manifest.version)
+            now = _Now(manifest.version, generation, empty)
+            return _changed(now, changes.ids, changes.vectors, changes.removed, changes.version)
+        version = self._source.version
+        rows = Rows.of(self._source.dimension, self._source.blocks(BLOCK, until_version=version))
+        # What was encoded again while it was read is in no block, but in the changes.
+        changes = self._source.changes(version)
+        now = _Now(version, None, rows, note=note)
+        return _changed(now, changes.ids, changes.vectors, changes.removed, changes.version)
+
+    def _check(self, manifest: Manifest) -> None:
+        _check(manifest, self._source, self._model, self._revision)
+
+
+def _changed(now: _Now, ids: Ids, vectors: Embeddings, removed: Ids, version: int) -> _Now:
+    """``now`` after these changes."""
+    gone = now.gone
+    if now.generation is not None and (len(ids) or len(removed)):
+        rows = now.generation.rows_of(np.concatenate([ids, removed]).astype(np.int64))
+        if len(rows):
+            gone = np.zeros(now.generation.manifest.rows, bool) if gone is None else gone.copy()
+            gone[rows] = True
+    return _Now(version, now.generation, now.delta.changed(ids, vectors, removed), gone, now.note)
+
+
+def _check(manifest: Manifest, source: VectorSource, model: str, revision: str) -> None:
+    """UntrustedError unless ``manifest`` is of this source and model."""
+    if manifest.identity != source.identity:
+        raise UntrustedError("the index is of another library")
+    if (manifest.model, manifest.revision) != (model, revision):
+        raise UntrustedError(f"the index was made with {manifest.model}")
+    if manifest.dimension != source.dimension:
+        raise UntrustedError(f"the index has {manifest.dimension} dimensions")
+    if manifest.version > source.version:
+        raise UntrustedError("the index is newer than the catalog")
+
+
+# made and looked after ----------------------------------------------------------------------------
 
 
 def open_index(directory: Path, source: VectorSource, *, model: str, revision: str) -> VectorIndex:
-    """The index of ``source`` whose files are in ``directory``."""
-    return VectorIndex(source)
+    """The index of ``source`` whose files are in ``directory``; never an error, and never a wrong
+    answer: what cannot be trusted is not used."""
+    return VectorIndex(directory, source, model, revision)
 
 
 def build_index(
-    directory: Path, source: VectorSource, *, model: str, revision: str, **options: Any
+    directory: Path,
+    source: VectorSource,
+    *,
+    model: str,
+    revision: str,
+    kind: str = "auto",
+    text_queries: Queries | None = None,
+    device: str = "auto",
+    progress: Show = _silent,
 ) -> IndexState:
-    """Builds the index anew."""
-    return VectorIndex(source).state
+    """Builds the index anew, of this ``kind`` (``auto``, ``exact``, ``ivf-pq``, ``ivf-rabitq``),
+    and keeps to it when it is maintained.
+
+    ``text_queries`` gives the vectors of everyday captions, for which it is tuned beside images.
+    ``device`` is ``auto``, ``cpu`` or ``cuda``: where it is trained. UsageError for what cannot be.
+    """
+    wanted = _blank(source, model, revision, kind)
+    kind_for(kind, 0)
+    build(directory, source, wanted, text_queries=text_queries, device=device, progress=progress)
+    return open_index(directory, source, model=model, revision=revision).state
 
 
 def maintain_index(
-    directory: Path, source: VectorSource, *, model: str, revision: str, **options: Any
+    directory: Path,
+    source: VectorSource,
+    *,
+    model: str,
+    revision: str,
+    kind: str = "auto",
+    text_queries: Queries | None = None,
+    device: str = "auto",
+    progress: Show = _silent,
 ) -> IndexState | None:
-    """Builds the index where that is worth it."""
-    return None
+    """Builds, extends or retrains the index where its size or what has changed warrants it, or
+    where its files cannot be used. None where there was nothing to do."""
+    count = source.count
+    try:
+        manifest = read_manifest(directory)
+        if manifest is not None:
+            _check(manifest, source, model, revision)
+            kind = manifest.wanted
+    except UntrustedError:
+        manifest = None
+        if kind_for(kind, count) == "exact":
+            fresh = _blank(source, model, revision, kind)
+            install(
+                directory,
+                replace(fresh, generation=next_generation(directory), version=source.version),
+                {},
+            )
+            return open_index(directory, source, model=model, revision=revision).state
+    due = _due(directory, manifest, source, kind_for(kind, count))
+    if due == "nothing":
+        return None
+    if due == "extend":
+        assert manifest is not None
+        try:
+            old = Generation(directory, manifest)
+        except UntrustedError:
+            due = "build"
+        else:
+            extend(
+                directory,
+                source,
+                old,
+                text_queries=text_queries,
+                device=device,
+                progress=progress,
+            )
+    if due == "build":
+        wanted = _blank(source, model, revision, kind)
+        build(
+            directory, source, wanted, text_queries=text_queries, device=device, progress=progress
+        )
+    return open_index(directory, source, model=model, revision=revision).state
+
+
+def _due(directory: Path, manifest: Manifest | None, source: VectorSource, kind: str) -> str:
+    """``nothing``, ``extend`` or ``build``."""
+    count = source.count
+    if manifest is None:
+        return "nothing" if kind == "exact" else "build"
+    if manifest.kind == "exact":
+        return "nothing" if kind == "exact" or manifest.wanted == "exact" else "build"
+    if manifest.wanted == "auto" and count < EXACT_BELOW // 2:
+        return "build"  # which comes to exact, and takes the files away
+    if any(
+        not (directory / facts.name).exists()
+        or (directory / facts.name).stat().st_size != facts.bytes
+        for facts in manifest.files.values()
+    ):
+        return "build"
+    pending = source.pending(manifest.version)
+    if pending <= max(EXTEND_AT, EXTEND_SHARE * count):
+        return "nothing"
+    # What was removed counts twice here: rather too early than too late.
+    gone = manifest.rows + pending - count
+    if count > RETRAIN_GROWTH * manifest.trained_on or gone > RETRAIN_GONE * manifest.rows:
+        return "build"
+    return "extend"
+
+
+def _blank(source: VectorSource, model: str, revision: str, wanted: str) -> Manifest:
+    return Manifest(
+        generation=0,
+        kind="exact",
+        wanted=wanted,
+        identity=source.identity,
+        model=model,
+        revision=revision,
+        dimension=source.dimension,
+        version=0,
+    )
