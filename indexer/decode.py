@@ -18,14 +18,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from indexer.errors import PhotoError, SightlineError
-from indexer.types import Candidate, Geometry, Photo
+from indexer.types import Candidate, Geometry, Photo, Pixels
 
 TIMEOUT = 60.0
 """Seconds that one picture may take. 250 megapixels of PNG take about 20 on a slow core."""
@@ -48,6 +48,12 @@ PATIENCE = 5.0
 """Seconds that the end of ``photos`` waits for a thread of its own; they need a moment."""
 
 BROKEN_OFF = "reading it was broken off"
+
+Task = tuple[str, tuple[Any, ...]]
+"""The name of a function of ``photo``, and its arguments but for the geometry."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom of a part, as fractions 0..1 of the picture as it is seen."""
 
 _START = "import sys; sys.path[:] = {path!r}; from indexer.decode import _work; _work()"
 
@@ -115,7 +121,7 @@ class Decoder:
         def read() -> None:
             while (candidate := todo.get()) is not None:
                 try:
-                    done.put((candidate, self._read(candidate.absolute)))
+                    done.put((candidate, self._ask("read", candidate.absolute)))
                 except BaseException as error:  # raised again where it can be caught
                     done.put((candidate, error))
 
@@ -157,19 +163,31 @@ class Decoder:
 
     def read_bytes(self, data: bytes) -> Photo:
         """Reads the picture that ``data`` is the file of. Raises ``PhotoError``."""
-        outcome = self._read(data)
-        if isinstance(outcome, PhotoError):
-            raise outcome
-        return outcome
+        found: Photo = self._ask("read_bytes", data)
+        return found
 
-    def _read(self, source: Path | bytes) -> Photo | PhotoError:
+    def crop(self, source: Path | bytes, box: Box) -> Pixels:
+        """``photo.crop`` for this decoder's geometry. Raises ``PhotoError``."""
+        found: Pixels = self._ask("crop", source, box)
+        return found
+
+    def preview(self, path: Path, size: int) -> bytes:
+        """``photo.preview``. Raises ``PhotoError``."""
+        found: bytes = self._ask("preview", path, size)
+        return found
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        """What a function of ``photo`` answers in a worker."""
         worker = self._idle.get()
         try:
             if self._closed:
                 raise SightlineError("the decoder was closed")
-            return worker.read(source)
+            answer = worker.ask((name, arguments))
         finally:
             self._idle.put(worker)
+        if isinstance(answer, PhotoError):
+            raise answer
+        return answer
 
 
 @dataclass(frozen=True)
@@ -203,22 +221,23 @@ class _Worker:
         with self._lock:
             return self._process.pid if self._process is not None else None
 
-    def read(self, source: Path | bytes) -> Photo | PhotoError:
-        """One picture; whatever happens to the process is an answer too.
+    def ask(self, task: Task) -> Any:
+        """Does one thing with one picture. Whatever happens to the process, there is an answer: a
+        ``PhotoError`` is one too.
 
         A picture is blamed for a death only when a second, fresh process dies of it as well: the
         first may have been ended by the system for the memory that others took.
         """
         try:
-            return self._attempt(source)
+            return self._attempt(task)
         except _DiedError:
             pass
         try:
-            return self._attempt(source)
+            return self._attempt(task)
         except _DiedError as error:
             return PhotoError(str(error), passing=error.passing)
 
-    def _attempt(self, source: Path | bytes) -> Photo | PhotoError:
+    def _attempt(self, task: Task) -> Any:
         if self._process is None or self._reads >= READS_BEFORE_RENEWAL:
             self.kill()
             self._start()
@@ -232,7 +251,7 @@ class _Worker:
         self._reads += 1
         self._late = False
         try:
-            _send(process.stdin, source)
+            _send(process.stdin, task)
             with self._limit(process, process.stdout):
                 kind, value = pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
@@ -246,7 +265,6 @@ class _Worker:
         if kind == "error":
             message, passing = value
             return PhotoError(message, passing=passing)
-        assert isinstance(value, Photo)
         return value
 
     def kill(self) -> None:
@@ -379,16 +397,22 @@ def _work() -> None:
     warnings.simplefilter("ignore")  # damaged files make Pillow talk; the reason says enough
     _limit_memory(setting.memory)
     _quiet()
+    geometry = setting.geometry
+    does: dict[str, Callable[..., Any]] = {
+        "read": lambda path: photo.read(path, geometry),
+        "read_bytes": lambda data: photo.read_bytes(data, geometry),
+        "crop": lambda source, box: photo.crop(source, box, geometry),
+        "preview": photo.preview,
+    }
     _send(out, "ready")
     while True:
         try:
-            source = pickle.load(into)
+            name, arguments = pickle.load(into)
         except EOFError:
             return
         _let_live(setting.timeout)
         try:
-            read = photo.read_bytes if isinstance(source, bytes) else photo.read
-            answer: tuple[str, Any] = ("photo", read(source, setting.geometry))
+            answer: tuple[str, Any] = ("done", does[name](*arguments))
         except PhotoError as error:
             answer = ("error", (str(error), error.passing))
         except MemoryError:

@@ -5,8 +5,8 @@
     photo_metadata   EXIF, XMP, IPTC
     photo_raw        camera RAW (with the ``raw`` extra)
 
-These functions decode in the calling process. A run of the indexer, and everything that comes from
-outside, goes through ``decode.Decoder``, whose workers may crash.
+These functions decode in the calling process. A run of the indexer and the server go through
+``decode.Decoder``, whose workers may crash.
 """
 
 from __future__ import annotations

@@ -127,8 +127,6 @@ def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
 
 def _preview(record: ImageRecord, path: Path, size: int) -> Response:
     """A smaller copy that every browser shows."""
-    from indexer import photo
-
     status = path.stat()
     key = (record.id, status.st_mtime_ns, status.st_size, size)
     tag = blake2b(repr(key).encode(), digest_size=12).hexdigest()
@@ -139,7 +137,7 @@ def _preview(record: ImageRecord, path: Path, size: int) -> Response:
         # Large pictures are decoded two at a time: memory is bounded, the rest wait their turn.
         with state().previewing.held():
             try:
-                return photo.preview(path, size)
+                return engine().terms.decoder.preview(path, size)
             except PhotoError as error:
                 raise NotFoundError(f"picture {record.id} cannot be shown now: {error}") from error
 

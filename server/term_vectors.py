@@ -103,10 +103,10 @@ class TermVectors:
         self._tower = threading.Lock()
 
     def close(self) -> None:
-        """Ends the worker process that decodes uploads, if there is one."""
+        """Ends the worker processes that decode pictures, if there are any."""
         with self._decoding:
             if self._decoder is not None:
-                self._decoder.__exit__(None, None, None)
+                self._decoder.close()
                 self._decoder = None
 
     def resolve(self, terms: Sequence[Term]) -> list[Vector]:
@@ -129,20 +129,22 @@ class TermVectors:
 
     def _read(self, data: bytes) -> Upload:
         try:
-            # One worker: a second upload waits for the first rather than for memory.
-            with self._decoding:
-                photo = self._worker().read_bytes(data)
+            photo = self.decoder.read_bytes(data)
         except PhotoError as error:
             raise UsageError(f"this picture cannot be read: {error}") from error
         vector = self._encode(photo.pixels)
         return Upload(photo.info.width, photo.info.height, vector, photo.thumbnail)
 
-    def _worker(self) -> Decoder:
-        if self._decoder is None:
-            from indexer.decode import Decoder
+    @property
+    def decoder(self) -> Decoder:
+        """Reads pictures in processes of their own: what comes from outside, and what is decoded in
+        full for a page. Two of them: more wait rather than take memory."""
+        with self._decoding:
+            if self._decoder is None:
+                from indexer.decode import Decoder
 
-            self._decoder = Decoder(self._encoder.geometry, workers=1).__enter__()
-        return self._decoder
+                self._decoder = Decoder(self._encoder.geometry, workers=2)
+            return self._decoder
 
     def _picture(self, term: Term) -> Vector:
         if term.upload is not None:
@@ -181,10 +183,8 @@ class TermVectors:
         return self._parts.setdefault((image, record.content_hash, box), make)
 
     def _part(self, source: Path | bytes, box: Box, term: Term) -> Vector:
-        from indexer import photo
-
         try:
-            return self._encode(photo.crop(source, box, self._encoder.geometry))
+            return self._encode(self.decoder.crop(source, box))
         except PhotoError as error:
             raise UsageError(f"{term.to_text()} cannot be cut: {error}") from error
 

@@ -95,6 +95,20 @@ def test_bytes_that_are_no_picture_are_refused_with_the_reason(decoder: Decoder)
         decoder.read_bytes(b"")
 
 
+def test_parts_and_previews_are_made_in_a_worker_too(decoder: Decoder, tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(files.saved(files.scene(1, (1000, 800))))
+    box = (0.5, 0.0, 1.0, 0.5)
+    expected = photo.crop(path, box, SMALL)
+    assert np.array_equal(decoder.crop(path, box), expected)
+    assert np.array_equal(decoder.crop(path.read_bytes(), box), expected)
+    assert decoder.preview(path, 300) == photo.preview(path, 300)
+    with pytest.raises(PhotoError, match="empty"):
+        decoder.crop(path, (1.0, 0.0, 0.0, 1.0))
+    with pytest.raises(PhotoError, match="not there any more"):
+        decoder.preview(tmp_path / "gone.jpg", 300)
+
+
 def test_a_file_that_vanished_is_named(decoder: Decoder, tmp_path: Path) -> None:
     found = outcomes(decoder, [Candidate(tmp_path, "gone.jpg", 1, 1)])["gone.jpg"]
     assert str(found) == "the file is not there any more"
