@@ -2,7 +2,7 @@
 
     photo_files      opening what may be anything; why files are refused
     photo_pixels     modes, sizes, orientation
-    photo_metadata   EXIF, XMP, IPTC
+    photo_metadata   EXIF, XMP, IPTC (photo_xmp)
     photo_raw        camera RAW (with the ``raw`` extra)
 
 These functions decode in the calling process. A run of the indexer and the server go through
