@@ -110,7 +110,8 @@ def plan_for(kind: str, count: int, dimension: int) -> Plan:
     nlist = 1 << max(4, min(16, round(math.log2(4 * math.sqrt(max(count, 1))))))
     while nlist > 16 and count < 39 * nlist:  # FAISS warns below 39 points a centroid
         nlist //= 2
-    codes = next(m for m in (64, 48, 32, 16, 8, 4, 2, 1) if dimension % m == 0 and m <= dimension)
+    sizes = (64, 48, 32, 16, 8, 4, 2, 1)
+    codes = next(m for m in sizes if dimension % m == 0 and m <= max(1, dimension // 4))
     quantiser = f"IVF{nlist}_HNSW32" if nlist >= 1 << 14 else f"IVF{nlist}"
     factory = {
         # np: without polysemous training, which takes twenty times as long and gives nothing here.
@@ -250,7 +251,8 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Sh
     if isinstance(index, faiss.IndexPreTransform):
         turn = faiss.downcast_VectorTransform(index.chain.at(0))  # type: ignore[attr-defined]
         if isinstance(turn, faiss.OPQMatrix):
-            turn.niter = 15
+            turn.niter = 15 if rows >= EXACT_BELOW else 4
+            turn.niter_pq_0 = 10
             turn.max_train_points = 16_384
     if (resources := _gpu(device)) is not None:
         ivf.clustering_index = faiss.index_cpu_to_gpu(resources, 0, faiss.IndexFlatIP(dimension))

@@ -1,0 +1,478 @@
+"""The vector index answers as exact search would, whatever is added, removed, broken or built."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_catalog import TOP, picture
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from indexer import index_build, vector_index
+from indexer.catalog import Catalog
+from indexer.errors import UsageError
+from indexer.index_files import MANIFEST, read_manifest
+from indexer.types import IndexState, NewImage, Root
+from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
+
+MODEL = {"model": "m", "revision": "r"}
+COUNT = 1500
+KINDS = ("exact", "ivf-pq", "ivf-rabitq")
+
+
+def vectors(count: int, dimension: int, seed: int) -> np.ndarray:
+    """Clustered unit vectors, as embeddings are."""
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((20, dimension))
+    found = centres[random.integers(20, size=count)] + 0.6 * random.standard_normal(
+        (count, dimension)
+    )
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def new_catalog(folder: Path, *, dimension: int) -> tuple[Catalog, Root]:
+    """An empty catalog and its one root."""
+    path = folder / "catalog.db"
+    catalog = Catalog.create(path, model="m", revision="r", dimension=dimension)
+    return catalog, catalog.add_root(TOP)
+
+
+def with_vector(path: str, vector: np.ndarray) -> NewImage:
+    return dataclasses.replace(picture(path), vector=vector)
+
+
+def fill(catalog: Catalog, root: Root, count: int, *, seed: int = 0, start: int = 0) -> None:
+    made = vectors(count, catalog.dimension, seed)
+    images = [with_vector(f"{start + n}.jpg", made[n]) for n in range(count)]
+    catalog.write(root, images=images)
+
+
+def exactly(catalog: Catalog, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> list:
+    """The answer of a plain loop over the catalog: ids in order."""
+    ids = catalog.select() if allowed is None else np.intersect1d(catalog.select(), allowed)
+    scores = np.array([float(row @ query) for row in catalog.vectors(ids)])
+    return ids[np.lexsort((ids, -scores))][:k].tolist()
+
+
+def recall(index: VectorIndex, catalog: Catalog, allowed: np.ndarray | None = None) -> float:
+    queries = vectors(40, catalog.dimension, 1234)
+    _, found = index.search(queries, 10, allowed=allowed)
+    hits = sum(
+        len(set(row.tolist()) & set(exactly(catalog, query, 10, allowed)))
+        for query, row in zip(queries, found, strict=True)
+    )
+    return hits / sum(len(exactly(catalog, query, 10, allowed)) for query in queries)
+
+
+def assert_in_order(scores: np.ndarray, ids: np.ndarray) -> None:
+    """Falling scores, ties by id, no id twice, padding at the end."""
+    for row, of in zip(scores, ids, strict=True):
+        there = of >= 0
+        assert not there[np.argmin(there) :].any() or there.all()
+        assert len(set(of[there].tolist())) == there.sum()
+        assert (np.diff(row[there]) <= 0).all()
+        assert np.isneginf(row[~there]).all()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog of clustered vectors, to be copied."""
+    place = tmp_path_factory.mktemp("filled")
+    catalog, root = new_catalog(place, dimension=32)
+    with catalog:
+        fill(catalog, root, COUNT)
+    return place
+
+
+@pytest.fixture
+def catalog(filled: Path, tmp_path: Path) -> Iterator[Catalog]:
+    shutil.copyfile(filled / "catalog.db", tmp_path / "catalog.db")
+    with Catalog.open(tmp_path / "catalog.db") as catalog:
+        yield catalog
+
+
+KEPT: dict[tuple[str, int, str], Path] = {}
+"""Indexes that were built, by catalog, version and kind: a build takes seconds, a copy none."""
+
+
+def built(catalog: Catalog, directory: Path, kind: str) -> VectorIndex:
+    """An index of this kind in ``directory``, open."""
+    key = catalog.identity, catalog.version, kind
+    if key not in KEPT or directory.exists():
+        texts = vectors(60, catalog.dimension, 5)
+        build_index(
+            directory, catalog, **MODEL, kind=kind, text_queries=lambda: texts, device="cpu"
+        )
+        kept = directory.with_name(f"{directory.name} kept")
+        if key not in KEPT:
+            KEPT[key] = shutil.copytree(directory, kept)
+    else:
+        shutil.copytree(KEPT[key], directory)
+    return open_index(directory, catalog, **MODEL)
+
+
+# answers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_finds_what_exact_search_finds(
+    catalog: Catalog, tmp_path: Path, kind: str
+) -> None:
+    index = built(catalog, tmp_path / "index", kind)
+    assert index.state.type == kind
+    assert recall(index, catalog) >= (1.0 if kind == "exact" else 0.97)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 10, 200, COUNT + 50])
+def test_scores_are_exact_and_in_order(catalog: Catalog, tmp_path: Path, kind: str, k: int) -> None:
+    index = built(catalog, tmp_path / "index", kind)
+    queries = vectors(5, catalog.dimension, 8)
+    scores, ids = index.search(queries, k)
+    assert scores.shape == ids.shape == (5, k)
+    assert_in_order(scores, ids)
+    for query, row, of in zip(queries, scores, ids, strict=True):
+        there = of >= 0
+        assert np.allclose(row[there], catalog.vectors(of[there]) @ query, atol=1e-6)
+    if k > COUNT:
+        assert ((ids >= 0).sum(axis=1) == COUNT).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("every", [2, 10, 100, 1000])
+def test_filters_are_exact(catalog: Catalog, tmp_path: Path, kind: str, every: int) -> None:
+    index = built(catalog, tmp_path / "index", kind)
+    allowed = catalog.select()[::every]
+    scores, ids = index.search(vectors(20, catalog.dimension, 3), 10, allowed=allowed[::-1])
+    assert np.isin(ids[ids >= 0], allowed).all()
+    assert_in_order(scores, ids)
+    assert recall(index, catalog, allowed) >= (1.0 if kind == "exact" else 0.97)
+
+
+@pytest.mark.parametrize("kind", ["ivf-pq", "ivf-rabitq"])
+def test_filters_are_exact_where_they_are_left_to_faiss(
+    catalog: Catalog, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.index_generation.EXACT_ROWS", 0)
+    index = built(catalog, tmp_path / "index", kind)
+    allowed = catalog.select()[::2]
+    _, ids = index.search(vectors(20, catalog.dimension, 3), 10, allowed=allowed)
+    assert np.isin(ids, allowed).all()
+    assert recall(index, catalog, allowed) >= 0.97
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_allowed_is_nothing_found(catalog: Catalog, tmp_path: Path, kind: str) -> None:
+    index = built(catalog, tmp_path / "index", kind)
+    for allowed in (np.empty(0, np.int64), np.array([10**9])):
+        _, ids = index.search(vectors(2, catalog.dimension, 3), 5, allowed=allowed)
+        assert (ids == -1).all()
+
+
+def test_a_query_of_another_dimension_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    index = open_index(tmp_path / "index", catalog, **MODEL)
+    with pytest.raises(ValueError, match="32"):
+        index.search(np.zeros((1, 31), np.float32), 5)
+
+
+def test_ties_go_by_id(tmp_path: Path) -> None:
+    catalog, root = new_catalog(tmp_path, dimension=32)
+    with catalog:
+        one = vectors(1, 32, 0)[0]
+        catalog.write(root, images=[with_vector(f"{n}.jpg", one) for n in range(600)])
+        for kind in KINDS:
+            index = built(catalog, tmp_path / kind, kind)
+            _, ids = index.search(one[None], 5)
+            assert ids.tolist() == [catalog.select()[:5].tolist()]
+
+
+# growing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_additions_changes_and_removals_are_seen_at_once(
+    catalog: Catalog, tmp_path: Path, kind: str
+) -> None:
+    index = built(catalog, tmp_path / "index", kind)
+    [root] = catalog.roots()
+    fill(catalog, root, 30, seed=77, start=COUNT)
+    moved = vectors(1, catalog.dimension, 500)[0]
+    catalog.write(root, images=[with_vector("3.jpg", moved)])
+    gone = catalog.remove(catalog.select()[100:160])
+    assert index.refresh()
+    assert not index.refresh()
+    assert recall(index, catalog) >= 0.97
+    _, ids = index.search(vectors(50, catalog.dimension, 9), 50)
+    assert not np.isin(ids, gone).any()
+    scores, ids = index.search(moved[None], 1)
+    assert catalog.images(ids[0].tolist())[0].path == "3.jpg"
+    assert scores[0, 0] == pytest.approx(1, abs=1e-3)
+    reopened = open_index(tmp_path / "index", catalog, **MODEL)
+    for first, second in zip(
+        index.search(moved[None], 20), reopened.search(moved[None], 20), strict=True
+    ):
+        assert (first == second).all()
+
+
+def test_an_index_is_extended_without_training_and_loses_nothing(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_index, "EXTEND_AT", 50)
+    monkeypatch.setattr(vector_index, "EXACT_BELOW", 100)
+    reader = built(catalog, tmp_path / "index", "ivf-pq")
+    trained = read_manifest(tmp_path / "index")
+    assert trained is not None
+    [root] = catalog.roots()
+    fill(catalog, root, 200, seed=77, start=COUNT)
+    gone = catalog.remove(catalog.select()[100:110])
+    state = maintain_index(tmp_path / "index", catalog, **MODEL, device="cpu")
+    assert state is not None
+    assert (state.count, state.pending, state.generation) == (COUNT + 190, 0, 2)
+    assert maintain_index(tmp_path / "index", catalog, **MODEL, device="cpu") is None
+    manifest = read_manifest(tmp_path / "index")
+    assert manifest is not None
+    assert manifest.trained_on == trained.trained_on
+    reader.refresh()
+    assert reader.state.generation == 2
+    for index in (reader, open_index(tmp_path / "index", catalog, **MODEL)):
+        assert recall(index, catalog) >= 0.97
+        _, ids = index.search(vectors(50, catalog.dimension, 9), 50)
+        assert not np.isin(ids, gone).any()
+    assert len(list((tmp_path / "index").iterdir())) == 4, "older generations are swept away"
+
+
+def test_an_index_is_trained_anew_when_the_library_has_outgrown_it(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_index, "EXTEND_AT", 50)
+    built(catalog, tmp_path / "index", "ivf-pq")
+    [root] = catalog.roots()
+    fill(catalog, root, 2 * COUNT, seed=77, start=COUNT)
+    maintain_index(tmp_path / "index", catalog, **MODEL, device="cpu")
+    manifest = read_manifest(tmp_path / "index")
+    assert manifest is not None
+    assert manifest.trained_on == 3 * COUNT
+
+
+def test_the_kind_is_chosen_by_size_unless_a_person_chose_it(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "index"
+    assert maintain_index(directory, catalog, **MODEL) is None
+    assert open_index(directory, catalog, **MODEL).state.type == "exact"
+    monkeypatch.setattr(index_build, "EXACT_BELOW", 1000)
+    monkeypatch.setattr(vector_index, "EXACT_BELOW", 1000)
+    state = maintain_index(directory, catalog, **MODEL, device="cpu")
+    assert state is not None
+    assert state.type == "ivf-pq"
+    built(catalog, directory, "exact")
+    assert maintain_index(directory, catalog, **MODEL) is None
+    assert open_index(directory, catalog, **MODEL).state.type == "exact"
+    with pytest.raises(UsageError, match="ivf-rabitq"):
+        build_index(directory, catalog, **MODEL, kind="hnsw")
+
+
+def test_a_library_that_shrank_is_searched_exactly_again(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (index_build, vector_index):
+        monkeypatch.setattr(module, "EXACT_BELOW", 1000)
+    directory = tmp_path / "index"
+    maintain_index(directory, catalog, **MODEL, device="cpu")
+    catalog.remove(catalog.select()[200:])
+    state = maintain_index(directory, catalog, **MODEL, device="cpu")
+    assert state is not None
+    assert (state.type, state.count) == ("exact", 200)
+    assert not list(directory.glob("*.faiss"))
+
+
+def test_what_was_measured_is_told(catalog: Catalog, tmp_path: Path) -> None:
+    state: IndexState = built(catalog, tmp_path / "index", "ivf-pq").state
+    assert set(state.recall) == {"image", "text"}
+    assert min(state.recall.values()) >= 0.97
+    assert state.nprobe
+    assert 0 < state.bytes < 2 * COUNT * 32 * 4
+
+
+def test_progress_is_told_by_phase(catalog: Catalog, tmp_path: Path) -> None:
+    phases: list[str] = []
+    build_index(
+        tmp_path / "index",
+        catalog,
+        **MODEL,
+        kind="ivf-pq",
+        device="cpu",
+        progress=lambda phase, done, total: phases.append(phase),
+    )
+    assert list(dict.fromkeys(phases)) == [
+        "reading vectors",
+        "training the index",
+        "building the index",
+        "measuring the index",
+    ]
+
+
+# trust --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["index", "vectors", "ids", "manifest"])
+@pytest.mark.parametrize("how", ["flipped", "short", "gone", "longer"])
+def test_a_spoilt_file_is_not_used_and_said_and_built_again(
+    catalog: Catalog, tmp_path: Path, name: str, how: str
+) -> None:
+    directory = tmp_path / "index"
+    built(catalog, directory, "ivf-pq")
+    manifest = read_manifest(directory)
+    assert manifest is not None
+    path = directory / (MANIFEST if name == "manifest" else manifest.files[name].name)
+    data = bytearray(path.read_bytes())
+    if how == "gone":
+        path.unlink()
+    else:
+        data[len(data) // 2] ^= 0x10
+        path.write_bytes({"flipped": bytes(data), "short": data[:-7], "longer": data + b"x"}[how])
+    index = open_index(directory, catalog, **MODEL)
+    assert recall(index, catalog) == 1
+    if (name, how) != ("manifest", "gone"):
+        assert index.state.type == "exact" or name == "manifest"
+    if index.state.type == "exact" and how != "gone":
+        assert "sightline rebuild" in (index.state.note or "")
+    if how == "short":
+        maintain_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu")
+        assert open_index(directory, catalog, **MODEL).state.note is None
+
+
+def test_an_index_of_another_library_or_model_is_not_used(
+    catalog: Catalog, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path / "index"
+    built(catalog, directory, "ivf-pq")
+    state = open_index(directory, catalog, model="m", revision="other").state
+    assert state.type == "exact"
+    assert "made with" in (state.note or "")
+    other, root = new_catalog(tmp_path_factory.mktemp("other"), dimension=32)
+    with other:
+        fill(other, root, 20)
+        index = open_index(directory, other, **MODEL)
+        assert index.state.type == "exact"
+        assert "another library" in (index.state.note or "")
+        assert recall(index, other) == 1
+
+
+def test_a_build_that_is_cut_off_leaves_the_old_index(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "index"
+    built(catalog, directory, "ivf-pq")
+    before = (directory / MANIFEST).read_bytes()
+
+    class Cut(BaseException):
+        pass
+
+    for phase in ("reading vectors", "training the index", "building the index"):
+
+        def cut(now: str, done: int, total: int | None, phase: str = phase) -> None:
+            if now == phase:
+                raise Cut
+
+        with pytest.raises(Cut):
+            build_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu", progress=cut)
+        assert (directory / MANIFEST).read_bytes() == before
+        assert open_index(directory, catalog, **MODEL).state.generation == 1
+    built(catalog, directory, "ivf-pq")
+    assert len(list(directory.iterdir())) == 4, "what was cut off is swept away"
+
+
+def test_a_manifest_cannot_name_files_elsewhere(catalog: Catalog, tmp_path: Path) -> None:
+    directory = tmp_path / "index"
+    built(catalog, directory, "ivf-pq")
+    document = json.loads((directory / MANIFEST).read_text())
+    document["files"]["ids"]["name"] = "../catalog.db"
+    (directory / MANIFEST).write_text(json.dumps(document))
+    assert open_index(directory, catalog, **MODEL).state.type == "exact"
+
+
+def test_a_gpu_that_is_not_there_is_an_error_only_when_it_is_asked_for(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="auto")
+    import faiss
+
+    if not hasattr(faiss, "StandardGpuResources"):
+        with pytest.raises(UsageError, match="gpu"):
+            build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cuda")
+
+
+# any order of anything ----------------------------------------------------------------------------
+
+
+class Interleaving(RuleBasedStateMachine):
+    """Adds, changes, removals, builds, extensions and searches in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.place = Path(self.folder.name)
+        self.catalog, self.root = new_catalog(self.place, dimension=16)
+        self.index = open_index(self.place / "index", self.catalog, **MODEL)
+        self.seed = 0
+
+    def teardown(self) -> None:
+        self.index.close()
+        self.catalog.close()
+        self.folder.cleanup()
+
+    @rule(count=st.integers(1, 200), start=st.integers(0, 600))
+    def write(self, count: int, start: int) -> None:
+        self.seed += 1
+        fill(self.catalog, self.root, count, seed=self.seed, start=start)
+
+    @rule(step=st.integers(2, 9))
+    def remove(self, step: int) -> None:
+        self.catalog.remove(self.catalog.select()[::step])
+
+    @rule(kind=st.sampled_from(KINDS))
+    def build(self, kind: str) -> None:
+        build_index(self.place / "index", self.catalog, **MODEL, kind=kind, device="cpu")
+
+    @rule()
+    def maintain(self) -> None:
+        at, vector_index.EXTEND_AT = vector_index.EXTEND_AT, 20
+        try:
+            maintain_index(self.place / "index", self.catalog, **MODEL, device="cpu")
+        finally:
+            vector_index.EXTEND_AT = at
+
+    @rule()
+    def open_again(self) -> None:
+        self.index.close()
+        self.index = open_index(self.place / "index", self.catalog, **MODEL)
+
+    @invariant()
+    def answers_are_right(self) -> None:
+        self.index.refresh()
+        there = self.catalog.select()
+        queries = vectors(3, 16, self.seed + 1)
+        scores, ids = self.index.search(queries, 10)
+        assert_in_order(scores, ids)
+        found = ids[ids >= 0]
+        assert np.isin(found, there).all()
+        assert ((ids >= 0).sum(axis=1) == min(10, len(there))).all()
+        for query, row, of in zip(queries, scores, ids, strict=True):
+            kept = self.catalog.vectors(of[of >= 0])
+            assert np.allclose(row[of >= 0], kept @ query, atol=1e-6)
+        if self.index.state.type == "exact":
+            assert ids[0][ids[0] >= 0].tolist() == exactly(self.catalog, queries[0], 10)
+
+
+TestInterleaving = Interleaving.TestCase
+TestInterleaving.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
