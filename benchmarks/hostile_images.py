@@ -1,6 +1,8 @@
 """Damaged picture files of every kind through the decoder, as an indexing run reads them.
 
     python -m benchmarks.hostile_images --count 5000 --seed 1
+    python -m benchmarks.hostile_images --count 5000 --write FOLDER      # to be indexed
+    python -m benchmarks.hostile_images --count 5000 --library DIRECTORY # as uploads to its server
 
 Each file is a good one with bits flipped, bytes set, pieces removed, doubled or taken from another
 file, or lengths raised. Beside them go bombs: pictures that are small on the disk and vast in
@@ -12,6 +14,7 @@ a reason, when the run hung, or when a worker took more memory than it may.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import tempfile
 import time
@@ -77,13 +80,43 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "bomb-wide.png", files.png(250_000_000, 1)
 
 
+def uploads(directory: Path, count: int, seed: int) -> int:
+    """Sends the files to the upload of a library's server, and prints what it answers."""
+    from indexer.library import Library
+    from indexer.pipeline import encoder_for
+    from server.app import create_app
+    from server.search import SearchEngine
+
+    answers: Counter[int] = Counter()
+    pids: set[int] = set()
+    started = time.perf_counter()
+    with Library.open(directory) as library, SearchEngine(library, encoder_for(library)) as engine:
+        client = create_app(engine).test_client()
+        for name, data in files.mutated(count, seed):
+            sent = {"image": (io.BytesIO(data), name)}
+            with client.post("/api/uploads", data=sent, headers={"Host": "127.0.0.1"}) as answer:
+                answers[answer.status_code] += 1
+            pids.update(engine.terms.decoder.pids)
+    for status, number in sorted(answers.items()):
+        print(f"{number:6} answers of {status}")
+    print(f"{len(pids)} worker processes; {time.perf_counter() - started:.0f} s")
+    return int(any(status >= 500 for status in answers))
+
+
 def main() -> int:
     """Runs it and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--write", type=Path, metavar="FOLDER")
+    parser.add_argument("--library", type=Path, metavar="DIRECTORY")
     options = parser.parse_args()
+    if options.write is not None:
+        files.write(options.write, dict(files.mutated(options.count, options.seed)))
+        return 0
+    if options.library is not None:
+        return uploads(options.library, options.count, options.seed)
 
     became: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: Counter[str] = Counter()

@@ -258,6 +258,7 @@ def test_a_picture_saved_again_keeps_its_perceptual_hash() -> None:
 # what cannot be read ------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", files.bad_files())
 def test_what_is_wrong_with_a_file_is_said(name: str, tmp_path: Path) -> None:
     data, reason = files.bad_files()[name]
