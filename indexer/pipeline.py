@@ -390,6 +390,10 @@ class _Run:
     ) -> Iterator[tuple[Candidate, Photo]]:
         """The photos among ``read``; the failures are kept with their reasons on the way."""
         for candidate, outcome in read:
+            if self.stop.is_set():
+                # Some dozen pictures are read ahead: the next run reads them, a person is waiting.
+                self.complete = False
+                return
             if isinstance(outcome, PhotoError):
                 self.failed(
                     candidate.root,
