@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, jsonify, make_response, redirect, request
+from flask import Flask, Response, jsonify, make_response, redirect, render_template, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
@@ -17,7 +17,7 @@ from server.api import api
 from server.app_state import State
 from server.config import ServerConfig
 from server.limits import Admission, Slots
-from server.pages import pages, render, static_url
+from server.pages import pages, static_url
 from server.pictures import pictures
 from server.search import SearchEngine
 from server.security import guard
@@ -137,7 +137,7 @@ def _answer(code: int, reason: str) -> Response:
         response = jsonify(error=reason)
     else:
         values: dict[str, Any] = {"code": code, "title": TITLES.get(code, "Sorry")}
-        response = make_response(render("error.html", reason=reason, **values))
+        response = make_response(render_template("error.html", reason=reason, **values))
     response.status_code = code
     if code == 503:
         response.headers.setdefault("Retry-After", "2")

@@ -18,7 +18,6 @@ from flask import (
     request,
     send_from_directory,
 )
-from jinja2 import TemplateNotFound
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -34,22 +33,6 @@ pages = Blueprint("pages", __name__)
 
 PAGE = 60
 """Results on a page without JavaScript: whole rows of two, three, four, five and six."""
-
-# The page works from these where templates/ has nothing more beautiful.
-PLAIN = {
-    "error.html": """{% extends "base.html" %}{% block body %}<main><h1>{{ title }}</h1>
-<p>{{ reason }}</p><p><a href="/">Back to the pictures</a></p></main>{% endblock %}""",
-    "signin.html": """{% extends "base.html" %}{% block body %}<main><h1>Sightline</h1>
-{% if wrong %}<p role="alert">That is not the token.</p>{% endif %}
-<form method="post" action="/signin"><label for="token">Token</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
-<button type="submit">Sign in</button></form></main>{% endblock %}""",
-    "failures.html": """{% extends "base.html" %}{% block body %}<main>
-<h1>Files that could not be read</h1>{% if failures %}<ul>{% for failure in failures %}
-<li><code>{{ failure.path }}</code>: {{ failure.reason }}</li>{% endfor %}</ul>
-{% else %}<p>Every file could be read.</p>{% endif %}
-<p><a href="/">Back to the pictures</a></p></main>{% endblock %}""",
-}
 
 
 @pages.get("/")
@@ -91,7 +74,7 @@ def _following(result: SearchResult | None, offset: int) -> int | None:
 @pages.get("/failures")
 def failures() -> str:
     """Every file that could not be read, with the reason."""
-    return render("failures.html", failures=public_failures())
+    return render_template("failures.html", failures=public_failures())
 
 
 @pages.get("/signin")
@@ -99,7 +82,7 @@ def sign_in_form() -> AnyResponse:
     """The form that asks for the token."""
     if config().token is None:
         return redirect("/")
-    return make_response(render("signin.html", wrong=False))
+    return make_response(render_template("signin.html", wrong=False))
 
 
 @pages.post("/signin")
@@ -109,7 +92,7 @@ def sign_in() -> AnyResponse:
     if token is None:
         return redirect("/", 303)
     if not is_token(request.form.get("token", "").strip(), token):
-        return make_response(render("signin.html", wrong=True), 403)
+        return make_response(render_template("signin.html", wrong=True), 403)
     response = make_response(redirect("/", 303))
     set_cookie(response, token)
     return response
@@ -162,17 +145,6 @@ class Static:
 def static_url(name: str) -> str:
     """The address of a file of the page, with the hash in it."""
     return f"/static/{Static.of(state().templates).version()}/{name}"
-
-
-def render(name: str, **values: Any) -> str:
-    """A template, or the plain page of that name where ``templates/`` has none."""
-    try:
-        return render_template(name, **values)
-    except TemplateNotFound as error:
-        if error.name != name:
-            raise
-    plain = current_app.jinja_env.from_string(PLAIN[name])
-    return plain.render(**current_app.jinja_env.globals, **values)
 
 
 @pages.get("/favicon.ico")

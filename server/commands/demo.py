@@ -42,6 +42,7 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
     if not pictures.exists():
         draw(pictures, quiet=quiet)
     library_directory = directory / "library"
+    forget_older_model(library_directory)
     report = index_paths(
         (pictures,),
         directory=library_directory,
@@ -66,6 +67,21 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
             ServerConfig(port=port),
             browse=not no_browser,
         )
+
+
+def forget_older_model(library_directory: Path) -> None:
+    """Removes a demo's library that an older built-in model made: it is made again in seconds."""
+    from indexer import pipeline
+    from indexer.errors import ModelMismatchError
+    from indexer.library import Library
+
+    if not Library.exists(library_directory):
+        return
+    try:
+        with Library.open(library_directory) as library:
+            pipeline.encoder_for(library, device="cpu")
+    except ModelMismatchError:
+        shutil.rmtree(library_directory)
 
 
 def draw(pictures: Path, *, quiet: bool) -> None:
