@@ -43,6 +43,9 @@ class ModelInfo:
     """One line: when to choose it."""
     recall: float | None = None
     """Mean of recall@1, @5, @10, percent, English, Crossmodal-3600; see ``RECALL_SOURCE``."""
+    fits: float | None = None
+    """Cosine from which a text fits a picture whatever the rest of the library is, where that was
+    measured (``docs/evaluation.md``)."""
 
     @property
     def id(self) -> str:
@@ -66,6 +69,7 @@ MODELS: tuple[ModelInfo, ...] = (
         languages="en",
         licence="MIT",
         note="needs no network; for trying things out, far below the others in quality",
+        fits=0.41,
     ),
     ModelInfo(
         name="laion-b32",

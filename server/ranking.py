@@ -231,16 +231,17 @@ class Nearest(Ranking):
         *,
         picture: bool = False,
         itself: int | None = None,
+        fits: float | None = None,
     ) -> None:
         """``picture``: the vector is one picture's own; ``itself``: the picture of the library
-        that it belongs to."""
+        that it belongs to; ``fits``: the cosine that means a match, where it is known."""
         super().__init__(library, filters, fold)
         sample = library.sample()
         self._vector = vector
         self._picture = picture
         self._itself = itself
         self._sampled = sample @ vector
-        self._scale = Scale.of(self._sampled)
+        self._scale = Scale.of(self._sampled, fits)
         self.line = self._scale.line
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:

@@ -46,6 +46,9 @@ LINE_SMALL, LINE_LARGE = 3.0, 3.5
 and between them along the logarithm: the best of few stands out less than the best of many."""
 SMALL, LARGE = 50, 300
 
+EXTRA = 0.5
+"""Spreads by which a picture must stand out more where a cosine that means a match is known."""
+
 STEEPNESS = 1.5
 """Of the curve from standing to relevance: one spread above the line is .82, one below .18."""
 
@@ -70,8 +73,13 @@ class Scale:
     """The standing from which a picture is a good match; None where the library is too small."""
 
     @classmethod
-    def of(cls, scores: NDArray[np.float32]) -> Scale:
-        """The scale of a query whose scores over the library's sample are ``scores`` (n,)."""
+    def of(cls, scores: NDArray[np.float32], fits: float | None = None) -> Scale:
+        """The scale of a query whose scores over the library's sample are ``scores`` (n,).
+
+        ``fits`` is a cosine that is known to mean a match for this model and kind of query. The
+        line is then where that lies, so that a concept which half of the library shares is found;
+        what stands out by ``EXTRA`` more than usual is a match below it too.
+        """
         n = len(scores)
         if n < 2:
             return cls(float(scores[0]) if n else 0.0, 1.0, None)
@@ -82,6 +90,8 @@ class Scale:
             return cls(float(middle), spread, None)
         way = math.log(n / SMALL) / math.log(LARGE / SMALL)
         line = LINE_SMALL + (LINE_LARGE - LINE_SMALL) * min(max(way, 0.0), 1.0)
+        if fits is not None:
+            line = min(line + EXTRA, max((fits - float(middle)) / spread, 0.0))
         return cls(float(middle), spread, line)
 
     def standing(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from indexer import models
 from indexer.errors import NotFoundError, UsageError
 from indexer.types import Filters, Ids
 from server.query import Query, Term, parse
@@ -212,8 +213,16 @@ class SearchEngine:
             vector = combine(terms, self.library.sample())
             picture = len(terms) == 1 and terms[0].picture and terms[0].weight > 0
             itself = asked[0].like if picture and asked and asked[0].crop is None else None
+            words = len(terms) == 1 and not terms[0].picture and terms[0].weight > 0
+            model = models.find(self.library.model) if words else None
             ranking = Nearest(
-                self.library, query.filters, fold, vector, picture=picture, itself=itself
+                self.library,
+                query.filters,
+                fold,
+                vector,
+                picture=picture,
+                itself=itself,
+                fits=model.fits if model else None,
             )
         if query.sort != "relevance":
             ranking = self._dated(ranking, query.sort == "newest", fold)

@@ -122,3 +122,19 @@ def test_a_shot_joins_one_of_an_earlier_block() -> None:
     before = heads(first, IDS[:1], A[None])
     folded = fold(IDS[1:], np.stack([A, B]), lambda ids: {}, before=before)
     assert folded == [(3, 7), (9, 9)]
+
+
+def test_a_concept_that_half_the_library_shares_is_found_where_a_models_cosines_are_known() -> None:
+    half = np.concatenate([noise(500), noise(500, seed=1) + np.float32(0.3)])
+    assert not (Scale.of(half).standing(half) >= Scale.of(half).line).any()  # type: ignore[operator]
+    scale = Scale.of(half, fits=0.41)
+    assert scale.line is not None
+    assert (scale.standing(half[500:]) >= scale.line).mean() > 0.8
+    assert (scale.standing(half[:500]) >= scale.line).mean() < 0.01
+
+
+def test_what_stands_out_is_found_below_that_cosine_too() -> None:
+    scores = np.concatenate([noise(1000), np.float32([0.4])])
+    scale = Scale.of(scores, fits=0.9)
+    assert scale.line is not None
+    assert scale.standing(scores)[-1] > scale.line > LINE_LARGE
