@@ -6,12 +6,12 @@ Random vectors on a sphere are the hardest case there is for an index, and nothi
 What was measured on 2,404 image and 250 text embeddings of ViT-B/32 (512 dimensions) is imitated:
 
 - images lie in a narrow cone: the mean has length 0.73, and one dimension holds most of it;
-- around the mean the spectrum falls so that 10 directions hold a third of the variance and 100 three
-  quarters; the intrinsic dimension (TwoNN) is about 21;
+- around the mean the spectrum falls so that 10 directions hold a third of the variance and 100
+  three quarters; the intrinsic dimension (TwoNN) is about 21;
 - they come in clusters whose sizes follow Zipf's law, each a patch of low dimension;
-- texts lie in another cone, at a cosine of 0.32 to that of images; a text's cosine to the picture it
-  describes is 0.33, to others 0.17 with a deviation of 0.046; the rest of a text's variance lies in
-  few directions, which are hardly those of images.
+- texts lie in another cone, at a cosine of 0.32 to that of images; a text's cosine to the picture
+  it describes is 0.33, to others 0.17 with a deviation of 0.046; the rest of a text's variance lies
+  in few directions, which are hardly those of images.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from threading import Event
 
 from indexer.decode import Decoder
 from indexer.library import Library
-from indexer.types import Candidate, Geometry, Photo
+from indexer.types import Candidate, Geometry, ImageRecord, Photo
 
 LOOKED_AT = 64
 """Pictures of which ``seem_whole`` asks for the thumbnail."""
@@ -44,22 +44,24 @@ def redraw(
     lacking = [id for id in library.select().tolist() if id not in present]
     if not lacking:
         return 0, 0
-    ids: dict[Candidate, int] = {}
+    lacks: dict[Candidate, ImageRecord] = {}
 
     def candidates() -> Iterator[Candidate]:
         for record in library.images(lacking):
             if stop is not None and stop.is_set():
                 return
             candidate = Candidate(Path(record.root), record.path, record.size, record.mtime_ns)
-            ids[candidate] = record.id
+            lacks[candidate] = record
             yield candidate
 
     drawn: dict[int, bytes] = {}
     done = 0
     with Decoder(Geometry(), workers=workers) as decoder:
         for number, (candidate, photo) in enumerate(decoder.photos(candidates()), 1):
-            if isinstance(photo, Photo):
-                drawn[ids[candidate]] = photo.thumbnail
+            record = lacks.pop(candidate)
+            # A file with other bytes by now is not the picture that was encoded.
+            if isinstance(photo, Photo) and photo.content_hash == record.content_hash:
+                drawn[record.id] = photo.thumbnail
                 done += 1
             if len(drawn) >= KEPT_TOGETHER:
                 library.thumbnails.put_many(drawn)
