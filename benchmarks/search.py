@@ -39,9 +39,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from benchmarks.clip_geometry import ClipGeometry
 
 from benchmarks.catalog import BATCH, ROOT, synthetic
+from benchmarks.clip_geometry import ClipGeometry
 from benchmarks.photographs import photograph
 from indexer.encoder import Encoder
 from indexer.library import Library

@@ -367,6 +367,30 @@ def test_a_damaged_catalog_is_an_error_and_stays_as_it_is(
     assert (tmp_path / "catalog.db").read_bytes() == before
 
 
+def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path: Path, tiny_clip: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(120):
+        (pictures / f"{seed}.jpg").write_bytes(as_bytes(draw(seed, (400, 300))))
+    directory = tmp_path / "library"
+    command = [sys.executable, "-m", "server.cli", "index", str(pictures), "--quiet"]
+    command += ["--library", str(directory), "--model", str(tiny_clip), "--workers", "1"]
+    # No file may grow beyond this: to the program that is a disk without room.
+    full = subprocess.run(
+        ["bash", "-c", 'ulimit -f 300; exec "$@"', "-", *command],
+        capture_output=True,
+        text=True,
+        cwd=TOP,
+    )
+    assert full.returncode == 1
+    assert len(full.stderr.splitlines()) == 1
+    assert "full" in full.stderr
+    subprocess.run(command, check=True, capture_output=True, cwd=TOP)
+    with Library.open(directory, read_only=True) as library:
+        assert library.count == 120
+        assert library.catalog.check(library.thumbnails.ids()) == []
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_explains_itself(sightline: CommandLine, command: str) -> None:
     said = sightline(command, "--help")
