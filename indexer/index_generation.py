@@ -43,9 +43,12 @@ class Generation:
         self.manifest = manifest
         names = {name: directory / facts.name for name, facts in manifest.files.items()}
         try:
-            self.ids: Ids = np.memmap(names["ids"], "<i8", "r")
+            # As plain arrays: each row or slice of np.memmap makes another one, which takes time.
+            self.ids: Ids = np.asarray(np.memmap(names["ids"], "<i8", "r"))
             shape = (manifest.rows, manifest.dimension)
-            self.vectors: NDArray[np.float16] = np.memmap(names["vectors"], "<f2", "r", shape=shape)
+            self.vectors: NDArray[np.float16] = np.asarray(
+                np.memmap(names["vectors"], "<f2", "r", shape=shape)
+            )
             # IO_FLAG_MMAP, the older way, goes through lists "on disk" that threads fetch ahead:
             # three times as slow as memory. This one is as fast.
             self._index = faiss.read_index(str(names["index"]), faiss.IO_FLAG_MMAP_IFC)
