@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.index_files import Manifest, UntrustedError, verify
-from indexer.index_rows import Allowed, Scores, best, bits_of, cosines
+from indexer.index_rows import Allowed, Scores, best, bits_of, cosines, widened
 from indexer.types import Embeddings, Ids
 
 EXACT_ROWS = 20_000
@@ -79,7 +79,7 @@ class Generation:
 
     def fetch(self, rows: Ids) -> Embeddings:
         """``(n, d) float32``."""
-        return np.asarray(self.vectors[rows], np.float32)
+        return widened(self.vectors[rows])
 
     def search(
         self,
@@ -171,7 +171,7 @@ class Generation:
         found: Found = [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
         for start in range(0, len(rows), BLOCK):
             part = rows[start : start + BLOCK]
-            ids, vectors = self.ids[part], self.fetch(part)
+            ids, vectors = self.ids[part], self.vectors[part]
             for n, query in enumerate(queries):
                 scores, kept = found[n]
                 found[n] = best(

@@ -31,19 +31,31 @@ CLOSE = 1e-5
 """More than two ways of summing one cosine in float32 can differ: what is this close to the last
 place may belong there."""
 
-CHUNK = 8192
-"""Rows turned into float32 at a time: 16 MB at 512 dimensions."""
+CHUNK = 1024
+"""Rows turned into float32 at a time: 2 MB at 512 dimensions, which stays in a core's cache."""
 
 SPARSE = 8
 """Where fewer than one row in so many may be found, those are gathered instead of scanning all."""
 
 
-def cosines(rows: NDArray[Any], query: NDArray[np.float32]) -> Scores:
-    """``(n,) float32``: the product of each row and ``query``. Equal rows give equal bits, wherever
-    they lie: a matrix product does not promise that, and ties would then fall by chance."""
+def widened(half: NDArray[Any]) -> NDArray[np.float32]:
+    """Finite float16 as float32, the same values, by moving their bits: a sixth of the time that
+    ``astype`` takes. The exponent is then too small by 112, which a product puts right, also for
+    numbers below the smallest normal one."""
+    bits = np.ascontiguousarray(half, "<f2").view("<i2").astype("<i4")
+    bits <<= 13
+    bits &= np.int32(-0x70002000)  # the sign, 5 bits of exponent, 10 of fraction
+    wide = bits.view("<f4")
+    wide *= np.float32(2.0**112)
+    return wide
+
+
+def cosines(rows: Half, query: NDArray[np.float32]) -> Scores:
+    """``(n,) float32``: the product of each float16 row and ``query``. Equal rows give equal bits,
+    wherever they lie: a matrix product does not promise that, and ties would fall by chance."""
     out = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), CHUNK):
-        block = np.ascontiguousarray(rows[start : start + CHUNK], np.float32)
+        block = widened(rows[start : start + CHUNK])
         out[start : start + CHUNK] = np.einsum("nd,d->n", block, query)
     return out
 
@@ -283,7 +295,7 @@ class Rows:
             here = segment.ids[places] == ids
             if segment.gone is not None:
                 here &= ~segment.gone[places]
-            vectors[here] = segment.vectors[places[here]]
+            vectors[here] = widened(segment.vectors[places[here]])
             found |= here
         return found, vectors
 
