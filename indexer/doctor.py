@@ -71,8 +71,11 @@ def examine(directory: Path, *, files: bool = True, progress: Show = _silent) ->
     except LibraryError as error:
         return [_unopened(directory, error)]
     with library:
+        found = _catalog_findings(library)
+        if any((finding.kind, finding.where) == ("damaged", CATALOG) for finding in found):
+            return found  # nothing else can be asked of it
         return (
-            _catalog_findings(library)
+            found
             + _index_findings(library)
             + (_picture_findings(library, progress) if files else [])
         )

@@ -8,6 +8,7 @@ const WEIGHTS = [0.25, 0.5, 1, 1.5, 2, 3];
 export function createBox({ onQuery }) {
   const input = $("q"), form = input.form, menu = $("suggestions");
   let q = "", options = [], chosen = -1, parsing;
+  let settled = false; // Enter was pressed: suggestions that arrive late would lie over the chips
 
   const words = () => join(split(q).pictures, input.value.trim());
 
@@ -121,9 +122,9 @@ export function createBox({ onQuery }) {
 
   const suggest = later(110, async () => {
     const word = lastWord();
-    if (document.activeElement !== input || word.replace(/^-/, "").length < 2) return closeMenu();
+    if (settled || document.activeElement !== input || word.replace(/^-/, "").length < 2) return closeMenu();
     const found = await ask(`/api/suggest?prefix=${encodeURIComponent(word)}`).catch(() => ({}));
-    if (lastWord() !== word || document.activeElement !== input) return;
+    if (settled || lastWord() !== word || document.activeElement !== input) return;
     options = (found.suggestions ?? []).slice(0, 8);
     chosen = -1;
     menu.replaceChildren(...options.map((option, i) => h("li", {
@@ -164,7 +165,7 @@ export function createBox({ onQuery }) {
   for (const [name, value] of Object.entries({
     role: "combobox", "aria-autocomplete": "list", "aria-controls": "suggestions", "aria-expanded": "false",
   })) input.setAttribute(name, value);
-  input.addEventListener("input", () => (suggest(), typed()));
+  input.addEventListener("input", () => ((settled = false), suggest(), typed()));
   input.addEventListener("blur", closeMenu);
   input.addEventListener("keydown", (event) => {
     const { key } = event;
@@ -179,6 +180,7 @@ export function createBox({ onQuery }) {
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    settled = true;
     closeMenu();
     if (words() !== q) go(words(), { typed: true });
     else onQuery(q, { settle: true });

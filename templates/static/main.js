@@ -171,7 +171,7 @@ function present(next, { y = 0 } = {}) {
 }
 
 async function more() {
-  if (loading || result.random || result.received >= result.total) return;
+  if (loading || result.q === null || result.random || result.received >= result.total) return;
   loading = true;
   const now = result;
   try {
