@@ -34,8 +34,9 @@ POINTS_A_CENTROID = 64
 ITERATIONS = 10
 """Of k-means. More make no difference that a search can see."""
 
-LARGEST_SAMPLE = 1_048_576
-"""Vectors to train on, 2 GB of 512 dimensions."""
+MOST_LISTS = 1 << 14
+LARGEST_SAMPLE = 40 * MOST_LISTS
+"""Vectors to train on: 1.3 GB of 512 dimensions, and FAISS holds a rotated copy beside it."""
 
 SEED = 20_250_101
 
@@ -107,7 +108,8 @@ class Plan:
 def plan_for(kind: str, count: int, dimension: int) -> Plan:
     """How ``count`` vectors are kept. Lists grow with the square root of the count; a code has a
     byte for every eight dimensions (64 at 512)."""
-    nlist = 1 << max(4, min(16, round(math.log2(4 * math.sqrt(max(count, 1))))))
+    lists = 4 * math.sqrt(max(count, 1))
+    nlist = min(MOST_LISTS, 1 << max(4, round(math.log2(lists))))
     while nlist > 16 and count < 39 * nlist:  # FAISS warns below 39 points a centroid
         nlist //= 2
     sizes = (64, 48, 32, 16, 8, 4, 2, 1)

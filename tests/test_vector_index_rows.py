@@ -1,4 +1,4 @@
-"""Float16 vectors become float32 and cosines bit for bit as numpy has them."""
+"""What the vector index is made of: exact cosines of float16 vectors, plans that fit in memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.index_build import EXACT_BELOW, plan_for
 from indexer.index_rows import CHUNK, cosines, widened
 
 
@@ -28,3 +29,15 @@ def test_equal_rows_have_equal_cosines_wherever_they_lie(seed: int, rows: int, s
     scores = cosines(half, query)
     assert np.allclose(scores, half.astype(np.float64) @ query, atol=1e-4)
     assert scores[0] == scores[-1] == cosines(half[:1], query)[0]
+
+
+@given(count=st.integers(EXACT_BELOW, 10**9), dimension=st.sampled_from([192, 512, 768, 1152]))
+def test_a_plan_trains_on_enough_and_not_on_more_than_memory_holds(
+    count: int, dimension: int
+) -> None:
+    plan = plan_for("ivf-pq", count, dimension)
+    assert 39 * plan.nlist <= plan.sample <= count, "FAISS warns below 39 points a centroid"
+    assert 2 * 4 * 512 * plan.sample < 3 * 2**30, "the sample and its rotated copy"
+    codes = int(plan.factory.rpartition("PQ")[2].removesuffix("np"))
+    assert codes <= 64
+    assert dimension % codes == 0
