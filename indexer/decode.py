@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from indexer.errors import PhotoError, SightlineError
 from indexer.types import Candidate, Geometry, Photo, Pixels
@@ -54,6 +54,8 @@ Task = tuple[str, tuple[Any, ...]]
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom of a part, as fractions 0..1 of the picture as it is seen."""
+
+Key = TypeVar("Key")
 
 _START = "import sys; sys.path[:] = {path!r}; from indexer.decode import _work; _work()"
 
@@ -109,45 +111,61 @@ class Decoder:
     ) -> Iterator[tuple[Candidate, Photo | PhotoError]]:
         """Reads ``candidates``: yields each with its photo, or with the reason why there is none.
 
-        In the order in which they are done. ``candidates`` is taken from in the calling thread, at
+        As ``each``, for files on this machine.
+        """
+        return self.each((candidate, candidate.absolute) for candidate in candidates)
+
+    def each(
+        self, sources: Iterable[tuple[Key, Path | bytes | PhotoError]]
+    ) -> Iterator[tuple[Key, Photo | PhotoError]]:
+        """Reads pictures from files or from their bytes: yields each key with its photo, or with
+        the reason why there is none (which may be known already).
+
+        In the order in which they are done. ``sources`` is taken from in the calling thread, at
         most ``4 * workers + 32`` ahead of what was yielded.
         """
         # Simple queues and plain threads, because Ctrl-C comes to this thread, and in the middle of
         # a pool's or another queue's code it would leave a lock held that all then wait for.
-        todo: queue.SimpleQueue[Candidate | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[Candidate, Photo | PhotoError | BaseException]]
+        todo: queue.SimpleQueue[tuple[Key, Path | bytes | PhotoError] | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[Key, Photo | PhotoError | BaseException]]
         done = queue.SimpleQueue()
 
         def read() -> None:
-            while (candidate := todo.get()) is not None:
+            while (item := todo.get()) is not None:
+                key, picture = item
                 try:
-                    done.put((candidate, self._ask("read", candidate.absolute)))
+                    if isinstance(picture, PhotoError):
+                        done.put((key, picture))
+                    elif isinstance(picture, bytes):
+                        done.put((key, self.read_bytes(picture)))
+                    else:
+                        done.put((key, self._ask("read", picture)))
                 except BaseException as error:  # raised again where it can be caught
-                    done.put((candidate, error))
+                    done.put((key, error))
 
         threads = [
             threading.Thread(target=read, name=f"decode-{number}", daemon=True)
             for number in range(self._workers)
         ]
-        source = iter(candidates)
+        source = iter(sources)
         room = 4 * self._workers + AHEAD
         under_way = 0
         started: list[threading.Thread] = []
         try:
             while True:
-                while under_way < room and (candidate := next(source, None)) is not None:
-                    todo.put(candidate)
+                while under_way < room and (item := next(source, None)) is not None:
+                    todo.put(item)
                     under_way += 1
                     if threads:
                         started.append(threads.pop())
                         started[-1].start()
                 if not under_way:
                     return
-                candidate, outcome = done.get()
+                key, outcome = done.get()
                 under_way -= 1
                 if isinstance(outcome, BaseException) and not isinstance(outcome, PhotoError):
                     raise outcome
-                yield candidate, outcome
+                yield key, outcome
         finally:
             with contextlib.suppress(queue.Empty):
                 while True:
