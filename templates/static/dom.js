@@ -41,8 +41,9 @@ export async function ask(path, options) {
   const answer = await fetch(path, options).catch((error) => {
     throw error.name === "AbortError" ? error : new Error("The server does not answer. Is it still running?");
   });
+  // A search that is given up while its answer arrives ends here too: that must not look like {}.
+  if (answer.ok) return answer.json();
   const body = await answer.json().catch(() => ({}));
-  if (answer.ok) return body;
   throw Object.assign(new Error(body.error ?? `The server answered ${answer.status}.`), { status: answer.status });
 }
 
