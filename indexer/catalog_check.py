@@ -179,9 +179,11 @@ def _words(connection: sqlite3.Connection) -> list[Problem]:
 
 def _thumbnails(connection: sqlite3.Connection, thumbnails: Ids) -> list[Problem]:
     images = {image for (image,) in connection.execute("SELECT id FROM images")}
+    # What was imported, and was never seen as a file, has nothing to make a thumbnail of.
+    unseen = {image for (image,) in connection.execute("SELECT id FROM images WHERE mtime_ns = 0")}
     have = set(thumbnails.tolist())
     problems = []
-    if missing := sorted(images - have):
+    if missing := sorted(images - have - unseen):
         text = f"{len(missing):,} images have no thumbnail: {_about(missing)}"
         problems.append(Problem("missing", text, True, tuple(missing)))
     if orphans := sorted(have - images):

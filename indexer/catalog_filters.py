@@ -168,7 +168,7 @@ def _is(_: sqlite3.Connection, value: str) -> Clause:
     shapes = {
         "portrait": "images.height > images.width",
         "landscape": "images.width > images.height",
-        "square": "images.width = images.height",
+        "square": "images.width = images.height AND images.width > 0",
     }
     if value.lower() not in shapes:
         raise ValueError("portrait, landscape or square is meant")

@@ -229,6 +229,11 @@ class CatalogReader:
             )
             return {path: (size, mtime_ns) for path, size, mtime_ns in found}
 
+    def unseen(self) -> Ids:
+        """The ids of the images that were imported and whose files were never seen, sorted."""
+        with self._store.reading() as connection:
+            return np.sort(ids_of(connection, "SELECT id FROM images WHERE mtime_ns = 0"))
+
     def known_sizes(self, sizes: Collection[int]) -> set[int]:
         """Those of ``sizes`` that some image's file has."""
 

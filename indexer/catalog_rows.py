@@ -18,6 +18,7 @@ _OF_FILE = ("folder_id", "name", "folded", "size", "mtime_ns")
 _OF_PHOTO = (
     "content_hash", "width", "height", "format", "orientation", "taken_at", "camera", "lens",
     "latitude", "longitude", "title", "caption", "place", "rating", "color", "phash",
+    "url",
 )  # fmt: skip
 
 _INSERT = (
@@ -107,6 +108,7 @@ def _of_photo(image: NewImage) -> tuple:
         image.photo.content_hash, info.width, info.height, info.format, info.orientation, taken_at,
         _text(info.camera), _text(info.lens), info.latitude, info.longitude, _text(info.title),
         _text(info.caption), _text(info.place), info.rating, info.color, image.photo.phash,
+        _text(info.url),
     )  # fmt: skip
 
 
@@ -300,7 +302,7 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
     image, root, path, size, mtime_ns, added_at, *of_photo = row
     (
         content_hash, width, height, format, orientation, taken_at, camera, lens,
-        latitude, longitude, title, caption, place, rating, color, phash,
+        latitude, longitude, title, caption, place, rating, color, phash, url,
     ) = of_photo  # fmt: skip
     info = PhotoInfo(
         width=width,
@@ -318,6 +320,7 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         keywords=keywords,
         rating=rating,
         color=color,
+        url=url,
     )
     return ImageRecord(
         id=image,

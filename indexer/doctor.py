@@ -145,6 +145,10 @@ def _picture_findings(library: Library, progress: Show) -> list[Finding]:
     findings: list[Finding] = []
     total, done = library.count, 0
     for root in library.catalog.roots():
+        # What was imported and never seen as a file is not missed.
+        seen = [known for known in library.catalog.known(root).values() if known.mtime_ns]
+        if not seen:
+            continue
         if not root.path.is_dir():
             findings.append(
                 Finding(
@@ -156,7 +160,7 @@ def _picture_findings(library: Library, progress: Show) -> list[Finding]:
             )
             continue
         gone = changed = 0
-        for known in library.catalog.known(root).values():
+        for known in seen:
             done += 1
             if done % SHOWN_EVERY == 0:
                 progress("looking at the pictures", done, total)

@@ -216,6 +216,32 @@ def views(db: Database) -> None:
     )
 
 
+@catalog()
+def web_addresses(db: Database) -> None:
+    """Where on the web a picture came from, when it came with a set of embeddings."""
+    db.execute("ALTER TABLE images ADD COLUMN url TEXT")
+    db.execute("DROP VIEW pictures")
+    db.create_view(
+        "pictures",
+        """SELECT images.id,
+            rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
+                || images.name AS path,
+            roots.path AS root, folders.path AS folder, images.name,
+            images.format, images.width, images.height,
+            round(images.width * images.height / 1e6, 1) AS megapixels, images.size,
+            datetime(images.mtime_ns / 1000000000, 'unixepoch') AS modified_at,
+            images.taken_at, images.camera, images.lens, images.latitude, images.longitude,
+            images.title, images.caption, images.place, images.rating, images.color,
+            (SELECT group_concat(keyword, ', ') FROM keywords WHERE image_id = images.id)
+                AS keywords,
+            (SELECT group_concat(label, ', ') FROM labels WHERE image_id = images.id) AS labels,
+            images.url, images.added_at
+        FROM images
+        JOIN folders ON folders.id = images.folder_id
+        JOIN roots ON roots.id = folders.root_id""",
+    )
+
+
 @thumbnails()
 def thumbnail_blobs(db: Database) -> None:
     """One WebP an image."""

@@ -26,8 +26,8 @@ Show = Callable[[str, int, int | None], None]
 
 def seem_whole(library: Library) -> bool:
     """Whether some pictures taken at random all have a thumbnail: cheap, for every run."""
-    some = library.random(LOOKED_AT, seed=library.version).tolist()
-    return all(library.thumbnail(id) is not None for id in some)
+    some = library.images(library.random(LOOKED_AT, seed=library.version).tolist())
+    return all(library.thumbnail(image.id) is not None for image in some if image.mtime_ns)
 
 
 def sweep(library: Library) -> int:
@@ -40,7 +40,7 @@ def redraw(
 ) -> tuple[int, int]:
     """Draws what is missing. Returns how many thumbnails were missing, and how many still are:
     those of pictures that are away or have changed, which the next run over them draws."""
-    present = set(library.thumbnails.ids().tolist())
+    present = {*library.thumbnails.ids().tolist(), *library.catalog.unseen().tolist()}
     lacking = [id for id in library.select().tolist() if id not in present]
     if not lacking:
         return 0, 0

@@ -129,10 +129,12 @@ def survey(
     result = Survey(scope)
     images = {path: image for path, image in known.items() if scope.holds(path)}
     failures = {path: seen for path, seen in failed.items() if scope.holds(path)}
-    result.known = len(images)
+    # What was imported and never seen as a file cannot be missed, only turn up.
+    unseen = {path for path, image in images.items() if not image.mtime_ns}
+    result.known = len(images) - len(unseen)
     if not scope.path.exists():
         result.missing = True
-        result.gone = images
+        result.gone = {path: image for path, image in images.items() if path not in unseen}
         return result
     for candidate in discover.scan(
         scope.root, below=scope.below, exclude=exclude, on_error=result.unreadable.append
@@ -161,7 +163,8 @@ def survey(
     result.gone = {
         path: image
         for path, image in images.items()
-        if not any(PurePosixPath(path).is_relative_to(folder) for folder in blind)
+        if path not in unseen
+        and not any(PurePosixPath(path).is_relative_to(folder) for folder in blind)
     }
     result.gone_failures = [
         path

@@ -85,6 +85,8 @@ class PhotoInfo:
     """Stars, 0 to 5, from XMP."""
     color: str | None = None
     """Mean colour of the thumbnail as ``#rrggbb``: what a page paints before the thumbnail."""
+    url: str | None = None
+    """Where on the web the picture was found, when it came with a set of embeddings."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class ImageRecord:
     """Relative to ``root``, with forward slashes."""
     size: int
     mtime_ns: int
+    """0 for a picture that came with a set of embeddings, and whose file was never seen here."""
     content_hash: str
     info: PhotoInfo
     added_at: datetime
@@ -145,6 +148,7 @@ class Known(NamedTuple):
     """Relative to its root, with forward slashes."""
     size: int
     mtime_ns: int
+    """0 for a file that was never seen; see ``ImageRecord``."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ and shell completion stay instant. Errors become one line on standard error and 
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 from typing import Any
@@ -31,6 +32,8 @@ COMMANDS = {
 }
 """Name of each subcommand and the module that holds it, in the order of ``--help``."""
 
+    "export": "server.commands.export",
+    "import": "server.commands.import_",
 DEBUG_VARIABLE = "SIGHTLINE_DEBUG"
 
 
@@ -46,7 +49,9 @@ class Sightline(click.Group):
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(importlib.import_module(module), cmd_name)
+        # A word of Python's own (`import`) has an underscore behind it there.
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
 

@@ -37,6 +37,9 @@ ARROWS: dict[str, set[str]] = {
         *("captions", "redraw"),
     },
     "redraw": {"library", "decode"},
+    "embedding_files": set(),
+    "exchange": {"library", "catalog", "decode", "embedding_files"},
+    "exporting": {"library", "embedding_files", "exchange"},
     "doctor": {"library", "catalog", "thumbnails", "redraw"},
 }
 """Who may import whom inside the indexer, beyond errors and types. A module split off another

@@ -1,0 +1,64 @@
+"""``sightline export``: a library's vectors and facts as files that other programs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import click
+
+from server.commands.common import json_option, library_option, open_library, print_json
+from server.commands.progress import shown
+
+
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["parquet", "npy", "jsonl"]),
+    help="What to write; else the ending of TARGET says it, and a name without one is npy.",
+)
+@click.option(
+    "--only",
+    metavar="FILTERS",
+    default="",
+    help='Only the pictures that meet these filters, as in --only "in:Holidays rating:4".',
+)
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@json_option
+@library_option
+def export(
+    target: Path, layout: str | None, only: str, quiet: bool, as_json: bool, directory: Path
+) -> None:
+    """Write the embeddings, and what is known of each picture, to TARGET.
+
+    \b
+    sightline export pictures.parquet
+    sightline export clip-set --format npy
+    sightline export holidays.jsonl --only "in:Holidays"
+
+    npy is clip-retrieval's folder (img_emb/img_emb_0.npy, metadata/metadata_0.parquet). parquet
+    and npy need the extra `exchange`. `sightline import` reads all three.
+    """
+    from indexer import exporting
+    from indexer.pipeline import Progress
+    from server.query import parse
+
+    ending = target.suffix.lstrip(".")
+    chosen = layout or (ending if ending in ("parquet", "jsonl") else "npy")
+    query = parse(only)
+    if query.terms:
+        raise click.UsageError(f"--only takes filters (in:Holidays), and {only!r} has words")
+    with open_library(directory, read_only=True) as library, shown(quiet=quiet) as progress:
+        count = exporting.write_set(
+            library,
+            target,
+            format=cast(exporting.Format, chosen),
+            ids=library.select(query.filters),
+            progress=lambda phase, done, total: progress(Progress(phase, done, total)),
+        )
+    if as_json:
+        print_json({"images": count, "format": chosen, "path": str(target)})
+    else:
+        click.echo(f"{count:,} pictures written to {target} ({chosen})")

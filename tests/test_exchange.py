@@ -1,0 +1,266 @@
+"""Sets of embeddings: clip-retrieval's folder, parquet and JSON lines, both ways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from helpers_library import as_bytes, dated, draw
+
+from indexer import doctor, embedding_files, exchange, exporting, pipeline
+from indexer.embedding_files import open_set
+from indexer.encoder import Encoder
+from indexer.errors import LibraryBusyError, UsageError
+from indexer.library import Library
+from indexer.types import Condition, Filters
+from server.cli import run
+
+DIMENSION = 32
+
+
+def unit(n: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(n, DIMENSION)).astype(np.float32)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def clip_set(folder: Path, parts: list[tuple[np.ndarray, dict[str, list]]]) -> Path:
+    """A folder as clip-retrieval's inference writes it."""
+    (folder / "img_emb").mkdir(parents=True)
+    (folder / "metadata").mkdir()
+    for number, (vectors, columns) in enumerate(parts):
+        np.save(folder / f"img_emb/img_emb_{number}.npy", vectors)
+        table = pyarrow.table(columns)
+        pyarrow.parquet.write_table(table, folder / f"metadata/metadata_{number}.parquet")
+    return folder
+
+
+def empty(directory: Path, encoder: Encoder) -> Library:
+    return Library.create(
+        directory,
+        model=encoder.model,
+        revision=encoder.revision,
+        dimension=encoder.dimension,
+    )
+
+
+def pictures(folder: Path, count: int = 4) -> Path:
+    folder.mkdir()
+    for seed in range(count):
+        data = as_bytes(draw(seed), exif=dated(2020, 1 + seed))
+        (folder / f"{seed}.jpg").write_bytes(data)
+    return folder
+
+
+def everything(library: Library) -> dict[str, tuple]:
+    """All that is known of each picture, by its path."""
+    ids = library.select()
+    vectors = dict(zip(ids.tolist(), library.vectors(ids), strict=True))
+    return {
+        record.path: (record.info, record.content_hash, record.phash, vectors[record.id].tobytes())
+        for record in library.images(ids.tolist())
+    }
+
+
+def test_a_laion_set_becomes_a_library_though_no_picture_is_present(
+    tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
+) -> None:
+    vectors = unit(25)
+    source = clip_set(
+        tmp_path / "laion",
+        [
+            (
+                vectors[part],
+                {
+                    "image_path": [f"{n:09}" for n in range(part.start, part.stop)],
+                    "caption": [f"an old castle number {n}" for n in range(part.start, part.stop)],
+                    "url": [f"https://e.org/{n}.jpg" for n in range(part.start, part.stop)],
+                    "width": [640] * (part.stop - part.start),
+                    "height": [480] * (part.stop - part.start),
+                    "NSFW": ["UNLIKELY"] * (part.stop - part.start),
+                },
+            )
+            for part in (slice(0, 10), slice(10, 20), slice(20, 25))
+        ],
+    )
+    directory = tmp_path / "library"
+    asked = ["import", str(source), "--model", tiny_encoder.model, "--library", str(directory)]
+    assert run([*asked, "--json", "-q"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["found"], report["imported"], report["read"]) == (25, 25, 0)
+    with Library.open(directory) as library:
+        assert library.vectors(library.select()).astype(np.float16).tobytes() == vectors.tobytes()
+        record = library.images([13])[0]
+        assert (record.path, record.info.url) == ("000000012", "https://e.org/12.jpg")
+        assert (record.info.format, record.info.width) == ("jpeg", 640)
+        assert [i for i, _ in library.search_words("castle 12", 1)] == [13]
+        scores, ids = library.nearest(vectors[12:13].astype(np.float32), 1)
+        assert ids[0, 0] == 13
+        assert scores[0, 0] > 0.999
+        assert library.matching(Filters((Condition("is", "landscape"),))) == 25
+    # Nothing misses the pictures: not the doctor, and not a run over the library's folders.
+    assert doctor.examine(directory) == []
+    with Library.open(directory) as library:
+        report = pipeline.run(library, tiny_encoder, workers=1, prune=True)
+        assert (report.removed, report.held_back, library.count) == (0, (), 25)
+    # Importing it again changes no id, and nothing else.
+    assert run([*asked, "-q"]) == 0
+    with Library.open(directory) as library:
+        assert library.select().tolist() == list(range(1, 26))
+
+
+def test_a_picture_that_turns_up_later_is_read(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    source = clip_set(
+        tmp_path / "set", [(unit(2), {"image_path": ["a.jpg", "b.jpg"], "caption": ["x", "y"]})]
+    )
+    with empty(tmp_path / "library", tiny_encoder) as library:
+        exchange.import_set(library, open_set(source), workers=1)
+        assert library.thumbnail(1) is None
+        (source / "a.jpg").write_bytes(as_bytes(draw(1)))
+        report = pipeline.run(library, tiny_encoder, workers=1)
+        assert (report.updated, report.removed, library.count) == (1, 0, 2)
+        assert library.thumbnail(1) is not None
+        (source / "a.jpg").unlink()
+        assert pipeline.run(library, tiny_encoder, workers=1, prune=True).removed == 1
+        assert library.select().tolist() == [2]
+
+
+def test_pictures_that_are_there_are_read_and_not_encoded(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    folder = pictures(tmp_path / "pictures")
+    paths = [str(folder / f"{n}.jpg") for n in range(4)]
+    source = clip_set(tmp_path / "set", [(unit(4), {"image_path": paths})])
+    with empty(tmp_path / "library", tiny_encoder) as library:
+        report = exchange.import_set(library, open_set(source), workers=1)
+        assert (report.imported, report.read) == (4, 4)
+        assert library.root_paths() == [folder]
+        found = everything(library)
+        assert found["2.jpg"][0].camera == "Sightline Nine"
+        assert found["2.jpg"][3] == unit(4)[2].astype(np.float32).tobytes()
+        assert all(library.thumbnail(id) for id in library.select().tolist())
+        # A run over the folder finds nothing to do.
+        again = pipeline.run(library, tiny_encoder, workers=1)
+        assert (again.unchanged, again.added, again.updated) == (4, 0, 0)
+
+
+@pytest.mark.parametrize("format", embedding_files.FORMATS)
+def test_what_is_exported_comes_back_as_it_was(
+    tmp_path: Path, tiny_encoder: Encoder, format: str
+) -> None:
+    folder = pictures(tmp_path / "pictures")
+    ending = "" if format == "npy" else f".{format}"
+    target = tmp_path / f"set{ending}"
+    here, away = tmp_path / "here", tmp_path / "away"
+    with empty(tmp_path / "library", tiny_encoder) as library:
+        pipeline.run(library, tiny_encoder, [folder], workers=1)
+        assert exporting.write_set(library, target, format=format) == 4
+        before = everything(library)
+    source = open_set(target)
+    assert (source.model, source.revision) == (tiny_encoder.model, tiny_encoder.revision)
+    with empty(here, tiny_encoder) as library:
+        assert exchange.import_set(library, source, workers=1).read == 4
+        assert everything(library) == before
+    # On a machine without the pictures everything but the thumbnails is the same.
+    folder.rename(tmp_path / "elsewhere")
+    with empty(away, tiny_encoder) as library:
+        assert exchange.import_set(library, open_set(target), workers=1).read == 0
+        assert everything(library) == before
+    # And where they lie elsewhere, one option says so.
+    with empty(tmp_path / "moved", tiny_encoder) as library:
+        moved = tmp_path / "elsewhere"
+        report = exchange.import_set(library, open_set(target), pictures=moved, workers=1)
+        assert report.read == 4
+        assert library.root_paths() == [moved]
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_npy_is_the_layout_that_clip_retrieval_reads(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    folder = pictures(tmp_path / "pictures")
+    with empty(tmp_path / "library", tiny_encoder) as library:
+        pipeline.run(library, tiny_encoder, [folder], workers=1)
+        exporting.write_set(library, tmp_path / "set", format="npy")
+        stored = library.vectors(library.select())
+    vectors = np.load(tmp_path / "set/img_emb/img_emb_0.npy")
+    assert (vectors.dtype, vectors.shape) == (np.float16, (4, DIMENSION))
+    assert (vectors.astype(np.float32) == stored).all()
+    table = pyarrow.parquet.read_table(tmp_path / "set/metadata/metadata_0.parquet").to_pydict()
+    assert sorted(table["image_path"]) == [str(folder / f"{n}.jpg") for n in range(4)]
+    assert len(table["caption"]) == 4
+
+
+def test_only_what_meets_the_filters_is_exported(
+    tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
+) -> None:
+    with empty(tmp_path / "library", tiny_encoder) as library:
+        pipeline.run(library, tiny_encoder, [pictures(tmp_path / "pictures")], workers=1)
+    where = ["--library", str(tmp_path / "library"), "-q"]
+    target = tmp_path / "spring.jsonl"
+    assert run(["export", str(target), "--only", "after:2020-03", *where]) == 0
+    lines = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    assert sorted(line["taken_at"][:7] for line in lines) == ["2020-03", "2020-04"]
+    assert len(lines[0]["embedding"]) == DIMENSION
+    assert run(["export", str(target), *where]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert run(["export", str(tmp_path / "x.parquet"), "--only", "dog", *where]) == 2
+
+
+def test_vectors_that_are_no_vectors_are_named_and_the_others_kept(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    vectors = unit(5).astype(np.float32)
+    vectors[1], vectors[3, 2] = 0, np.nan
+    vectors[4] *= 7  # of another length: that is only a matter of scale
+    names = ["a.jpg", "b.jpg", "a.jpg", "d.jpg", "../../e.jpg"]
+    source = clip_set(tmp_path / "set", [(vectors, {"image_path": names})])
+    with empty(tmp_path / "library", tiny_encoder) as library:
+        report = exchange.import_set(library, open_set(source), workers=1)
+        assert (report.found, report.imported, report.skipped) == (5, 2, 3)
+        assert [problem.partition(":")[0] for problem in report.problems] == [
+            "row 1", "row 2", "row 3",
+        ]  # fmt: skip
+        assert [record.path for record in library.images([1, 2])] == ["a.jpg", "000000004"]
+        assert np.linalg.norm(library.vectors(np.array([2]))) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_set_of_another_model_is_refused_before_anything_is_written(
+    tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
+) -> None:
+    source = clip_set(tmp_path / "set", [(unit(3), {"image_path": ["a", "b", "c"]})])
+    new = ["--library", str(tmp_path / "new"), "-q"]
+    assert run(["import", str(source), *new]) == 2
+    assert "--model" in capsys.readouterr().err
+    assert run(["import", str(source), "--model", "builtin", *new]) == 2
+    assert "256" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    with empty(tmp_path / "library", tiny_encoder) as library:
+        exchange.import_set(library, open_set(source), workers=1)
+        exporting.write_set(library, tmp_path / "set.parquet", format="parquet")
+        with library.writing(), pytest.raises(LibraryBusyError):
+            exchange.import_set(library, open_set(source), workers=1)
+    there = ["--library", str(tmp_path / "library"), "-q"]
+    assert run(["import", str(tmp_path / "set.parquet"), "--model", "builtin", *there]) == 1
+    assert "made with builtin" in capsys.readouterr().err
+
+
+def test_files_that_are_no_sets_are_refused_with_their_names(tmp_path: Path) -> None:
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "bad.npy").write_bytes(b"not numpy")
+    (tmp_path / "bad.jsonl").write_text('{"embedding": [1, 2]}\n{"no": 1}\n', encoding="utf-8")
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    np.save(tmp_path / "flat.npy", np.zeros(5, np.float32))
+    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), tmp_path / "none.parquet")
+    ragged = pyarrow.table({"embedding": [[1.0, 2.0], [1.0]]})
+    pyarrow.parquet.write_table(ragged, tmp_path / "ragged.parquet")
+    short = clip_set(tmp_path / "short", [(unit(3), {"image_path": ["a", "b"]})])
+    (tmp_path / "nothing").mkdir()
+    for path in (
+        *(tmp_path / f"{name}" for name in ("bad.parquet", "bad.npy", "objects.npy", "flat.npy")),
+        *(tmp_path / name for name in ("none.parquet", "ragged.parquet", "bad.jsonl", "nothing")),
+        short,
+    ):
+        with pytest.raises(UsageError, match=path.name):
+            list(open_set(path).batches())
