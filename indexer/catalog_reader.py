@@ -257,6 +257,11 @@ class CatalogReader:
             found = rows.records(connection, f"images.id IN {rows.LISTED}", [json.dumps(wanted)])
         return [found[i] for i in wanted if i in found]
 
+    def files(self, ids: Ids | None = None) -> rows.Files:
+        """What tells files apart, of ``ids`` or of all images, by id."""
+        with self._store.reading() as connection:
+            return rows.files(connection, ids)
+
     def image(self, id: int) -> ImageRecord | None:
         """One image, or None."""
         return next(iter(self.images([id])), None)

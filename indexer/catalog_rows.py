@@ -8,11 +8,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
 
 from indexer.catalog_words import fold
 from indexer.errors import LibraryError
-from indexer.types import Candidate, Failure, ImageRecord, NewImage, PhotoInfo
+from indexer.types import Candidate, Failure, Ids, ImageRecord, NewImage, PhotoInfo
 
 _OF_FILE = ("folder_id", "name", "folded", "size", "mtime_ns")
 _OF_PHOTO = (
@@ -61,6 +65,47 @@ def storable(text: str) -> str:
         except UnicodeEncodeError:
             return text.encode(errors="backslashreplace").decode()
     return text
+
+
+@dataclass(frozen=True)
+class Files:
+    """What tells the files of images apart: arrays ``(n,)`` in the order of ``ids``."""
+
+    ids: Ids
+    """Sorted."""
+    content: NDArray[np.int64]
+    """Equal numbers for equal bytes; -1 where the bytes are not known."""
+    phash: NDArray[np.int64]
+    hashed: NDArray[np.bool_]
+    """Whether ``phash`` is known."""
+    pixels: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    """In bytes."""
+
+
+def files(connection: sqlite3.Connection, ids: Ids | None = None) -> Files:
+    """What tells the files of ``ids``, or of all images, apart."""
+    condition = "" if ids is None else f" WHERE id IN {LISTED}"
+    parameters = [] if ids is None else [json.dumps(ids.tolist())]
+    numbers: dict[str, int] = {"": -1}
+    columns = [
+        (
+            image,
+            numbers.setdefault(content, len(numbers)),
+            phash or 0,
+            phash is not None,
+            area,
+            size,
+        )
+        for image, content, phash, area, size in connection.execute(
+            "SELECT id, content_hash, phash, width * height, size FROM images"
+            f"{condition} ORDER BY id",
+            parameters,
+        )
+    ]
+    table = np.array(columns, np.int64).reshape(-1, 6)
+    image, content, phash, hashed, area, size = np.ascontiguousarray(table.T)
+    return Files(image, content, phash, hashed.astype(bool), area, size)
 
 
 def _text(text: str | None) -> str | None:

@@ -19,6 +19,7 @@ from server.config import ServerConfig
 from server.limits import Admission, Slots
 from server.pages import pages, static_url
 from server.pictures import pictures
+from server.same import same
 from server.search import SearchEngine
 from server.security import guard
 
@@ -57,7 +58,7 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     app.jinja_env.globals["static_url"] = static_url
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     guard(app, settings)
-    for blueprint in (api, pictures, pages):
+    for blueprint in (api, pictures, same, pages):
         app.register_blueprint(blueprint)
     app.register_error_handler(SightlineError, _sightline_error)
     app.register_error_handler(HTTPException, _http_error)
@@ -96,7 +97,7 @@ def status_of(error: SightlineError) -> int:
 
 def wants_json() -> bool:
     """Whether a program asks: the API's addresses, and picture files."""
-    return not request.path.startswith(("/signin", "/failures", "/static/")) and (
+    return not request.path.startswith(("/signin", "/failures", "/duplicates", "/static/")) and (
         (request.path != "/" and "text/html" not in request.headers.get("Accept", ""))
         or request.path.startswith(("/api/", "/healthz"))
     )

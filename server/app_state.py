@@ -7,12 +7,15 @@ from pathlib import Path
 
 from flask import current_app
 
+from server.duplicates import Group
 from server.limits import Slots
 from server.search import SearchEngine
 from server.term_vectors import Kept
 
 RESIZED = 4096
 """Smaller thumbnails kept: 8 kB each."""
+GROUPINGS = 4
+"""Ways of grouping equal pictures that are kept: 100 bytes a group."""
 PREVIEWS = 64
 """Previews kept: 200 kB each, a few when someone leafs through large pictures."""
 
@@ -24,6 +27,8 @@ class State:
     engine: SearchEngine
     templates: Path
     zips: Slots
+    grouping: Slots = field(default_factory=lambda: Slots(1))
+    groups: Kept[list[Group]] = field(default_factory=lambda: Kept(GROUPINGS))
     previewing: Slots = field(default_factory=lambda: Slots(2))
     resized: Kept[bytes] = field(default_factory=lambda: Kept(RESIZED))
     previews: Kept[bytes] = field(default_factory=lambda: Kept(PREVIEWS))

@@ -32,6 +32,9 @@ COMMANDS = {
 }
 """Name of each subcommand and the module that holds it, in the order of ``--help``."""
 
+    "duplicates": "server.commands.duplicates",
+    "export": "server.commands.export",
+    "import": "server.commands.import_",
     "export": "server.commands.export",
     "import": "server.commands.import_",
 DEBUG_VARIABLE = "SIGHTLINE_DEBUG"

@@ -521,7 +521,7 @@ def test_an_address_that_is_taken_is_one_line(app: Flask) -> None:
 def test_every_route_of_the_api_is_described(client: FlaskClient, app: Flask) -> None:
     described = set(client.get("/api/openapi.json").get_json()["paths"])
     routes = {rule.rule.replace("<int:id>", "{id}") for rule in app.url_map.iter_rules()}
-    pages = {"/", "/failures", "/signin", "/favicon.ico", "/static/<path:name>"}
+    pages = {"/", "/failures", "/duplicates", "/signin", "/favicon.ico", "/static/<path:name>"}
     assert routes - pages - {"/api/openapi.json"} == described
 
 

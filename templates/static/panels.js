@@ -49,6 +49,7 @@ export function createPanels({ onGrown }) {
         ...rows.slice(0, 100).map(({ path, reason }) => h("li", {}, h("code", {}, path), h("span", {}, reason)))),
       h("p", {}, h("a", { href: "/failures" }, "All of them, with reasons")));
     }
+    body.push(h("p", {}, h("a", { href: "/duplicates" }, "Pictures that are the same")));
     $("status-body").replaceChildren(...body.filter(Boolean));
   }
 

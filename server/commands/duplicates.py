@@ -1,0 +1,82 @@
+"""``sightline duplicates``: which pictures are the same, and which file of each is the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from server.commands.common import json_option, library_option, open_library, print_json, say
+
+if TYPE_CHECKING:
+    from indexer.types import ImageRecord
+    from server.duplicates import Group
+
+
+@click.command()
+@click.argument("filters", nargs=-1, metavar="[FILTERS]...")
+@click.option("--copies", is_flag=True, help="Only files that are equal byte for byte.")
+@click.option(
+    "--paths-only", is_flag=True, help="Print the paths of all but the best files, one a line."
+)
+@click.option("-0", "--null", is_flag=True, help="End each path with a NUL byte, for xargs -0.")
+@json_option
+@library_option
+def duplicates(
+    filters: tuple[str, ...],
+    copies: bool,
+    paths_only: bool,
+    null: bool,
+    as_json: bool,
+    directory: Path,
+) -> None:
+    """Group pictures that are the same, the best file of each group first.
+
+    \b
+    sightline duplicates
+    sightline duplicates in:Holidays --json
+    sightline duplicates --copies --paths-only -0 | xargs -0 ls -l
+
+    Equal files come first, then shots whose embeddings and perceptual hashes agree. The best file
+    is the one with most pixels, then the largest. Nothing is deleted, here or anywhere.
+    """
+    from server.duplicates import find_groups
+    from server.query import parse
+
+    query = parse(" ".join(filters))
+    if query.terms:
+        raise click.UsageError("only filters (in:Holidays) are understood here, no words")
+    with open_library(directory, read_only=True) as library:
+        groups = find_groups(library, query.filters, similar=not copies)
+        wanted = [id for group in groups for id in group.ids]
+        records = {record.id: record for record in library.images(wanted)}
+    if as_json:
+        print_json(
+            {
+                "groups": [group.as_dict(records, absolute=True) for group in groups],
+                "spare_files": sum(len(group.ids) - 1 for group in groups),
+                "spare_bytes": sum(group.spare for group in groups),
+            }
+        )
+    elif paths_only or null:
+        for group in groups:
+            for id in group.ids[1:]:
+                if id in records:
+                    click.echo(f"{records[id].absolute}{chr(0) if null else chr(10)}", nl=False)
+    else:
+        print_groups(groups, records)
+
+
+def print_groups(groups: list[Group], records: dict[int, ImageRecord]) -> None:
+    """A block of lines a group, for a person."""
+    for group in groups:
+        click.echo(f"{group.kind}:")
+        for n, id in enumerate(group.ids):
+            record = records[id]
+            size = f"{record.info.width}x{record.info.height}"
+            mark = "best" if not n else ""
+            click.echo(f"  {mark:<5}{size:>11} {record.size:>12,}  {record.absolute}")
+    spare = sum(len(group.ids) - 1 for group in groups)
+    megabytes = sum(group.spare for group in groups) / 1e6
+    say(f"{len(groups):,} groups, {spare:,} files beside the best, {megabytes:,.1f} MB")
