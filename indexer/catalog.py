@@ -300,13 +300,20 @@ class Catalog(CatalogReader):
     # labels ---------------------------------------------------------------------------------------
 
     def write_labels(
-        self, scores: Iterable[tuple[int, str, float]], *, replace: Iterable[str] = ()
+        self,
+        scores: Iterable[tuple[int, str, float]],
+        *,
+        replace: Iterable[str] = (),
+        among: Ids | None = None,
     ) -> None:
-        """Keeps ``(id, label, score)``. Labels in ``replace`` are first taken off every image.
-        Images that are gone by now are passed over."""
+        """Keeps ``(id, label, score)``. Labels in ``replace`` are first taken off every image, or
+        off those ``among`` the ids given. Images that are gone by now are passed over."""
+        listed = None if among is None else json.dumps([int(i) for i in among])
         with self._store.writing() as connection:
             connection.executemany(
-                "DELETE FROM labels WHERE folded = ?", [(words.fold(name),) for name in replace]
+                "DELETE FROM labels WHERE folded = ?1"
+                f" AND (?2 IS NULL OR image_id IN {rows.LISTED.replace('?', '?2')})",
+                [(words.fold(name), listed) for name in replace],
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO labels (image_id, label, folded, score)"

@@ -88,6 +88,19 @@ def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
     return sorted(found, key=lambda one: (-one.count, fold(one.text)))
 
 
+def counts_of(connection: sqlite3.Connection, kind: str, ids: Ids) -> list[Suggestion]:
+    """Every ``keyword`` or ``label`` of the images ``ids``, most pictures first."""
+    if kind not in ("keyword", "label"):
+        raise ValueError(f"{kind!r} is counted over the whole catalog only")
+    rows = connection.execute(
+        f"SELECT min({kind}), count(DISTINCT image_id) FROM {kind}s WHERE image_id IN {LISTED}"
+        " GROUP BY folded",
+        [json.dumps(ids.tolist())],
+    ).fetchall()
+    found = [Suggestion(kind, str(text), count) for text, count in rows]
+    return sorted(found, key=lambda one: (-one.count, fold(one.text)))
+
+
 def folders(connection: sqlite3.Connection) -> list[FolderCount]:
     """Every folder with pictures in it."""
     rows = connection.execute(

@@ -410,8 +410,11 @@ class CatalogReader:
         places or dates hold any word of ``text``, best (highest) first."""
         return self._read(lambda connection: words.search(connection, text, limit))
 
-    def facets(self, kind: str) -> list[Suggestion]:
-        """Every camera, lens, type, year, keyword, label or rating, most pictures first."""
+    def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
+        """Every camera, lens, type, year, keyword, label or rating, most pictures first; with
+        ``ids`` every keyword or label of those images."""
+        if ids is not None:
+            return self._read(lambda connection: facets.counts_of(connection, kind, ids))
         return self._kept(
             ("facets", kind), lambda: self._read(lambda connection: facets.counts(connection, kind))
         )

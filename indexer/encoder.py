@@ -67,6 +67,8 @@ class Encoder:
     """What text it understands; ``unknown`` for a model that ``indexer.models`` does not list."""
     device_wanted: str
     """As it was asked for, ``auto`` among them; ``device`` says what that came to."""
+    templates: str
+    """The prompt templates (``indexer.prompts``) that suit it best for labels."""
     sigmoid: bool
     """Whether a score becomes a probability by a sigmoid (SigLIP) or by a softmax over labels."""
 
@@ -95,6 +97,8 @@ class Encoder:
         self.geometry = self._preprocessing.geometry
         self.languages = files.info.languages if files.info else "unknown"
         self.sigmoid = files.family in model_families.SIGMOID
+        unlisted = "siglip" if self.sigmoid else "imagenet"
+        self.templates = files.info.templates if files.info else unlisted
         self.dimension = model_families.dimension(files, self._weights)
         if device != "auto":
             _ = self._place  # a device that is not there is an error now

@@ -302,6 +302,15 @@ class Library:
         """The files that could not be read, and why."""
         return self.catalog.failures()
 
+    def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
+        """Every value of one kind of filter with how many pictures have it, most first; with
+        ``ids`` every ``keyword`` or ``label`` of those images."""
+        return self.catalog.facets(kind, ids)
+
+    def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
+        """``(label, fit)`` of each of ``ids`` that has any, best first."""
+        return self.catalog.labels(ids)
+
     def roots(self) -> list[dict[str, Any]]:
         """``{"path", "images", "available"}`` for each folder that was indexed."""
         counts = self.catalog.root_counts()

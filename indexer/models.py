@@ -47,6 +47,9 @@ class ModelInfo:
     """Cosine from which a text fits a picture whatever the rest of the library is, where that was
     measured (``docs/evaluation.md``)."""
 
+    templates: str = "imagenet"
+    """The prompt templates (``indexer.prompts``) that labels are put into unless told otherwise."""
+
     @property
     def id(self) -> str:
         """What a library remembers: the hub id, or ``builtin``."""
@@ -70,6 +73,7 @@ MODELS: tuple[ModelInfo, ...] = (
         licence="MIT",
         note="needs no network; for trying things out, far below the others in quality",
         fits=0.41,
+        templates="plain",
     ),
     ModelInfo(
         name="laion-b32",
@@ -184,6 +188,7 @@ MODELS: tuple[ModelInfo, ...] = (
         licence="Apache-2.0",
         note="better than laion-b32, slower",
         recall=71.6,
+        templates="siglip",
     ),
     ModelInfo(
         name="siglip2-b32",
@@ -196,6 +201,7 @@ MODELS: tuple[ModelInfo, ...] = (
         licence="Apache-2.0",
         note="many languages at nearly the default's speed",
         recall=73.2,
+        templates="siglip",
     ),
     ModelInfo(
         name="siglip2-b16",
@@ -208,6 +214,7 @@ MODELS: tuple[ModelInfo, ...] = (
         licence="Apache-2.0",
         note="best quality that is comfortable on a CPU; many languages",
         recall=75.2,
+        templates="siglip",
     ),
     ModelInfo(
         name="siglip2-so400m",
@@ -219,6 +226,7 @@ MODELS: tuple[ModelInfo, ...] = (
         languages="multilingual",
         licence="Apache-2.0",
         note="large and sharp, many languages; wants a GPU",
+        templates="siglip",
     ),
     ModelInfo(
         name="chinese-clip-b16",
@@ -230,6 +238,7 @@ MODELS: tuple[ModelInfo, ...] = (
         languages="zh",
         licence="MIT",
         note="for searching in Chinese",
+        templates="plain",
     ),
 )
 """In the order in which ``sightline models`` shows them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -20,7 +21,7 @@ from server.parameters import Choice, Number, Operation, Text, operation, values
 from server.query import MAX_LENGTH, parse
 from server.results import facts
 from server.security import sees_paths
-from server.suggestions import suggestions
+from server.suggestions import suggestions, written
 
 api = Blueprint("api", __name__)
 
@@ -30,6 +31,9 @@ MAX_K = 1000
 MAX_OFFSET = 10_000_000
 MAX_IMAGES = 16
 """Pictures to search with in one request."""
+
+MAX_TEXTS = 4000
+"""Characters of the texts that a picture is compared with."""
 
 MAX_FAILURES = 10_000
 MAX_JSON = 2**20
@@ -152,6 +156,32 @@ def timeline() -> Response:
     )
 
 
+@api.get("/api/facets")
+@operation(
+    Operation(
+        "Labels and keywords of the good matches (of all that meet the filters, without terms)",
+        (QUERY,),
+        answer=obj({"label": listed(ref("Facet")), "keyword": listed(ref("Facet"))}),
+        missing=True,
+    )
+)
+def facets() -> Response:
+    """Each with its filter as it is written in a query, and its number of pictures."""
+    return jsonify(
+        {
+            kind: [
+                {
+                    "value": one.text,
+                    "filter": written(kind, one.text),
+                    "count": one.count,
+                }
+                for one in found
+            ]
+            for kind, found in engine().facets(values()["q"]).items()
+        }
+    )
+
+
 @api.get("/api/random")
 @operation(
     Operation(
@@ -191,6 +221,10 @@ def image(id: int) -> Response:
         "orientation": info.orientation,
         "added_at": record.added_at.isoformat(),
         "available": _available(record),
+        "labels": [
+            {"label": name, "fit": round(fit, 4)}
+            for name, fit in engine().library.labels([id]).get(id, [])
+        ],
     }
     if given["words"] == "1":
         told["words"] = [
@@ -206,6 +240,28 @@ def similar(id: int) -> Response:
     given = values()
     record = find(id)
     return jsonify(engine().similar(record.id, k=given["k"]).as_dict(absolute=sees_paths()))
+
+
+@api.get("/api/images/<int:id>/captions")
+@operation(
+    Operation(
+        "The texts that fit one picture best: of those given, or of everyday captions",
+        (
+            Text("texts", "Texts, with commas or line ends between them.", longest=MAX_TEXTS),
+            Number("k", "Texts to give.", 10, 1, 100),
+        ),
+        answer=obj({"captions": listed(ref("Caption"))}),
+        missing=True,
+    )
+)
+def captions(id: int) -> Response:
+    """Image to text."""
+    given = values()
+    record = find(id)
+    parts = (" ".join(text.split()) for text in re.split(r"[,\n]", given["texts"]))
+    texts = list(dict.fromkeys(text for text in parts if text))
+    found = engine().describe(record.id, texts=texts, k=given["k"])
+    return jsonify(captions=[one.as_dict() for one in found])
 
 
 @api.post("/api/zip")

@@ -23,6 +23,8 @@ COMMANDS = {
     "search": "server.commands.search",
     "serve": "server.commands.serve",
     "demo": "server.commands.demo",
+    "label": "server.commands.label",
+    "describe": "server.commands.describe",
     "status": "server.commands.manage",
     "failures": "server.commands.manage",
     "roots": "server.commands.manage",

@@ -89,9 +89,19 @@ SCHEMAS: dict[str, Any] = {
             "orientation": {"type": "integer"},
             "added_at": STRING,
             "available": {"type": "boolean"},
+            "labels": listed(obj({"label": STRING, "fit": {"type": "number"}})),
         },
         absolute=STRING,
         words=listed(obj({"text": STRING, "score": {"type": "number"}})),
+    ),
+    "Facet": obj({"value": STRING, "filter": STRING, "count": COUNT}),
+    "Caption": obj(
+        {
+            "text": STRING,
+            "score": {"type": "number", "minimum": -1.001, "maximum": 1.001},
+            "probability": {"type": "number", "minimum": 0, "maximum": 1},
+            "relevance": {"type": "number", "minimum": 0, "maximum": 1},
+        }
     ),
     "Query": obj(
         {

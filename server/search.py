@@ -31,10 +31,10 @@ from server.relevance import relevance
 from server.results import Hit, SearchResult
 from server.term_vectors import Kept, TermVectors
 from server.uploads import Upload, Uploads
-from server.words import WordBank
+from server.words import Fitting, WordBank
 
 if TYPE_CHECKING:
-    from indexer.catalog_facets import Months
+    from indexer.catalog_facets import Months, Suggestion
     from indexer.encoder import Encoder
     from indexer.library import Library
 
@@ -54,6 +54,9 @@ MAX_DATED = 20_000
 EXACTLY = 1024
 """Good matches up to which they are counted one by one."""
 
+FACETS = ("label", "keyword")
+"""What the pictures of a query are counted by."""
+
 NOTHING = "nothing here really matches; these come closest"
 NO_PICTURE = "no picture meets these filters"
 EMPTY = "this library holds no pictures yet"
@@ -72,7 +75,7 @@ class SearchEngine:
         self.encoder = encoder
         self.uploads = Uploads()
         self.terms = TermVectors(library, encoder, self.uploads)
-        self.words = WordBank(library, self.terms.texts)
+        self.words = WordBank(library, encoder, self.terms.texts)
         self._rankings: Kept[tuple[Ranking, bool]] = Kept(RANKINGS)
         self._totals: Kept[int] = Kept(RANKINGS)
 
@@ -136,6 +139,25 @@ class SearchEngine:
         good = result.good if result.good is None else max(result.good - 1, 0)
         return replace(result, hits=others, good=good, total=max(result.total - 1, 0), message=None)
 
+    def ids(self, query: Query | str) -> Ids:
+        """The pictures that a query finds: its good matches, best first (``MAX_DATED`` of them at
+        most), or everything that meets its filters when it has no terms."""
+        parsed = parse(query) if isinstance(query, str) else query
+        self.library.refresh()
+        ranking, has_terms = self._ranking(
+            replace(parsed, sort="relevance"), (), fold=True, listed=False
+        )
+        return ranking.good_ids(MAX_DATED) if has_terms else self.library.select(parsed.filters)
+
+    def facets(self, query: Query | str, *, most: int = 30) -> dict[str, list[Suggestion]]:
+        """The labels and keywords of what a query finds, each with its number of pictures."""
+        parsed = parse(query) if isinstance(query, str) else query
+        known = [kind for kind in FACETS if self.library.facets(kind)]
+        ids = self.ids(parsed) if known and (parsed.terms or parsed.filters) else None
+        return {
+            kind: self.library.facets(kind, ids)[:most] if kind in known else [] for kind in FACETS
+        }
+
     def timeline(self, query: Query | str) -> Months:
         """How many of the good matches (of all that meet the filters, when there are no terms)
         were taken in each month."""
@@ -171,10 +193,23 @@ class SearchEngine:
 
     def words_for(self, image: int, *, k: int = 10) -> list[tuple[str, float]]:
         """The everyday words that fit a picture of the library best, with how well (0 to 1)."""
-        vector = self.library.vectors(np.array([image], np.int64))[0]
-        if np.isnan(vector[0]):
-            raise NotFoundError(f"there is no picture {image} in this library")
-        return self.words.fitting(vector, k)
+        return [(one.text, one.relevance) for one in self.describe(image, k=k)]
+
+    def describe(
+        self, image: int | bytes, *, texts: Sequence[str] | None = None, k: int = 10
+    ) -> list[Fitting]:
+        """The ``k`` texts that fit one picture best: one of the library, or a picture's bytes.
+
+        Of a bank of everyday captions, or of ``texts``. Raises ``NotFoundError`` for a picture
+        that is not there and ``UsageError`` for one that cannot be read.
+        """
+        if isinstance(image, bytes):
+            vector = self.terms.show(image).vector
+        else:
+            vector = self.library.vectors(np.array([image], np.int64))[0]
+            if np.isnan(vector[0]):
+                raise NotFoundError(f"there is no picture {image} in this library")
+        return self.words.among(texts, vector, k) if texts else self.words.fitting(vector, k)
 
     def _total(self, filters: Filters) -> int:
         if not filters:

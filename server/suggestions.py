@@ -69,10 +69,13 @@ def _values(library: Library, name: str, value: str, minus: str) -> list[dict[st
     """Values of the filter ``name`` of which a word starts with ``value``."""
     found = []
     for one in library.suggest(KINDS[name], value, MOST):
-        # A quote cannot be written in a query; the filter finds the name without it as well.
-        text = one.text.replace('"', " ").strip()
-        if not text:
-            continue
-        written = Query(filters=Filters((Condition(name, text, bool(minus)),))).to_text()
-        found.append({"text": written, "kind": one.kind, "count": one.count})
+        if text := written(name, one.text, negated=bool(minus)):
+            found.append({"text": text, "kind": one.kind, "count": one.count})
     return found
+
+
+def written(name: str, value: str, *, negated: bool = False) -> str:
+    """A filter as it is written in a query; empty where there is nothing to write."""
+    # A quote cannot be written in a query; the filter finds the name without it as well.
+    text = value.replace('"', " ").strip()
+    return Query(filters=Filters((Condition(name, text, negated),))).to_text() if text else ""

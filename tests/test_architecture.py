@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "library": {"catalog", "thumbnails", "vector_index"},
     "captions": set(),
     "prompts": set(),
-    "zero_shot": {"encoder", "prompts"},
+    "zero_shot": {"encoder", "prompts", "captions"},
     "evaluation": {"library", "encoder", "prompts", "zero_shot"},
     "scopes": {"discover"},
     "encoding": set(),

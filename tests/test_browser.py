@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -279,3 +280,29 @@ def test_axe_finds_nothing_that_shuts_people_out(
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     page.context.close()
+
+
+def test_labels_are_counted_and_filter_and_texts_are_ranked(
+    browser: Browser, library: Path, tmp_path: Path
+) -> None:
+    labelled = tmp_path / "labelled"
+    shutil.copytree(library, labelled)
+    arguments = ["label", "--labels", "dog, cat", "--keep", "--threshold", "0", "--top", "1"]
+    assert run([*arguments, "--library", str(labelled)]) == 0
+    with serving("--library", labelled) as address:
+        page = browser.new_page()
+        page.goto(address)
+        facets = page.locator("#facets button")
+        facets.first.wait_for()
+        counts = [int(text.split()[-1]) for text in facets.all_inner_texts()]
+        assert sum(counts) == PICTURES
+        facets.first.click()
+        page.wait_for_url("**label**")
+        page.locator("#summary", has_text=f"{counts[0]} pictures").wait_for()
+        page.locator('#facets button[aria-pressed="true"]').wait_for()
+        tiles(page).first.click()
+        page.get_by_label("Which of these fits best?").fill("a dog, a xylophone")
+        page.keyboard.press("Enter")
+        page.locator(".choose li").nth(1).wait_for()
+        assert all(text.endswith("%") for text in page.locator(".choose li").all_inner_texts())
+        page.close()

@@ -199,7 +199,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
 
   dialog.addEventListener("keydown", (event) => {
     const { key } = event;
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
     const inDetails = details.contains(event.target);
     if (box && key === "Escape") cropping(false);
     else if (box && key.startsWith("Arrow")) nudge(event);
@@ -249,6 +249,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
         target: "_blank", rel: "noopener noreferrer",
       }, "Open in OpenStreetMap"), " ", link("Pictures near here", `near:${all.latitude},${all.longitude},5`))],
       ["Keywords", all.keywords?.length && all.keywords.join(", ")],
+      ["Labels", all.labels?.length && h("span", {}, ...all.labels.flatMap(({ label }, i) => [i ? ", " : "", link(label, `label:${quote(label)}`)]))],
       ["Rating", all.rating && "★".repeat(all.rating)],
     ];
     const words = h("p", { class: "tags", hidden: true });
@@ -257,7 +258,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
     details.replaceChildren(
       h("h2", {}, all.title || all.name), all.caption ? h("p", {}, all.caption) : "",
       h("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-      words,
+      words, choosing(id, signal),
       h("div", { class: "acts" },
         act("similar", "Similar", { type: "button", onclick: () => onQuery(`like:${id}`) }),
         act("open", "Open", { href: `/images/${id}`, target: "_blank" }),
@@ -276,6 +277,23 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
     near.replaceChildren(h("h3", {}, "Similar"), ...hits.map((other) => h("button", {
       type: "button", "aria-label": other.name, onclick: () => (onMove(other, -1), open(other, grid.indexOf(other.id))),
     }, h("img", { src: `/thumbnails/${other.id}?w=256`, alt: "", loading: "lazy" }))));
+  }
+
+  /** A person's own texts, ranked by how well they fit this picture. */
+  function choosing(id, signal) {
+    const ranked = h("ol", {});
+    const texts = h("input", { type: "text", maxLength: 4000, "aria-label": "Which of these fits best?", placeholder: "Which fits? a cat, a dog, …", autocomplete: "off" });
+    return h("form", { class: "choose", async onsubmit(event) {
+      event.preventDefault();
+      if (!texts.value.trim()) return ranked.replaceChildren();
+      try {
+        const { captions } = await ask(`/api/images/${id}/captions?texts=${encodeURIComponent(texts.value)}`, { signal });
+        ranked.replaceChildren(...captions.map(({ text, probability }) => h("li", {}, h("span", {}, text), h("span", {}, `${Math.round(probability * 100)} %`))));
+        announce(captions.map(({ text, probability }) => `${text}: ${Math.round(probability * 100)} %`).join(", "));
+      } catch (error) {
+        if (error.name !== "AbortError") ranked.replaceChildren(h("li", {}, error.message));
+      }
+    } }, texts, ranked);
   }
 
   const dayAfter = (text) => new Date(Date.parse(`${text.slice(0, 10)}T00:00Z`) + 864e5).toISOString().slice(0, 10);

@@ -3,6 +3,7 @@ import { $, announce, ask, button, copy, h, matches, number, plural, toast } fro
 import { again } from "./pictures.js";
 import { picture, setting, split, tokens, withPicture } from "./query.js";
 import { createBox } from "./box.js";
+import { createFacets } from "./facets.js";
 import { createGrid } from "./grid.js";
 import { createPanels } from "./panels.js";
 import { createTimeline } from "./timeline.js";
@@ -37,6 +38,7 @@ const grid = createGrid({
   stateOf: ({ id }) => ({ chosen: tray.has(id), mark: tray.mark(id) ?? marked.get(id) }),
 });
 const timeline = createTimeline({ onQuery: (q) => go(q) });
+const facets = createFacets({ onQuery: (q) => go(q) });
 const panels = createPanels({ onGrown: grown });
 const box = createBox({ onQuery: (q, how) => go(q, how) });
 
@@ -167,6 +169,8 @@ function present(next, { y = 0 } = {}) {
   scrollTo(0, y);
   atEnd();
   announce(said ?? $("summary").textContent);
+  if (random || empty) facets.hide();
+  else facets.show(q);
   if (!random) timeline.show(q);
 }
 

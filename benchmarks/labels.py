@@ -1,0 +1,91 @@
+"""How often a label that is kept is right: precision and recall of the fit's threshold.
+
+    python -m benchmarks.labels --cifar10 DIR --tiny-imagenet DIR [--model builtin]
+
+``--cifar10`` is a folder of test pictures with a folder a class, ``--tiny-imagenet`` the folder
+with ``val/`` and ``words.txt``. Every picture has one right label at most. Besides the labels of
+the whole set, small sets of labels are tried in libraries where some of them fit nothing. Printed
+for the model's own probability, for the standing above the line of a search, and for the fit at
+several thresholds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.builtin_model import encoded, opened
+from data.training_data import wordnet_names
+from indexer.encoder import Encoder
+from indexer.prompts import templates
+from indexer.zero_shot import Label, Labeller, label
+from server.relevance import Scale
+
+A_CLASS = 300
+"""Pictures of each class of CIFAR-10."""
+
+
+def main() -> None:
+    """Prints a table a case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--cifar10", type=Path)
+    parser.add_argument("--tiny-imagenet", type=Path)
+    options = parser.parse_args()
+    encoder = Encoder.load(options.model)
+    if options.cifar10:
+        folders = sorted(path for path in options.cifar10.iterdir() if path.is_dir())
+        files = [file for folder in folders for file in sorted(folder.iterdir())[:A_CLASS]]
+        truth = np.repeat(np.arange(len(folders)), A_CLASS)
+        images = encoded(encoder, opened(files))
+        report("10 labels of CIFAR-10", encoder, images, truth, [label(f.name) for f in folders])
+    if options.tiny_imagenet:
+        root = options.tiny_imagenet
+        wnids = sorted((root / "wnids.txt").read_text(encoding="utf-8").split())
+        names = wordnet_names(root / "words.txt", wnids)
+        every = [label(*names[wnid]) for wnid in wnids]
+        lines = (root / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
+        table = [line.split("\t")[:2] for line in lines]
+        truth = np.array([wnids.index(wnid) for _, wnid in table])
+        images = encoded(encoder, opened([root / "val" / "images" / file for file, _ in table]))
+        report("200 labels of Tiny ImageNet", encoder, images, truth, every)
+        order = np.random.default_rng(1).permutation(200)
+        for case, there, asked in (
+            ("40 labels, 20 of them nowhere, 40 classes", order[:40], order[20:60]),
+            ("4 labels, one nowhere, 60 classes", order[:60], order[57:61]),
+            ("10 labels, 200 classes", order, order[:10]),
+        ):
+            kept = np.isin(truth, there)
+            place = {int(number): row for row, number in enumerate(asked)}
+            own = np.array([place.get(int(number), -1) for number in truth[kept]])
+            report(case, encoder, images[kept], own, [every[number] for number in asked])
+
+
+def report(
+    case: str, encoder: Encoder, images: np.ndarray, truth: np.ndarray, labels: list[Label]
+) -> None:
+    """``truth`` is each picture's label, or -1."""
+    scored = Labeller(encoder, labels, templates=templates(encoder.templates))(images)
+    right = truth[:, None] == np.arange(len(labels))[None]
+    print(f"\n{case}: {len(images):,} pictures")
+    scales = [Scale.of(column) for column in scored.cosines.T]
+    above = [
+        scale.standing(column) >= (scale.line or 0)
+        for scale, column in zip(scales, scored.cosines.T, strict=True)
+    ]
+    _line("above the line of a search", np.stack(above, axis=1), right)
+    _line("own probability from .5", scored.probabilities >= 0.5, right)
+    for threshold in (0.1, 0.2, 0.3, 0.4, 0.5):
+        _line(f"fit from {threshold}", scored.fits >= threshold, right)
+
+
+def _line(name: str, kept: np.ndarray, right: np.ndarray) -> None:
+    good = int((kept & right).sum())
+    precision, recall = good / max(int(kept.sum()), 1), good / max(int(right.sum()), 1)
+    print(f"  {name:28}precision {precision:.2f}  recall {recall:.2f}")
+
+
+if __name__ == "__main__":
+    main()
