@@ -20,25 +20,24 @@ from indexer.errors import SightlineError, UsageError
 
 COMMANDS = {
     "index": "server.commands.index",
+    "embed": "server.commands.embed",
     "search": "server.commands.search",
     "serve": "server.commands.serve",
-    "demo": "server.commands.demo",
     "label": "server.commands.label",
     "describe": "server.commands.describe",
+    "demo": "server.commands.demo",
     "status": "server.commands.manage",
     "failures": "server.commands.manage",
     "roots": "server.commands.manage",
     "rebuild": "server.commands.manage",
     "doctor": "server.commands.doctor",
     "models": "server.commands.manage",
-}
-"""Name of each subcommand and the module that holds it, in the order of ``--help``."""
-
     "duplicates": "server.commands.duplicates",
     "export": "server.commands.export",
     "import": "server.commands.import_",
-    "export": "server.commands.export",
-    "import": "server.commands.import_",
+}
+"""Name of each subcommand and the module that holds it, in the order of ``--help``."""
+
 DEBUG_VARIABLE = "SIGHTLINE_DEBUG"
 
 

@@ -41,11 +41,19 @@ ARROWS: dict[str, set[str]] = {
     "exchange": {"library", "catalog", "decode", "embedding_files"},
     "exporting": {"library", "embedding_files", "exchange"},
     "doctor": {"library", "catalog", "thumbnails", "redraw"},
+    "shards": {"discover", "photo", "decode", "encoding", "encoder", "models"},
+    "shards_to_library": {"shards", "library", "catalog"},
 }
 """Who may import whom inside the indexer, beyond errors and types. A module split off another
 (``vector_index`` -> ``index_files``) belongs to the same room and shares its arrows."""
 
-ROOMS = {"catalog_": "catalog", "model_": "encoder", "index_": "vector_index", "photo_": "photo"}
+ROOMS = {
+    "catalog_": "catalog",
+    "model_": "encoder",
+    "index_": "vector_index",
+    "photo_": "photo",
+    "shard_": "shards",
+}
 """How the names of modules that were split off begin, and the room they belong to."""
 
 SPLIT_OFF = {"batching": "encoder", "database": "catalog", "migrations": "catalog"}
@@ -58,6 +66,8 @@ HEAVY = {
     "sqlite3": {"catalog", "thumbnails"},
     "sqlite_utils": {"catalog", "thumbnails"},
     "flask": set(),
+    "ray": {"shards"},
+    "fsspec": {"shards"},
 }
 """Packages that are imported in one room of the indexer only."""
 

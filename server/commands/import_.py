@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from indexer.errors import ModelMismatchError, UsageError
+from server.commands import import_shards
 from server.commands.common import json_option, library_option, print_json, say
 from server.commands.index import stopping
 from server.commands.progress import shown
@@ -29,7 +30,7 @@ CLIP_RETRIEVAL = {
 
 
 @click.command("import")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source")
 @click.option(
     "--model",
     help="Who made the vectors: a name from `sightline models`, a hub id, a folder, or"
@@ -45,7 +46,7 @@ CLIP_RETRIEVAL = {
 @json_option
 @library_option
 def import_(
-    source: Path,
+    source: str,
     model: str | None,
     pictures: Path | None,
     workers: int | None,
@@ -62,13 +63,20 @@ def import_(
     SOURCE is clip-retrieval's folder (img_emb/*.npy, metadata/*.parquet), a .parquet or .jsonl
     file with a column `embedding`, or what `sightline export` wrote. The pictures need not be
     present; those that are get a thumbnail. parquet needs the extra `exchange`.
+
+    It may also be what `sightline embed` wrote, a folder or an address: thumbnails come along, and
+    importing again takes in what is new.
     """
+    if import_shards.are_at(source):
+        return import_shards.into_library(source, directory, quiet=quiet, as_json=as_json)
+    if not Path(source).exists():
+        raise UsageError(f"there is nothing at {source}")
     from indexer import embedding_files, exchange, pipeline
     from indexer.captions import CAPTIONS
     from indexer.library import Library
     from indexer.pipeline import Progress
 
-    found = embedding_files.open_set(source)
+    found = embedding_files.open_set(Path(source))
     if Library.exists(directory):
         library = Library.open(directory)
         try:

@@ -1,0 +1,152 @@
+"""``sightline embed``: pictures into shards of embeddings, on as many machines as there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from server.commands.common import device_option, json_option, print_json, say
+from server.commands.index import stopping
+from server.commands.progress import shown
+
+if TYPE_CHECKING:
+    from indexer.pipeline import Progress
+    from indexer.shard_run import EmbedReport
+
+
+@click.command()
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option(
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="Where the shards go: a folder, or an address such as s3://bucket/shards.",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDR",
+    help="A Ray cluster, host:port; without it, this machine does all.",
+)
+@click.option("--model", help="A name of `sightline models`, a hub id, or a folder.")
+@click.option(
+    "--cpus-per-task",
+    "cpus",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Cores that one shard takes; so many processes decode for it.",
+)
+@click.option(
+    "--gpus-per-task",
+    "gpus",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="GPUs that one shard takes; 0.5 lets two share one.",
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(1, 100_000),
+    default=2048,
+    show_default=True,
+    help="Pictures to a shard: what a lost machine costs.",
+)
+@click.option("--no-thumbnails", is_flag=True, help="Leave the thumbnails out: 1 kB an image.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out, as in .gitignore.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@device_option
+@json_option
+def embed(
+    sources: tuple[str, ...],
+    output: str,
+    ray_address: str | None,
+    model: str | None,
+    cpus: float,
+    gpus: float,
+    shard_size: int,
+    no_thumbnails: bool,
+    exclude: tuple[str, ...],
+    quiet: bool,
+    device: str,
+    as_json: bool,
+) -> int:
+    """Embed pictures into parquet shards, on one machine or on a Ray cluster.
+
+    \b
+    sightline embed ~/Pictures --output shards
+    sightline embed s3://bucket/tars --output s3://bucket/shards --ray-address 10.0.0.5:6379
+    sightline import shards
+
+    A SOURCE is a folder, a picture, a WebDataset archive (.tar), or the address of one in a store.
+    Shards that are there are not done again: the same command goes on after whatever stopped it.
+    """
+    from indexer import pipeline, shard_run
+
+    encoder = pipeline.load_encoder(model, device=device)
+    with stopping() as stop, shown(quiet=quiet) as progress:
+        report = shard_run.embed(
+            sources,
+            output,
+            encoder=encoder,
+            address=ray_address,
+            cpus=cpus,
+            gpus=gpus,
+            shard_size=shard_size,
+            thumbnails=not no_thumbnails,
+            exclude=exclude,
+            progress=_told(progress),
+            stop=stop,
+        )
+    if as_json:
+        print_json(as_dict(report))
+    else:
+        tell(report)
+    return 1 if report.shards_failed or report.interrupted else 0
+
+
+def _told(
+    progress: Callable[[Progress], None],
+) -> Callable[[str, int, int | None, int, float | None], None]:
+    from indexer.pipeline import Progress
+
+    return lambda phase, done, total, failed, rate: progress(
+        Progress(phase, done, total, failed, rate)
+    )
+
+
+def as_dict(report: EmbedReport) -> dict[str, Any]:
+    """The document that ``embed --json`` prints."""
+    return {
+        "output": report.output,
+        "model": report.model,
+        "embedded": report.embedded,
+        "failed": report.failed,
+        "failures": report.failures,
+        "shards": report.shards,
+        "shards_before": report.shards_before,
+        "shards_failed": [
+            {"shard": number, "reason": reason} for number, reason in report.shards_failed
+        ],
+        "workers": report.workers,
+        "load_seconds": round(report.load_seconds, 3),
+        "interrupted": report.interrupted,
+        "seconds": round(report.seconds, 3),
+        "images_per_second": round(report.images_per_second, 2),
+    }
+
+
+def tell(report: EmbedReport) -> None:
+    """The run in a few lines, for a person."""
+    click.echo(
+        f"{report.embedded:,} pictures embedded in {report.shards:,} shards"
+        f" ({report.shards_before:,} were there) by {report.workers} workers:"
+        f" {report.images_per_second:,.1f} a second, {report.seconds:.1f} s"
+    )
+    if report.failures:
+        say(f"{report.failures:,} could not be read: see {report.output}/failures.parquet")
+    for number, reason in report.shards_failed[:10]:
+        say(f"shard {number} was given up: {reason}")
+    if report.shards_failed or report.interrupted:
+        say("run the same command again to go on")

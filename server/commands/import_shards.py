@@ -1,0 +1,65 @@
+"""The half of ``sightline import`` that takes in what ``sightline embed`` wrote."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from server.commands.common import print_json, say
+from server.commands.index import stopping
+from server.commands.progress import shown
+
+if TYPE_CHECKING:
+    from indexer.types import Embeddings
+
+
+def are_at(source: str) -> bool:
+    """Whether there are shards at a path or an address."""
+    if "://" not in source:
+        return (Path(source).expanduser() / "embedding.json").is_file()
+    from indexer.shards import ORIGIN, Place
+
+    return ORIGIN in Place.at(source).names()
+
+
+def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) -> int:
+    """Takes the shards at ``source`` into the library in ``directory``, new if there is none."""
+    from indexer import pipeline, shards_to_library
+    from indexer.captions import CAPTIONS
+    from indexer.library import Library
+    from indexer.pipeline import Progress
+    from indexer.shards import Place, read_origin
+
+    place = Place.at(source)
+    if Library.exists(directory):
+        library = Library.open(directory)
+    else:
+        library = shards_to_library.create_for(directory, read_origin(place))
+
+    def queries() -> Embeddings:
+        return pipeline.encoder_for(library, device="cpu").encode_texts(CAPTIONS)
+
+    with library, stopping() as stop, shown(quiet=quiet) as progress:
+        report = shards_to_library.import_shards(
+            library,
+            place,
+            text_queries=queries,
+            progress=lambda phase, done, total: progress(Progress(phase, done, total)),
+            stop=stop,
+        )
+    if as_json:
+        document = {"library": str(directory), "model": library.model}
+        print_json({**asdict(report), "seconds": round(report.seconds, 3), **document})
+        return int(report.interrupted)
+    click.echo(
+        f"{report.added:,} pictures added, {report.updated:,} updated, {report.unchanged:,}"
+        f" unchanged in {directory}, from {report.shards:,} shards ({report.seconds:.1f} s)"
+    )
+    if report.failed:
+        say(f"{report.failed:,} could not be read when they were embedded: `sightline failures`")
+    if report.interrupted:
+        say("stopped early; run the same command again to go on")
+    return int(report.interrupted)

@@ -1,0 +1,413 @@
+"""Embedding on Ray: every picture once, whatever dies on the way, and into a library again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from helpers_library import make_pictures
+from helpers_shards import make_archive, make_drawings, rows_of, two_nodes, workers_of_ray
+
+from indexer import pipeline, shard_run
+from indexer.encoder import Encoder
+from indexer.errors import LibraryError, ModelMismatchError, UsageError
+from indexer.library import Library
+from indexer.shard_sources import look, plan, read_plan
+from indexer.shard_worker import Job, embed_shard
+from indexer.shards import Origin, Place, read_origin, read_shard, whole_shards
+from indexer.shards_to_library import create_for, import_shards
+from server.cli import run
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """66 files in three folders, one of them no picture, and an archive of 12 pictures."""
+    folder = make_pictures(tmp_path_factory.mktemp("embed") / "Pictures")
+    make_archive(folder / "archives" / "00000.tar", range(200, 212))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def embedded(
+    tmp_path_factory: pytest.TempPathFactory, pictures: Path, tiny_clip: Path
+) -> tuple[Place, dict[str, Any]]:
+    """What the command made of ``pictures``, and the document that it printed."""
+    output = tmp_path_factory.mktemp("embedded") / "shards"
+    command = [sys.executable, "-m", "server.cli", "embed", str(pictures), "--output", str(output)]
+    options = ["--model", str(tiny_clip), "--shard-size", "10", "--json", "--quiet"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=TOP)
+    assert done.returncode == 0, done.stderr
+    return Place.at(str(output)), json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, Any, Any]]:
+    with two_nodes() as started:
+        yield started
+
+
+def as_job(place: Place, encoder: Encoder) -> Job:
+    """A run's job without a run."""
+    origin = Origin(encoder.model, encoder.revision, encoder.dimension, "test", "2026-01-01")
+    return Job(place.url, origin, device="cpu")
+
+
+# the output ---------------------------------------------------------------------------------------
+
+
+def test_every_picture_is_in_the_shards_once_and_the_unreadable_one_with_its_reason(
+    embedded: tuple[Place, dict[str, Any]],
+) -> None:
+    place, said = embedded
+    rows = rows_of(place)
+    names = [row.path for row in rows]
+    assert len(names) == len(set(names)) == 66 + 12
+    assert len({row.id for row in rows}) == len(rows)
+    (broken,) = [row for row in rows if row.failure]
+    assert broken.path == "Odd/broken.jpg"
+    assert broken.vector is None
+    assert broken.failure == "it is not a picture but text"
+    assert (said["embedded"], said["failed"], said["failures"]) == (77, 1, 1)
+    assert said["shards"] == len(whole_shards(place)) == 8  # 66 in tens, and the archive
+
+
+def test_the_model_is_loaded_once_a_worker_and_not_once_a_shard(
+    embedded: tuple[Place, dict[str, Any]],
+) -> None:
+    _, said = embedded
+    assert 1 <= said["workers"] < said["shards"]
+
+
+def test_the_shards_are_read_by_any_tool(embedded: tuple[Place, dict[str, Any]]) -> None:
+    place, _ = embedded
+    table = parquet.read_table(place.join("shard-000001.parquet"))
+    assert str(table.schema.field("embedding").type) == "fixed_size_list<element: halffloat>[32]"
+    assert {"id", "source", "path", "width", "height", "taken_at", "content_hash", "thumbnail"} < {
+        *table.column_names
+    }
+    failures = parquet.read_table(place.join("failures.parquet")).to_pylist()
+    assert [(row["path"], row["failure"]) for row in failures] == [
+        ("Odd/broken.jpg", "it is not a picture but text")
+    ]
+
+
+def test_vectors_and_facts_are_those_of_a_run_on_one_machine(
+    embedded: tuple[Place, dict[str, Any]], pictures: Path, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    place, _ = embedded
+    made = [tiny_encoder.model, tiny_encoder.revision, tiny_encoder.dimension]
+    with (
+        Library.create(
+            tmp_path / "local", model=made[0], revision=made[1], dimension=made[2]
+        ) as local,
+        create_for(tmp_path / "imported", read_origin(place)) as imported,
+    ):
+        pipeline.run(local, tiny_encoder, [pictures], workers=1)
+        done = import_shards(imported, place)
+        assert (done.added, done.failed, done.shards) == (77, 1, 8)
+        ours = {record.path: record for record in imported.images(imported.select().tolist())}
+        theirs = {record.path: record for record in local.images(local.select().tolist())}
+        assert set(theirs) == {path for path in ours if ".tar" not in path}
+        for path, record in theirs.items():
+            mine = ours[path]
+            assert (mine.info, mine.content_hash, mine.phash, mine.absolute, mine.mtime_ns) == (
+                record.info,
+                record.content_hash,
+                record.phash,
+                record.absolute,
+                record.mtime_ns,
+            )
+            assert imported.thumbnail(mine.id) == local.thumbnail(record.id)
+            pair = np.array([mine.id], np.int64), np.array([record.id], np.int64)
+            cosine = float((imported.vectors(pair[0]) * local.vectors(pair[1])).sum())
+            assert cosine > 0.999
+        assert [f.path for f in imported.failures()] == ["Odd/broken.jpg"]
+
+
+def test_an_archive_gives_its_pictures_with_the_words_beside_them(
+    embedded: tuple[Place, dict[str, Any]],
+) -> None:
+    place, _ = embedded
+    rows = {row.path: row for row in rows_of(place) if ".tar/" in row.path}
+    row = rows["archives/00000.tar/00203.jpg"]
+    assert row.info is not None
+    assert row.info.caption == "blots number 203"
+    assert (row.info.width, row.info.height) == (320, 240)
+    assert row.thumbnail is not None
+
+
+def test_import_makes_a_library_of_the_shards_and_again_changes_nothing(
+    embedded: tuple[Place, dict[str, Any]],
+    tiny_clip: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["import", embedded[0].url, "--library", str(tmp_path / "library"), "--json", "-q"]
+    assert run(arguments) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["added"], said["failed"], said["model"]) == (77, 1, str(tiny_clip))
+    assert run(arguments) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["added"], said["updated"], said["unchanged"]) == (0, 0, 77)
+    search = ["search", "blots in:00000.tar", "--library", str(tmp_path / "library"), "--json"]
+    assert run(search) == 0
+    assert json.loads(capsys.readouterr().out)["total"] == 12
+
+
+# going on -----------------------------------------------------------------------------------------
+
+
+def test_shards_that_are_there_are_not_done_again_and_new_pictures_are(
+    tmp_path: Path, tiny_encoder: Encoder, cluster: tuple[str, Any, Any]
+) -> None:
+    folder = make_drawings(tmp_path / "in", 20)
+    output = str(tmp_path / "out")
+
+    def embed() -> shard_run.EmbedReport:
+        return shard_run.embed(
+            [str(folder)], output, encoder=tiny_encoder, address=cluster[0], shard_size=5
+        )
+
+    assert (embed().shards, embed().shards) == (4, 0)
+    (Path(output) / "shard-000002.parquet").unlink()
+    dates = {p.name: p.stat().st_mtime_ns for p in Path(output).glob("shard-*")}
+    make_drawings(folder / "more", 3)
+    again = embed()
+    assert (again.shards, again.shards_before, again.embedded) == (2, 3, 8)
+    assert (
+        dates.items()
+        <= {p.name: p.stat().st_mtime_ns for p in Path(output).glob("shard-*")}.items()
+    )
+    assert len({row.path for row in rows_of(Place.at(output))}) == 23
+
+
+def test_a_run_that_is_stopped_keeps_whole_shards_only_and_goes_on(
+    tmp_path: Path, tiny_encoder: Encoder, cluster: tuple[str, Any, Any]
+) -> None:
+    folder = make_drawings(tmp_path / "in", 30)
+    output, stop = str(tmp_path / "out"), Event()
+
+    def after_the_first(phase: str, *numbers: object) -> None:
+        if phase.startswith("embedding"):
+            stop.set()
+
+    options: dict[str, Any] = {"encoder": tiny_encoder, "address": cluster[0], "shard_size": 3}
+    first = shard_run.embed([str(folder)], output, progress=after_the_first, stop=stop, **options)
+    assert first.interrupted
+    assert 0 < first.shards < 10
+    second = shard_run.embed([str(folder)], output, **options)
+    assert first.shards + second.shards >= 10 - first.shards
+    paths = [row.path for row in rows_of(Place.at(output))]
+    assert len(paths) == len(set(paths)) == 30
+    assert not [one for one in Path(output).iterdir() if one.name.startswith(".")]
+
+
+def test_a_worker_killed_in_the_middle_costs_its_shard_only(
+    tmp_path: Path, tiny_encoder: Encoder, cluster: tuple[str, Any, Any]
+) -> None:
+    folder = make_drawings(tmp_path / "in", 60)
+    killed: list[int] = []
+
+    def kill(phase: str, *numbers: object) -> None:
+        if phase.startswith("embedding") and not killed:
+            for pid in workers_of_ray():
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    report = shard_run.embed(
+        [str(folder)],
+        str(tmp_path / "out"),
+        encoder=tiny_encoder,
+        address=cluster[0],
+        shard_size=4,
+        progress=kill,
+    )
+    assert killed
+    assert not report.shards_failed
+    paths = [row.path for row in rows_of(Place.at(str(tmp_path / "out")))]
+    assert len(paths) == len(set(paths)) == 60
+
+
+def test_a_node_lost_in_the_middle_loses_no_picture_and_doubles_none(
+    tmp_path: Path, tiny_encoder: Encoder, cluster: tuple[str, Any, Any]
+) -> None:
+    address, nodes, second = cluster
+    folder = make_drawings(tmp_path / "in", 60)
+    gone: list[int] = []
+
+    def lose(phase: str, *numbers: object) -> None:
+        if phase.startswith("embedding") and not gone:
+            nodes.remove_node(second, allow_graceful=False)
+            gone.append(1)
+
+    report = shard_run.embed(
+        [str(folder)],
+        str(tmp_path / "out"),
+        encoder=tiny_encoder,
+        address=address,
+        shard_size=4,
+        progress=lose,
+    )
+    assert gone
+    assert not report.shards_failed
+    paths = [row.path for row in rows_of(Place.at(str(tmp_path / "out")))]
+    assert len(paths) == len(set(paths)) == 60
+
+
+# refusing -----------------------------------------------------------------------------------------
+
+
+def test_another_model_never_adds_to_an_output(
+    embedded: tuple[Place, dict[str, Any]], pictures: Path
+) -> None:
+    with pytest.raises(ModelMismatchError, match="give another --output"):
+        shard_run.embed(
+            [str(pictures)], embedded[0].url, encoder=Encoder.load("builtin", device="cpu")
+        )
+
+
+def test_an_output_with_other_things_in_it_is_refused(
+    pictures: Path, tiny_encoder: Encoder
+) -> None:
+    with pytest.raises(LibraryError, match="holds other things"):
+        shard_run.embed([str(pictures)], str(pictures), encoder=tiny_encoder)
+
+
+def test_a_source_that_is_not_there_is_one_line(
+    tmp_path: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["embed", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
+    assert run([*arguments, "--model", str(tiny_clip)]) == 2
+    assert "there is no folder and no file" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there_is_one_line() -> None:
+    with (
+        pytest.raises(LibraryError, match=r"Ray cluster at 127\.0\.0\.1:1 cannot be reached"),
+        shard_run.cluster("127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_a_damaged_shard_is_named(embedded: tuple[Place, dict[str, Any]], tmp_path: Path) -> None:
+    place = Place.at(str(tmp_path))
+    whole = Path(embedded[0].join("shard-000001.parquet")).read_bytes()
+    (tmp_path / "shard-000001.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LibraryError, match=r"shard-000001.parquet is damaged"):
+        list(read_shard(place, "shard-000001.parquet"))
+
+
+# sources ------------------------------------------------------------------------------------------
+
+
+def test_pictures_in_a_store_are_fetched_and_embedded(
+    pictures: Path, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("Home/IMG_0000.jpg", "Odd/broken.jpg", "archives/00000.tar"):
+        store.pipe_file(f"/bucket/{name}", (pictures / name).read_bytes())
+    place = Place.at(str(tmp_path / "out"))
+    shards, _ = plan(place, look("memory://bucket"), size=100)
+    for shard in shards:
+        embed_shard(as_job(place, tiny_encoder), shard)
+    rows = {row.path: row for row in rows_of(place)}
+    assert len(rows) == 2 + 12
+    assert rows["Home/IMG_0000.jpg"].source == "memory://bucket"
+    assert rows["Home/IMG_0000.jpg"].vector is not None
+    assert rows["Odd/broken.jpg"].failure == "it is not a picture but text"
+    assert rows["archives/00000.tar/00200.jpg"].vector is not None
+
+
+def test_an_archive_that_is_cut_off_gives_what_it_holds_and_says_so(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    archive = make_archive(tmp_path / "in" / "a.tar", range(6))
+    data = archive.read_bytes()
+    archive.write_bytes(data[: len(data) // 2])
+    place = Place.at(str(tmp_path / "out"))
+    (shard,), _ = plan(place, look(str(archive)), size=10)
+    done = embed_shard(as_job(place, tiny_encoder), shard)
+    assert 0 < done.embedded < 6
+    (failed,) = [row for row in rows_of(place) if row.failure]
+    assert failed.path == "a.tar"
+    assert "cannot be read to its end" in (failed.failure or "")
+
+
+def test_the_plan_stays_as_it_was_and_grows(tmp_path: Path) -> None:
+    folder = make_drawings(tmp_path / "in", 7)
+    place = Place.at(str(tmp_path / "out"))
+    before, new = plan(place, look(str(folder)), size=3)
+    assert (len(before), len(new)) == (3, 3)
+    make_drawings(folder / "later", 2)
+    after, new = plan(place, look(str(folder)), size=3)
+    assert after[:3] == before
+    assert [item.path for item in new[0].items] == ["later/0000.jpg", "later/0001.jpg"]
+    assert read_plan(place) == after
+
+
+def test_an_address_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be opened"):
+        Place.at("gopher://host/pictures")
+
+
+# openness -----------------------------------------------------------------------------------------
+
+
+def test_a_local_ray_is_reached_from_this_machine_only_and_with_its_token() -> None:
+    code = """
+import os, subprocess, sys
+from pathlib import Path
+from indexer import shard_run
+
+with shard_run.cluster(None) as ray:
+    assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    me = os.getpid()
+    family, before = {str(me)}, 0
+    while len(family) > before:
+        before = len(family)
+        for one in Path("/proc").iterdir():
+            if one.name.isdigit():
+                try:
+                    parent = (one / "stat").read_text().rpartition(")")[2].split()[1]
+                except OSError:
+                    continue
+                if parent in family:
+                    family.add(one.name)
+    sockets = set()
+    for pid in family:
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = os.readlink(handle)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                sockets.add(target[8:-1])
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in sockets:
+                listening.append(fields[1].rpartition(":")[0])
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    print(len(listening), sorted(set(listening) - loopback))
+assert "RAY_AUTH_TOKEN" not in os.environ
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
+    assert done.returncode == 0, done.stderr
+    count, _, others = done.stdout.strip().partition(" ")
+    assert int(count) >= 3  # it was looked at the right place
+    assert others == "[]"
