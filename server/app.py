@@ -17,7 +17,7 @@ from server.api import api
 from server.app_state import State
 from server.config import ServerConfig
 from server.limits import Admission, Slots
-from server.pages import pages, static_url
+from server.pages import pages, sentence, static_url
 from server.pictures import pictures
 from server.same import same
 from server.search import SearchEngine
@@ -56,6 +56,7 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     app.extensions["sightline"] = State(engine, templates, Slots(settings.max_zips))
     app.extensions["sightline_status"] = status_of
     app.jinja_env.globals["static_url"] = static_url
+    app.jinja_env.filters["sentence"] = sentence
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     guard(app, settings)
     for blueprint in (api, pictures, same, pages):

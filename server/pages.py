@@ -1,12 +1,11 @@
-"""The pages: the search page, rendered with its results for whoever has no JavaScript; the files
-it is made of; the sign-in form; what could not be read; errors for people."""
+"""The pages: the search page, and one with its results for whoever has no JavaScript; the files
+they are made of; the sign-in form; what could not be read; errors for people."""
 
 from __future__ import annotations
 
 import hashlib
 import mimetypes
 from pathlib import Path
-from typing import Any
 
 from flask import (
     Blueprint,
@@ -37,31 +36,23 @@ PAGE = 60
 
 @pages.get("/")
 def index() -> Response:
-    """The search page. ``q`` and ``offset`` are all its state."""
+    """The search page: ``q`` is all its state, and its scripts ask for the results. A browser
+    without JavaScript is sent on to ``plain=1``: the results as a page, ``PAGE`` at a time."""
     q, result, reason, code = "", None, None, 200
-    terms: list[dict[str, Any]] = []
-    offset = 0
+    plain, offset = request.args.get("plain") == "1", 0
     try:
         q = QUERY.read(request.args.get("q")).strip()
         offset = OFFSET.read(request.args.get("offset")) or 0
         query = parse(q)
-        terms = [term.as_dict() for term in query.terms]
-        result = engine().search(query, k=PAGE, offset=offset)
+        if plain:
+            result = engine().search(query, k=PAGE, offset=offset)
     except SightlineError as error:
         reason, code = str(error), current_app.extensions["sightline_status"](error)
-    return make_response(
-        render_template(
-            "index.html",
-            q=q,
-            result=result,
-            status=public_status(),
-            terms=terms,
-            error=reason,
-            offset=offset,
-            following=_following(result, offset),
-        ),
-        code,
-    )
+    facts = {"q": q, "status": public_status()}
+    if plain:
+        facts |= {"result": result, "error": reason, "offset": offset, "size": PAGE}
+        facts["following"] = _following(result, offset)
+    return make_response(render_template("plain.html" if plain else "index.html", **facts), code)
 
 
 def _following(result: SearchResult | None, offset: int) -> int | None:
@@ -145,6 +136,14 @@ class Static:
 def static_url(name: str) -> str:
     """The address of a file of the page, with the hash in it."""
     return f"/static/{Static.of(state().templates).version()}/{name}"
+
+
+def sentence(text: str) -> str:
+    """A reason as it stands alone on a page. A filter at its front stays as it is written."""
+    first, space, rest = text.partition(" ")
+    if first.isalpha():
+        first = first[:1].upper() + first[1:]
+    return first + space + rest + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 @pages.get("/favicon.ico")

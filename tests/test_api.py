@@ -430,7 +430,7 @@ def test_too_many_pictures_at_once_are_refused(client: FlaskClient) -> None:
 
 
 def test_the_page_works_without_javascript(client: FlaskClient, engine: SearchEngine) -> None:
-    page = client.get("/", query_string={"q": 'red "<script>"'}).get_data(as_text=True)
+    page = client.get("/", query_string={"q": 'red "<script>"', "plain": 1}).get_data(as_text=True)
     for hit in engine.search('red "<script>"', k=5).hits:
         assert f"/thumbnails/{hit.id}" in page
     assert "<script>&" not in page

@@ -31,6 +31,17 @@ export function icon(name) {
 export const button = (name, label, onclick, props = {}) =>
   h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...props }, icon(name));
 
+const sheets = new Map();
+
+/** Loads a style sheet that is not needed at first sight; settled when it holds. */
+export function sheet(name) {
+  if (!sheets.has(name)) sheets.set(name, new Promise((done) => {
+    const href = new URL(name, import.meta.url).href;
+    document.head.append(h("link", { rel: "stylesheet", href, onload: done, onerror: done }));
+  }));
+  return sheets.get(name);
+}
+
 /** Sets styles through the CSSOM, which the page's content security policy lets through. */
 export function style(node, values) {
   for (const [name, value] of Object.entries(values)) node.style.setProperty(name, value);
@@ -46,9 +57,6 @@ export async function ask(path, options) {
   const body = await answer.json().catch(() => ({}));
   throw Object.assign(new Error(body.error ?? `The server answered ${answer.status}.`), { status: answer.status });
 }
-
-export const post = (path, body) =>
-  fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 export function later(wait, work) {
   let timer;
@@ -75,22 +83,3 @@ export const matches = (n) => `${number(n)} good match${n === 1 ? "" : "es"}`;
 
 /** Dates are the camera's own local time without a zone: shown as written, never shifted. */
 export const date = (text, options) => new Date(text).toLocaleString("en", options);
-
-export function bytes(n) {
-  const step = n < 1e6 ? [1e3, "kB"] : n < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
-  return `${(n / step[0]).toFixed(n / step[0] < 10 ? 1 : 0)} ${step[1]}`;
-}
-
-export async function copy(text, said) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // Without https away from this machine there is no clipboard object; this way still works.
-    const area = h("textarea", { value: text, class: "sr" });
-    (document.querySelector("dialog[open]") ?? document.body).append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  toast(said);
-}

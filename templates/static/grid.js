@@ -1,6 +1,6 @@
 // Justified rows over any number of pictures: sizes come with the results, so nothing moves when a
 // thumbnail arrives, and only the rows near the window are in the document.
-import { $, date, h, icon, later, matches, number, style } from "./dom.js";
+import { $, date, h, icon, later, matches, number, sheet, style } from "./dom.js";
 
 const GAP = 6;
 const LINE = 64;
@@ -51,7 +51,6 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
   const target = () => (width < 600 ? Math.max(96, width / 3.4) : Math.min(250, 120 + width / 14));
 
   function layout() {
-    offset = list.getBoundingClientRect().top + scrollY;
     width = list.clientWidth;
     place = [];
     const made = justify(items, { width, target: target(), place, good });
@@ -105,6 +104,7 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
   };
 
   function draw() {
+    offset = list.offsetTop; // what stands above may have grown: chips, labels, a notice
     const y = scrollY - offset, fast = Math.abs(y - lastY) > innerHeight;
     lastY = y;
     const ahead = Math.min(900, innerHeight);
@@ -215,7 +215,10 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
   }
 
   const tileOf = (event) => event.target.closest?.(".tile");
-  const show = (tile) => tile && actions.parentNode !== tile && tile.append(actions);
+  const show = async (tile) => {
+    await sheet("more.css");
+    if (tile?.isConnected && actions.parentNode !== tile) tile.append(actions);
+  };
 
   list.addEventListener("pointerover", (event) => event.pointerType === "mouse" && show(tileOf(event)));
   list.addEventListener("focusin", (event) => {
@@ -283,6 +286,12 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
     indexOf: (id) => items.findIndex((hit) => hit.id === id),
     get items() { return items; },
     paint: () => tiles.forEach(paint),
+    /** Makes the tile anew: what is said of its stack has changed. */
+    refresh(i) {
+      tiles.get(i)?.remove();
+      tiles.delete(i);
+      draw();
+    },
     /** New results, from the top. */
     set(result, { keep = false } = {}) {
       ({ hits: items, total } = result);

@@ -1,6 +1,7 @@
 // One picture, looked at closely: zoom and pan, what is known of it, and search with a part of it.
 // Loaded when a picture is first pointed at.
-import { $, announce, ask, button, bytes, copy, date, h, icon, number, style } from "./dom.js";
+import { announce, ask, button, date, h, icon, number, style } from "./dom.js";
+import { bytes, copy } from "./tools.js";
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const wide = matchMedia("(min-width: 800px)");
@@ -20,7 +21,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
   };
   const previous = button("left", "Previous picture", () => move(-1), { class: "quiet turn" });
   const following = button("right", "Next picture", () => move(1), { class: "quiet turn next" });
-  const cropbar = h("div", { class: "cropbar", hidden: true }, h("span", {}, "Drag a box, or use the arrow keys (Shift: size)"),
+  const cropbar = h("div", { class: "cropbar", hidden: true }, h("span", {}, "Drag a box", h("span", { class: "keys" }, ", or use the arrow keys (Shift: size)")),
     h("button", { type: "button", class: "solid", onclick: searchPart }, "Search with this part"));
   const stage = h("div", { class: "stage" }, picture, crop, previous, following, cropbar,
     h("div", { class: "over" }, button("close", "Close (Esc)", () => close()), place, h("span", { class: "gap" }), ...Object.values(tools)));

@@ -1,16 +1,15 @@
 // The page: the address holds the query, the query makes the results, the results fill the grid.
-import { $, announce, ask, button, copy, h, matches, number, plural, toast } from "./dom.js";
-import { again } from "./pictures.js";
-import { picture, setting, split, tokens, withPicture } from "./query.js";
+import { $, announce, ask, button, h, matches, number, plural, sheet, toast } from "./dom.js";
+import { picture, setting, split, tokens } from "./query.js";
 import { createBox } from "./box.js";
 import { createFacets } from "./facets.js";
 import { createGrid } from "./grid.js";
-import { createPanels } from "./panels.js";
-import { createTimeline } from "./timeline.js";
-import { createTray } from "./tray.js";
+import { createSelection } from "./selection.js";
+import { createStatus } from "./status.js";
 
 const PAGE = 120;
 const KEPT = 8;
+const PATIENCE = 1200;
 
 let result = { q: null, hits: [], total: 0 };
 let searching = null, loading = false;
@@ -21,11 +20,11 @@ const actions = h("div", { class: "actions" },
     .map(([name, does, label]) => button(name, label, null, { "data-do": does })));
 
 const marked = new Map(); // pictures that are part of the query, by id
-const tray = createTray({
+const selection = createSelection({
   query: () => result.q,
   onQuery: (q) => go(q),
   onChange() {
-    $("results").classList.toggle("choosing", tray.size > 0);
+    $("results").classList.toggle("choosing", selection.size > 0);
     grid.paint();
   },
 });
@@ -33,13 +32,12 @@ const grid = createGrid({
   actions,
   onNeed: more,
   onOpen: (i) => look(grid.item(i), i, true),
-  onChoose: (from, to, on) => tray.choose(grid.slice(from, to), on),
+  onChoose: (from, to, on) => selection.choose(grid.slice(from, to), on),
   onKey: act,
-  stateOf: ({ id }) => ({ chosen: tray.has(id), mark: tray.mark(id) ?? marked.get(id) }),
+  stateOf: ({ id }) => ({ chosen: selection.has(id), mark: selection.mark(id) ?? marked.get(id) }),
 });
-const timeline = createTimeline({ onQuery: (q) => go(q) });
 const facets = createFacets({ onQuery: (q) => go(q) });
-const panels = createPanels({ onGrown: grown });
+const status = createStatus({ onGrown: grown });
 const box = createBox({ onQuery: (q, how) => go(q, how) });
 
 // -- the address
@@ -51,14 +49,29 @@ const address = () => ({
 });
 const href = (q, id = null) => (q ? `/?${new URLSearchParams({ q })}` : "/") + (id ? `#${id}` : "");
 
+let timeline = null;
+
+/** The months are drawn where they are wanted: not on a phone, until asked for. */
+async function months(q) {
+  if ($("timeline").hidden) return;
+  timeline ??= import("./timeline.js").then(({ createTimeline }) => createTimeline({ onQuery: (to) => go(to) }));
+  (await timeline).show(q);
+}
+
 /** Goes to a query. One stretch of typing is one step of the history, everything else its own. */
 function go(q, { typed = false, settle = false } = {}) {
-  if (settle) return history.replaceState({}, "", location.href);
+  if (settle) return settled();
   remember();
   const step = typed && history.state?.typed ? "replaceState" : "pushState";
   history[step]({ typed }, "", href(q));
   box.show(q, { typed });
-  search(q);
+  search(q, { typed });
+}
+
+/** Enter: this step of the history is done, and what was held back is said. */
+function settled() {
+  history.replaceState({}, "", location.href);
+  if (held) complain(held);
 }
 
 function remember() {
@@ -79,8 +92,8 @@ async function route() {
       present(earlier, { y: earlier.y });
     } else await search(q, { random });
   }
-  if (!id) lightbox?.close();
-  else if (lightbox?.shown?.id !== id) {
+  if (!id) viewer?.close();
+  else if (viewer?.shown?.id !== id) {
     const i = grid.indexOf(id);
     const hit = grid.item(i) ?? (await ask(`/api/images/${id}`).catch((error) => toast(error.message)));
     if (hit && address().id === id) look(hit, i);
@@ -94,8 +107,10 @@ history.scrollRestoration = "manual";
 const page = (q, offset, signal) =>
   ask(`/api/search?${new URLSearchParams({ q, k: PAGE, offset })}`, { signal });
 
-async function search(q, { random = false } = {}) {
+async function search(q, { random = false, typed = false } = {}) {
   searching?.abort();
+  clearTimeout(complaint);
+  held = null;
   const { signal } = (searching = new AbortController());
   document.body.classList.add("searching");
   try {
@@ -113,7 +128,7 @@ async function search(q, { random = false } = {}) {
     if (error.status < 500 && /upload:/.test(q) && !search.again) {
       search.again = true;
       try {
-        const fresh = await again(q);
+        const fresh = await (await import("./pictures.js")).again(q);
         history.replaceState({}, "", href(fresh));
         box.show(fresh);
         await search(fresh);
@@ -124,21 +139,33 @@ async function search(q, { random = false } = {}) {
         search.again = false;
       }
     }
-    complain(error.message);
+    // A filter that is still being written is not yet wrong.
+    if (typed) complaint = setTimeout(complain, PATIENCE, (held = error.message));
+    else complain(error.message);
   } finally {
     if (searching?.signal === signal) document.body.classList.remove("searching");
   }
 }
 
+/** The server's lines begin small and end without a stop; here they stand alone. */
+const sentence = (text) => text.replace(/^[a-z]+(?= )/, (word) => word[0].toUpperCase() + word.slice(1)) + (/[.!?]$/.test(text) ? "" : ".");
+
+let complaint, held = null;
+
 function complain(message) {
-  $("notice").textContent = message;
-  $("notice").hidden = false;
-  $("notice").className = "notice bad";
+  clearTimeout(complaint);
+  notice(message, "bad");
   announce(message);
 }
 
+function notice(text, kind = "") {
+  $("notice").textContent = text ? sentence(text) : "";
+  $("notice").hidden = !text;
+  $("notice").className = `notice ${kind}`;
+}
+
 function present(next, { y = 0 } = {}) {
-  if (next.q !== result.q) tray.forgetMarks();
+  if (next.q !== result.q) selection.forgetMarks();
   result = next;
   const { q, hits, total, good, took_ms: took, plain, random, order } = result;
   const nothing = result.nothing_matches && !!hits.length;
@@ -146,7 +173,7 @@ function present(next, { y = 0 } = {}) {
   marked.clear();
   for (const part of split(q).pictures.map(picture)) if (part.kind === "like") marked.set(Number(part.ref.split("@")[0]), part.weight);
   const empty = !hits.length && !q && !random;
-  $("empty").hidden = !empty;
+  if ($("empty")) $("empty").hidden = !empty;
   document.body.classList.toggle("home", empty);
   let summary = !total ? (q ? "No pictures" : "") : nothing ? "No good match" : plain ? plural(total, "picture") : matches(good);
   if (random) summary = "A few at random";
@@ -155,9 +182,7 @@ function present(next, { y = 0 } = {}) {
     q && took != null && `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`].filter(Boolean).join(" · ")));
   const said = result.message ?? (nothing ? "Nothing really matches. These come closest."
     : q && !hits.length ? "No picture meets these filters." : null);
-  $("notice").textContent = said ?? "";
-  $("notice").hidden = !said;
-  $("notice").className = "notice";
+  notice(empty && $("empty") ? "" : said);
   $("shuffle").hidden = !!q || empty;
   $("shuffle").setAttribute("aria-pressed", String(!!random));
   $("months").hidden = empty || random;
@@ -171,7 +196,7 @@ function present(next, { y = 0 } = {}) {
   announce(said ?? $("summary").textContent);
   if (random || empty) facets.hide();
   else facets.show(q);
-  if (!random) timeline.show(q);
+  if (!random) months(q);
 }
 
 async function more() {
@@ -199,11 +224,11 @@ function atEnd() {
 
 /** The library grew or shrank while the page was open. */
 function grown(by, before) {
-  if (!before || (!result.q && !result.random && scrollY < 200 && !lightbox?.shown)) search(result.q ?? "", { random: result.random });
+  if (!before || (!result.q && !result.random && scrollY < 200 && !viewer?.shown)) search(result.q ?? "", { random: result.random });
   else if (by > 0) {
     const again = h("button", { type: "button", class: "pill", onclick: () => search(result.q) }, "Search again");
-    $("notice").replaceChildren(`${plural(by, "new picture")}. `, again);
-    $("notice").hidden = false;
+    notice(plural(by, "new picture"));
+    $("notice").append(" ", again);
   }
 }
 
@@ -211,67 +236,31 @@ function grown(by, before) {
 
 function act(key, i) {
   const hit = grid.item(i);
-  if (key === "x" || key === " " || key === "choose") tray.choose([hit]);
+  if (key === "x" || key === " " || key === "choose") selection.choose([hit]);
   else if (key === "s") go(`like:${hit.id}`);
-  else if (key === "+" || key === "=") tray.setMark(hit.id, 1);
-  else if (key === "-") tray.setMark(hit.id, -1);
-  else if (key === "stack") stack(hit, i);
+  else if (key === "+" || key === "=") selection.setMark(hit.id, 1);
+  else if (key === "-") selection.setMark(hit.id, -1);
+  else if (key === "stack") import("./stacks.js").then(({ turnStack }) => turnStack(grid, i));
   else return false;
   return true;
 }
 
-async function stack(hit, i) {
-  if (hit.open) grid.splice(i + 1, hit.open, []);
-  else {
-    const found = await Promise.all(hit.duplicates.slice(0, 50).map((id) => ask(`/api/images/${id}`).catch(() => null)));
-    const members = found.filter(Boolean).map((member) => ({ ...member, member: true, duplicates: [] }));
-    hit.open = members.length;
-    grid.splice(i + 1, 0, members);
-    return grid.focus(i);
-  }
-  hit.open = 0;
-  grid.paint();
-  grid.focus(i);
-}
-
 // -- the lightbox
 
-let lightbox = null, arriving = null, leaving = false;
+let viewer = null, arriving = null;
 
 function prepare() {
-  arriving ??= import("./lightbox.js").then(({ createLightbox }) => (lightbox = createLightbox({
-    grid: { item: grid.item, indexOf: grid.indexOf, place: (i) => `${number(i + 1)} of ${number(result.total)}` },
-    isChosen: (id) => tray.has(id),
-    onChoose: (hit) => tray.choose([hit]),
-    onMove: (hit) => history.replaceState(history.state, "", href(result.q, hit.id)),
-    onQuery(q) {
-      leaving = true;
-      lightbox.close();
-      go(q);
-    },
-    onClosed(hit, i) {
-      const left = leaving;
-      leaving = false;
-      if (!left && address().id) {
-        if (history.state?.opened) history.back();
-        else history.replaceState({}, "", href(result.q));
-      }
-      if (!left && i >= 0) grid.focus(i);
-    },
+  arriving ??= Promise.all([import("./viewer.js"), sheet("lightbox.css")]).then(([{ createViewer }]) => (viewer = createViewer({
+    grid, selection, go, more,
+    result: () => result,
+    id: () => address().id,
+    href: (id) => (result.random ? `/?random${id ? `#${id}` : ""}` : href(result.q, id)),
   })));
   return arriving;
 }
 for (const name of ["pointerover", "focusin"]) $("results").addEventListener(name, prepare, { once: true });
 
-async function look(hit, i, push = false) {
-  await prepare();
-  if (push) {
-    const random = result.random ? "/?random" : null;
-    history.pushState({ opened: true }, "", random ? `${random}#${hit.id}` : href(result.q, hit.id));
-  }
-  lightbox.open(hit, i);
-  if (grid.items.length - i < 20) more();
-}
+const look = async (hit, i, push = false) => (await prepare()).open(hit, i, { push });
 
 // -- the bar, the keys
 
@@ -289,9 +278,9 @@ function showMonths(on) {
   $("months").setAttribute("aria-pressed", String(on));
   try { localStorage.setItem("months", on ? "1" : ""); } catch { /* for this page only */ }
   grid.relayout();
-  timeline.show(result.q ?? "");
+  months(result.q ?? "");
 }
-$("copy-command").addEventListener("click", () => copy("sightline index ~/Pictures", "Copied"));
+$("copy-command")?.addEventListener("click", async () => (await import("./tools.js")).copy("sightline index ~/Pictures", "Copied"));
 document.querySelector(".brand").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
@@ -302,16 +291,16 @@ addEventListener("keydown", (event) => {
   const writing = event.target.closest?.("input:not([type=range]),select,textarea");
   if (document.querySelector("dialog[open]")) return;
   const { key } = event, control = event.ctrlKey || event.metaKey;
-  if (key === "Escape" && !writing) tray.clear();
+  if (key === "Escape" && !writing) selection.clear();
   else if (key === "Escape") event.target.blur();
   else if (key === "k" && control) box.focus();
   else if (key === "ArrowDown" && event.target === $("q")) grid.focus(0);
   else if (writing || event.altKey) return;
-  else if (key === "a" && control && $("results").contains(document.activeElement)) tray.choose(grid.items, true);
+  else if (key === "a" && control && $("results").contains(document.activeElement)) selection.choose(grid.items, true);
   else if (control) return;
   else if (key === "/") box.focus();
-  else if (key === "?") panels.help();
-  else if (key === "r") tray.refine();
+  else if (key === "?") status.help();
+  else if (key === "r") selection.refine();
   else if (key === "ArrowDown" && document.activeElement === document.body) grid.focus(0);
   else return;
   event.preventDefault();
@@ -321,4 +310,4 @@ let wanted = matchMedia("(min-width: 800px)").matches;
 try { wanted = (localStorage.getItem("months") ?? (wanted ? "1" : "")) === "1"; } catch { /* the usual */ }
 $("timeline").hidden = !wanted;
 $("months").setAttribute("aria-pressed", String(wanted));
-route().then(panels.look);
+route().then(status.look);

@@ -1,6 +1,6 @@
 // Pictures that a person gave: sent to the server, which keeps them in memory only, and kept in the
 // browser too, so that a search with them survives a restart of the server and a reload of the page.
-import { ask } from "./dom.js";
+import { ask, toast } from "./dom.js";
 import { change, picture, pictureToken, tokens } from "./query.js";
 
 const KEPT = 60;
@@ -61,4 +61,17 @@ export async function again(q) {
     q = change(q, (other) => other === text, pictureToken({ ...part, ref }));
   }
   return q;
+}
+
+/** Sends the pictures among `files`; the tokens that stand for them in a query, in their order. */
+export async function take(files) {
+  const given = files.filter((file) => file.type.startsWith("image/") || /\.(heic|heif|avif|tiff?)$/i.test(file.name));
+  if (files.length && !given.length) toast("That is not a picture");
+  const sent = [];
+  try {
+    for (const file of given) sent.push(pictureToken({ kind: "upload", ref: await upload(file), weight: 1 }));
+  } catch (error) {
+    toast(error.message);
+  }
+  return sent;
 }

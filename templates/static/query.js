@@ -47,24 +47,3 @@ export function month(q) {
 
 export const withMonths = (q, after, before) =>
   change(q, (token) => MONTH.test(token), ...(after ? [`after:${after}`, `before:${before}`] : []));
-
-const quote = (value) => (/[\s"]/.test(value) ? `"${value.replaceAll('"', "")}"` : value);
-
-/** The text of a query from its parts as /api/parse gives them: what a change to a chip makes. */
-export function serialise({ terms, filters, combine, sort }) {
-  const plain = [], signed = [];
-  for (const { kind, text, id, token, box, weight } of terms) {
-    if (kind === "text" && weight === 1 && !plain.length && !text.includes('"')) plain.push(text);
-    else if (kind === "text" && weight === 1) signed.push(`"${text.replaceAll('"', "")}"`);
-    else if (kind === "text") {
-      const size = Math.abs(weight) === 1 ? "" : `${Math.abs(weight)}:`;
-      signed.push(`${weight < 0 ? "-" : ""}${size}"${text.replaceAll('"', "")}"`);
-    } else {
-      const ref = (kind === "like" ? id : token) + (box ? `@${box.join(",")}` : "");
-      signed.push(pictureToken({ kind, ref, weight }));
-    }
-  }
-  const conditions = filters.map(({ name, value, negated }) => `${negated ? "-" : ""}${name}:${quote(String(value))}`);
-  const settings = [combine === "all" && "match:all", sort !== "relevance" && `sort:${sort}`];
-  return [...plain, ...signed, ...conditions, ...settings].filter(Boolean).join(" ");
-}

@@ -1,0 +1,112 @@
+// The parts of a query as chips below the box, its pictures in the box too: each can be weighted,
+// turned round and taken out. Loaded with the first query that has parts.
+import { $, ask, button, h, icon } from "./dom.js";
+import { change, picture, pictureToken, split } from "./query.js";
+
+const WEIGHTS = [0.25, 0.5, 1, 1.5, 2, 3];
+
+const quote = (value) => (/[\s"]/.test(value) ? `"${value.replaceAll('"', "")}"` : value);
+
+/** The text of a query from its parts as /api/parse gives them: what a change to a chip makes. */
+export function serialise({ terms, filters, combine, sort }) {
+  const plain = [], signed = [];
+  for (const { kind, text, id, token, box, weight } of terms) {
+    if (kind === "text" && weight === 1 && !plain.length && !text.includes('"')) plain.push(text);
+    else if (kind === "text" && weight === 1) signed.push(`"${text.replaceAll('"', "")}"`);
+    else if (kind === "text") {
+      const size = Math.abs(weight) === 1 ? "" : `${Math.abs(weight)}:`;
+      signed.push(`${weight < 0 ? "-" : ""}${size}"${text.replaceAll('"', "")}"`);
+    } else {
+      const ref = (kind === "like" ? id : token) + (box ? `@${box.join(",")}` : "");
+      signed.push(pictureToken({ kind, ref, weight }));
+    }
+  }
+  const conditions = filters.map(({ name, value, negated }) => `${negated ? "-" : ""}${name}:${quote(String(value))}`);
+  const settings = [combine === "all" && "match:all", sort !== "relevance" && `sort:${sort}`];
+  return [...plain, ...signed, ...conditions, ...settings].filter(Boolean).join(" ");
+}
+
+async function thumbnail(kind, ref, size) {
+  const [id] = ref.split("@");
+  const src = kind === "like" ? `/thumbnails/${id}?w=256` : await (await import("./pictures.js")).urlOf(id);
+  return src ? h("img", { src, alt: "", width: size, height: size }) : icon("picture");
+}
+
+export function createChips({ go, query, focus }) {
+  let parsing;
+
+  async function drawPictures() {
+    const { pictures } = split(query());
+    const drawn = await Promise.all(pictures.map(async (token) => {
+      const { kind, ref, weight } = picture(token);
+      return h("button", {
+        type: "button", class: `thumb${weight < 0 ? " less" : ""}`, "aria-label": "Take this picture out of the search",
+        title: "Take this picture out", onclick: () => go(change(query(), (other) => other === token)),
+      }, await thumbnail(kind, ref, 30));
+    }));
+    if (pictures.join() === split(query()).pictures.join()) $("thumbs").replaceChildren(...drawn);
+  }
+
+  async function draw() {
+    drawPictures();
+    parsing?.abort();
+    parsing = new AbortController();
+    const asked = query();
+    const parsed = await ask(`/api/parse?q=${encodeURIComponent(asked)}`, { signal: parsing.signal }).catch(() => null);
+    if (!parsed || asked !== query()) return;
+    const { terms, filters } = parsed;
+    const alone = terms.length === 1 && terms[0].kind === "text" && terms[0].weight === 1;
+    const edit = (list, at, part) => go(serialise({ ...parsed, [list]: parsed[list].toSpliced(at, 1, ...part) }));
+    const chips = await Promise.all([
+      ...(alone && !filters.length ? [] : terms).map((term, i) => termChip(term, (...part) => edit("terms", i, part))),
+      ...filters.map((filter, i) => filterChip(filter, (...part) => edit("filters", i, part))),
+    ]);
+    if (asked !== query()) return;
+    if (terms.filter((term) => term.weight > 0).length > 1) {
+      const all = parsed.combine === "all";
+      chips.push(h("button", {
+        type: "button", class: "pill", "aria-pressed": String(all), title: "Every part must fit, not only their sum",
+        onclick: () => go(serialise({ ...parsed, combine: all ? "sum" : "all" })),
+      }, "Must match all"));
+    }
+    // A chip that was just used keeps the focus although it was made anew.
+    const place = $("chips"), within = () => [...place.querySelectorAll("button,select")];
+    const held = within().indexOf(document.activeElement);
+    place.replaceChildren(...chips);
+    place.hidden = !chips.length;
+    if (held >= 0) (within()[held] ?? { focus }).focus();
+  }
+
+  const sign = (less, plus, minus, onclick) => button(less ? "minus" : "plus", less ? minus : plus, onclick, {
+    class: "quiet sign", "aria-pressed": String(less),
+  });
+
+  async function termChip(term, put) {
+    const { kind, text, id, token, box, weight } = term;
+    const size = Math.abs(weight);
+    const name = kind === "text" ? text : box ? "part of a picture" : "picture";
+    const body = kind === "text" ? h("span", { class: "words" }, text)
+      : h("span", { class: "words" }, await thumbnail(kind, String(kind === "like" ? id : token), 26), box ? "part" : null);
+    const weights = [...new Set([...WEIGHTS, size])].sort((a, b) => a - b);
+    return h("div", { class: `chip${weight < 0 ? " less" : ""}`, role: "group", "aria-label": name },
+      sign(weight < 0, `Wanted: ${name}. Press for less of it`, `Not wanted: ${name}. Press for more of it`,
+        () => put({ ...term, weight: -weight })),
+      body,
+      h("select", {
+        "aria-label": `How much ${name} counts`, title: "How much it counts",
+        onchange: (event) => put({ ...term, weight: Math.sign(weight) * Number(event.target.value) }),
+      }, ...weights.map((value) => h("option", { value, selected: value === size }, `×${value}`))),
+      button("close", `Remove ${name}`, () => put()));
+  }
+
+  function filterChip(filter, put) {
+    const { name, value, negated } = filter, label = `${name}: ${value}`;
+    return h("div", { class: `chip filter${negated ? " less" : ""}`, role: "group", "aria-label": label },
+      sign(negated, `Only ${label}. Press to turn round`, `Without ${label}. Press to turn round`,
+        () => put({ ...filter, negated: !negated })),
+      h("span", { class: "words" }, h("b", {}, name), ` ${value}`),
+      button("close", `Remove ${label}`, () => put()));
+  }
+
+  return { draw };
+}

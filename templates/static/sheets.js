@@ -1,0 +1,62 @@
+// The two panels: what this library is and what is going on in it, and the help.
+import { ask, button, h, number, plural } from "./dom.js";
+import { bytes } from "./tools.js";
+
+const SHOWN = 100;
+
+export function createSheets() {
+  const made = { status: panel("status", "This library"), help: panel("help", "Help") };
+  let failed = { count: 0, rows: [] }, started = null;
+
+  function panel(id, title) {
+    const body = h("div", { id: `${id}-body` });
+    const dialog = h("dialog", { class: "sheet", id, "aria-labelledby": `${id}-title`, onclick: (event) => event.target === dialog && dialog.close() },
+      h("header", {}, h("h2", { id: `${id}-title` }, title), button("close", "Close", () => dialog.close())), body);
+    document.body.append(dialog);
+    return { dialog, body };
+  }
+
+  async function open(name, status) {
+    const { dialog, body } = made[name];
+    if (!dialog.open) dialog.showModal();
+    if (name === "status") return draw(status);
+    if (!body.childElementCount) body.innerHTML = await (await fetch(new URL("help.html", import.meta.url))).text();
+  }
+
+  /** From this page's first look at the run on; its pace is what comes. */
+  function left({ done = 0, total }) {
+    if (!started || started.done > done) started = { done, at: Date.now() };
+    const seconds = (Date.now() - started.at) / 1000, pace = (done - started.done) / seconds;
+    if (!total || seconds < 5 || !pace) return "";
+    const rest = (total - done) / pace;
+    return rest < 90 ? ", about a minute left" : rest < 5400 ? `, about ${Math.round(rest / 60)} minutes left` : `, about ${Math.round(rest / 3600)} hours left`;
+  }
+
+  async function draw(status) {
+    const { run, index = {}, failures } = status;
+    const row = (name, value) => value != null && value !== "" && h("div", {}, h("dt", {}, name), h("dd", {}, value));
+    const body = [h("dl", { class: "facts" },
+      row("Pictures", number(status.images)),
+      row("Model", [status.model, status.dimension && `${status.dimension} numbers a picture`].filter(Boolean).join(", ")),
+      row("Index", [index.type, index.bytes && bytes(index.bytes), index.pending && `${number(index.pending)} waiting`].filter(Boolean).join(", ")),
+      row("Folders", status.roots?.map((root) => root.path ?? root).join(", ")),
+      row("Library", status.library))];
+    if (!run) started = null;
+    else {
+      const { done = 0, total } = run;
+      body.unshift(h("div", { class: "progress" }, h("p", { id: "progress-name" }, h("strong", {}, "Reading pictures"),
+        ` ${number(done)}${total ? ` of ${number(total)}` : ""}${left(run)}`),
+      h("progress", { "aria-labelledby": "progress-name", ...(total ? { max: total, value: done } : {}) })));
+    }
+    if (failures) {
+      if (failed.count !== failures) failed = { count: failures, rows: (await ask("/api/failures").catch(() => ({}))).failures ?? [] };
+      body.push(h("h3", {}, `${plural(failures, "file")} could not be read`), h("ul", { class: "failures" },
+        ...failed.rows.slice(0, SHOWN).map(({ path, reason }) => h("li", {}, h("code", {}, path), h("span", {}, reason)))),
+      failures > SHOWN && h("p", {}, h("a", { href: "/failures" }, "All of them, with reasons")));
+    }
+    body.push(h("p", {}, h("a", { href: "/duplicates" }, "Pictures that are the same")));
+    made.status.body.replaceChildren(...body.filter(Boolean));
+  }
+
+  return { open, changed: (status) => made.status.dialog.open && draw(status) };
+}
