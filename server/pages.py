@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 from pathlib import Path
+from typing import Any
 
 from flask import (
     Blueprint,
@@ -48,7 +49,7 @@ def index() -> Response:
             result = engine().search(query, k=PAGE, offset=offset)
     except SightlineError as error:
         reason, code = str(error), current_app.extensions["sightline_status"](error)
-    facts = {"q": q, "status": public_status()}
+    facts: dict[str, Any] = {"q": q, "status": public_status()}
     if plain:
         facts |= {"result": result, "error": reason, "offset": offset, "size": PAGE}
         facts["following"] = _following(result, offset)
