@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "server.commands.serve",
     "label": "server.commands.label",
     "describe": "server.commands.describe",
+    "eval": "server.commands.eval",
     "demo": "server.commands.demo",
     "status": "server.commands.manage",
     "failures": "server.commands.manage",

@@ -192,8 +192,8 @@ class SearchEngine:
         return upload
 
     def words_for(self, image: int, *, k: int = 10) -> list[tuple[str, float]]:
-        """The everyday words that fit a picture of the library best, with how well (0 to 1)."""
-        return [(one.text, one.relevance) for one in self.describe(image, k=k)]
+        """The everyday captions that fit a picture of the library best, with their cosines."""
+        return [(one.text, max(one.score, 0.0)) for one in self.describe(image, k=k)]
 
     def describe(
         self, image: int | bytes, *, texts: Sequence[str] | None = None, k: int = 10

@@ -1,9 +1,8 @@
-"""Texts that fit a picture: a bank of everyday captions, or a person's own list.
+"""Texts that fit a picture: of a bank of everyday captions, or of a person's own list.
 
-A caption that is near every picture says nothing about this one, so each of the bank is judged by
-how far its cosine stands out from the cosines that the same caption has with the library's sample.
-A person's own texts are alternatives, and are ranked as the model was trained to tell them apart:
-by cosine.
+They are ranked by cosine. Ranking each by how far it stands out from what it says of the rest of
+the library was measured and finds fewer right captions (docs/evaluation.md); that distance is given
+beside the rank, as the relevance.
 """
 
 from __future__ import annotations
@@ -65,12 +64,11 @@ class WordBank:
 
     def fitting(self, vector: NDArray[np.float32], k: int) -> list[Fitting]:
         """The ``k`` captions of the bank that fit a picture's unit vector best."""
-        texts, vectors = self._bank()
-        return self._ranked(texts, vectors, vector, k, standing_first=True)
+        return self._ranked(*self._bank(), vector, k)
 
     def among(self, texts: Sequence[str], vector: NDArray[np.float32], k: int) -> list[Fitting]:
         """The ``k`` of ``texts`` that fit a picture's unit vector best."""
-        return self._ranked(texts, np.stack(self._encode(texts)), vector, k, standing_first=False)
+        return self._ranked(texts, np.stack(self._encode(texts)), vector, k)
 
     def _ranked(
         self,
@@ -78,28 +76,28 @@ class WordBank:
         vectors: NDArray[np.float32],
         vector: NDArray[np.float32],
         k: int,
-        *,
-        standing_first: bool,
     ) -> list[Fitting]:
         from indexer.zero_shot import probabilities
 
         cosines = vectors @ vector
         own = probabilities(cosines[None], self._encoder)[0]
+        order = np.argsort(-cosines, kind="stable")[:k]
         sample = self._library.sample()
         if len(sample) < FEWEST:
-            order = np.argsort(-cosines, kind="stable")[:k]
-            fits = np.maximum(cosines, 0)
+            fits = np.maximum(cosines[order], 0)
         else:
-            scales = [Scale.of(scores) for scores in vectors @ sample.T]
+            scales = [Scale.of(scores) for scores in vectors[order] @ sample.T]
             standing = np.array(
-                [scale.standing(cosines[n : n + 1])[0] for n, scale in enumerate(scales)],
+                [
+                    scale.standing(cosines[n : n + 1])[0]
+                    for n, scale in zip(order, scales, strict=True)
+                ],
                 np.float32,
             )
             fits = relevance(standing, scales[0].line)
-            order = np.argsort(-(standing if standing_first else cosines), kind="stable")[:k]
         return [
-            Fitting(texts[n], float(cosines[n]), float(own[n]), float(fits[n]))
-            for n in order.tolist()
+            Fitting(texts[n], float(cosines[n]), float(own[n]), float(fit))
+            for n, fit in zip(order.tolist(), fits, strict=True)
         ]
 
     def _bank(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:

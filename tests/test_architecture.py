@@ -29,7 +29,9 @@ ARROWS: dict[str, set[str]] = {
     "captions": set(),
     "prompts": set(),
     "zero_shot": {"encoder", "prompts", "captions"},
-    "evaluation": {"library", "encoder", "prompts", "zero_shot"},
+    "evaluation": {
+        *("library", "encoder", "encoding", "photo", "decode", "prompts", "zero_shot", "captions"),
+    },
     "scopes": {"discover"},
     "encoding": set(),
     "pipeline": {
@@ -53,6 +55,7 @@ ROOMS = {
     "index_": "vector_index",
     "photo_": "photo",
     "shard_": "shards",
+    "evaluation_": "evaluation",
 }
 """How the names of modules that were split off begin, and the room they belong to."""
 

@@ -266,8 +266,8 @@ def test_describe_ranks_a_bank_for_a_picture_of_the_library(sightline) -> None: 
     hit = json.loads(sightline("search", "name:lighthouse-0", "--json"))["hits"][0]
     lines = sightline("describe", str(hit["id"]), "-k", "3").splitlines()
     assert len(lines) == 3
-    fits = [float(line.split()[0]) for line in lines]
-    assert fits == sorted(fits, reverse=True)
+    cosines = [float(line.split()[2]) for line in lines]
+    assert cosines == sorted(cosines, reverse=True)
 
 
 def test_describe_what_is_not_there_is_one_line(sightline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,388 @@
+"""``sightline eval``: how good a model, and a library's index, are on sets with known answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from server.commands.common import (
+    default_library,
+    device_option,
+    json_option,
+    load_encoder,
+    open_library,
+    print_json,
+    say,
+)
+from server.commands.progress import shown
+
+if TYPE_CHECKING:
+    from indexer.encoder import Encoder
+    from indexer.evaluation import Accuracy, Retrieval
+
+F = Callable[..., Any]
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@click.group()
+def eval() -> None:
+    """Measure a model, or a library with its index, on a set with known answers.
+
+    \b
+    sightline eval retrieval captions.txt --images photos --model openai-b32
+    sightline eval classification imagenet/val --names words.txt --model metaclip-h14
+    """
+
+
+def model_options(function: F) -> F:
+    """``--model``, ``--revision`` and ``--dtype``."""
+    for option in (
+        click.option(
+            "--dtype",
+            type=click.Choice(DTYPES),
+            default="auto",
+            show_default=True,
+            help="What the model computes in.",
+        ),
+        click.option("--revision", help="The commit of a model of the hub."),
+        click.option("--model", "-m", help="A name from `sightline models`, a hub id or a folder."),
+    ):
+        function = option(function)
+    return function
+
+
+@eval.command()
+@click.argument("captions", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of the pictures.  [default: that of CAPTIONS]",
+)
+@click.option(
+    "--split",
+    help="The split that is meant (Karpathy's JSON: test unless given), or a file with the names of"
+    " the pictures that are.",
+)
+@click.option(
+    "--per-image", type=click.IntRange(1), help="Take the first so many captions of each."
+)
+@click.option("--tidy", is_flag=True, help="Take full stops off the ends of captions.")
+@click.option(
+    "--library",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Search all pictures of this library, exactly and through its index, instead of encoding"
+    " those of the set; `default` is the library that the other commands use.",
+)
+@click.option(
+    "--ranking",
+    default="plain",
+    show_default=True,
+    metavar="NAMES",
+    help="Ideas of ranking to measure, with commas: plain, centred, querybank, standing; or all.",
+)
+@click.option(
+    "--templates",
+    "-t",
+    "template_names",
+    multiple=True,
+    metavar="NAME|TEXT",
+    help="Prompt templates to put captions into, as for `sightline label`.  [default: none]",
+)
+@click.option("--bank", metavar="FILE", help="Captions for centred and querybank, one a line.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@json_option
+@model_options
+@device_option
+def retrieval(
+    captions: Path,
+    images: Path | None,
+    split: str | None,
+    per_image: int | None,
+    tidy: bool,
+    directory: Path | None,
+    ranking: str,
+    template_names: tuple[str, ...],
+    bank: str | None,
+    quiet: bool,
+    as_json: bool,
+    model: str | None,
+    revision: str | None,
+    dtype: str,
+    device: str,
+) -> None:
+    """Find pictures by their captions and captions by their pictures.
+
+    \b
+    sightline eval retrieval Flickr8k.token.txt --images Flicker8k_Dataset \\
+        --split Flickr_8k.testImages.txt --model openai-b32
+    sightline eval retrieval dataset_coco.json --images coco --per-image 5 --model metaclip-h14
+    sightline eval retrieval captions.csv --library ~/library
+
+    CAPTIONS is Karpathy's JSON, COCO's captions JSON, a token file of Flickr8k or Flickr30k, or CSV
+    with a column for the file and one for the caption. Recall@1, @5 and @10 and the median rank, in
+    both directions, with 95% intervals.
+    """
+    from indexer import evaluation
+    from indexer.evaluation_sets import read_captioned
+    from indexer.prompts import templates
+
+    if (model is None) == (directory is None):
+        raise click.UsageError("give --model, or --library for a library with its own model")
+    rankings = evaluation.RANKINGS if ranking == "all" else _split(ranking)
+    given = template_names[0] if len(template_names) == 1 else template_names
+    wording = templates(given or "plain")
+    captioned = read_captioned(
+        captions, images or captions.parent, split=split, per_image=per_image, tidy=tidy
+    )
+    started = time.monotonic()
+    with showing(quiet=quiet) as show:
+        found: list[Retrieval]
+        notes: dict[str, Any] = {}
+        if directory is not None:
+            place = default_library() if str(directory) == "default" else directory
+            with open_library(place, read_only=True) as library:
+                encoder = load_encoder(library, device)
+                texts = evaluation.encode_captions(encoder, captioned.captions, wording, show=show)
+                gallery = evaluation.gallery_in(library, captioned.images)
+                found = evaluation.retrieval(
+                    texts,
+                    gallery,
+                    captioned,
+                    rankings=rankings,
+                    bank=_bank(encoder, bank, rankings),
+                    show=show,
+                )
+                indexed, same = evaluation.through_index(library, texts, gallery, captioned)
+                found.append(indexed)
+                state = library.index_state
+                notes["index"] = {
+                    "type": state.type,
+                    "nprobe": state.nprobe,
+                    "of_exact_first_10": round(same, 5),
+                }
+                notes["library"] = str(library.directory)
+        else:
+            encoder = _encoder(model, revision, device, dtype)
+            encoded = evaluation.encode_files(encoder, captioned.images, show=show)
+            notes["unreadable"] = list(encoded.failures)
+            texts = evaluation.encode_captions(encoder, captioned.captions, wording, show=show)
+            found = evaluation.retrieval(
+                texts,
+                evaluation.gallery_of(encoded, len(captioned.images)),
+                captioned,
+                rankings=rankings,
+                bank=_bank(encoder, bank, rankings),
+                show=show,
+            )
+    document = {
+        "task": "retrieval",
+        **_who(encoder),
+        "dataset": {
+            "captions_file": str(captions),
+            "format": captioned.format,
+            "split": split,
+            "tidy": tidy,
+            "images": len(captioned.images),
+            "captions": len(captioned.captions),
+        },
+        "templates": list(wording),
+        **notes,
+        "results": [one.as_dict() for one in found],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if as_json:
+        print_json(document)
+        return
+    _head(document)
+    click.echo("| | ranking | through | queries | among | R@1 | R@5 | R@10 | median rank |")
+    click.echo("|---|---|---|---|---|---|---|---|---|")
+    for one in found:
+        median = f"{one.median_rank:g}" if one.median_rank is not None else "> 10"
+        shares = " | ".join(str(value) for value in one.recall.values())
+        click.echo(
+            f"| {one.direction.replace('_to_', ' → ')} | {one.ranking} | {one.through} |"
+            f" {one.queries:,} | {one.gallery:,} | {shares} | {median} |"
+        )
+    if "index" in notes:
+        share = notes["index"]["of_exact_first_10"]
+        click.echo(
+            f"\nthe index ({notes['index']['type']}) finds {share:.3f} of the exact first ten"
+        )
+    _unreadable(notes.get("unreadable", ()))
+
+
+@eval.command()
+@click.argument("data", metavar="DIR|FILE", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where the pictures of a FILE lie.  [default: beside it]",
+)
+@click.option(
+    "--names",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What the classes are called: lines of a class, a tab and names with commas, or JSON.",
+)
+@click.option(
+    "--templates",
+    "-t",
+    "template_names",
+    multiple=True,
+    metavar="NAME|TEXT",
+    help="Prompt templates; may be given several times.  [default: plain, photo, imagenet-7 and"
+    " imagenet, and what suits the model]",
+)
+@click.option(
+    "--train",
+    type=click.Path(exists=True, path_type=Path),
+    help="Pictures to train a linear probe on, a folder a class or a list, as DIR is.",
+)
+@click.option("--shots", type=click.IntRange(2), help="Train on so many pictures of each class.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@json_option
+@model_options
+@device_option
+def classification(
+    data: Path,
+    images: Path | None,
+    names: Path | None,
+    template_names: tuple[str, ...],
+    train: Path | None,
+    shots: int | None,
+    quiet: bool,
+    as_json: bool,
+    model: str | None,
+    revision: str | None,
+    dtype: str,
+    device: str,
+) -> None:
+    """Tell classes of pictures apart by their names, and by a linear probe.
+
+    \b
+    sightline eval classification imagenet/val --names words.txt --model openai-b32
+    sightline eval classification cifar10/test --train cifar10/train --model builtin
+    sightline eval classification val_annotations.txt --images val/images --names words.txt
+
+    DIR holds a folder a class; FILE lists files with their classes. Top-1 and top-5 with 95%
+    intervals, for one template and for ensembles of them.
+    """
+    import numpy as np
+
+    from indexer import evaluation, models
+    from indexer.evaluation_sets import read_classified
+    from indexer.prompts import TEMPLATES, templates
+
+    wanted = read_classified(data, images=images, names=names)
+    started = time.monotonic()
+    encoder = _encoder(model or models.DEFAULT, revision, device, dtype)
+    usual = dict.fromkeys(("plain", "photo", "imagenet-7", "imagenet", encoder.templates))
+    wording = {name: templates(name) for name in (template_names or usual)}
+    unreadable: list[str] = []
+
+    def encoded(some: Any) -> tuple[Any, Any]:
+        found = evaluation.encode_files(encoder, some.images, show=show)
+        unreadable.extend(found.failures)
+        return found.vectors, np.asarray(some.truth, np.int64)[found.kept]
+
+    with showing(quiet=quiet) as show:
+        vectors, truth = encoded(wanted)
+        found: list[Accuracy] = evaluation.zero_shot(
+            encoder, vectors, truth, wanted, wording, show=show
+        )
+        if train is not None:
+            learnt = read_classified(train, images=images, shots=shots, classes=wanted.folders)
+            learn, answers = encoded(learnt)
+            show("training the probe", 0, None)
+            found.append(evaluation.linear_probe(learn, answers, vectors, truth))
+    document = {
+        "task": "classification",
+        **_who(encoder),
+        "dataset": {
+            "data": str(data),
+            "train": str(train) if train else None,
+            "classes": len(wanted.labels),
+            "images": len(truth),
+        },
+        "unreadable": unreadable,
+        "results": [one.as_dict() for one in found],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if as_json:
+        print_json(document)
+        return
+    _head(document)
+    click.echo("| method | templates | cases | top-1 | top-5 | mean of classes |")
+    click.echo("|---|---|---|---|---|---|")
+    for one in found:
+        probe = one.method == "linear probe"
+        count = "" if probe else f"{len(wording[one.method])}"
+        name = one.method if probe or one.method in TEMPLATES else f"`{one.method}`"
+        click.echo(
+            f"| {name} | {count} | {one.cases:,} | {one.top1} | {one.top5} |"
+            f" {100 * one.mean_per_class:.1f} |"
+        )
+    _unreadable(unreadable)
+
+
+@contextmanager
+def showing(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Shows phases on standard error."""
+    from indexer.pipeline import Progress
+
+    with shown(quiet=quiet) as progress:
+        yield lambda phase, done, total: progress(Progress(phase, done, total))
+
+
+def _encoder(model: str | None, revision: str | None, device: str, dtype: str) -> Encoder:
+    from indexer.encoder import Encoder
+
+    assert model is not None
+    return Encoder.load(model, device=device, dtype=dtype, revision=revision)
+
+
+def _bank(encoder: Encoder, given: str | None, rankings: Sequence[str]) -> Any:
+    if not set(rankings) & {"centred", "querybank"}:
+        return None
+    from indexer import evaluation
+    from server.commands.describe import read_captions
+
+    return evaluation.bank_vectors(encoder, read_captions(given) if given else None)
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for part in names.split(",") if (name := part.strip())))
+
+
+def _who(encoder: Encoder) -> dict[str, Any]:
+    from indexer import __version__
+
+    return {
+        "model": encoder.model,
+        "revision": encoder.revision,
+        "dimension": encoder.dimension,
+        "dtype": encoder.dtype,
+        "device": encoder.device,
+        "sightline": __version__,
+    }
+
+
+def _head(document: dict[str, Any]) -> None:
+    click.echo(
+        f"{document['model']} at {document['revision'][:12]}, {document['dtype']} on"
+        f" {document['device']}, {document['dataset']['images']:,} pictures,"
+        f" {document['seconds']} s; percent, ± half of the 95% interval\n"
+    )
+
+
+def _unreadable(failures: Sequence[str]) -> None:
+    for failure in failures[:10]:
+        say(f"could not read {failure}")
+    if len(failures) > 10:
+        say(f"... and {len(failures) - 10:,} more")
