@@ -15,10 +15,10 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from data.training_names import (
     UNCOUNTED,
 )
 
+if TYPE_CHECKING:
+    from data.scenes import Scene, Subject
+
 Pixels = NDArray[np.uint8]
 
 
@@ -46,12 +49,19 @@ class Level:
 
 @dataclass(frozen=True)
 class Source:
-    """One data set: pictures (n, size, size, 3) uint8 with captions or with classes."""
+    """One data set: pictures (n, size, size, 3) uint8 with captions or with classes.
+
+    ``settings`` and ``contrasts`` make captions harder to tell apart where a source can say how:
+    pictures of one setting are shown together, and each picture's contrasts are sentences that
+    are almost true of it. Both are empty where nothing is known.
+    """
 
     name: str
     pixels: Pixels
     captions: list[list[str]]
     levels: list[Level]
+    settings: list[str] = field(default_factory=list)
+    contrasts: list[list[str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -64,6 +74,8 @@ class Source:
             self.pixels[chosen],
             [self.captions[row] for row in rows] if self.captions else [],
             [Level(level.names, [level.members[row] for row in rows]) for level in self.levels],
+            [self.settings[row] for row in rows] if self.settings else [],
+            [self.contrasts[row] for row in rows] if self.contrasts else [],
         )
 
     def hold_out(self, every: int) -> tuple["Source", "Source"]:
@@ -77,7 +89,9 @@ class Source:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / f"{self.name}.npy", self.pixels)
         levels = [{"names": level.names, "members": level.members} for level in self.levels]
-        text = json.dumps({"captions": self.captions, "levels": levels})
+        facts = {"captions": self.captions, "levels": levels}
+        facts |= {"settings": self.settings, "contrasts": self.contrasts}
+        text = json.dumps(facts)
         (folder / f"{self.name}.json").write_text(text, encoding="utf-8")
 
     @classmethod
@@ -86,7 +100,8 @@ class Source:
         facts: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         pixels = np.load(folder / f"{name}.npy", mmap_mode="r")
         levels = [Level(**level) for level in facts["levels"]]
-        return cls(name, pixels, facts["captions"], levels)
+        settings, contrasts = facts.get("settings", []), facts.get("contrasts", [])
+        return cls(name, pixels, facts["captions"], levels, settings, contrasts)
 
 
 # --- words ---------------------------------------------------------------------------------------
@@ -224,26 +239,88 @@ def flickr8k(
     return Source(name, pixels, [captions[file] for file in files], [])
 
 
-def render_scene(job: tuple[int, int]) -> tuple[Pixels, list[str]]:
-    """One rendered training scene and its captions. Held-out combinations are left to the test."""
+CONTRASTS = 6  # almost true sentences that are kept for a scene
+
+
+def contrasting(scene: "Scene", rng: random.Random, count: int = CONTRASTS) -> list[str]:
+    """Full captions that differ from the scene's own in one subject: its kind, colour or number.
+
+    They never speak of a held-out combination, so nothing is learnt about those either way.
+    """
+    from data.scenes import captions, triples
+
+    known = [triple for triple in triples(held=False) if triple[2] == scene.place]
+    own = captions(scene, count=1)[0]
+    found: dict[str, None] = {}
+    for attempt in range(4 * count):
+        if len(found) == count:
+            break
+        place = rng.randrange(len(scene.subjects))
+        subject = scene.subjects[place]
+        others = scene.subjects[:place] + scene.subjects[place + 1 :]
+        changed: tuple[Subject, ...]
+        match attempt % 4:
+            case 0:  # another thing of the same colour, where there is one
+                fits = [t for t in known if t[1] == subject.colour and t[0] != subject.kind]
+            case 1:  # the same thing in another colour
+                fits = [t for t in known if t[0] == subject.kind and t[1] != subject.colour]
+            case _:
+                fits = known
+        if attempt % 4 == 3:  # one more, one fewer, or not there at all
+            if others and rng.random() < 0.4:
+                changed = others
+            else:
+                spots = subject.spots
+                fewer = len(spots) > 1 and rng.random() < 0.5
+                spots = spots[:-1] if fewer else (*spots, spots[-1])
+                changed = (*scene.subjects[:place], replace(subject, spots=spots[:5]))
+                changed += scene.subjects[place + 1 :]
+        elif fits:
+            kind, colour, _ = rng.choice(fits)
+            if any((kind, colour) == (other.kind, other.colour) for other in others):
+                continue
+            changed = (*scene.subjects[:place], replace(subject, kind=kind, colour=colour))
+            changed += scene.subjects[place + 1 :]
+        else:
+            continue
+        relation = scene.relation if len(changed) == len(scene.subjects) else None
+        text = captions(replace(scene, subjects=changed, relation=relation), count=1)[0]
+        if text != own:
+            found[text] = None
+    return list(found)
+
+
+def render_scene(job: tuple[int, int]) -> tuple[Pixels, list[str], str, list[str]]:
+    """One rendered training scene, its captions, its setting and sentences almost true of it.
+
+    Held-out combinations are left to the test.
+    """
     from data.scenes import captions, compose, render
 
     seed, size = job
     scene = compose(seed, split="train")
+    setting = f"{scene.place}, {scene.time}, {scene.weather}"
+    contrasts = contrasting(scene, random.Random(f"contrasts {seed}"))
     # Drawn at a third of the usual width: five times faster, and the same after shrinking.
-    return square(render(scene, width=256), size), captions(scene, seed=seed)
+    return square(render(scene, width=256), size), captions(scene, seed=seed), setting, contrasts
 
 
 def scenes(first: int, count: int, *, size: int, workers: int, name: str = "scenes") -> Source:
     """``count`` rendered scenes from the training split, seeds ``first`` and up."""
     pixels = np.empty((count, size, size, 3), dtype=np.uint8)
     sentences: list[list[str]] = []
+    settings: list[str] = []
+    contrasts: list[list[str]] = []
     with ProcessPoolExecutor(workers) as pool:
         jobs = ((first + row, size) for row in range(count))
-        for row, (picture, words) in enumerate(pool.map(render_scene, jobs, chunksize=32)):
+        for row, (picture, words, where, almost) in enumerate(
+            pool.map(render_scene, jobs, chunksize=32)
+        ):
             pixels[row] = picture
             sentences.append(words)
-    return Source(name, pixels, sentences, [])
+            settings.append(where)
+            contrasts.append(almost)
+    return Source(name, pixels, sentences, [], settings, contrasts)
 
 
 # --- the words the tokenizer is made from --------------------------------------------------------

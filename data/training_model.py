@@ -172,6 +172,7 @@ class Question:
     targets: Tensor  # (pictures, texts), rows sum to 1, or to 0 where a picture has no class
     both_ways: bool  # captions also look for their picture
     name: str  # of the source and level: which scale and which auxiliary classifier are its own
+    contrasts: slice | None = None  # further texts that belong to none of the pictures
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,11 @@ class Learner(nn.Module):
             for source in sources
             for depth, level in enumerate(source.levels)
         }
+        self.names = {
+            f"{source.name}-{depth}": level.names
+            for source in sources
+            for depth, level in enumerate(source.levels)
+        }
         captioned = [source.name for source in sources if source.captions]
         self.classifiers = nn.ModuleDict(
             {name: nn.Linear(width, classes) for name, classes in levels.items()}
@@ -213,6 +219,14 @@ class Learner(nn.Module):
         self.scales = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(math.log(20.0))) for name in (*levels, *captioned)}
         )
+
+    @torch.no_grad()
+    def adopt(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Put every class's prototype where the model's words for that class already stand."""
+        self.model.eval()
+        for name, classes in self.names.items():
+            means = [text_features(self.model, tokenizer, names).mean(dim=0) for names in classes]
+            self.prototypes[name].copy_(F.normalize(torch.stack(means), dim=-1))
 
     def forward(self, batch: Batch, tokenizer: PreTrainedTokenizerBase) -> Tensor:
         """Softmax cross-entropy of every question, weighted by its number of pictures."""
@@ -228,7 +242,12 @@ class Learner(nn.Module):
             asked = words[question.texts] if question.texts is not None else None
             if question.both_ways and asked is not None:
                 logits = scale * mine @ asked.T
-                there, back = softmax_loss(logits, targets), softmax_loss(logits.T, targets)
+                almost = logits[:, :0]
+                if question.contrasts is not None:
+                    almost = scale * mine @ words[question.contrasts].T
+                wide = F.pad(targets, (0, almost.shape[1]))
+                there = softmax_loss(torch.cat([logits, almost], dim=1), wide)
+                back = softmax_loss(logits.T, targets)
                 total = total + share * (there + back) / 2
                 continue
             prototypes = F.normalize(self.prototypes[question.name], dim=-1)

@@ -1,7 +1,9 @@
 """The built-in model: what ships in ``data/builtin``, and the recipe that makes it."""
 
 import importlib
+import itertools
 import json
+import random
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +16,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
 from data import train_builtin, training_data
-from data.scenes import captions, compose, render
+from data.scenes import captions, compose, render, triples
 
 BUILTIN = Path(train_builtin.__file__).parent / "builtin"
 
@@ -196,6 +198,42 @@ def test_an_order_depends_on_the_step_alone() -> None:
     straight = [row for step in range(7) for row in one.rows(step, 3)]
     assert two.rows(5, 3) == straight[15:18]
     assert sorted(straight[:7]) == list(range(7))  # every picture once a round
+
+
+def test_pictures_of_one_setting_are_shown_together() -> None:
+    pixels = np.zeros((240, 4, 4, 3), dtype=np.uint8)
+    settings = [("beach", "forest", "lake")[row % 3] for row in range(240)]
+    source = training_data.Source("scenes", pixels, [["a"]] * 240, [], settings)
+    feed = train_builtin.Feed(source, torch.device("cpu"), seed=3)
+    rows = feed.rows(0, 240)
+    assert sorted(rows) == list(range(240))
+    changes = sum(settings[a] != settings[b] for a, b in itertools.pairwise(rows))
+    assert 2 <= changes <= 240 // train_builtin.ALIKE + 2
+
+
+def test_contrasts_are_almost_true_and_never_of_a_held_out_combination() -> None:
+    held = {f"{colour} {kind}": place for kind, colour, place in triples(held=True)}
+    for seed in range(40):
+        scene = compose(seed, split="train")
+        own = captions(scene, count=1)[0]
+        almost = training_data.contrasting(scene, random.Random(seed))
+        assert len(almost) > 2
+        assert own not in almost
+        for text in almost:
+            assert len(set(text.split()) & set(own.split())) >= 3
+            assert not [words for words, place in held.items() if words in text and place in text]
+
+
+def test_a_run_can_begin_with_an_exported_model(photographs: Path, tmp_path: Path) -> None:
+    prepared, work, out = tmp_path / "prepared", tmp_path / "work", tmp_path / "out"
+    names = ("prepare", "--prepared", str(prepared), "--tiny-imagenet", str(photographs))
+    train_builtin.main([*names, "--scenes", "60", "--stored-size", "48", "--workers", "1"])
+    training = ["train", "--prepared", str(prepared), "--work", str(work), "--sizes", "32:1"]
+    begin = ["--start-from", str(BUILTIN), "--batch", "24", "--steps", "1", "--rate", "0"]
+    train_builtin.main([*training, *begin])
+    train_builtin.main(["export", "--work", str(work), "--to", str(out), "--size", "64"])
+    words = ["a dog on a beach"]
+    assert float(Plain(out).texts(words)[0] @ Plain(BUILTIN).texts(words)[0]) > 0.999
 
 
 def test_left_and_right_are_never_mirrored() -> None:
