@@ -116,8 +116,9 @@ def remove(connection: sqlite3.Connection, images: Sequence[int]) -> None:
     )
 
 
-def to_match(text: str) -> str:
-    """The FTS5 query for ``text``: any of its words, ``""`` when it has none.
+def to_match(text: str, *, every: bool = False) -> str:
+    """The FTS5 query for ``text``: any of its words (``every``: all of them), ``""`` when it has
+    none.
 
     What ``spread`` takes apart is looked for as a phrase: ``IMG_2023``, ``GermanyTrip``, ``北京``.
     Everything is quoted, so nothing in ``text`` is taken for FTS5's own syntax.
@@ -125,13 +126,16 @@ def to_match(text: str) -> str:
     parts = (_WORD.findall(spread(part)) for part in _SEPARATORS.split(text))
     phrases = [" ".join(words) for words in parts if words]
     telling = [phrase for phrase in phrases if phrase.lower() not in STOP_WORDS]
-    return " OR ".join(f'"{phrase}"' for phrase in dict.fromkeys(telling or phrases))
+    joint = " AND " if every else " OR "
+    return joint.join(f'"{phrase}"' for phrase in dict.fromkeys(telling or phrases))
 
 
-def search(connection: sqlite3.Connection, text: str, limit: int) -> list[tuple[int, float]]:
-    """``(image id, bm25)`` of the pictures whose words hold any of ``text``'s, best first. A higher
-    number is better, unlike in FTS5."""
-    match = to_match(text)
+def search(
+    connection: sqlite3.Connection, text: str, limit: int, *, every: bool = False
+) -> list[tuple[int, float]]:
+    """``(image id, bm25)`` of the pictures whose words hold any of ``text``'s (``every``: all of
+    them), best first. A higher number is better, unlike in FTS5."""
+    match = to_match(text, every=every)
     if not match or limit < 1:
         return []
     weights = ", ".join(map(str, WEIGHTS))

@@ -234,12 +234,15 @@ class Library:
         *,
         filters: Filters = Filters(),  # noqa: B008 (frozen)
     ) -> tuple[Embeddings, Ids]:
-        """The ``k`` images nearest to each of ``vectors`` among those that meet ``filters``.
+        """The ``k`` images nearest to each of ``vectors`` among those that meet ``filters``, or,
+        when they are given, among the sorted ids ``among``.
 
         Returns ``(q, k) float32`` cosines, highest first, and ``(q, k) int64`` ids; where fewer
         images are left the ids are -1. Equal scores are in the order of their ids.
         """
-        allowed = self.catalog.select(filters) if filters else None
+        allowed = among
+        if allowed is None and filters:
+            allowed = self.catalog.select(filters)
         return self._index.search(vectors, k, allowed=allowed)
 
     def matching(self, filters: Filters) -> int:
@@ -255,6 +258,7 @@ class Library:
         return self.catalog.vectors(ids)
 
     def image(self, id: int) -> ImageRecord | None:
+        among: Ids | None = None,
         """One image, or None."""
         return self.catalog.image(id)
 
@@ -325,6 +329,21 @@ class Library:
 
     def status(self) -> dict[str, Any]:
         """What there is, as ``sightline status --json`` prints it."""
+    def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
+        """Values of one kind of filter that begin with ``prefix``, most pictures first."""
+        return self.catalog.suggest(kind, prefix, limit)
+
+    def search_words(
+        self, text: str, limit: int, *, every: bool = False
+    ) -> list[tuple[int, float]]:
+        """Images whose names, titles, captions, keywords or places hold any (``every``: all) of the
+        words of ``text``, best first, with a score that is higher for better ones."""
+        return self.catalog.search_words(text, limit, every=every)
+
+    def failures(self) -> list[Failure]:
+        """The files that could not be read, and why."""
+        return self.catalog.failures()
+
         self.refresh()
         return {
             "library": str(self.directory),

@@ -25,12 +25,14 @@ import numpy as np
 from indexer import models
 from indexer.errors import NotFoundError, UsageError
 from indexer.types import Filters, Ids
+from server.language import notice
 from server.query import Query, Term, parse
 from server.ranking import AllOf, Listed, Nearest, Ranking, Weighted, combine
 from server.relevance import relevance
 from server.results import Hit, SearchResult
 from server.term_vectors import Kept, TermVectors
 from server.uploads import Upload, Uploads
+from server.word_ranking import Fused, Written
 from server.words import Fitting, WordBank
 
 if TYPE_CHECKING:
@@ -102,14 +104,16 @@ class SearchEngine:
         offset: int = 0,
         images: Sequence[bytes] = (),
         fold: bool = True,
+        words: bool = True,
     ) -> SearchResult:
         """The pictures that fit ``query`` best: places ``offset`` to ``offset + k``.
 
         ``images`` are pictures' bytes: terms of weight 1 beside those of the query. ``fold`` lets
         near-identical shots take one place (``Hit.duplicates``). Ranking is by exact cosine, ties
-        by id. A query without terms lists what meets its filters, newest first. Raises
-        ``UsageError`` (``QueryError``) for what cannot be asked and ``NotFoundError`` for
-        ``like:`` a picture that is not there.
+        by id; with ``words``, a query without pictures that is found in names, titles, captions,
+        keywords or places is ranked by both (``word_ranking``). A query without terms lists what
+        meets its filters, newest first. Raises ``UsageError`` (``QueryError``) for what cannot be
+        asked and ``NotFoundError`` for ``like:`` a picture that is not there.
         """
         started = time.perf_counter()
         parsed = parse(query) if isinstance(query, str) else query
@@ -119,7 +123,7 @@ class SearchEngine:
             raise UsageError(f"offset is {offset}; it must be 0 to {MAX_OFFSET:,}")
         self.library.refresh()
         shown = [self.terms.show(data) for data in images]
-        ranking, has_terms = self._ranking(parsed, shown, fold=fold)
+        ranking, has_terms = self._ranking(parsed, shown, fold=fold, words=words)
         total = self._total(parsed.filters)
         page = ranking.page(offset, k)
         good = ranking.good(EXACTLY) if has_terms else None
@@ -129,6 +133,9 @@ class SearchEngine:
             message = NO_PICTURE if parsed.filters else EMPTY
         elif good == 0:
             message = NOTHING if parsed.sort == "relevance" else NOTHING_DATED
+        foreign = notice(_written(parsed.terms), self.library.model)
+        if foreign is not None:
+            message = f"{message}; {foreign}" if message else foreign
         took = (time.perf_counter() - started) * 1000
         return SearchResult(parsed.raw or parsed.to_text(), took, total, good, hits, message)
 
@@ -218,18 +225,24 @@ class SearchEngine:
         return self._totals.setdefault(key, lambda: self.library.matching(filters))
 
     def _ranking(
-        self, query: Query, shown: Sequence[Upload], *, fold: bool, listed: bool = True
+        self,
+        query: Query,
+        shown: Sequence[Upload],
+        *,
+        fold: bool,
+        listed: bool = True,
+        words: bool = True,
     ) -> tuple[Ranking, bool]:
         """The ranking of a query, and whether it has terms."""
-        key = (query, tuple(upload.token for upload in shown), fold, self.library.version)
+        key = (query, tuple(upload.token for upload in shown), fold, words, self.library.version)
         found = self._rankings.get(key)
         if found is not None:
             return found
-        made = self._make(query, shown, fold=fold, listed=listed)
+        made = self._make(query, shown, fold=fold, listed=listed, words=words)
         return self._rankings.put(key, made) if listed or made[1] else made
 
     def _make(
-        self, query: Query, shown: Sequence[Upload], *, fold: bool, listed: bool
+        self, query: Query, shown: Sequence[Upload], *, fold: bool, listed: bool, words: bool
     ) -> tuple[Ranking, bool]:
         asked = [term for term in query.terms if term.weight]
         vectors = self.terms.resolve(asked)
@@ -248,17 +261,26 @@ class SearchEngine:
             vector = combine(terms, self.library.sample())
             picture = len(terms) == 1 and terms[0].picture and terms[0].weight > 0
             itself = asked[0].like if picture and asked and asked[0].crop is None else None
-            words = len(terms) == 1 and not terms[0].picture and terms[0].weight > 0
-            model = models.find(self.library.model) if words else None
-            ranking = Nearest(
-                self.library,
-                query.filters,
-                fold,
-                vector,
-                picture=picture,
-                itself=itself,
-                fits=model.fits if model else None,
-            )
+            described = len(terms) == 1 and not terms[0].picture and terms[0].weight > 0
+            model = models.find(self.library.model) if described else None
+            fits = model.fits if model else None
+            text = _written(asked) if words and not any(term.picture for term in terms) else ""
+            written = Written.find(self.library, text, query.filters) if text else None
+            if written is not None:
+                rest = self.terms.texts([written.rest])[0] if written.rest else None
+                ranking = Fused(
+                    self.library, query.filters, fold, vector, written, rest=rest, fits=fits
+                )
+            else:
+                ranking = Nearest(
+                    self.library,
+                    query.filters,
+                    fold,
+                    vector,
+                    picture=picture,
+                    itself=itself,
+                    fits=fits,
+                )
         if query.sort != "relevance":
             ranking = self._dated(ranking, query.sort == "newest", fold)
         return ranking, True
@@ -305,4 +327,9 @@ class SearchEngine:
                 strict=True,
             )
             if image in records
+
+
+def _written(terms: Sequence[Term]) -> str:
+    """The words that a query wants, as they may be written beside a picture."""
+    return " ".join(term.text for term in terms if term.text is not None and term.weight > 0)
         )

@@ -1,0 +1,196 @@
+"""What is seen and what is written, in one ranking.
+
+File and folder names, titles, captions, keywords, places and dates (``indexer.catalog_words``) say
+things that are not in the pixels: "germany 2019 castle". Two rankings answer such a query, by the
+cosine and by bm25, and they are fused by reciprocal rank: ``1 / (60 + rank)`` is added up (G.
+Cormack, C. Clarke, S. Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank
+Learning Methods", SIGIR 2009).
+
+*Ties.* Everything in one folder has the same words, so pictures of equal bm25 share the mean of
+their ranks: a word that names one file says much, and a word that names half of the library, the
+root's own name say, next to nothing.
+
+*The line.* A picture whose words hold every telling word of the query is a match, whatever it
+looks like: a person wrote that. One that is found by names and numbers ("germany", "2019": what is
+in no everyday caption, and so says little to a model) has explained those, and is looked at with
+the rest of the query, "castle"; where that fits, the whole fits. Such pictures come first, then
+what only looks like it, then the rest, each by the fused rank: an unfit picture called ``dog.jpg``
+does not come between the dogs.
+
+``benchmarks/words.py`` measures it; ``docs/evaluation.md`` has the figures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.catalog_words import STOP_WORDS
+from indexer.types import Filters, Ids
+from server.language import everyday_words
+from server.ranking import Nearest, Scores
+from server.relevance import Scale
+
+if TYPE_CHECKING:
+    from indexer.library_interface import AnyLibrary
+
+CONSTANT = 60
+"""The paper's; its results hardly change from 10 to 200."""
+
+MOST = 20_000
+"""Pictures that are found by their words at most."""
+
+WORDS = 12
+"""Words of a query that are looked for one by one."""
+
+WRITTEN = 1.0
+"""Spreads above the line at which a picture stands that is a match by its words."""
+
+_MARKS = ".,;:!?()[]'"
+
+
+class Written:
+    """The pictures that the words of a text find, and what is left of the text for them."""
+
+    def __init__(
+        self,
+        ids: Ids,
+        ranks: NDArray[np.float64],
+        whole: Ids,
+        named: Ids,
+        rest: str,
+        all_named: bool,
+    ) -> None:
+        """``ids`` sorted, the rank of each; those whose words hold all of the text's; and, sorted
+        too, those of which names and numbers of the text (``all_named``: all there are) are known,
+        so that ``rest`` is left."""
+        self.ids = ids
+        self.ranks = ranks
+        self.whole = whole
+        self.named = named
+        self.rest = rest
+        self.all_named = all_named
+
+    @classmethod
+    def find(cls, library: AnyLibrary, text: str, filters: Filters) -> Written | None:
+        """Of the pictures of ``library`` that meet ``filters``; None when there are none."""
+        found = library.search_words(text, MOST)
+        ids = np.array([id for id, _ in found], np.int64)
+        scores = np.array([score for _, score in found])
+        if filters and len(ids):
+            met = np.isin(ids, library.select(filters))
+            ids, scores = ids[met], scores[met]
+        if not len(ids):
+            return None
+        # bm25 of the same words differs in the last digits by how long the other words are.
+        _, group, sizes = np.unique(-np.round(scores, 3), return_inverse=True, return_counts=True)
+        means = np.cumsum(sizes) - (sizes - 1) / 2
+        order = np.argsort(ids)
+        ids, ranks = ids[order], means[group][order]
+        whole = [id for id, _ in library.search_words(text, MOST, every=True)]
+        complete = np.intersect1d(ids, np.array(whole, np.int64))
+        return cls(ids, ranks, complete, *_named(library, text, ids))
+
+    def parts(self, ids: Ids) -> NDArray[np.float64]:
+        """What each of ``ids`` gets for its words: its reciprocal rank, or 0."""
+        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[place] == ids, 1 / (CONSTANT + self.ranks[place]), 0.0)
+
+
+def _named(library: AnyLibrary, text: str, ids: Ids) -> tuple[Ids, str, bool]:
+    """Those of ``ids`` that hold most of the names and numbers in ``text``, ``text`` without them,
+    and whether they hold them all; no ids, and nothing, where there are no such names or nothing
+    else."""
+    tokens = text.split()
+    names = [
+        token
+        for token in dict.fromkeys(tokens)
+        if (word := token.strip(_MARKS).lower()) and word not in everyday_words() | STOP_WORDS
+    ]
+    nothing: tuple[Ids, str, bool] = np.empty(0, np.int64), "", False
+    if not names or len(tokens) > WORDS:
+        return nothing
+    held = {
+        token: np.isin(ids, [id for id, _ in library.search_words(token, MOST)]) for token in names
+    }
+    counts = sum(held.values(), np.zeros(len(ids), np.int64))
+    best = counts == counts.max()
+    # Pictures of other places with as many of the names: the first of them says which.
+    known = [token for token in names if held[token][best].all()]
+    if not known or best.sum() > library.count / 2:
+        return (
+            nothing  # what most pictures share, the root's own name say, tells none of them apart
+        )
+    rest = [token for token in tokens if token not in known]
+    while rest and rest[0].lower() in STOP_WORDS:
+        rest.pop(0)
+    while rest and rest[-1].lower() in STOP_WORDS:
+        rest.pop()
+    return (ids[best], " ".join(rest), known == names) if rest else nothing
+
+
+class Fused(Nearest):
+    """By the cosine to one vector, and by words."""
+
+    def __init__(
+        self,
+        library: AnyLibrary,
+        filters: Filters,
+        fold: bool,
+        vector: NDArray[np.float32],
+        written: Written,
+        *,
+        rest: NDArray[np.float32] | None = None,
+        fits: float | None = None,
+    ) -> None:
+        """``written``: what the query's words find; ``rest``: the vector of what is left of the
+        query for the pictures whose names are known."""
+        super().__init__(library, filters, fold, vector, fits=fits)
+        self._written = written
+        self._rest = rest
+        if rest is not None:
+            self._rest_scale = Scale.of(library.sample() @ rest, fits)
+
+    def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
+        written = self._written
+        seen, scores, standing = super()._look(depth)
+        # Of what has the words: the nearest, and the first by the words.
+        found = [seen, self._near(self._vector, written.ids, depth)]
+        found.append(written.ids[np.argsort(written.ranks, kind="stable")[:depth]])
+        if self._rest is not None:
+            found.append(self._near(self._rest, written.named, depth))
+        ids = np.unique(np.concatenate(found))
+        vectors = self._library.vectors(ids)
+        there = ~np.isnan(vectors[:, 0])
+        ids, vectors = ids[there], vectors[there]
+        scores = np.minimum(vectors @ self._vector, 1)
+        standing = self._scale.standing(scores)
+        line = self.line if self.line is not None else 0.0
+        whole = np.isin(ids, written.whole)
+        if self._rest is not None:
+            named = np.isin(ids, written.named)
+            fitting = self._rest_scale.standing(vectors @ self._rest)
+            # On the scale of the whole query's: what is as far from its line.
+            fitting += np.float32(line - (self._rest_scale.line or 0.0))
+            standing[named] = np.maximum(standing[named], fitting[named])
+            if self.line is not None and written.all_named:
+                whole |= named & (fitting >= line)
+        rank = np.empty(len(ids))
+        rank[np.lexsort((ids, -standing))] = np.arange(1, len(ids) + 1)
+        fused = 1 / (CONSTANT + rank) + written.parts(ids)
+        standing[whole] = np.maximum(standing[whole], line + WRITTEN)
+        good = standing >= line if self.line is not None else np.ones(len(ids), bool)
+        order = np.lexsort((ids, -scores, -fused, ~whole, ~good))[:depth]
+        return ids[order], scores[order], standing[order]
+
+    def _near(self, vector: NDArray[np.float32], among: Ids, k: int) -> Ids:
+        """The ``k`` of ``among`` that are nearest to ``vector``."""
+        if not len(among):
+            return among
+        _, ids = self._library.nearest(vector[None], k, among=among)
+        return ids[0][ids[0] >= 0]
+
+    def _estimate(self) -> int:
+        return max(super()._estimate(), len(self._written.whole))

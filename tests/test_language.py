@@ -1,0 +1,110 @@
+"""Queries in a language that the library's model was not trained on are recognised, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from indexer.encoder import Encoder
+from indexer.library import Library
+from server.language import language, notice
+from server.search import SearchEngine
+
+ENGLISH = (
+    "dog on a beach", "red car", "birthday cake", "sunset", "a man riding a bicycle",
+    "snowy mountain", "cat sleeping on sofa", "christmas tree", "barbecue", "kids in the garden",
+    "grandma", "selfie", "croissant", "espresso machine", "pizza napoletana",
+    "eiffel tower at night", "oktoberfest", "golden retriever puppy", "volkswagen beetle", "sushi",
+    "kimono", "fjord", "passport photo", "receipt", "screenshot", "cappuccino with latte art",
+    "couple kissing", "person holding umbrella", "street art graffiti", "germany 2019 castle",
+    "lake como", "old barn", "black and white portrait", "food on a table", "concert",
+    "wedding dance", "baby laughing", "drone shot of coastline", "macro insect",
+    "a tiger in the zoo", "anna and ben at the lake", "san francisco bridge", "el capitan yosemite",
+    "grand canyon", "las vegas strip", "rio de janeiro carnival", "mona lisa", "art deco building",
+    "modern kitchen interior", "double rainbow", "flat white coffee", "paris metro sign",
+    "venice gondola", "spaghetti carbonara", "tapas bar", "siesta hammock", "doppelganger",
+    "kindergarten class", "uber receipt", "two people hugging", "boat harbour", "airplane window",
+    "autumn leaves", "ferris wheel", "hot air balloon", "tennis match", "tax form",
+    "whiteboard notes", "handwritten letter", "lego castle", "stuffed animal", "fire truck",
+    "a bowl of ramen", "dim sum", "taj mahal", "mount fuji", "santa claus", "halloween pumpkin",
+)  # fmt: skip
+"""Of what people look for; many with borrowed words and foreign names."""
+
+OTHERS = (
+    "hund am strand", "rotes auto", "geburtstagskuchen", "sonnenuntergang am meer",
+    "ein mann auf einem fahrrad", "schneebedeckter berg", "katze schläft auf dem sofa",
+    "weihnachtsbaum", "kinder spielen im garten", "alte frau mit hut", "chien sur la plage",
+    "voiture rouge", "gâteau d'anniversaire", "coucher de soleil", "un homme sur un vélo",
+    "montagne enneigée", "enfants dans le jardin", "chat qui dort", "perro en la playa",
+    "coche rojo", "pastel de cumpleaños", "puesta de sol", "un hombre en bicicleta",
+    "montaña nevada", "niños en el jardín", "cane sulla spiaggia", "macchina rossa",
+    "torta di compleanno", "tramonto", "bambini che giocano", "hond op het strand", "rode auto",
+    "verjaardagstaart", "zonsondergang", "cachorro na praia", "carro vermelho",
+    "bolo de aniversário", "crianças no jardim", "hund på stranden", "röd bil", "pies na plaży",
+    "czerwony samochód", "urodzinowy tort", "köpek sahilde", "kırmızı araba", "koira rannalla",
+    "punainen auto", "pes na pláži", "kutya a tengerparton", "câine pe plajă",
+    "alte Burg im Wald", "ein Hund am Strand", "une vieille église", "bateau sur le lac",
+    "eine rote Katze", "barco en el mar", "gatto nero", "fiore giallo nel prato", "oude kerk",
+    "bloemen in een vaas", "gammalt hus vid sjön", "Kirche bei Nacht", "le chat noir",
+    "rotes Haus", "Urlaub in Italien", "Oma und Opa", "kwiaty", "dom nad jeziorem",
+)  # fmt: skip
+
+SCRIPTS = {
+    "собака на пляже": "Cyrillic letters", "σκύλος στην παραλία": "Greek", "海滩上的狗": "Chinese",
+    "浜辺の犬": "Japanese", "해변의 개": "Korean", "كلب على الشاطئ": "Arabic",
+    "כלב על החוף": "Hebrew", "समुद्र तट पर कुत्ता": "Hindi", "สุนัขบนชายหาด": "Thai",
+}  # fmt: skip
+
+
+def test_english_is_left_alone() -> None:
+    taken = [text for text in ENGLISH if language(text)]
+    assert len(taken) <= 3, taken
+
+
+def test_other_languages_are_recognised() -> None:
+    missed = [text for text in OTHERS if not language(text)]
+    assert len(missed) <= 12, missed
+
+
+@pytest.mark.parametrize("text", SCRIPTS)
+def test_other_letters_say_it_themselves(text: str) -> None:
+    assert language(text) == SCRIPTS[text]
+
+
+@pytest.mark.parametrize("text", ["", "IMG_2041", "2019", "?!", "a", "🐶", "xy"])
+def test_what_is_no_language_is_none(text: str) -> None:
+    assert language(text) is None
+
+
+def test_models_that_know_the_language_get_no_notice() -> None:
+    german = "alte Burg im Wald"
+    said = notice(german, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
+    assert said is not None
+    assert "German" in said
+    assert "siglip2-b16" in said
+    assert notice(german, "google/siglip2-base-patch16-224") is None
+    assert notice(german, "/home/ana/my-model") is None
+    assert notice("海滩上的狗", "OFA-Sys/chinese-clip-vit-base-patch16") is None
+    assert "chinese-clip-b16" in (notice("海滩上的狗", "builtin") or "")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    encoder = Encoder.load("builtin")
+    with (
+        Library.create(
+            tmp_path_factory.mktemp("language") / "library",
+            model=encoder.model,
+            revision=encoder.revision,
+            dimension=encoder.dimension,
+        ) as library,
+        SearchEngine(library, encoder) as made,
+    ):
+        yield made
+
+
+def test_a_search_says_it(engine: SearchEngine) -> None:
+    assert "German" in (engine.search("ein Hund am Strand").message or "")
+    assert "German" not in (engine.search("a dog on a beach").message or "")
+    assert "German" not in (engine.search("a dog -schnee").message or "")

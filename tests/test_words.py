@@ -1,0 +1,142 @@
+"""Words that are not in the pixels, and pictures that are in no words: one box finds both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from indexer.library import Library
+from indexer.types import Candidate, NewImage, Photo, PhotoInfo
+from server.search import SearchEngine
+from server.word_ranking import Written
+
+if TYPE_CHECKING:
+    from indexer.encoder import Encoder
+
+LIGHTHOUSE = "a lighthouse by the sea"
+OTHERS = (
+    "people swimming at a beach", "a dog in the snow", "a plate of food", "a red car",
+    "a birthday cake", "a flower", "a train at a station", "a boat on a lake",
+)  # fmt: skip
+TRIPS = ("2018 Italy", "2019 Germany", "2019 Norway", "2020 Germany", "2021 Portugal")
+LIGHTHOUSES, EACH = 4, 20
+"""Lighthouses, and pictures altogether, of each trip."""
+ALL = EACH * len(TRIPS)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    """A library of the built-in model in which what is seen and where it was are independent: each
+    trip has some lighthouses, the vectors of which are those of captions with some noise."""
+    from indexer.encoder import Encoder
+
+    encoder = Encoder.load("builtin")
+    directory = tmp_path_factory.mktemp("words") / "library"
+    with (
+        Library.create(
+            directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
+        ) as library,
+        SearchEngine(library, encoder) as made,
+    ):
+        fill(library, encoder)
+        yield made
+
+
+def fill(library: Library, encoder: Encoder) -> None:
+    rng = np.random.default_rng(0)
+    lighthouse, *others = encoder.encode_texts([LIGHTHOUSE, *OTHERS])
+    root = library.ensure_root(library.directory.parent / "Pictures")
+    images = []
+    for trip in TRIPS:
+        for n in range(EACH):
+            # The name says what is seen, in letters that no query has.
+            kind = "esuohthgil" if n < LIGHTHOUSES else "rehto"
+            noise = rng.normal(size=library.dimension) * 0.5 / np.sqrt(library.dimension)
+            vector = (lighthouse if n < LIGHTHOUSES else others[n % len(others)]) + noise
+            vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+            candidate = Candidate(root.path, f"{trip}/{kind}-{n:02}.jpg", 1, 0)
+            info = PhotoInfo(1, 1, "jpeg", title="Neuschwanstein" if (trip, n) == TITLED else None)
+            photo = Photo(info, np.empty((0, 0, 3), np.uint8), b"", "")
+            images.append(NewImage(candidate, photo, vector))
+    library.catalog.write(root, images=images)
+
+
+TITLED = ("2018 Italy", 9)
+"""No castle at all, but somebody called it so."""
+
+
+def paths(engine: SearchEngine, query: str, k: int = LIGHTHOUSES, **options: bool) -> list[str]:
+    return [hit.path for hit in engine.search(query, k=k, fold=False, **options).hits]
+
+
+def test_a_query_of_both_finds_the_lighthouses_of_the_trip(engine: SearchEngine) -> None:
+    found = paths(engine, "germany 2019 lighthouse")
+    assert all(path.startswith("2019 Germany/esuohthgil") for path in found), found
+    assert found != paths(engine, "germany 2019 lighthouse", words=False)
+    result = engine.search("germany 2019 lighthouse", k=LIGHTHOUSES, fold=False)
+    assert all(hit.match for hit in result.hits)
+
+
+def test_a_name_alone_finds_everything_there_and_nothing_else_matches(
+    engine: SearchEngine,
+) -> None:
+    result = engine.search("norway", k=ALL, fold=False)
+    assert {hit.path.partition("/")[0] for hit in result.hits if hit.match} == {"2019 Norway"}
+    assert result.good == EACH
+    assert [hit.match for hit in result.hits] == [True] * EACH + [False] * (ALL - EACH)
+
+
+def test_a_title_finds_its_picture_whatever_it_looks_like(engine: SearchEngine) -> None:
+    (hit,) = engine.search("neuschwanstein", k=1).hits
+    assert (hit.path, hit.match) == ("2018 Italy/rehto-09.jpg", True)
+
+
+def test_without_a_written_word_the_ranking_is_that_of_the_pixels(engine: SearchEngine) -> None:
+    assert paths(engine, "a lighthouse by the sea", ALL) == paths(
+        engine, "a lighthouse by the sea", ALL, words=False
+    )
+
+
+def test_a_word_that_all_pictures_share_changes_nothing(engine: SearchEngine) -> None:
+    with_it = paths(engine, "lighthouse pictures", ALL)
+    assert with_it == paths(engine, "lighthouse pictures", ALL, words=False)
+
+
+def test_filters_hold_for_words_too(engine: SearchEngine) -> None:
+    found = paths(engine, "germany lighthouse in:2020", ALL)
+    assert len(found) == EACH
+    assert all(path.startswith("2020 Germany") for path in found)
+
+
+def test_pages_follow_each_other(engine: SearchEngine) -> None:
+    query = "lighthouse norway"
+    whole = paths(engine, query, ALL)
+    assert len(set(whole)) == len(whole) == ALL
+    pieces = [
+        hit.path
+        for offset in range(0, ALL, 7)
+        for hit in engine.search(query, k=7, offset=offset, fold=False).hits
+    ]
+    assert pieces == whole
+
+
+def test_pictures_of_the_same_words_share_one_rank(engine: SearchEngine) -> None:
+    from indexer.types import Filters
+
+    written = Written.find(engine.library, "norway", Filters())
+    assert written is not None
+    assert set(written.ranks.tolist()) == {(1 + EACH) / 2}
+    assert len(written.whole) == EACH
+    assert Written.find(engine.library, "zanzibar", Filters()) is None
+    both = Written.find(engine.library, "lighthouse in germany, 2019", Filters())
+    assert both is not None
+    assert (both.rest, len(both.named)) == ("lighthouse", EACH)
+
+
+def test_what_turns_away_is_not_looked_for_in_words(engine: SearchEngine) -> None:
+    assert paths(engine, "lighthouse -norway", ALL) == paths(
+        engine, "lighthouse -norway", ALL, words=False
+    )
