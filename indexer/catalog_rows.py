@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.catalog_words import fold
-from indexer.errors import LibraryError
+from indexer.errors import DamagedError, LibraryError
 from indexer.types import Candidate, Failure, Ids, ImageRecord, NewImage, PhotoInfo
 
 _OF_FILE = ("folder_id", "name", "folded", "size", "mtime_ns")
@@ -340,7 +340,7 @@ def records(
     try:
         return {row[0]: _record(row, tuple(keywords.get(row[0], ()))) for row in rows}
     except (TypeError, ValueError) as error:
-        raise LibraryError(f"an image's row is damaged ({error}): see `sightline doctor`") from None
+        raise DamagedError(f"an image's row is damaged ({error}): see `sightline doctor`") from None
 
 
 def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:

@@ -101,8 +101,11 @@ def _salvage(path: Path, source: Path, target: Path) -> Salvaged:
             ) from error
         Catalog.create(target, model=model, revision=revision, dimension=dimension).close()
         try:
-            with closing(Store(target, CATALOG)) as store, store.writing() as new:
-                return _copy(old, new, dimension, version)
+            with closing(Store(target, CATALOG)) as store:
+                with store.writing() as new:
+                    saved = _copy(old, new, dimension, version)
+                store.settle()
+                return saved
         except BaseException:
             target.unlink(missing_ok=True)
             raise

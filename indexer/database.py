@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from sqlite_utils import Database, Migrations
 
-from indexer.errors import LibraryBusyError, LibraryError
+from indexer.errors import DamagedError, LibraryBusyError, LibraryError
 from indexer.types import Ids
 
 MAGIC = b"SQLite format 3\x00"
@@ -82,7 +82,7 @@ def explained(path: Path, kind: Kind) -> Iterator[None]:
             raise
         raise explanation from error
     except UnicodeDecodeError as error:  # SQLite's own message holds bytes that are no text
-        raise LibraryError(f"{path} is damaged ({error}): {kind.remedy}") from error
+        raise DamagedError(f"{path} is damaged ({error}): {kind.remedy}") from error
 
 
 _DAMAGE = (
@@ -105,7 +105,7 @@ def _explanation(error: sqlite3.Error, path: Path, kind: Kind) -> LibraryError |
         )
     unreadable = any(words in str(error) for words in _DAMAGE)
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or unreadable:
-        return LibraryError(f"{path} is damaged ({' '.join(str(error).split())}): {kind.remedy}")
+        return DamagedError(f"{path} is damaged ({' '.join(str(error).split())}): {kind.remedy}")
     if primary == sqlite3.SQLITE_READONLY:
         return LibraryError(
             f"{path} cannot be written: the file, its folder or its disk is read-only"
@@ -138,18 +138,18 @@ def look(path: Path, kind: Kind) -> None:
     except OSError as error:
         raise LibraryError(f"{path} cannot be read: {error.strerror or error}") from error
     if not header:
-        raise LibraryError(f"{path} is empty: {kind.remedy}")
+        raise DamagedError(f"{path} is empty: {kind.remedy}")
     if header[:16] != MAGIC[: len(header)]:
-        raise LibraryError(f"{path} is not {kind.name}: it is not an SQLite file, or damaged")
+        raise DamagedError(f"{path} is not {kind.name}: it is not an SQLite file, or damaged")
     if len(header) < 100:
-        raise LibraryError(f"{path} is cut short ({size} bytes): {kind.remedy}")
+        raise DamagedError(f"{path} is cut short ({size} bytes): {kind.remedy}")
     if int.from_bytes(header[68:72], "big") != kind.application_id:
         raise LibraryError(f"{path} is not {kind.name}: it is another program's SQLite file")
     page = int.from_bytes(header[16:18], "big")
     whole = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
     log = path.with_name(path.name + "-wal")
     if size < whole and not (log.exists() and log.stat().st_size):
-        raise LibraryError(f"{path} is cut short ({size:,} of {whole:,} bytes): {kind.remedy}")
+        raise DamagedError(f"{path} is cut short ({size:,} of {whole:,} bytes): {kind.remedy}")
 
 
 def create(path: Path, kind: Kind, fill: Callable[[Database], None]) -> None:
@@ -173,13 +173,15 @@ def create(path: Path, kind: Kind, fill: Callable[[Database], None]) -> None:
         ):
             connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
             connection.execute(f"PRAGMA application_id = {kind.application_id}")
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             database = Database(connection)
             kind.migrations.apply(database)
             fill(database)
             connection.execute("COMMIT")
+            # Not before: what a log holds is put into the file when it is closed, and a disk that
+            # is full by then is told to nobody.
+            connection.execute("PRAGMA journal_mode = WAL")
         draft.rename(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -343,7 +345,7 @@ class Store:
 
     def damaged(self, how: str) -> LibraryError:
         """The error that says that this file is damaged."""
-        return LibraryError(f"{self.path} is damaged ({' '.join(how.split())}): {self.kind.remedy}")
+        return DamagedError(f"{self.path} is damaged ({' '.join(how.split())}): {self.kind.remedy}")
 
     # borrowing ------------------------------------------------------------------------------------
 
@@ -436,6 +438,13 @@ class Store:
                 self._writer.execute("PRAGMA analysis_limit = 1000")
                 self._writer.execute("ANALYZE")
                 self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def settle(self) -> None:
+        """Puts what the log holds into the file itself, so that the file alone is the whole truth.
+        Closing does the same, but a disk that is full by then is told to nobody."""
+        with self._write_lock, explained(self.path, self.kind):
+            if self._writer is not None:
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         """Closes every connection; one in another thread's hands is closed when it is given back.

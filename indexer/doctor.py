@@ -22,8 +22,8 @@ from typing import Any, Literal
 from indexer import redraw
 from indexer.catalog import Catalog
 from indexer.catalog_salvage import salvage
-from indexer.errors import LibraryError
-from indexer.library import CATALOG, THUMBNAILS, Library, write_lock
+from indexer.errors import DamagedError, LibraryError
+from indexer.library import CATALOG, SALVAGED, THUMBNAILS, Library, write_lock
 from indexer.thumbnails import Thumbnails
 
 Kind = Literal["damaged", "missing", "stale", "orphaned", "wrong"]
@@ -69,7 +69,12 @@ def examine(directory: Path, *, files: bool = True, progress: Show = _silent) ->
     try:
         library = Library.open(directory, read_only=True)
     except LibraryError as error:
-        return [_unopened(directory, error)]
+        if not Library.exists(directory) and (directory / SALVAGED).exists():
+            return [Finding("damaged", CATALOG, "a repair was cut off", REPAIR)]
+        if not isinstance(error, DamagedError):
+            raise
+        where = THUMBNAILS if (directory / THUMBNAILS).name in str(error) else CATALOG
+        return [Finding("damaged", where, str(error), REPAIR)]
     with library:
         found = _catalog_findings(library)
         if any((finding.kind, finding.where) == ("damaged", CATALOG) for finding in found):
@@ -88,6 +93,7 @@ def repair(directory: Path, *, files: bool = True, progress: Show = _silent) -> 
     """
     done: list[Finding] = []
     with write_lock(directory):
+        _finish_swap(directory)
         if _is_damaged(directory / CATALOG, lambda: _read_catalog(directory / CATALOG)):
             done.append(_salvage_catalog(directory))
         thumbnails = directory / THUMBNAILS
@@ -105,13 +111,6 @@ def repair(directory: Path, *, files: bool = True, progress: Show = _silent) -> 
 
 
 # finding ------------------------------------------------------------------------------------------
-
-
-def _unopened(directory: Path, error: LibraryError) -> Finding:
-    if not Library.exists(directory) or not _is_damage(error):
-        raise error
-    where = THUMBNAILS if THUMBNAILS in str(error) else CATALOG
-    return Finding("damaged", where, str(error), REPAIR)
 
 
 def _catalog_findings(library: Library) -> list[Finding]:
@@ -137,7 +136,11 @@ def _catalog_findings(library: Library) -> list[Finding]:
 
 def _index_findings(library: Library) -> list[Finding]:
     note = library.index_state.note
-    return [Finding("damaged", "index", note, "run `sightline rebuild`")] if note else []
+    found = [Finding("damaged", "index", note, "run `sightline rebuild`")] if note else []
+    if left := library.index_orphans():
+        text = f"{left:,} files in index/ are left over from builds that were cut off"
+        found.append(Finding("orphaned", "index", text, INDEX))
+    return found
 
 
 def _picture_findings(library: Library, progress: Show) -> list[Finding]:
@@ -182,20 +185,14 @@ def _picture_findings(library: Library, progress: Show) -> list[Finding]:
 # putting right ------------------------------------------------------------------------------------
 
 
-def _is_damage(error: LibraryError) -> bool:
-    """Whether the file is ours and spoilt, and not another program's or a newer version's."""
-    return "damaged" in str(error)
-
-
 def _is_damaged(path: Path, look: Callable[[], None]) -> bool:
-    """Whether ``look`` finds the file at ``path`` damaged. Another error is raised."""
+    """Whether ``look`` finds the file at ``path`` damaged. Another error (the file is another
+    program's, or a newer version's) is raised."""
     if not path.exists():
         return False
     try:
         look()
-    except LibraryError as error:
-        if not _is_damage(error):
-            raise
+    except DamagedError:
         return True
     return False
 
@@ -204,7 +201,7 @@ def _read_catalog(path: Path) -> None:
     with Catalog.open(path, read_only=True) as catalog:
         for problem in catalog.check():
             if problem.kind == "damaged" and not problem.repairable:
-                raise LibraryError(problem.text)
+                raise DamagedError(problem.text)
 
 
 def _read_thumbnails(path: Path) -> None:
@@ -225,10 +222,18 @@ def _move_aside(path: Path) -> Path:
     return target
 
 
+def _finish_swap(directory: Path) -> None:
+    """Ends what a repair that was cut off had begun: its catalog was whole once the damaged one was
+    put aside; before that, it is made anew."""
+    path, fresh = directory / CATALOG, directory / SALVAGED
+    if not path.exists() and fresh.exists():
+        fresh.rename(path)
+    for draft in directory.glob(f"{SALVAGED}*"):
+        draft.unlink()
+
+
 def _salvage_catalog(directory: Path) -> Finding:
-    path = directory / CATALOG
-    fresh = directory / f"{CATALOG}.salvaged"
-    fresh.unlink(missing_ok=True)
+    path, fresh = directory / CATALOG, directory / SALVAGED
     saved = salvage(path, fresh)
     aside = _move_aside(path)
     fresh.rename(path)
@@ -257,7 +262,11 @@ def _mend_thumbnails(library: Library, progress: Show) -> list[Finding]:
 
 def _mend_index(library: Library, progress: Show) -> list[Finding]:
     note = library.index_state.note
-    if not note:
-        return []
-    library.rebuild_index(progress=progress)
-    return [Finding("damaged", "index", note, "built anew", True)]
+    done = []
+    if note:
+        library.rebuild_index(progress=progress)
+        done.append(Finding("damaged", "index", note, "built anew", True))
+    if swept := library.sweep_index():
+        text = f"{swept:,} files in index/ were left over from builds that were cut off"
+        done.append(Finding("orphaned", "index", text, "removed", True))
+    return done

@@ -12,8 +12,18 @@ a JSON reason and a status code, an indexing run into a row of ``failures``.
     │   └── ModelMismatchError   a library was made with another model
     ├── PhotoError            one picture cannot be read; becomes a row in ``failures``
     └── LibraryError          a library cannot be opened, read or written
-        └── LibraryBusyError  another run is writing to it (HTTP 503)
+        ├── DamagedError      a file of it is spoilt or cut short: `sightline doctor`
+        ├── LibraryBusyError  another run is writing to it (HTTP 503)
+        └── LibraryAwayError  the store that holds it cannot be reached (HTTP 503)
 """
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""What the system says of a full disk, a limit on a file's size, a quota that is used up."""
 
 
 class SightlineError(Exception):
@@ -54,6 +64,23 @@ class PhotoError(SightlineError):
 
 class LibraryError(SightlineError):
     """A library cannot be opened, read or written."""
+
+    @classmethod
+    def unwritable(cls, path: Path, error: OSError) -> LibraryError:
+        """The error for what the system said when ``path`` was to be written."""
+        if error.errno in FULL:
+            return cls(
+                f"no space left on the disk for {path}: free some and run again; what was written"
+                " before is kept"
+            )
+        return cls(
+            f"{path} cannot be written ({error.strerror or error}): is its disk full, unplugged or"
+            " read-only?"
+        )
+
+
+class DamagedError(LibraryError):
+    """A file of this library is spoilt or cut short. It was left as it is."""
 
 
 class LibraryBusyError(LibraryError):

@@ -27,6 +27,9 @@ from indexer.types import Embeddings, Ids
 BLOCK = 65_536
 """Vectors in memory at a time while they are streamed."""
 
+BUFFER = 1 << 22
+"""Bytes of an index written at once."""
+
 EXACT_BELOW = 50_000
 """A library smaller than this is searched exactly: on two cores in under 3 ms."""
 
@@ -193,7 +196,7 @@ def extend(
     new = np.concatenate([np.empty(0, np.int64), *fresh])
     ids[np.isin(ids, np.concatenate([new, removed]))] = -1
     all_ids = np.concatenate([ids, new])
-    all_ids.astype("<i8").tofile(paths["ids"])
+    paths["ids"].write_bytes(all_ids.astype("<i8").tobytes())
     index = faiss.read_index(str(directory / files["index"].name))
     vectors = np.memmap(paths["vectors"], "<f2", "r", shape=(len(all_ids), source.dimension))
     index = _added(index, vectors, len(ids), device, progress)
@@ -304,6 +307,30 @@ def _gpu(device: str) -> Any:
     return faiss.StandardGpuResources() if there and device in ("auto", "cuda") else None
 
 
+def _write(index: Any, path: Path) -> None:
+    """Writes ``index`` through Python's own file: FAISS's says nothing when the disk is full as it
+    is closed."""
+    import faiss
+
+    refused: list[OSError] = []
+    with path.open("wb", buffering=0) as file:
+
+        def write(block: bytes) -> None:
+            rest = memoryview(block)
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError as error:
+                refused.append(error)
+                raise
+
+        try:
+            to = faiss.PyCallbackIOWriter(write, BUFFER)  # type: ignore[attr-defined]
+            faiss.write_index(index, to)
+        except RuntimeError as error:
+            raise (refused[0] if refused else error) from None
+
+
 def _finish(
     directory: Path,
     manifest: Manifest,
@@ -313,9 +340,7 @@ def _finish(
     progress: Show,
 ) -> Manifest:
     """Writes the index, measures it as it will be searched, and puts it in force."""
-    import faiss
-
-    faiss.write_index(index, str(paths["index"]))
+    _write(index, paths["index"])
     del index
     # Opened from its files, as a searcher will: what is measured is what is used.
     facts = {

@@ -142,14 +142,22 @@ def install(directory: Path, manifest: Manifest, paths: Mapping[str, Path]) -> M
     return manifest
 
 
-def sweep(directory: Path, manifest: Manifest) -> None:
-    """Removes files of generations that are not in force, and of builds that were cut off."""
-    kept = {MANIFEST, *(facts.name for facts in manifest.files.values())}
-    for path in directory.iterdir():
-        if path.name not in kept and path.is_file():
-            # Where a file that is open cannot be removed, the next build sweeps it away.
-            with suppress(OSError):
-                path.unlink()
+def left_over(directory: Path, manifest: Manifest | None) -> list[Path]:
+    """Files of generations that are not in force, and of builds that were cut off."""
+    kept = {MANIFEST}
+    if manifest is not None:
+        kept |= {facts.name for facts in manifest.files.values()}
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if path.name not in kept and path.is_file())
+
+
+def sweep(directory: Path, manifest: Manifest | None) -> None:
+    """Removes what is left over."""
+    for path in left_over(directory, manifest):
+        # Where a file that is open cannot be removed, the next run sweeps it away.
+        with suppress(OSError):
+            path.unlink()
 
 
 def verify(directory: Path, manifest: Manifest) -> None:

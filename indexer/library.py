@@ -37,9 +37,19 @@ from indexer.types import (
     IndexState,
     Root,
 )
-from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
+from indexer.vector_index import (
+    VectorIndex,
+    build_index,
+    maintain_index,
+    open_index,
+    orphans,
+    sweep_orphans,
+)
 
 CATALOG, THUMBNAILS, INDEX, LOCK = "catalog.db", "thumbnails.db", "index", "write.lock"
+
+SALVAGED = f"{CATALOG}.salvaged"
+"""What a repair makes of a damaged catalog, until it is put in its place."""
 
 SAMPLE = 4096
 """Images whose vectors stand for the whole library when a query's scores are judged."""
@@ -75,6 +85,8 @@ def write_lock(directory: Path) -> Iterator[None]:
         raise LibraryBusyError(
             f"another run is writing to the library in {directory}: wait for it to end"
         ) from error
+    except OSError as error:
+        raise LibraryError.unwritable(directory / LOCK, error) from error
     try:
         yield
     finally:
@@ -129,7 +141,12 @@ class Library:
         """
         if directory.exists():
             ours = {CATALOG, THUMBNAILS, INDEX, LOCK}
-            strangers = sorted({path.name for path in directory.iterdir()} - ours)
+            strangers = sorted(
+                path.name
+                for path in directory.iterdir()
+                # A creation that was cut off leaves a draft, which the next one begins anew.
+                if path.name not in ours and not path.name.startswith(f"{CATALOG}.new")
+            )
             if strangers and not cls.exists(directory):
                 raise LibraryError(
                     f"{directory} holds other things ({strangers[0]}) and no library: choose an"
@@ -146,6 +163,11 @@ class Library:
     def open(cls, directory: Path, *, read_only: bool = False) -> Self:
         """Opens the library in ``directory``; LibraryError when there is none or it is damaged."""
         if not cls.exists(directory):
+            if (directory / SALVAGED).exists():
+                raise LibraryError(
+                    f"a repair of the library in {directory} was cut off before its last step: run"
+                    " `sightline doctor --repair` again"
+                )
             raise LibraryError(
                 f"there is no library in {directory}: make one with `sightline index FOLDER`"
                 " or point to another with --library"
@@ -436,6 +458,15 @@ class Library:
             self.directory / INDEX,
             self.catalog,
             model=self.model,
+    def index_orphans(self) -> int:
+        """Files of the index that no generation needs: builds that were cut off. None while
+        somebody writes: they may be of the one under way."""
+        return 0 if self.is_being_written() else len(orphans(self.directory / INDEX))
+
+    def sweep_index(self) -> int:
+        """Removes those files, and counts them. Call it inside ``writing``."""
+        return sweep_orphans(self.directory / INDEX)
+
             revision=self.revision,
             text_queries=text_queries,
             device=device,
@@ -480,8 +511,15 @@ class Library:
     def forget_root(self, path: Path) -> None:
         """Takes a folder and its pictures out of the library. The files stay as they are."""
         with self.writing():
-            gone = self.catalog.remove_root(absolute(path))
-            self.remove_thumbnails(gone.tolist())
+            # Written down as a run, so that the next one sweeps the thumbnails if this is cut off.
+            run = self.catalog.start_run([str(path)])
+            removed = 0
+            try:
+                removed = len(self.catalog.remove_root(absolute(path)))
+                if self._thumbnails is not None:
+                    self._thumbnails.sweep(self.catalog.select())
+            finally:
+                self.catalog.finish_run(run, {"removed": removed})
 
     # thumbnails -----------------------------------------------------------------------------------
 

@@ -23,20 +23,38 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.errors import LibraryError
 from indexer.index_build import EXACT_BELOW, VectorSource, build, extend, kind_for
-from indexer.index_files import Manifest, UntrustedError, install, next_generation, read_manifest
+from indexer.index_files import (
+    Manifest,
+    UntrustedError,
+    install,
+    left_over,
+    next_generation,
+    read_manifest,
+    sweep,
+)
 from indexer.index_generation import Generation
 from indexer.index_rows import Allowed, Rows, Scores, best
 from indexer.types import Embeddings, Ids, IndexState
 
-__all__ = ["VectorIndex", "VectorSource", "build_index", "maintain_index", "open_index"]
+__all__ = [
+    "VectorIndex",
+    "VectorSource",
+    "build_index",
+    "maintain_index",
+    "open_index",
+    "orphans",
+    "sweep_orphans",
+]
 
 BLOCK = 65_536
 """Vectors read from the source at a time."""
@@ -254,7 +272,10 @@ def build_index(
     """
     wanted = _blank(source, model, revision, kind)
     kind_for(kind, 0)
-    build(directory, source, wanted, text_queries=text_queries, device=device, progress=progress)
+    with _explained(directory):
+        build(
+            directory, source, wanted, text_queries=text_queries, device=device, progress=progress
+        )
     return open_index(directory, source, model=model, revision=revision).state
 
 
@@ -271,25 +292,55 @@ def maintain_index(
 ) -> IndexState | None:
     """Builds, extends or retrains the index where its size or what has changed warrants it, or
     where its files cannot be used. None where there was nothing to do."""
-    count = source.count
+    with _explained(directory):
+        done = _maintained(
+            directory, source, _blank(source, model, revision, kind), text_queries, device, progress
+        )
+    return open_index(directory, source, model=model, revision=revision).state if done else None
+
+
+@contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    """Turns what the system or FAISS says of a build into a LibraryError. The generation that was
+    in force stays so."""
+    try:
+        yield
+    except OSError as error:
+        raise LibraryError.unwritable(directory, error) from error
+    except (RuntimeError, MemoryError, UntrustedError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise LibraryError(
+            f"the vector index in {directory} cannot be built ({reason}): searches go on without"
+            " it; try again with `sightline rebuild`"
+        ) from error
+
+
+def _maintained(
+    directory: Path,
+    source: VectorSource,
+    blank: Manifest,
+    text_queries: Queries | None,
+    device: str,
+    progress: Show,
+) -> bool:
+    """``maintain_index``; whether there was anything to do. ``blank`` says what is wanted."""
+    count, kind = source.count, blank.wanted
     try:
         manifest = read_manifest(directory)
         if manifest is not None:
-            _check(manifest, source, model, revision)
+            _check(manifest, source, blank.model, blank.revision)
             kind = manifest.wanted
     except UntrustedError:
         manifest = None
         if kind_for(kind, count) == "exact":
-            fresh = _blank(source, model, revision, kind)
-            install(
-                directory,
-                replace(fresh, generation=next_generation(directory), version=source.version),
-                {},
-            )
-            return open_index(directory, source, model=model, revision=revision).state
+            fresh = replace(blank, generation=next_generation(directory), version=source.version)
+            install(directory, fresh, {})
+            return True
     due = _due(directory, manifest, source, kind_for(kind, count))
     if due == "nothing":
-        return None
+        # What a run left that was killed between the manifest and its sweeping.
+        sweep(directory, manifest)
+        return False
     if due == "extend":
         assert manifest is not None
         try:
@@ -306,11 +357,32 @@ def maintain_index(
                 progress=progress,
             )
     if due == "build":
-        wanted = _blank(source, model, revision, kind)
         build(
-            directory, source, wanted, text_queries=text_queries, device=device, progress=progress
+            directory,
+            source,
+            replace(blank, wanted=kind),
+            text_queries=text_queries,
+            device=device,
+            progress=progress,
         )
-    return open_index(directory, source, model=model, revision=revision).state
+    return True
+
+
+def orphans(directory: Path) -> list[Path]:
+    """Files of the index that belong to no generation in force. Where somebody is building one
+    they are its own: ask inside ``writing``, or when nobody writes."""
+    try:
+        return left_over(directory, read_manifest(directory))
+    except UntrustedError:
+        return []  # the next build sweeps them away
+
+
+def sweep_orphans(directory: Path) -> int:
+    """Removes ``orphans``, and counts them."""
+    found = orphans(directory)
+    if found:
+        sweep(directory, read_manifest(directory))
+    return len(found)
 
 
 def _due(directory: Path, manifest: Manifest | None, source: VectorSource, kind: str) -> str:

@@ -36,10 +36,9 @@ def doctor(repair: bool, no_files: bool, quiet: bool, as_json: bool, directory: 
     kept under another name. The exit status is 1 while something is wrong.
     """
     from indexer import doctor as surgery
-    from indexer.library import Library
     from indexer.pipeline import Progress
 
-    if not Library.exists(directory):
+    if not directory.is_dir():
         raise LibraryError(
             f"there is no library in {directory}: make one with `sightline index FOLDER`"
             " or point to another with --library"
