@@ -85,3 +85,7 @@ class DamagedError(LibraryError):
 
 class LibraryBusyError(LibraryError):
     """Another process is writing to this library."""
+
+
+class LibraryAwayError(LibraryError):
+    """The store that holds this library cannot be reached, or does not answer."""

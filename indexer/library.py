@@ -255,6 +255,7 @@ class Library:
         k: int,
         *,
         filters: Filters = Filters(),  # noqa: B008 (frozen)
+        among: Ids | None = None,
     ) -> tuple[Embeddings, Ids]:
         """The ``k`` images nearest to each of ``vectors`` among those that meet ``filters``, or,
         when they are given, among the sorted ids ``among``.
@@ -280,7 +281,6 @@ class Library:
         return self.catalog.vectors(ids)
 
     def image(self, id: int) -> ImageRecord | None:
-        among: Ids | None = None,
         """One image, or None."""
         return self.catalog.image(id)
 
@@ -308,6 +308,10 @@ class Library:
         """``ids`` in the order in which the pictures were taken."""
         return self.catalog.by_date(ids, descending=descending)
 
+    def listed(self, filters: Filters, *, descending: bool = True) -> Ids:
+        """What meets ``filters``, in the order in which the pictures were taken."""
+        return self.by_date(self.select(filters), descending=descending)
+
     def random(self, k: int, seed: int = 0) -> Ids:
         """``k`` images by chance, the same for the same ``seed``."""
         return self.catalog.random(k, seed)
@@ -315,18 +319,6 @@ class Library:
     def histogram(self, ids: Ids | None = None) -> Months:
         """How many of ``ids``, or of all images, were taken in each month."""
         return self.catalog.histogram(ids)
-
-    def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
-        """Values of one kind of filter that begin with ``prefix``, most pictures first."""
-        return self.catalog.suggest(kind, prefix, limit)
-
-    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
-        """Images whose names, titles, captions, keywords or places hold the words of ``text``."""
-        return self.catalog.search_words(text, limit)
-
-    def failures(self) -> list[Failure]:
-        """The files that could not be read, and why."""
-        return self.catalog.failures()
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
         """Every value of one kind of filter with how many pictures have it, most first; with
@@ -337,20 +329,6 @@ class Library:
         """``(label, fit)`` of each of ``ids`` that has any, best first."""
         return self.catalog.labels(ids)
 
-    def roots(self) -> list[dict[str, Any]]:
-        """``{"path", "images", "available"}`` for each folder that was indexed."""
-        counts = self.catalog.root_counts()
-        return [
-            {
-                "path": str(root.path),
-                "images": counts.get(root.id, 0),
-                "available": root.path.exists(),
-            }
-            for root in self.catalog.roots()
-        ]
-
-    def status(self) -> dict[str, Any]:
-        """What there is, as ``sightline status --json`` prints it."""
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
         """Values of one kind of filter that begin with ``prefix``, most pictures first."""
         return self.catalog.suggest(kind, prefix, limit)
@@ -366,6 +344,20 @@ class Library:
         """The files that could not be read, and why."""
         return self.catalog.failures()
 
+    def roots(self) -> list[dict[str, Any]]:
+        """``{"path", "images", "available"}`` for each folder that was indexed."""
+        counts = self.catalog.root_counts()
+        return [
+            {
+                "path": str(root.path),
+                "images": counts.get(root.id, 0),
+                "available": root.path.exists(),
+            }
+            for root in self.catalog.roots()
+        ]
+
+    def status(self) -> dict[str, Any]:
+        """What there is, as ``sightline status --json`` prints it."""
         self.refresh()
         return {
             "library": str(self.directory),
@@ -458,6 +450,14 @@ class Library:
             self.directory / INDEX,
             self.catalog,
             model=self.model,
+            revision=self.revision,
+            text_queries=text_queries,
+            device=device,
+            progress=progress,
+        )
+        self.refresh()
+        return state
+
     def index_orphans(self) -> int:
         """Files of the index that no generation needs: builds that were cut off. None while
         somebody writes: they may be of the one under way."""
@@ -466,14 +466,6 @@ class Library:
     def sweep_index(self) -> int:
         """Removes those files, and counts them. Call it inside ``writing``."""
         return sweep_orphans(self.directory / INDEX)
-
-            revision=self.revision,
-            text_queries=text_queries,
-            device=device,
-            progress=progress,
-        )
-        self.refresh()
-        return state
 
     # roots ----------------------------------------------------------------------------------------
 

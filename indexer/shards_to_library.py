@@ -142,9 +142,9 @@ class _Import:
         failures: list[Failure] = []
         for path, row in self.waiting.pop(folder).items():
             before = known.get(path)
-            stamp = row.size, _date(row)
+            stamp = row.size, date_of(row)
             if row.failure is not None or row.vector is None or row.info is None:
-                date = 0 if row.passing else _date(row)
+                date = 0 if row.passing else date_of(row)
                 if failed_before.get(path) != (row.size, date):
                     reason = row.failure or "it was not embedded"
                     failures.append(Failure(str(folder), path, row.size, date, reason))
@@ -195,6 +195,6 @@ def where(row: ShardRow) -> tuple[Path, str]:
     return Path(source), row.path
 
 
-def _date(row: ShardRow) -> int:
+def date_of(row: ShardRow) -> int:
     """The file's date; 0, "never seen as a file", for what is not a file of its own here."""
     return 0 if "://" in row.source or f"{ARCHIVE}/" in row.path else row.mtime_ns

@@ -339,7 +339,6 @@ def status() -> Response:
 
 def public_status() -> dict[str, Any]:
     """The library's status as this visitor may see it."""
-    engine().library.refresh()
     facts = dict(engine().library.status())
     if not sees_paths():
         facts.pop("library", None)

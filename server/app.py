@@ -12,7 +12,13 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from indexer.errors import LibraryBusyError, NotFoundError, SightlineError, UsageError
+from indexer.errors import (
+    LibraryAwayError,
+    LibraryBusyError,
+    NotFoundError,
+    SightlineError,
+    UsageError,
+)
 from server.api import api
 from server.app_state import State
 from server.config import ServerConfig
@@ -93,7 +99,7 @@ def status_of(error: SightlineError) -> int:
         return 400
     if isinstance(error, NotFoundError):
         return 404
-    return 503 if isinstance(error, LibraryBusyError) else 500
+    return 503 if isinstance(error, (LibraryBusyError, LibraryAwayError)) else 500
 
 
 def wants_json() -> bool:

@@ -39,7 +39,7 @@ from server import near_duplicates
 from server.relevance import SAME, SURE, Scale
 
 if TYPE_CHECKING:
-    from indexer.library import Library
+    from indexer.library_interface import AnyLibrary
 
 Scores = NDArray[np.float32]
 
@@ -95,7 +95,7 @@ class Ranking:
     ``more(depth)`` gives the first ``depth`` of it, or all there is.
     """
 
-    def __init__(self, library: Library, filters: Filters, fold: bool) -> None:
+    def __init__(self, library: AnyLibrary, filters: Filters, fold: bool) -> None:
         self.ids: Ids = np.empty(0, np.int64)
         self.scores: Scores = np.empty(0, np.float32)
         self.standing: Scores = np.empty(0, np.float32)
@@ -211,7 +211,7 @@ class Ranking:
 class Listed(Ranking):
     """Images in an order that is known already: by date, at random."""
 
-    def __init__(self, library: Library, ids: Ids, fold: bool) -> None:
+    def __init__(self, library: AnyLibrary, ids: Ids, fold: bool) -> None:
         super().__init__(library, Filters(), fold)
         self.ids = ids
         self.scores = np.zeros(len(ids), np.float32)
@@ -224,7 +224,7 @@ class Nearest(Ranking):
 
     def __init__(
         self,
-        library: Library,
+        library: AnyLibrary,
         filters: Filters,
         fold: bool,
         vector: NDArray[np.float32],
@@ -269,7 +269,7 @@ class AllOf(Ranking):
     """By the worst of several terms."""
 
     def __init__(
-        self, library: Library, filters: Filters, fold: bool, terms: Sequence[Weighted]
+        self, library: AnyLibrary, filters: Filters, fold: bool, terms: Sequence[Weighted]
     ) -> None:
         super().__init__(library, filters, fold)
         sample = library.sample()

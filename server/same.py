@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, render_template, request
 
 from indexer.errors import UsageError
+from indexer.library import Library
 from server.app_state import engine, state
 from server.duplicates import Group, find_groups
 from server.openapi import COUNT, FACTS, STRING, listed, obj
@@ -84,6 +85,8 @@ def _found(q: str, *, similar: bool) -> list[Group]:
     if query.terms:
         raise UsageError("only filters (in:Holidays) are understood here, no words")
     library = engine().library
+    if not isinstance(library, Library):
+        raise UsageError("pictures that are the same are told in a library in a folder only")
     library.refresh()
     key = (query.filters, similar, library.version)
     with state().grouping.held():

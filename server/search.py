@@ -38,7 +38,7 @@ from server.words import Fitting, WordBank
 if TYPE_CHECKING:
     from indexer.catalog_facets import Months, Suggestion
     from indexer.encoder import Encoder
-    from indexer.library import Library
+    from indexer.library_interface import AnyLibrary
 
 __all__ = ["Hit", "SearchEngine", "SearchResult"]
 
@@ -72,7 +72,7 @@ class SearchEngine:
     with. The library is the caller's to close.
     """
 
-    def __init__(self, library: Library, encoder: Encoder) -> None:
+    def __init__(self, library: AnyLibrary, encoder: Encoder) -> None:
         self.library = library
         self.encoder = encoder
         self.uploads = Uploads()
@@ -287,8 +287,7 @@ class SearchEngine:
 
     def _by_date(self, query: Query) -> Ids:
         """Everything that meets the filters, newest first unless told otherwise."""
-        ids = self.library.select(query.filters)
-        return self.library.by_date(ids, descending=query.sort != "oldest")
+        return self.library.listed(query.filters, descending=query.sort != "oldest")
 
     def _dated(self, ranking: Ranking, newest: bool, fold: bool) -> Ranking:
         """The good matches of ``ranking``, by date."""
@@ -327,9 +326,9 @@ class SearchEngine:
                 strict=True,
             )
             if image in records
+        )
 
 
 def _written(terms: Sequence[Term]) -> str:
     """The words that a query wants, as they may be written beside a picture."""
     return " ".join(term.text for term in terms if term.text is not None and term.weight > 0)
-        )

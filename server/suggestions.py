@@ -8,7 +8,7 @@ from indexer.types import Condition, Filters
 from server.query import FILTER_NAMES, Query
 
 if TYPE_CHECKING:
-    from indexer.library import Library
+    from indexer.library_interface import AnyLibrary
 
 MOST = 10
 
@@ -37,7 +37,7 @@ LOOSE = ("in", "keyword", "label", "camera")
 FEWEST_LETTERS = 2
 
 
-def suggestions(library: Library, prefix: str) -> list[dict[str, Any]]:
+def suggestions(library: AnyLibrary, prefix: str) -> list[dict[str, Any]]:
     """At most ``MOST`` of ``{"text", "kind", "count"}``: a filter with its value, or the name of a
     filter with a colon (kind ``filter``, count null)."""
     minus = "-" if prefix.startswith("-") else ""
@@ -65,7 +65,7 @@ def suggestions(library: Library, prefix: str) -> list[dict[str, Any]]:
     return found[:MOST]
 
 
-def _values(library: Library, name: str, value: str, minus: str) -> list[dict[str, Any]]:
+def _values(library: AnyLibrary, name: str, value: str, minus: str) -> list[dict[str, Any]]:
     """Values of the filter ``name`` of which a word starts with ``value``."""
     found = []
     for one in library.suggest(KINDS[name], value, MOST):

@@ -20,7 +20,7 @@ from server.uploads import Upload, Uploads
 if TYPE_CHECKING:
     from indexer.decode import Decoder
     from indexer.encoder import Encoder
-    from indexer.library import Library
+    from indexer.library_interface import AnyLibrary
     from indexer.types import Embeddings, Pixels
 
 Vector = NDArray[np.float32]
@@ -91,7 +91,7 @@ class TextVectors:
 class TermVectors:
     """Turns the terms of queries into unit vectors. Safe to use from several threads."""
 
-    def __init__(self, library: Library, encoder: Encoder, uploads: Uploads) -> None:
+    def __init__(self, library: AnyLibrary, encoder: Encoder, uploads: Uploads) -> None:
         self._library = library
         self._encoder = encoder
         self._uploads = uploads

@@ -19,7 +19,7 @@ from server.relevance import FEWEST, Scale, relevance
 
 if TYPE_CHECKING:
     from indexer.encoder import Encoder
-    from indexer.library import Library
+    from indexer.library_interface import AnyLibrary
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class WordBank:
 
     def __init__(
         self,
-        library: Library,
+        library: AnyLibrary,
         encoder: Encoder,
         encode: Callable[[Sequence[str]], list[NDArray[np.float32]]],
     ) -> None:

@@ -45,6 +45,8 @@ ARROWS: dict[str, set[str]] = {
     "doctor": {"library", "catalog", "thumbnails", "redraw"},
     "shards": {"discover", "photo", "decode", "encoding", "encoder", "models"},
     "shards_to_library": {"shards", "library", "catalog"},
+    "library_interface": {"catalog"},
+    "milvus": {"catalog", "vector_index", "library", "thumbnails", "shards", "shards_to_library"},
 }
 """Who may import whom inside the indexer, beyond errors and types. A module split off another
 (``vector_index`` -> ``index_files``) belongs to the same room and shares its arrows."""
@@ -54,8 +56,9 @@ ROOMS = {
     "model_": "encoder",
     "index_": "vector_index",
     "photo_": "photo",
-    "shard_": "shards",
     "evaluation_": "evaluation",
+    "shard_": "shards",
+    "milvus_": "milvus",
 }
 """How the names of modules that were split off begin, and the room they belong to."""
 
@@ -70,6 +73,7 @@ HEAVY = {
     "sqlite_utils": {"catalog", "thumbnails"},
     "flask": set(),
     "ray": {"shards"},
+    "pymilvus": {"milvus"},
     "fsspec": {"shards"},
 }
 """Packages that are imported in one room of the indexer only."""

@@ -16,6 +16,7 @@ from indexer.errors import LibraryError
 if TYPE_CHECKING:
     from indexer.encoder import Encoder
     from indexer.library import Library
+    from indexer.library_interface import AnyLibrary
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,12 +34,71 @@ def default_library() -> Path:
     return user_data_path("sightline", appauthor=False) / "library"
 
 
+class Folder(click.Path):
+    """A folder; the address of a collection is told apart from one with a strange name."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A path. Usage error for the address of a collection."""
+        if isinstance(value, str) and is_address(value):
+            self.fail("this command works on a library in a folder, not on Milvus", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class FolderOrAddress(click.Path):
+    """A folder, or the address of a Milvus collection, which stays text."""
+
+    name = "directory or address"
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A path, or the text of an address."""
+        if isinstance(value, str) and is_address(value):
+            return value
+        return super().convert(value, param, ctx)
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` is a Milvus collection's address: ``milvus+http://...``, or a ``.db`` file
+    of Milvus Lite (a folder, as its versions from 3 on have it, or a file)."""
+    if text.startswith("milvus+"):
+        return True
+    _, _, collection = text.partition(".db/")
+    return text.endswith(".db") or (bool(collection) and "/" not in collection.rstrip("/"))
+
+
+def place_option(function: F) -> F:
+    """``--library DIR|ADDRESS``, for commands that only ask."""
+    return click.option(
+        "--library",
+        "directory",
+        type=FolderOrAddress(),
+        metavar="DIR|ADDRESS",
+        default=lambda: os.environ.get(LIBRARY_VARIABLE) or default_library(),
+        show_default=f"${LIBRARY_VARIABLE}, or the user data folder",
+        help="The library's folder, or a Milvus collection: milvus+http://HOST:PORT/NAME.",
+    )(function)
+
+
+def open_any(place: Path | str) -> AnyLibrary:
+    """The library in a folder or at the address of a collection, for asking only."""
+    if isinstance(place, str):
+        from indexer.milvus_library import MilvusLibrary
+
+        return MilvusLibrary.open(place)
+    return open_library(place, read_only=True)
+
+
 def library_option(function: F) -> F:
     """``--library DIR``: every command that touches a library takes it."""
     return click.option(
         "--library",
         "directory",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=Folder(),
         default=default_library,
         show_default=f"${LIBRARY_VARIABLE}, or the user data folder",
         help="The folder that holds the library.",
@@ -74,7 +134,7 @@ def open_library(directory: Path, *, read_only: bool = False) -> Library:
     return Library.open(directory, read_only=read_only)
 
 
-def load_encoder(library: Library, device: str) -> Encoder:
+def load_encoder(library: AnyLibrary, device: str) -> Encoder:
     """The model that ``library`` was made with."""
     from indexer.encoder import Encoder
 

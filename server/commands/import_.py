@@ -41,6 +41,24 @@ CLIP_RETRIEVAL = {
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder in which the set's paths lie, where the pictures are on this machine.",
 )
+@click.option(
+    "--to",
+    type=click.Choice(["library", "milvus"]),
+    default="library",
+    show_default=True,
+    help="Where the embeddings go: a library of this machine, or a Milvus collection.",
+)
+@click.option(
+    "--uri",
+    metavar="ADDRESS",
+    help="The collection: http://HOST:19530/NAME, or a .db file of Milvus Lite.",
+)
+@click.option(
+    "--index-type",
+    default="HNSW",
+    show_default=True,
+    help="The collection's index: FLAT, HNSW, IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN, DISKANN, GPU_...",
+)
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that read pictures.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
@@ -49,6 +67,9 @@ def import_(
     source: str,
     model: str | None,
     pictures: Path | None,
+    to: str,
+    uri: str | None,
+    index_type: str,
     workers: int | None,
     quiet: bool,
     as_json: bool,
@@ -65,8 +86,15 @@ def import_(
     present; those that are get a thumbnail. parquet needs the extra `exchange`.
 
     It may also be what `sightline embed` wrote, a folder or an address: thumbnails come along, and
-    importing again takes in what is new.
+    importing again takes in what is new. From a library or from shards, --to milvus fills a
+    collection, and again brings it up to date, removals included.
     """
+    if (to == "milvus") != (uri is not None):
+        raise click.UsageError("--to milvus and --uri ADDRESS go together")
+    if uri is not None:
+        return import_shards.into_milvus(
+            source, uri, index=index_type, quiet=quiet, as_json=as_json
+        )
     if import_shards.are_at(source):
         return import_shards.into_library(source, directory, quiet=quiet, as_json=as_json)
     if not Path(source).exists():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from indexer.errors import UsageError
 from server.commands.common import print_json, say
 from server.commands.index import stopping
 from server.commands.progress import shown
@@ -23,6 +24,49 @@ def are_at(source: str) -> bool:
     from indexer.shards import ORIGIN, Place
 
     return ORIGIN in Place.at(source).names()
+
+
+def is_library(source: str) -> bool:
+    """Whether a folder holds a library."""
+    return "://" not in source and (Path(source).expanduser() / "catalog.db").is_file()
+
+
+def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool) -> int:
+    """Fills the collection at ``uri`` with a library or with shards."""
+    from indexer import milvus_fill
+    from indexer.library import Library
+    from indexer.pipeline import Progress
+    from indexer.shards import Place
+
+    with stopping() as stop, shown(quiet=quiet) as progress:
+
+        def show(phase: str, done: int, total: int | None) -> None:
+            progress(Progress(phase, done, total))
+
+        if is_library(source):
+            with Library.open(Path(source).expanduser(), read_only=True) as library:
+                report = milvus_fill.fill_from_library(
+                    library, uri, index=index, progress=show, stop=stop
+                )
+        elif are_at(source):
+            report = milvus_fill.fill_from_shards(
+                Place.at(source), uri, index=index, progress=show, stop=stop
+            )
+        else:
+            raise UsageError(
+                f"a collection is filled from a library or from shards, and {source} holds neither:"
+                " make a library of it with `sightline import` first"
+            )
+    if as_json:
+        print_json({**asdict(report), "seconds": round(report.seconds, 3), "library": uri})
+        return int(report.interrupted)
+    click.echo(
+        f"{report.added:,} pictures added, {report.updated:,} updated, {report.removed:,} removed:"
+        f" {report.images:,} in {uri}, index {report.index} ({report.seconds:.1f} s)"
+    )
+    if report.interrupted:
+        say("stopped early; run the same command again to go on")
+    return int(report.interrupted)
 
 
 def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -11,7 +12,9 @@ from indexer.errors import LibraryError
 from server.commands.common import (
     json_option,
     library_option,
+    open_any,
     open_library,
+    place_option,
     print_json,
     say,
 )
@@ -20,10 +23,10 @@ from server.commands.progress import shown
 
 @click.command()
 @json_option
-@library_option
-def status(as_json: bool, directory: Path) -> None:
+@place_option
+def status(as_json: bool, directory: Path | str) -> None:
     """Say what is in the library: pictures, model, index, what failed."""
-    with open_library(directory, read_only=True) as library:
+    with closing(open_any(directory)) as library:
         facts = library.status()
     if as_json:
         print_json(facts)
@@ -53,10 +56,10 @@ def status(as_json: bool, directory: Path) -> None:
 
 @click.command()
 @json_option
-@library_option
-def failures(as_json: bool, directory: Path) -> None:
+@place_option
+def failures(as_json: bool, directory: Path | str) -> None:
     """List the files that could not be read, and why."""
-    with open_library(directory, read_only=True) as library:
+    with closing(open_any(directory)) as library:
         found = library.failures()
     if as_json:
         print_json([{"path": str(Path(f.root) / f.path), "reason": f.reason} for f in found])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,9 @@ import click
 from server.commands.common import (
     device_option,
     json_option,
-    library_option,
     load_encoder,
-    open_library,
+    open_any,
+    place_option,
     print_json,
     say,
 )
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--paths-only", is_flag=True, help="Print paths and nothing else, one a line.")
 @click.option("-0", "--null", is_flag=True, help="End each path with a NUL byte, for xargs -0.")
 @json_option
-@library_option
+@place_option
 @device_option
 def search(
     words: tuple[str, ...],
@@ -48,7 +49,7 @@ def search(
     paths_only: bool,
     null: bool,
     as_json: bool,
-    directory: Path,
+    directory: Path | str,
     device: str,
 ) -> int:
     """Find pictures that fit QUERY.
@@ -71,7 +72,7 @@ def search(
 
     from server.search import SearchEngine
 
-    with open_library(directory, read_only=True) as library:
+    with closing(open_any(directory)) as library:
         engine = SearchEngine(library, load_encoder(library, device))
         with engine:
             shown = [path.read_bytes() for path in images]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ import click
 
 from server.commands.common import (
     device_option,
-    library_option,
     load_encoder,
-    open_library,
+    open_any,
+    place_option,
     say,
 )
 from server.commands.index import index_paths
@@ -23,7 +23,7 @@ from server.config import PORT, ServerConfig, read_token
 
 if TYPE_CHECKING:
     from indexer.encoder import Encoder
-    from indexer.library import Library
+    from indexer.library_interface import AnyLibrary
     from server.serving import Server
 
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", default=16, show_default=True, type=click.IntRange(1, 256))
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
-@library_option
+@place_option
 @device_option
 def serve(
     paths: tuple[Path, ...],
@@ -55,7 +55,7 @@ def serve(
     token_file: Path | None,
     threads: int,
     browse: bool,
-    directory: Path,
+    directory: Path | str,
     device: str,
 ) -> None:
     """Serve the library as a web page and an API.
@@ -63,6 +63,7 @@ def serve(
     \b
     sightline serve
     sightline serve ~/Pictures --open
+    sightline serve --library milvus+http://localhost:19530/photos
     SIGHTLINE_TOKEN=... sightline serve --host 0.0.0.0
 
     Each PATH given is indexed first, as `sightline index` does. Pictures indexed meanwhile are
@@ -72,14 +73,17 @@ def serve(
     config = ServerConfig(
         host=host, port=port, token=read_token(token_file), hosts=host_names, threads=threads
     )
-    if paths and index_paths(paths, directory=directory, model=None, device=device).interrupted:
-        raise click.Abort
-    with open_library(directory, read_only=True) as library:
+    if paths:
+        if isinstance(directory, str):
+            raise click.UsageError("a collection is filled by `sightline import --to milvus`")
+        if index_paths(paths, directory=directory, model=None, device=device).interrupted:
+            raise click.Abort
+    with closing(open_any(directory)) as library:
         run_server(library, load_encoder(library, device), config, browse=browse)
 
 
 def run_server(
-    library: Library, encoder: Encoder, config: ServerConfig, *, browse: bool = False
+    library: AnyLibrary, encoder: Encoder, config: ServerConfig, *, browse: bool = False
 ) -> None:
     """Listens until Ctrl-C or SIGTERM, and then answers what was asked before it returns."""
     from server.app import create_app
@@ -108,7 +112,7 @@ def run_server(
         say("stopped")
 
 
-def warm(encoder: Encoder, library: Library) -> None:
+def warm(encoder: Encoder, library: AnyLibrary) -> None:
     """Loads what the first search needs. An error here is told by that search."""
     from indexer.errors import SightlineError
 

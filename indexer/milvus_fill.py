@@ -1,0 +1,566 @@
+"""Filling a Milvus collection: from a local library, or from the shards of ``sightline embed``.
+
+From a library the collection becomes what the library is: what is new or has changed is written,
+what has left is removed; ids are the library's. From shards each is taken in once and marked as
+done. Both go on after whatever stopped them, and both end with the facts: folders, facets, months,
+counted over the collection itself.
+
+A collection is filled from one library or one output and never from another: their ids mean
+different pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from threading import Event
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from indexer.catalog_words import fold
+from indexer.errors import LibraryError, ModelMismatchError, UsageError
+from indexer.library import Library
+from indexer.milvus_connection import LONG, STRONG, Address, Milvus
+from indexer.milvus_library import FORMAT, month_of
+from indexer.milvus_schema import METRIC, cut, fact_fields, fields, row
+from indexer.shard_sources import read_plan
+from indexer.shards import MOST_ROWS, Place, ShardRow, read_origin, read_shard, whole_shards
+from indexer.shards_to_library import date_of, where
+from indexer.types import Failure, ImageRecord
+
+INDEXES = (
+    "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW", "SCANN", "DISKANN", "GPU_IVF_FLAT",
+    "GPU_IVF_PQ", "GPU_CAGRA",
+)  # fmt: skip
+"""Names of Milvus' index types that may be asked for."""
+
+ONLY = {
+    "milvus_lite": ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"),
+    "-lite": ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW", "SCANN"),
+}
+"""What small editions can build: Milvus Lite, and the server in the PyPI package ``milvus``, which
+accepts DISKANN and never finishes it. Whatever else is asked of a server, it answers itself."""
+
+BATCH = 2048
+MOST_FAILURES = 100_000
+PART = 40_000
+"""Bytes of one part of a fact; Milvus takes 65,535."""
+
+Show = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What filling did."""
+
+    added: int = 0
+    updated: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    interrupted: bool = False
+    seconds: float = 0.0
+    images: int = 0
+    """In the collection now."""
+    index: str = ""
+
+
+def _silent(phase: str, done: int, total: int | None) -> None:
+    """Shows nothing."""
+
+
+def fill_from_library(
+    library: Library,
+    address: str,
+    *,
+    index: str = "HNSW",
+    progress: Show = _silent,
+    stop: Event | None = None,
+) -> Filled:
+    """Makes the collection at ``address`` what ``library`` is.
+
+    ``index`` is a name of ``INDEXES``. Raises UsageError for one that the store lacks,
+    ModelMismatchError and LibraryError for a collection that something else filled.
+    """
+    origin = {
+        "identity": library.catalog.identity,
+        "model": library.model,
+        "revision": library.revision,
+        "dimension": library.dimension,
+        "thumbnails": {"library": str(library.directory)},
+    }
+    with _Fill(address, origin, index, progress, stop or Event()) as work:
+        work.reconcile(library)
+        return work.finish(library.failures())
+
+
+def fill_from_shards(
+    place: Place,
+    address: str,
+    *,
+    index: str = "HNSW",
+    progress: Show = _silent,
+    stop: Event | None = None,
+) -> Filled:
+    """Takes the shards at ``place`` into the collection at ``address``; like the above."""
+    made = read_origin(place)
+    origin = {
+        "identity": made.identity,
+        "model": made.model,
+        "revision": made.revision,
+        "dimension": made.dimension,
+        "thumbnails": {"shards": place.url},
+    }
+    with _Fill(address, origin, index, progress, stop or Event()) as work:
+        failures = work.take_shards(place)
+        return work.finish(failures)
+
+
+class _Fill:
+    """The state of one filling."""
+
+    def __init__(
+        self, address: str, origin: dict[str, Any], index: str, progress: Show, stop: Event
+    ) -> None:
+        self.started = time.monotonic()
+        self.milvus = Milvus(Address.parse(address))
+        self.collection = self.milvus.address.collection
+        self.facts = f"{self.collection}_facts"
+        self.origin = origin
+        self.kind = index.upper().replace("-", "_")
+        self.progress = progress
+        self.stop = stop
+        self.counts: Counter[str] = Counter()
+        self.numbers: dict[tuple[str, str], int] = {}
+        """Of folders."""
+        self.unwritten: dict[str, Any] = {}
+        try:
+            self._prepare()
+        except BaseException:
+            self.milvus.close()
+            raise
+
+    def __enter__(self) -> _Fill:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.milvus.close()
+
+    # making it ------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        milvus = self.milvus
+        if self.kind not in INDEXES:
+            raise UsageError(f"no index is called {self.kind}: {', '.join(INDEXES)}")
+        for edition, able in ONLY.items():
+            if edition in milvus.version and self.kind not in able:
+                raise UsageError(
+                    f"this store (Milvus {milvus.version}) cannot build {self.kind}, only"
+                    f" {', '.join(able)}"
+                )
+        if milvus.exists(self.collection) and not milvus.exists(self.facts):
+            raise LibraryError(
+                f"there is a collection {self.collection} that is not Sightline's: name another"
+                " one at the end of the address"
+            )
+        self._create(self.facts, fact_fields(milvus.types), "nothing", "FLAT")
+        self.about = self._read("library")
+        if self.about is None:
+            self.about = {
+                "format": FORMAT,
+                **self.origin,
+                "facts": 0,
+                "parts": {},
+                "low": 0,
+                "high": 0,
+                "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            }
+            self._write_facts({"library": self.about})
+        self._check()
+        dimension = self.origin["dimension"]
+        self._create(self.collection, fields(dimension, milvus.types), "embedding", self.kind)
+        self._check_index()
+        for rows in milvus.every(self.facts, 'name like "place:%"', ["name", "value"]):
+            for found in rows:
+                root, path = _json(found["value"])["is"]
+                self.numbers[root, path] = int(found["name"].partition(":")[2])
+
+    def _check(self) -> None:
+        assert self.about is not None
+        made, ours = self.about, self.origin
+        same = ("model", "revision", "dimension")
+        if [made[name] for name in same] != [ours[name] for name in same]:
+            raise ModelMismatchError(
+                f"the collection {self.collection} was made with {made['model']}, not"
+                f" {ours['model']}: name another one at the end of the address"
+            )
+        if made["identity"] != ours["identity"]:
+            raise LibraryError(
+                f"the collection {self.collection} was filled from another library or output, and"
+                " their ids would mean different pictures: name another one at the end of the"
+                " address"
+            )
+        self.about["thumbnails"] = ours["thumbnails"]
+
+    def _create(self, name: str, columns: Sequence[Any], vector: str, kind: str) -> None:
+        milvus, client = self.milvus, self.milvus.client
+        if milvus.exists(name):
+            with milvus.told():
+                client.load_collection(name, timeout=LONG)
+            return
+        with milvus.told():
+            schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+            for column, type, options in columns:
+                schema.add_field(column, type, **options)
+            index = client.prepare_index_params()
+            index.add_index(
+                vector,
+                index_type=kind,
+                metric_type=METRIC,
+                params=built_with(kind, 0, self.origin["dimension"]),
+            )
+            client.create_collection(name, schema=schema, timeout=LONG)
+        try:
+            with milvus.told():
+                client.create_index(name, index, sync=False)
+                client.load_collection(name, timeout=LONG)
+        except LibraryError as error:
+            # Nothing is in it yet, and a collection without its index would be in the way.
+            with milvus.told():
+                client.drop_collection(name)
+            raise UsageError(f"this store cannot build {kind}: {error}") from error
+
+    def _check_index(self) -> None:
+        """Builds the index anew where another type was asked for, or it has outgrown its lists."""
+        client = self.milvus.client
+        with self.milvus.told():
+            found = client.describe_index(self.collection, "embedding")
+        if found and found["index_type"] == self.kind:
+            return
+        self.rebuild_index(self.milvus.count(self.collection, level=STRONG))
+
+    def rebuild_index(self, count: int) -> None:
+        """Drops the vectors' index and builds one for ``count`` rows."""
+        client = self.milvus.client
+        with self.milvus.told():
+            client.release_collection(self.collection)
+            if client.list_indexes(self.collection):
+                client.drop_index(self.collection, "embedding")
+            index = client.prepare_index_params()
+            index.add_index(
+                "embedding",
+                index_type=self.kind,
+                metric_type=METRIC,
+                params=built_with(self.kind, count, self.origin["dimension"]),
+            )
+            client.create_index(self.collection, index, sync=False)
+            client.load_collection(self.collection, timeout=LONG)
+
+    # facts ----------------------------------------------------------------------------------------
+
+    def _read(self, name: str) -> Any:
+        rows = self.milvus.rows(self.facts, "name", [name], ["value"], level=STRONG)
+        if not rows:
+            return None
+        return _json(rows[0]["value"])["is"]
+
+    def _write_facts(self, facts: dict[str, Any]) -> None:
+        self.milvus.write(
+            self.facts,
+            [
+                {"name": name, "nothing": [0.0, 1.0], "value": {"is": value}}
+                for name, value in facts.items()
+            ],
+        )
+
+    def _parts(self, kind: str) -> Iterator[tuple[str, list[Any]]]:
+        assert self.about is not None
+        for n in range(self.about["parts"].get(kind, 0)):
+            name = f"{kind}:{self.about['facts']}:{n}"
+            yield name, self._read(name) or []
+
+    def folder(self, root: str, path: str) -> int:
+        """The number of a folder: of its name, so that no run need know of another's."""
+        key = root, path
+        if key not in self.numbers:
+            number = xxhash.xxh3_64_intdigest(f"{root}\0{path}".encode()) >> 1
+            self.numbers[key] = number
+            self.unwritten[f"place:{number}"] = [root, path]
+        return self.numbers[key]
+
+    def keep_folders(self) -> None:
+        """Writes new folders down before rows speak of them."""
+        self._write_facts(self.unwritten)
+        self.unwritten = {}
+
+    def write_lists(self, lists: dict[str, list[Any]]) -> None:
+        """Puts lists in the place of those that were; readers see all of the old or of the new."""
+        assert self.about is not None
+        before = [name for kind in self.about["parts"] for name, _ in self._parts(kind)]
+        generation = self.about["facts"] + 1
+        parts: dict[str, int] = {}
+        for kind, items in lists.items():
+            divided = list(in_parts(items))
+            parts[kind] = len(divided)
+            for n, part in enumerate(divided):
+                self._write_facts({f"{kind}:{generation}:{n}": part})
+        self.about = {**self.about, "facts": generation, "parts": parts}
+        self._write_facts({"library": self.about})
+        if before:
+            with self.milvus.told():
+                self.milvus.client.delete(self.facts, ids=before)
+
+    # from a library -------------------------------------------------------------------------------
+
+    def reconcile(self, library: Library) -> None:
+        """Writes what differs from the library, and removes what has left it."""
+        there: dict[int, int] = {}
+        for rows in self.milvus.every(self.collection, "id >= 0", ["id", "stamp"]):
+            there |= {found["id"]: found["stamp"] for found in rows}
+        self.counts["before"] = len(there)
+        total, done = library.count, 0
+        for ids, vectors in library.catalog.blocks(BATCH):
+            if self.stop.is_set():
+                return
+            records = {record.id: record for record in library.images(ids.tolist())}
+            labels = library.labels(ids.tolist())
+            new, changed = [], []
+            for i, vector in zip(ids.tolist(), vectors, strict=True):
+                record = records.get(i)
+                if record is None:
+                    continue
+                folder = self.folder(record.root, record.path.rpartition("/")[0])
+                made = row(record, vector, folder, labels.get(i, ()))
+                stamp = there.pop(i, None)
+                if stamp is None:
+                    new.append(made)
+                elif stamp != made["stamp"]:
+                    changed.append(made)
+                else:
+                    self.counts["unchanged"] += 1
+            self.keep_folders()
+            self.milvus.write(self.collection, new, new=True)
+            self.milvus.write(self.collection, changed)
+            self.counts["added"] += len(new)
+            self.counts["updated"] += len(changed)
+            done += len(ids)
+            self.progress("filling", done, total)
+        self.milvus.remove(self.collection, list(there))
+        self.counts["removed"] += len(there)
+
+    # from shards ----------------------------------------------------------------------------------
+
+    def take_shards(self, place: Place) -> list[Failure]:
+        """Writes every shard that is not marked as done; the failures of all."""
+        shards = whole_shards(place)
+        old = superseded(place)
+        self.counts["before"] = self.milvus.count(self.collection, level=STRONG)
+        failures: list[Failure] = [Failure(*f) for _, part in self._parts("failure") for f in part]
+        spans = {start: length for _, part in self._parts("span") for start, length in part}
+        for number, (shard, name) in enumerate(shards.items()):
+            if self.stop.is_set():
+                break
+            self.progress("filling from shards", number, len(shards))
+            if self._read(f"shard:{shard}") is not None:
+                continue
+            low, high = shard * MOST_ROWS, (shard + 1) * MOST_ROWS
+            begun = self.milvus.count(self.collection, f"id >= {low} and id < {high}", level=STRONG)
+            length = 0
+            for rows in read_shard(place, name, thumbnails=False):
+                made = []
+                for one in rows:
+                    length = max(length, one.id - low + 1)
+                    root, path = where(one)
+                    if one.vector is None or one.info is None:
+                        reason = one.failure or "it was not embedded"
+                        if one.id not in old:
+                            failures.append(
+                                Failure(str(root), path, one.size, date_of(one), reason)
+                            )
+                            self.counts["failed"] += 1
+                    elif one.id not in old:
+                        folder = self.folder(str(root), path.rpartition("/")[0])
+                        made.append(row(as_record(one, str(root), path), one.vector, folder))
+                self.keep_folders()
+                self.milvus.write(self.collection, made, new=not begun)
+                self.counts["added"] += len(made)
+            spans[low] = length
+            self._write_facts({f"shard:{shard}": {"rows": length}})
+        self.spans = sorted(spans.items())
+        gone = [i for i in old if i // MOST_ROWS in shards]
+        self.milvus.remove(self.collection, gone)
+        return failures
+
+    spans: Sequence[tuple[int, int]] = ()
+
+    # the end --------------------------------------------------------------------------------------
+
+    def finish(self, failures: Sequence[Failure]) -> Filled:
+        """Everything on the disk, the index built, the facts counted, the version raised."""
+        milvus = self.milvus
+        self.progress("writing to disk", 0, None)
+        with milvus.told():
+            milvus.client.flush(self.collection, timeout=LONG)
+        count = milvus.count(self.collection, level=STRONG)
+        if "IVF" in self.kind or self.kind == "SCANN":
+            with milvus.told():
+                found = milvus.client.describe_index(self.collection, "embedding")
+            lists = int(found.get("nlist") or 0)
+            if not lists or not 0.5 <= built_with(self.kind, count, 2)["nlist"] / lists <= 2:
+                self.rebuild_index(count)
+        self.wait_for_index()
+        self.count_facts(failures)
+        version = self._read("version") or {"n": 0}
+        self._write_facts({"version": {"n": version["n"] + 1}})
+        with milvus.told():
+            milvus.client.flush(self.facts, timeout=LONG)
+        return Filled(
+            added=self.counts["added"],
+            updated=self.counts["updated"],
+            removed=self.counts["removed"],
+            unchanged=self.counts["unchanged"],
+            failed=self.counts["failed"],
+            interrupted=self.stop.is_set(),
+            seconds=time.monotonic() - self.started,
+            images=count,
+            index=self.kind,
+        )
+
+    def wait_for_index(self) -> None:
+        """Until the index holds every row that was written to disk."""
+        while not self.stop.is_set():
+            with self.milvus.told():
+                found = self.milvus.client.describe_index(self.collection, "embedding")
+            state = str(found.get("state", "Finished"))
+            if "Fail" in state:
+                raise LibraryError(
+                    f"Milvus could not build {self.kind}: {found.get('index_state_fail_reason')}"
+                )
+            total, pending = found.get("total_rows") or 0, found.get("pending_index_rows") or 0
+            self.progress("building the index", total - pending, total)
+            if not pending and state.endswith("Finished"):
+                return
+            self.stop.wait(0.5)
+
+    def count_facts(self, failures: Sequence[Failure]) -> None:
+        """Counts folders, facets and months over the collection, and writes them down."""
+        counted: dict[str, Counter[Any]] = {
+            kind: Counter() for kind in ("folder", "camera", "lens", "type", "rating", "month")
+        }
+        listed: dict[str, Counter[str]] = {"keyword": Counter(), "label": Counter()}
+        shown: dict[tuple[str, str], str] = {}
+        low, high, done = 2**62, 0, 0
+        wanted = ["id", "folder", "camera", "lens", "format", "rating", "taken", "record"]
+        for rows in self.milvus.every(self.collection, "id >= 0", wanted):
+            for found in rows:
+                low, high = min(low, found["id"]), max(high, found["id"])
+                counted["folder"][found["folder"]] += 1
+                counted["camera"][found["camera"]] += 1
+                counted["lens"][found["lens"]] += 1
+                counted["type"][found["format"]] += 1
+                counted["rating"][found["rating"]] += 1
+                counted["month"][month_of(found["taken"])] += 1
+                said = _json(found["record"])
+                labels = [label for label, _ in said["labels"]]
+                for kind, values in (("keyword", said["keywords"]), ("label", labels)):
+                    for key, text in {fold(text): text for text in values}.items():
+                        listed[kind][key] += 1
+                        shown[kind, key] = min(text, shown.get((kind, key), text))
+            done += len(rows)
+            self.progress("counting", done, None)
+        places = {number: key for key, number in self.numbers.items()}
+        lists: dict[str, list[Any]] = {
+            "folder": [
+                [number, *places[number], count]
+                for number, count in sorted(counted["folder"].items())
+                if number in places
+            ],
+            "month": sorted([month, count] for month, count in counted["month"].items()),
+            "failure": [
+                [f.root, f.path, f.size, f.mtime_ns, cut(f.reason, 1000)]
+                for f in failures[:MOST_FAILURES]
+            ],
+            "span": [list(span) for span in self.spans],
+        }
+        for kind in ("camera", "lens", "type"):
+            lists[kind] = [[text, n] for text, n in counted[kind].most_common() if text]
+        lists["rating"] = [[str(r), n] for r, n in counted["rating"].most_common() if r >= 0]
+        for kind, values in listed.items():
+            lists[kind] = [[shown[kind, key], n] for key, n in values.most_common()]
+        assert self.about is not None
+        self.about = {**self.about, "low": low if high else 0, "high": high}
+        self.write_lists(lists)
+
+
+def _json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, (str, bytes)) else value
+
+
+def as_record(one: ShardRow, root: str, path: str) -> ImageRecord:
+    """A shard's row as the record of an image."""
+    assert one.info is not None
+    return ImageRecord(
+        id=one.id,
+        root=root,
+        path=path,
+        size=one.size,
+        mtime_ns=date_of(one),
+        content_hash=one.content_hash or "",
+        info=replace(one.info),
+        added_at=datetime.now(UTC).replace(tzinfo=None, microsecond=0),
+        phash=one.phash,
+    )
+
+
+def superseded(place: Place) -> set[int]:
+    """Ids of rows whose file was embedded again in a later shard. Archives change as a whole."""
+    shards = read_plan(place)
+    latest: dict[tuple[str, str], int] = {}
+    old: set[int] = set()
+    if len({name for name in place.names() if name.startswith("plan-")}) < 2:
+        return old
+    for shard in shards:
+        for n, item in enumerate(shard.items):
+            before = latest.get((shard.source, item.path))
+            if before is not None:
+                first = before // MOST_ROWS
+                old |= set(range(before, (first + 1) * MOST_ROWS)) if item.is_archive else {before}
+            latest[shard.source, item.path] = shard.number * MOST_ROWS + n
+    return old
+
+
+def in_parts(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """``items`` in lists of at most ``PART`` bytes of JSON."""
+    part: list[Any] = []
+    size = 0
+    for item in items:
+        length = len(json.dumps(item).encode()) + 1
+        if part and size + length > PART:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += length
+    if part:
+        yield part
+
+
+def built_with(kind: str, count: int, dimension: int) -> dict[str, Any]:
+    """Parameters of an index for ``count`` vectors. Lists: 4 times the square root, as FAISS's
+    guidelines have it, by powers of two; PQ of 8 dimensions a byte."""
+    lists = int(2 ** max(4, min(16, np.ceil(np.log2(max(count, 1)) / 2 + 2))))
+    if kind in ("IVF_PQ", "GPU_IVF_PQ"):
+        m = next((m for m in (64, 48, 32, 16, 8, 4, 2) if dimension % m == 0 and m < dimension), 1)
+        return {"nlist": lists, "m": m, "nbits": 8}
+    if "IVF" in kind or kind == "SCANN":
+        return {"nlist": lists}
+    if kind == "HNSW":
+        return {"M": 24, "efConstruction": 200}
+    if kind == "GPU_CAGRA":
+        return {"intermediate_graph_degree": 64, "graph_degree": 32}
+    return {}

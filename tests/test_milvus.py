@@ -1,0 +1,374 @@
+"""A library held by Milvus answers as a local one: parity, filters, removal, and a store that is
+away. Milvus Lite runs here; docs/scale.md says how the same was run against a server."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers_client import client_of
+from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pictures
+from helpers_shards import make_drawings, rows_of
+
+from indexer import pipeline
+from indexer.encoder import Encoder
+from indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
+from indexer.library import Library
+from indexer.library_interface import AnyLibrary
+from indexer.milvus_connection import Address, is_address
+from indexer.milvus_fill import fill_from_library, fill_from_shards
+from indexer.milvus_library import MilvusLibrary
+from indexer.shard_sources import look, plan
+from indexer.shard_worker import Job, embed_shard
+from indexer.shards import Origin, Place, write_origin
+from indexer.types import Condition, Filters
+from server.app import create_app
+from server.cli import run
+from server.query import parse
+from server.search import SearchEngine
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pictures(tmp_path_factory.mktemp("milvus") / "Pictures")
+
+
+@pytest.fixture(scope="module")
+def local(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder, pictures: Path
+) -> Iterator[Library]:
+    with make_library(tmp_path_factory.mktemp("local") / "library", tiny_encoder, pictures) as made:
+        ids = made.select().tolist()
+        made.catalog.write_labels([(id, "blots", 0.5 + id / 1000) for id in ids if id % 4 == 0])
+        yield made
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, local: Library) -> str:
+    address = str(tmp_path_factory.mktemp("lite") / "pictures.db")
+    filled = fill_from_library(local, address, index="FLAT")
+    assert (filled.added, filled.images) == (COUNT + 5, COUNT + 5)
+    return address
+
+
+@pytest.fixture(scope="module")
+def remote(address: str) -> Iterator[MilvusLibrary]:
+    with MilvusLibrary.open(address) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def engines(
+    local: Library, remote: MilvusLibrary, tiny_encoder: Encoder
+) -> Iterator[tuple[SearchEngine, SearchEngine]]:
+    with SearchEngine(local, tiny_encoder) as one, SearchEngine(remote, tiny_encoder) as other:
+        yield one, other
+
+
+FILTERS = (
+    "after:2020-03-01", "before:2021-06-15", "in:Como", "in:home", "-in:Odd", "camera:nine",
+    "-camera:nine", "type:jpg", "-type:png", "is:portrait", "is:landscape", "-is:square",
+    "name:002", "-name:img_", "name:%", "name:_00", "label:blots", "-label:blots", "keyword:none",
+    "rating:3", "near:46,9,100",
+)  # fmt: skip
+
+TERMS = (
+    "a golden retriever", "snow on a hut", "-people cat", "2:apples -green", "un chat noir",
+    "birthday cake, seven candles", "bicycles + river",
+)  # fmt: skip
+
+
+def mixed_queries(ids: list[int]) -> list[str]:
+    """200 of words, pictures, both, with filters and without."""
+    draw = random.Random(9)
+    queries = []
+    for _ in range(200):
+        parts = draw.sample(TERMS, draw.choice((0, 1, 1, 1)))
+        if draw.random() < 0.5:
+            parts.append(f"like:{draw.choice(ids)}")
+        parts += draw.sample(FILTERS, draw.choice((0, 0, 1, 2)))
+        if draw.random() < 0.1:
+            parts.append("sort:oldest")
+        queries.append(" ".join(parts))
+    return queries
+
+
+# the same answers ---------------------------------------------------------------------------------
+
+
+def test_200_mixed_queries_give_the_same_ids_in_the_same_order(
+    engines: tuple[SearchEngine, SearchEngine], local: Library
+) -> None:
+    queries = mixed_queries(local.select().tolist())
+    hits = 0
+    for query in queries:
+        one, other = (engine.search(query, k=15) for engine in engines)
+        assert [hit.id for hit in other.hits] == [hit.id for hit in one.hits], query
+        assert [hit.score for hit in other.hits] == pytest.approx(
+            [hit.score for hit in one.hits], abs=1e-6
+        )
+        assert (other.total, other.good, other.message) == (one.total, one.good, one.message)
+        hits += len(one.hits)
+    assert hits > 1000  # they were not empty on both sides
+
+
+def test_a_record_comes_back_as_it_was(local: Library, remote: MilvusLibrary) -> None:
+    ids = local.select()
+    assert remote.select().tolist() == ids.tolist()
+    assert remote.images(ids.tolist()) == local.images(ids.tolist())
+    assert np.array_equal(remote.vectors(ids), local.vectors(ids))
+    assert remote.labels(ids.tolist()) == local.labels(ids.tolist())
+    assert remote.failures() == local.failures()
+    assert remote.thumbnail(int(ids[0])) == local.thumbnail(int(ids[0])) is not None
+
+
+def test_what_a_page_asks_beside_hits_is_the_same(
+    engines: tuple[SearchEngine, SearchEngine], local: Library, remote: MilvusLibrary
+) -> None:
+    one, other = engines
+    for query in ("", "snow", "in:como", "after:2021-01-01"):
+        assert other.timeline(query) == one.timeline(query)
+    assert other.facets("") == one.facets("")
+    for kind in ("folder", "camera", "lens", "type", "year", "keyword", "label", "rating"):
+        assert remote.suggest(kind) == local.suggest(kind), kind
+    assert remote.roots() == local.roots()
+    assert remote.random(9, seed=3).tolist() == local.random(9, seed=3).tolist()
+    assert np.array_equal(remote.sample(), local.sample())
+    for newest in (True, False):
+        listed = remote.listed(Filters(), descending=newest)
+        assert listed.tolist() == local.listed(Filters(), descending=newest).tolist()
+
+
+def test_an_unknown_id_is_nobody(remote: MilvusLibrary) -> None:
+    unknown = np.array([10**9], np.int64)
+    assert np.isnan(remote.vectors(unknown)).all()
+    assert remote.images([10**9]) == []
+    assert remote.thumbnail(10**9) is None
+
+
+@pytest.mark.parametrize("index", ["HNSW", "IVF_FLAT", "IVF_SQ8"])
+def test_approximate_indexes_find_what_the_exact_one_finds(
+    index: str, local: Library, tmp_path: Path
+) -> None:
+    fill_from_library(local, str(tmp_path / "approximate.db"), index=index)
+    ids = local.select()
+    with MilvusLibrary.open(str(tmp_path / "approximate.db")) as approximate:
+        queries = local.vectors(ids)
+        found, exact = (held.nearest(queries, 10)[1] for held in (approximate, local))
+        assert approximate.index_state.type == f"milvus {index.lower()}"
+    shared = [len(set(a) & set(b)) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]
+    assert sum(shared) / (10 * len(ids)) >= 0.95
+
+
+def test_more_neighbours_than_the_store_gives_at_once_are_found(
+    remote: MilvusLibrary, local: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.milvus_library.WINDOW", 20)
+    query = local.vectors(local.select()[:1])
+    assert remote.nearest(query, 60)[1].tolist() == local.nearest(query, 60)[1].tolist()
+
+
+def test_listing_by_date_looks_for_where_to_cut(
+    remote: MilvusLibrary, local: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.milvus_library.LISTED", 7)
+    filters = Filters((Condition("in", "Lake Como"), Condition("type", "jpeg")))
+    for newest in (True, False):
+        listed = remote.listed(filters, descending=newest)
+        assert listed.tolist() == local.listed(filters, descending=newest)[:7].tolist()
+
+
+# what changes -------------------------------------------------------------------------------------
+
+
+def test_filling_again_follows_the_library_and_an_open_reader_sees_it(
+    tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.milvus_library.POLL", 0.0)
+    folder = make_drawings(tmp_path / "Pictures", 12)
+    address = str(tmp_path / "pictures.db")
+    with make_library(tmp_path / "library", tiny_encoder, folder) as library:
+        fill_from_library(library, address, index="FLAT")
+        with MilvusLibrary.open(address) as remote, SearchEngine(remote, tiny_encoder) as engine:
+            assert engine.search("snow").total == 12
+            gone = id_of(library, "0003.jpg")
+            changed = id_of(library, "0004.jpg")
+            (folder / "0003.jpg").unlink()
+            (folder / "0004.jpg").write_bytes(as_bytes(draw(77, (48, 64)), quality=80))
+            (folder / "new.jpg").write_bytes(as_bytes(draw(78)))
+            pipeline.run(library, tiny_encoder, workers=1)
+            filled = fill_from_library(library, address, index="FLAT")
+            assert (filled.added, filled.updated, filled.removed, filled.unchanged) == (1, 1, 1, 10)
+            assert engine.search("snow").total == 12
+            assert gone not in [hit.id for hit in engine.search("snow").hits]
+            record = remote.image(changed)
+            assert record is not None
+            assert (record.info.width, record.info.height) == (48, 64)
+            assert engine.search("is:portrait").hits[0].id == changed
+
+
+def test_shards_fill_a_collection_once_each_and_thumbnails_come_from_them(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    folder = make_drawings(tmp_path / "in", 9)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    place = Place.at(str(tmp_path / "shards"))
+    origin = Origin(
+        tiny_encoder.model, tiny_encoder.revision, tiny_encoder.dimension, "one", "2026-01-01"
+    )
+    write_origin(place, origin)
+    job = Job(place.url, origin, device="cpu")
+    shards, _ = plan(place, look(str(folder)), size=4)
+    address = str(tmp_path / "pictures.db")
+    embed_shard(job, shards[0])
+    assert fill_from_shards(place, address, index="FLAT").added == 4
+    for shard in shards[1:]:
+        embed_shard(job, shard)
+    again = fill_from_shards(place, address, index="FLAT")
+    assert (again.added, again.failed, again.images) == (5, 1, 9)
+    (folder / "0002.jpg").write_bytes(as_bytes(draw(50)))
+    _, new = plan(place, look(str(folder)), size=4)
+    embed_shard(job, new[0])
+    assert fill_from_shards(place, address, index="FLAT").images == 9
+    with MilvusLibrary.open(address) as remote, SearchEngine(remote, tiny_encoder) as engine:
+        result = engine.search("snow", k=20)
+        assert len({hit.record.path for hit in result.hits}) == result.total == 9
+        rows = {row.id: row for row in rows_of(place)}
+        for hit in result.hits:
+            assert remote.thumbnail(hit.id) == rows[hit.id].thumbnail
+        assert [failure.path for failure in remote.failures()] == ["broken.jpg"]
+
+
+# refusals and outages -----------------------------------------------------------------------------
+
+
+def test_an_index_that_the_store_lacks_is_refused_and_nothing_is_made(
+    local: Library, tmp_path: Path
+) -> None:
+    for index in ("IVF_PQ", "DISKANN", "GPU_CAGRA"):
+        with pytest.raises(UsageError, match=f"cannot build {index}"):
+            fill_from_library(local, str(tmp_path / "none.db"), index=index)
+    with pytest.raises(UsageError, match="no index is called"):
+        fill_from_library(local, str(tmp_path / "none.db"), index="quickest")
+    with pytest.raises(LibraryError, match="there is no collection"):
+        MilvusLibrary.open(str(tmp_path / "none.db"))
+
+
+def test_a_collection_is_filled_from_one_library_only(
+    local: Library, address: str, tmp_path: Path, tiny_encoder: Encoder, pictures: Path
+) -> None:
+    with (
+        make_library(tmp_path / "other", tiny_encoder, pictures / "Home") as other,
+        pytest.raises(LibraryError, match="filled from another library"),
+    ):
+        fill_from_library(other, address, index="FLAT")
+    strange = Library.create(tmp_path / "strange", model="other", revision="1", dimension=8)
+    with strange, pytest.raises(ModelMismatchError, match="was made with"):
+        fill_from_library(strange, address, index="FLAT")
+
+
+def test_another_model_is_refused(remote: MilvusLibrary) -> None:
+    with pytest.raises(ModelMismatchError, match="search it with that model"):
+        remote.check_model("other", "1", remote.dimension)
+
+
+def test_addresses() -> None:
+    server = Address.parse("milvus+http://host:19530/photos")
+    assert (server.uri, server.collection) == ("http://host:19530", "photos")
+    assert Address.parse("http://host:19530").collection == "sightline"
+    lite = Address.parse("/data/photos.db/more")
+    assert (lite.uri, lite.collection, lite.is_file) == ("/data/photos.db", "more", True)
+    assert is_address("milvus+http://host:19530/photos")
+    with pytest.raises(UsageError, match="SIGHTLINE_MILVUS_TOKEN"):
+        Address.parse("http://root:secret@host:19530/photos")
+    with pytest.raises(UsageError, match="no name of a collection"):
+        Address.parse("http://host:19530/my photos")
+
+
+def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    place = "milvus+http://127.0.0.1:1/photos"
+    assert run(["search", "snow", "--library", place]) == 1
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1
+    assert "Milvus at http://127.0.0.1:1 cannot be reached" in said
+
+
+def test_while_the_store_is_away_the_server_says_503_and_goes_on_afterwards(
+    address: str, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.milvus_library.POLL", 0.0)
+
+    def away(*_: Any, **__: Any) -> Any:
+        from pymilvus import MilvusException
+
+        raise MilvusException(code=2, message="Fail connecting to server, server unavailable")
+
+    with MilvusLibrary.open(address) as library, SearchEngine(library, tiny_encoder) as engine:
+        client = client_of(create_app(engine))
+        headers = {"Host": "localhost"}
+        assert client.get("/", headers=headers).status_code == 200
+        with monkeypatch.context() as outage:
+            for name in ("search", "query", "query_iterator", "describe_index"):
+                outage.setattr(library.milvus.client, name, away)
+            answer = client.get("/api/search?q=mountains", headers=headers)
+            assert answer.status_code == 503
+            assert "cannot be reached" in answer.json["error"]
+            assert answer.headers["Retry-After"]
+            plain = client.get("/?plain=1&q=mountains", headers=headers)
+            assert plain.status_code == 503
+            assert b"cannot be reached" in plain.data
+            # The page itself stays up, and its scripts go on asking.
+            assert client.get("/?q=mountains", headers=headers).status_code == 200
+            status = client.get("/api/status", headers=headers)
+            assert "cannot be reached" in status.json["note"]
+            assert client.get("/healthz", headers=headers).status_code == 200
+        assert client.get("/api/search?q=mountains", headers=headers).status_code == 200
+
+
+def test_what_only_a_folder_can_is_said(
+    engines: tuple[SearchEngine, SearchEngine], address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["rebuild", "--library", address]) == 2
+    assert "works on a library in a folder, not on Milvus" in capsys.readouterr().err
+    client = client_of(create_app(engines[1]))
+    answer = client.get("/api/duplicates", headers={"Host": "localhost"})
+    assert answer.status_code == 400
+    note = engines[1].library.status()["note"]
+    assert "words in names and captions are not searched" in note
+
+
+# the commands -------------------------------------------------------------------------------------
+
+
+def test_import_fills_a_collection_that_search_and_status_ask(
+    local: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = str(tmp_path / "made.db")
+    arguments = ["import", str(local.directory), "--to", "milvus", "--uri", address, "--json"]
+    assert run([*arguments, "--quiet"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["added"], said["index"]) == (COUNT + 5, "HNSW")
+    assert run(["search", "in:Odd", "--library", address, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"] == 5
+    assert run(["status", "--library", address, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == COUNT + 5
+    assert run(["failures", "--library", address]) == 0
+    assert "broken.jpg" in capsys.readouterr().out
+
+
+def test_both_are_libraries(local: Library, remote: MilvusLibrary) -> None:
+    both: list[AnyLibrary] = [local, remote]
+    assert both[0].model == both[1].model
+    with pytest.raises(UsageError):
+        remote.nearest(local.vectors(local.select()[:1]), 3, filters=parse("near:x").filters)
+
+
+def test_an_error_of_the_store_is_one_of_ours(remote: MilvusLibrary) -> None:
+    with pytest.raises(LibraryError):
+        remote.milvus.count("no_such_collection")
+    assert not isinstance(LibraryError("x"), LibraryAwayError)
