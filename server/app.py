@@ -21,8 +21,10 @@ from indexer.errors import (
 )
 from server.api import api
 from server.app_state import State
+from server.clip_protocol import clip_protocol
 from server.config import ServerConfig
 from server.limits import Admission, Slots
+from server.metrics import measure, metrics
 from server.pages import pages, sentence, static_url
 from server.pictures import pictures
 from server.same import same
@@ -64,8 +66,9 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     app.jinja_env.globals["static_url"] = static_url
     app.jinja_env.filters["sentence"] = sentence
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    measure(app, engine)
     guard(app, settings)
-    for blueprint in (api, pictures, same, pages):
+    for blueprint in (api, pictures, same, clip_protocol, metrics, pages):
         app.register_blueprint(blueprint)
     app.register_error_handler(SightlineError, _sightline_error)
     app.register_error_handler(HTTPException, _http_error)

@@ -29,6 +29,9 @@ class ServerConfig:
     """What a visitor must show; see ``read_token``. None: nobody is asked, on loopback only."""
     hosts: tuple[str, ...] = ()
     """More names under which the server may be asked for, as in a browser's address bar."""
+    origins: tuple[str, ...] = ()
+    """Pages of other servers (``https://front.example.org``) that may use clip-retrieval's
+    protocol, and nothing else, from people's browsers."""
     threads: int = 16
     max_waiting: int = 256
     """Requests that may wait for a thread; beyond that the answer is 503."""

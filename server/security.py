@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import re
@@ -55,6 +57,9 @@ HEADERS = {
 OPEN_ENDPOINTS = {"pages.sign_in", "pages.sign_in_form", "pages.static_file", "api.healthz"}
 """What can be had without a token: the form itself, its style, and whether the server is up."""
 
+SHARED_BLUEPRINT = "clip_protocol"
+"""What pages of other servers may use, where ``ServerConfig.origins`` names them."""
+
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/@\s]+)(?::\d{1,5})?")
 
@@ -90,7 +95,8 @@ def guard(app: Flask, config: ServerConfig) -> None:
         # A request without the header cannot come from a browser; HTTP/1.0 programs leave it out.
         if not known_host(request.headers.get("Host", "localhost")):
             raise Misdirected
-        _check_origin(request)
+        if not _is_invited(request, config):
+            _check_origin(request)
         g.signed_in = config.token is not None and _shows_token(request, config.token)
         if config.token is not None and not g.signed_in and request.endpoint not in OPEN_ENDPOINTS:
             raise Unauthorized("this server asks for its token")
@@ -101,6 +107,10 @@ def guard(app: Flask, config: ServerConfig) -> None:
             response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("Cache-Control", "private, no-cache")
+        if _is_invited(request, config):
+            response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+            response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+            response.headers.add("Vary", "Origin")
         if response.status_code == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="sightline"'
         return response
@@ -143,7 +153,24 @@ def _shows_token(request: Request, token: str) -> bool:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() == "bearer" and is_token(given.strip(), token):
         return True
+    if kind.lower() == "basic" and is_token(_password(given), token):
+        return True
     return is_token(request.cookies.get(COOKIE, ""), cookie_value(token))
+
+
+def _password(given: str) -> str:
+    """Of basic authentication, for programs that can be told a password (in an address,
+    ``http://any:TOKEN@host/``) and no header. Browsers are never asked for one."""
+    try:
+        decoded = base64.b64decode(given.strip(), validate=True).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        return ""
+    return decoded.partition(":")[2]
+
+
+def _is_invited(request: Request, config: ServerConfig) -> bool:
+    """Whether this comes from the page of another server that may ask for this."""
+    return request.blueprint == SHARED_BLUEPRINT and request.headers.get("Origin") in config.origins
 
 
 def _check_origin(request: Request) -> None:

@@ -43,6 +43,14 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file with the token that visitors must show; else $SIGHTLINE_TOKEN is looked at.",
 )
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let the page of another server (http://localhost:1234), such as clip-retrieval's front"
+    " end, use clip-retrieval's protocol here; may be given several times.",
+)
 @click.option("--threads", default=16, show_default=True, type=click.IntRange(1, 256))
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
 @place_option
@@ -53,6 +61,7 @@ def serve(
     port: int,
     host_names: tuple[str, ...],
     token_file: Path | None,
+    origins: tuple[str, ...],
     threads: int,
     browse: bool,
     directory: Path | str,
@@ -71,7 +80,12 @@ def serve(
     everybody must show a token.
     """
     config = ServerConfig(
-        host=host, port=port, token=read_token(token_file), hosts=host_names, threads=threads
+        host=host,
+        port=port,
+        token=read_token(token_file),
+        hosts=host_names,
+        origins=origins,
+        threads=threads,
     )
     if paths:
         if isinstance(directory, str):
