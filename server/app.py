@@ -21,8 +21,8 @@ from indexer.errors import (
 )
 from server.api import api
 from server.app_state import State
-from server.clip_protocol import clip_protocol
 from server.config import ServerConfig
+from server.knn_service import knn_service
 from server.limits import Admission, Slots
 from server.metrics import measure, metrics
 from server.pages import pages, sentence, static_url
@@ -68,7 +68,7 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     measure(app, engine)
     guard(app, settings)
-    for blueprint in (api, pictures, same, clip_protocol, metrics, pages):
+    for blueprint in (api, pictures, same, knn_service, metrics, pages):
         app.register_blueprint(blueprint)
     app.register_error_handler(SightlineError, _sightline_error)
     app.register_error_handler(HTTPException, _http_error)

@@ -57,7 +57,7 @@ HEADERS = {
 OPEN_ENDPOINTS = {"pages.sign_in", "pages.sign_in_form", "pages.static_file", "api.healthz"}
 """What can be had without a token: the form itself, its style, and whether the server is up."""
 
-SHARED_BLUEPRINT = "clip_protocol"
+SHARED_BLUEPRINT = "knn_service"
 """What pages of other servers may use, where ``ServerConfig.origins`` names them."""
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}

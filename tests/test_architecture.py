@@ -39,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
         *("captions", "redraw"),
     },
     "redraw": {"library", "decode"},
+    "watch": {"discover"},
     "embedding_files": set(),
     "exchange": {"library", "catalog", "decode", "embedding_files"},
     "exporting": {"library", "embedding_files", "exchange"},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.errors import ModelMismatchError
+from indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError
 from server.commands.common import (
     device_option,
     json_option,
@@ -22,7 +24,11 @@ from server.commands.common import (
 from server.commands.progress import shown
 
 if TYPE_CHECKING:
+    from indexer.library import Library
     from indexer.types import IndexReport
+
+BUSY_SECONDS = 2.0
+"""How long to wait when another process writes to the library."""
 
 
 @click.command()
@@ -48,6 +54,11 @@ if TYPE_CHECKING:
     help="Try again what could not be read before, though it has not changed since.",
 )
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that read pictures.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Go on watching the folders, and index what comes, changes and goes, until Ctrl-C.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 @library_option
@@ -59,6 +70,7 @@ def index(
     prune: bool,
     retry_failures: bool,
     workers: int | None,
+    watch: bool,
     quiet: bool,
     as_json: bool,
     directory: Path,
@@ -70,6 +82,7 @@ def index(
     sightline index ~/Pictures
     sightline index ~/Pictures --exclude "Screenshots/" --model siglip2-b16
     sightline index
+    sightline index --watch
 
     Only what is new or changed is read. Run it as often as you like; stop it when you like.
     """
@@ -82,8 +95,11 @@ def index(
         prune=prune,
         retry_failures=retry_failures,
         workers=workers,
+        watched=(print_watched if as_json else print_report) if watch else None,
         quiet=quiet,
     )
+    if watch:
+        return 0
     if as_json:
         print_json(report_as_dict(report))
     else:
@@ -101,9 +117,14 @@ def index_paths(
     prune: bool = False,
     retry_failures: bool = False,
     workers: int | None = None,
+    watched: Callable[[IndexReport], None] | None = None,
     quiet: bool = False,
 ) -> IndexReport:
-    """One run with progress on standard error; Ctrl-C stops it after the batch in flight."""
+    """One run with progress on standard error; Ctrl-C stops it after the batch in flight.
+
+    With ``watched`` the library's folders are watched from then on, until Ctrl-C or SIGTERM, and
+    every run that did anything is told to it, the first one always.
+    """
     from indexer import pipeline
     from indexer.library import Library
 
@@ -129,17 +150,58 @@ def index_paths(
             dimension=encoder.dimension,
         )
     with library, stopping() as stop, shown(quiet=quiet) as progress:
-        return pipeline.run(
+        run = partial(
+            pipeline.run,
             library,
             encoder,
-            paths,
             exclude=exclude,
-            prune=prune,
-            retry_failures=retry_failures,
             workers=workers,
             progress=progress,
             stop=stop,
         )
+        report = run(paths, prune=prune, retry_failures=retry_failures)
+        if watched is not None and not report.interrupted:
+            watched(report)
+            keep_up(library, run, watched, stop)
+        return report
+
+
+def keep_up(
+    library: Library,
+    run: Callable[[Sequence[Path]], IndexReport],
+    watched: Callable[[IndexReport], None],
+    stop: threading.Event,
+    *,
+    quiet: float | None = None,
+) -> None:
+    """Runs over what changes in the folders of ``library``, and is at rest for ``quiet`` seconds,
+    until ``stop`` is set. While another process writes, it waits its turn."""
+    from indexer.watch import QUIET, changes
+
+    roots = [path for path in library.root_paths() if path.is_dir()]
+    if not roots:
+        raise LibraryError("none of the library's folders is there: there is nothing to watch")
+    say(f"watching {', '.join(map(str, roots))} (Ctrl-C to stop)")
+    told: tuple[str, ...] = ()
+    for changed in changes(roots, stop, quiet=quiet or QUIET):
+        report: IndexReport | None = None
+        while report is None and not stop.is_set():
+            try:
+                report = run(changed)
+            except LibraryBusyError:
+                stop.wait(BUSY_SECONDS)
+        if report is None:
+            return
+        if report.added + report.updated + report.moved + report.removed or (
+            report.held_back and report.held_back != told
+        ):
+            watched(report)
+        told = report.held_back
+
+
+def print_watched(report: IndexReport) -> None:
+    """One JSON document a line."""
+    click.echo(json.dumps(report_as_dict(report)))
 
 
 @contextmanager

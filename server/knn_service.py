@@ -30,7 +30,7 @@ from server.query import MAX_LENGTH
 from server.results import facts
 from server.security import sees_paths
 
-clip_protocol = Blueprint("clip_protocol", __name__)
+knn_service = Blueprint("knn_service", __name__)
 
 INDEX = "sightline"
 """The name of the one index."""
@@ -42,14 +42,14 @@ FLAG = nullable("boolean")
 METADATA = obj({}, url=nullable("string"), caption=nullable("string"), image=STRING)
 
 
-@clip_protocol.get("/indices-list")
+@knn_service.get("/indices-list")
 @operation(Operation("clip-retrieval: the indexes there are", answer=listed(STRING), refuses=False))
 def indices() -> Response:
     """One."""
     return jsonify([INDEX])
 
 
-@clip_protocol.post("/knn-service")
+@knn_service.post("/knn-service")
 @operation(
     Operation(
         "clip-retrieval: the pictures nearest to a text, a picture or a vector",
@@ -101,7 +101,7 @@ def knn() -> Response:
     )
 
 
-@clip_protocol.post("/metadata")
+@knn_service.post("/metadata")
 @operation(
     Operation(
         "clip-retrieval: what is known of some pictures",

@@ -1,0 +1,132 @@
+"""``sightline index --watch``: what comes, changes and goes is indexed as it happens."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers_library import as_bytes, draw
+
+from indexer import pipeline
+from indexer.library import Library
+from indexer.types import IndexReport
+from indexer.watch import changes
+from server.commands.index import keep_up
+
+if TYPE_CHECKING:
+    from indexer.encoder import Encoder
+
+PATIENCE = 60
+"""Seconds until a test gives up."""
+
+
+class Watched:
+    """A library whose folders are watched by a thread."""
+
+    def __init__(self, directory: Path, encoder: Encoder, pictures: Path) -> None:
+        self.pictures = pictures
+        self.library = Library.create(
+            directory,
+            model=encoder.model,
+            revision=encoder.revision,
+            dimension=encoder.dimension,
+        )
+        self.reports: queue.Queue[IndexReport] = queue.Queue()
+        self.stop = threading.Event()
+        self.runs = 0
+        pipeline.run(self.library, encoder, [pictures], workers=1)
+
+        def run(paths: list[Path]) -> IndexReport:
+            report = pipeline.run(self.library, encoder, paths, workers=1, stop=self.stop)
+            self.runs += 1
+            return report
+
+        self.thread = threading.Thread(
+            target=keep_up,
+            args=(self.library, run, self.reports.put, self.stop),
+            kwargs={"quiet": 0.2},
+        )
+        self.thread.start()
+
+    def next(self) -> IndexReport:
+        return self.reports.get(timeout=PATIENCE)
+
+    def paths(self) -> set[str]:
+        return {r.path for r in self.library.images(self.library.select().tolist())}
+
+    def close(self) -> None:
+        self.stop.set()
+        self.thread.join(PATIENCE)
+        self.library.close()
+
+
+@pytest.fixture
+def watched(tmp_path: Path, tiny_encoder: Encoder) -> Iterator[Watched]:
+    pictures = tmp_path / "pictures"
+    (pictures / "old").mkdir(parents=True)
+    for seed in range(6):
+        (pictures / "old" / f"{seed}.jpg").write_bytes(as_bytes(draw(seed)))
+    made = Watched(tmp_path / "library", tiny_encoder, pictures)
+    yield made
+    made.close()
+
+
+def test_pictures_come_change_move_and_go(watched: Watched) -> None:
+    pictures = watched.pictures
+    (pictures / "new").mkdir()
+    (pictures / "new" / "a.jpg").write_bytes(as_bytes(draw(20)))
+    assert watched.next().added == 1
+    assert "new/a.jpg" in watched.paths()
+    (pictures / "new" / "a.jpg").write_bytes(as_bytes(draw(21, (100, 80))))
+    assert watched.next().updated == 1
+    (pictures / "new" / "a.jpg").rename(pictures / "b.jpg")
+    assert watched.next().moved == 1
+    (pictures / "b.jpg").unlink()
+    assert watched.next().removed == 1
+    assert watched.paths() == {f"old/{n}.jpg" for n in range(6)}
+
+
+def test_a_folder_put_there_with_pictures_is_found_and_other_files_are_not_looked_at(
+    watched: Watched, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    ready.mkdir()
+    (ready / "c.png").write_bytes(as_bytes(draw(30), "PNG"))
+    (watched.pictures / "notes.txt").write_text("not a picture")
+    shutil.move(ready, watched.pictures / "come")
+    report = watched.next()
+    assert (report.added, report.found) == (1, 1)  # only the new folder was looked at
+    assert "come/c.png" in watched.paths()
+
+
+def test_many_that_go_at_once_stay_as_in_every_run(watched: Watched) -> None:
+    shutil.rmtree(watched.pictures / "old")
+    report = watched.next()
+    assert report.removed == 0
+    assert "6 of 6" in report.held_back[0]
+    assert len(watched.paths()) == 6
+
+
+def test_a_library_that_another_process_writes_is_waited_for(watched: Watched) -> None:
+    with watched.library.writing():
+        (watched.pictures / "d.jpg").write_bytes(as_bytes(draw(40)))
+        with pytest.raises(queue.Empty):
+            watched.reports.get(timeout=0.1)
+    assert watched.next().added == 1
+
+
+def test_only_the_outermost_of_folders_within_each_other_is_looked_at(tmp_path: Path) -> None:
+    stop = threading.Event()
+    (tmp_path / "a/b").mkdir(parents=True)
+    batches = changes([tmp_path], stop, quiet=0.2)
+    assert next(batches) == [tmp_path]
+    (tmp_path / "a/b/x.jpg").write_bytes(b"1")
+    (tmp_path / "a/y.jpg").write_bytes(b"2")
+    assert next(batches) == [tmp_path / "a"]
+    stop.set()
+    assert list(batches) == []
