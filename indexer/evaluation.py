@@ -56,10 +56,12 @@ Direction = Literal["text_to_image", "image_to_text"]
 Show = Callable[[str, int, int | None], None]
 """Told of a phase, how much of it is done, and of how much."""
 
-PROBE_CS = (0.1, 1.0, 10.0, 100.0, 1000.0)
-"""Inverse strengths of regularisation that a probe chooses among, for features of unit length."""
+PROBE_CS = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Inverse strengths of regularisation that a probe chooses among, for standardised features. Raw
+embeddings lie in a cone, where it takes ten times as long and finds less: .24 for .30 with the
+built-in model and 25 pictures of each class of Tiny ImageNet."""
 
-PROBE_TRIES = 20_000
+PROBE_TRIES = 10_000
 """Pictures at most with which that choice is made; the probe itself takes all."""
 
 PROBE_STEPS = 1000
@@ -361,8 +363,9 @@ def linear_probe(
     truth: NDArray[np.int64],
 ) -> Accuracy:
     """Logistic regression on frozen embeddings, as in the CLIP paper: L-BFGS, its strength of
-    regularisation chosen on a fifth of ``train`` that is held out. Raises ``UsageError`` where
-    scikit-learn is not installed, or a class has too few pictures."""
+    regularisation chosen on a fifth of ``train`` that is held out. Embeddings are standardised by
+    the mean and spread of ``train``. Raises ``UsageError`` where scikit-learn is missing, or a
+    class has too few pictures."""
     try:
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import train_test_split
@@ -373,6 +376,8 @@ def linear_probe(
     counts = np.bincount(train_truth)
     if counts[counts > 0].min() < 2 or np.count_nonzero(counts) < 2:
         raise UsageError("a linear probe needs two pictures or more to learn each class from")
+    mean, spread = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-6)
+    train, images = (train - mean) / spread, (images - mean) / spread
     some = np.random.default_rng(0).permutation(len(train))[:PROBE_TRIES]
     try:
         learn, held = train_test_split(
@@ -381,14 +386,18 @@ def linear_probe(
     except ValueError:  # too few of some class to have it in both parts
         learn, held = train_test_split(some, test_size=0.2, random_state=0)
 
-    def fitted(rows: NDArray[np.int64], c: float) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has not converged is in the report
-            return LogisticRegression(C=c, max_iter=PROBE_STEPS).fit(train[rows], train_truth[rows])
-
-    tried = [(fitted(learn, c).score(train[held], train_truth[held]), -c) for c in PROBE_CS]
-    best = -max(tried)[1]
-    probe = fitted(np.arange(len(train)), best)
+    # From strong to weak regularisation, each solution the start of the next one's search.
+    probe: Any = LogisticRegression(max_iter=PROBE_STEPS, warm_start=True)
+    best, reached = PROBE_CS[0], -1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has not converged is in the report
+        for c in PROBE_CS:
+            probe.set_params(C=c).fit(train[learn], train_truth[learn])
+            score = float(probe.score(train[held], train_truth[held]))
+            if score < reached:
+                break
+            best, reached = c, score
+        probe = LogisticRegression(C=best, max_iter=PROBE_STEPS).fit(train, train_truth)
     scores = np.full((len(images), int(max(truth.max(), train_truth.max())) + 1), -np.inf)
     decision = probe.decision_function(images)
     if decision.ndim == 1:  # two classes: one column, for the second
