@@ -4,7 +4,7 @@ import { $, h, later, sheet } from "./dom.js";
 import { join, split, tokens, withPicture } from "./query.js";
 
 /** Once typing has stopped for this long, in ms, it is searched. */
-const PAUSE = 120;
+const PAUSE = 100;
 
 export function createBox({ onQuery }) {
   const input = $("q"), form = input.form;
@@ -18,7 +18,6 @@ export function createBox({ onQuery }) {
     const parts = split(q);
     if (!typed && words() !== q) input.value = parts.text;
     $("clear").hidden = !q;
-    form.classList.toggle("filled", !!q);
     drawChips();
   }
 

@@ -81,5 +81,11 @@ export const number = (n) => n.toLocaleString("en");
 export const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
 export const matches = (n) => `${number(n)} good match${n === 1 ? "" : "es"}`;
 
+const formats = new Map(); // to make one takes longer than to use it a hundred times
+
 /** Dates are the camera's own local time without a zone: shown as written, never shifted. */
-export const date = (text, options) => new Date(text).toLocaleString("en", options);
+export function date(text, options) {
+  const key = JSON.stringify(options);
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en", options));
+  return formats.get(key).format(new Date(text));
+}

@@ -2,6 +2,7 @@
 // Loaded when a picture is first pointed at.
 import { announce, ask, button, date, h, icon, number, style } from "./dom.js";
 import { bytes, copy } from "./tools.js";
+import "./icons.js";
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const wide = matchMedia("(min-width: 800px)");

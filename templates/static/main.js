@@ -280,6 +280,7 @@ function showMonths(on) {
   grid.relayout();
   months(result.q ?? "");
 }
+if ($("empty")) import("./icons.js");
 $("copy-command")?.addEventListener("click", async () => (await import("./tools.js")).copy("sightline index ~/Pictures", "Copied"));
 document.querySelector(".brand").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -2,7 +2,7 @@
 // loaded when they are opened.
 import { $, ask, h, number, sheet, style } from "./dom.js";
 
-const CALM = 10_000, RUNNING = 1500;
+const CALM = 10_000, EMPTY = 3000, RUNNING = 1500;
 
 export function createStatus({ onGrown }) {
   let status = {}, timer, sheets = null;
@@ -24,7 +24,7 @@ export function createStatus({ onGrown }) {
     } catch {
       // The server is away for a moment; the next search says so where it matters.
     }
-    if (!document.hidden) timer = setTimeout(look, status.run ? RUNNING : CALM);
+    if (!document.hidden) timer = setTimeout(look, status.run ? RUNNING : status.images ? CALM : EMPTY);
   }
   document.addEventListener("visibilitychange", () => document.hidden || look());
 

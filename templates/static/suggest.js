@@ -1,12 +1,13 @@
 // Suggestions of filters for the word at the cursor: folders, cameras, years. Loaded with the first
 // look into the box.
-import { $, ask, h, later, number } from "./dom.js";
+import { ask, h, later, number } from "./dom.js";
 import { tokens } from "./query.js";
 
 const PAUSE = 110, MOST = 8;
 
 export function createSuggestions({ input, onTake }) {
-  const menu = $("suggestions");
+  const menu = h("ul", { id: "suggestions", role: "listbox", "aria-label": "Suggestions", hidden: true });
+  input.form.append(menu);
   let options = [], chosen = -1;
   let settled = false; // Enter was pressed: suggestions that arrive late would lie over the chips
 

@@ -1,16 +1,19 @@
 // The bar at the bottom: what can be done with the pictures that were chosen or marked.
-import { $, button, h, icon, number, plural, toast } from "./dom.js";
+import { button, h, icon, number, plural, toast } from "./dom.js";
 import { copy, post } from "./tools.js";
+import "./icons.js";
 
 const MOST_TERMS = 20;
 
 export function createTray({ chosen, marks, changed, onQuery, refine }) {
+  const tray = h("div", { class: "tray", id: "tray", role: "region", "aria-label": "Chosen pictures" });
+  document.body.append(tray);
   const pill = (name, text, onclick) => h("button", { type: "button", class: "pill", onclick, "aria-label": text }, icon(name), text);
 
   function draw() {
     const more = [...marks.values()].filter((sign) => sign > 0).length, less = marks.size - more;
-    $("tray").hidden = !chosen.size && !marks.size;
-    $("tray").replaceChildren(...[
+    tray.hidden = !chosen.size && !marks.size;
+    tray.replaceChildren(...[
       marks.size && h("div", {}, h("strong", {}, [more && `${more} more`, less && `${less} less`].filter(Boolean).join(", ") + " like this"),
         h("button", { type: "button", class: "solid", title: "Refine (r)", onclick: refine }, "Refine"),
         button("close", "Forget the marks", () => (marks.clear(), changed()))),

@@ -1,0 +1,303 @@
+"""How the page feels: what is measured is a real Chromium that looks at a served library.
+
+    python -m benchmarks.page [--images 20000] [--keep DIR]
+
+Draws 300 scenes, embeds them with the built-in model, and fills a library with that many pictures
+near them (an embedding with noise, the scene's thumbnail, a row like a person's). Then:
+
+    answers   types twenty searches like a person and clocks, from the last keystroke, until the
+              rows of the answer are painted (in the pictures' colours), and until the thumbnails
+              of the first row are
+    scroll    turns the wheel through every result, from the first to the last, and reads every task
+              of the page's main thread from Chromium's own trace; counts nodes, and the heap after
+              a collection
+    weight    what is loaded before the first thumbnail, as the server has it (uncompressed)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+import numpy as np
+
+from benchmarks.catalog import BATCH, ROOT, synthetic
+from benchmarks.search import served
+from data.scenes import write_gallery
+from indexer import pipeline
+from indexer.encoder import Encoder
+from indexer.library import Library
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SCENES = 300
+NOISE = 0.6
+"""Length of the noise beside an embedding of length 1: pictures of one scene have a cosine of .74
+with each other, and none counts as near-identical."""
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+WINDOW = {"width": 1360, "height": 850}
+QUERIES = [
+    "a sailboat on a lake",
+    "three dogs on a beach",
+    "a red car at night",
+    "snow in the mountains",
+    "yellow bus in the rain",
+    "hot air balloon at sunset",
+    "two horses near a barn",
+    "a lighthouse in the fog",
+    "a cat under an umbrella",
+    "an orange tent under the moon",
+]
+KEY_MS = 70
+LONG = 50.0
+STRETCH, SPEED = 60_000, 12_000
+"""Pixels scrolled between two looks at the memory, and pixels a second: a hard flick, kept up."""
+
+CATEGORIES = ["toplevel", "disabled-by-default-devtools.timeline"]
+
+WATCH = """
+addEventListener("input", () => {
+  window.typed = performance.now();
+  window.rows = window.thumbs = 0;
+}, true);
+const painted = (done) => requestAnimationFrame(() => {
+  const after = new MessageChannel();
+  after.port1.onmessage = () => done(performance.now());
+  after.port2.postMessage(0);
+});
+new MutationObserver(() => {
+  const asked = new URLSearchParams(location.search).get("q") ?? "";
+  if (!window.typed || window.rows || asked !== document.getElementById("q").value.trim()) return;
+  const first = [...document.querySelectorAll("#results .tile")]
+    .filter((tile) => tile.getAttribute("aria-posinset") < 5);
+  if (!first.length || !first.some((tile) => !tile.seen)) return;
+  first.forEach((tile) => (tile.seen = true));
+  window.rows = -1;
+  painted((now) => (window.rows = now - window.typed));
+  Promise.all(first.map((tile) => tile.querySelector("img").decode().catch(() => null)))
+    .then(() => painted((now) => (window.thumbs = now - window.typed)));
+}).observe(document, { childList: true, subtree: true });
+"""
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--keep", type=Path, help="make the library here, or use the one there")
+    options = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    with contextlib.ExitStack() as stack:
+        place = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place.mkdir(exist_ok=True)
+        make(place, options.images)
+        port = stack.enter_context(served(place / "library"))
+        playwright = stack.enter_context(sync_playwright())
+        program = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        address = f"http://127.0.0.1:{port}/"
+        print(f"{options.images:,} pictures, {os.cpu_count()} cores, Chromium {browser.version}")
+        weight(browser, address)
+        answers(browser, address)
+        scroll(browser, address, options.images)
+        browser.close()
+
+
+def make(place: Path, images: int) -> None:
+    """The library, unless it is there."""
+    if Library.exists(place / "library"):
+        return
+    encoder = Encoder.load("builtin")
+    identity = {
+        "model": encoder.model,
+        "revision": encoder.revision,
+        "dimension": encoder.dimension,
+    }
+    write_gallery(place / "scenes", count=SCENES, seed=0)
+    with Library.create(place / "small", **identity) as small:
+        pipeline.run(small, encoder, [place / "scenes"])
+        ids = small.select()
+        vectors = small.vectors(ids)
+        scenes = [
+            (record.info, small.thumbnail(record.id)) for record in small.images(ids.tolist())
+        ]
+    random = np.random.default_rng(0)
+    with Library.create(place / "library", **identity) as library:
+        root = library.ensure_root(ROOT)
+        for start in range(0, images, BATCH):
+            numbers = range(start, min(start + BATCH, images))
+            noise = random.standard_normal((len(numbers), encoder.dimension)).astype(np.float32)
+            near = vectors[[n % len(scenes) for n in numbers]]
+            near = near + NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+            near /= np.linalg.norm(near, axis=1, keepdims=True)
+            batch = []
+            for n, vector in zip(numbers, near, strict=True):
+                row = synthetic(n, vector, random)
+                info, _ = scenes[n % len(scenes)]
+                shape = {"width": info.width, "height": info.height, "color": info.color}
+                photo = replace(row.photo, info=replace(row.photo.info, **shape))
+                batch.append(replace(row, photo=photo))
+            written = library.catalog.write(root, images=batch)
+            library.thumbnails.put_many(
+                {
+                    image: scenes[n % len(scenes)][1]
+                    for image, n in zip(written.images, numbers, strict=True)
+                }
+            )
+        library.maintain_index()
+
+
+def opened(browser: Browser, address: str) -> Page:
+    """A new window with the page in it, its first pictures shown."""
+    page = browser.new_context(viewport=WINDOW).new_page()  # type: ignore[arg-type]
+    page.add_init_script(WATCH)
+    page.goto(address)
+    page.locator("#results img.in").first.wait_for()
+    page.wait_for_load_state("networkidle")
+    return page
+
+
+def weight(browser: Browser, address: str) -> None:
+    """Bytes by kind, of all that is loaded and is neither a thumbnail nor an answer."""
+    page = browser.new_page(viewport=WINDOW)  # type: ignore[arg-type]
+    kinds: dict[str, int] = {}
+    loaded: list[Any] = []
+    page.on("response", lambda response: loaded.append(response))
+    page.goto(address)
+    page.locator("#results img.in").first.wait_for()
+    page.wait_for_load_state("networkidle")
+    for response in loaded:
+        if "/thumbnails/" in response.url or "/api/" in response.url:
+            continue
+        kind = response.headers["content-type"].partition(";")[0].partition("/")[2]
+        kinds[kind] = kinds.get(kind, 0) + len(response.body())
+    parts = ", ".join(f"{kind} {size:,}" for kind, size in sorted(kinds.items()))
+    print(f"\nweight: {sum(kinds.values()):,} bytes ({parts})")
+    page.close()
+
+
+def answers(browser: Browser, address: str) -> None:
+    """Milliseconds from the last keystroke to what is seen."""
+    page = opened(browser, address)
+    rows, thumbs, server = [], [], []
+    for round_ in range(2):
+        for query in QUERIES:
+            page.fill("#q", "")
+            page.wait_for_timeout(600)
+            words = f"{query} {'again' if round_ else ''}".strip()
+            final = f"q={quote_plus(words)}&"
+            with page.expect_response(
+                lambda response, final=final: (
+                    "/api/search?" in response.url and final in response.url
+                )
+            ) as answer:
+                page.locator("#q").press_sequentially(words, delay=KEY_MS)
+            server.append(answer.value.json()["took_ms"])
+            page.wait_for_function("() => window.thumbs > 0")
+            rows.append(page.evaluate("window.rows"))
+            thumbs.append(page.evaluate("window.thumbs"))
+    print(f"\nanswers: {len(rows)} searches{'p50':>12}{'p95':>9}{'worst':>9}   ms")
+    for name, values in (
+        ("search alone, in the server", server),
+        ("rows painted", rows),
+        ("first thumbnails painted", thumbs),
+    ):
+        p50, p95 = np.percentile(values, [50, 95])
+        print(f"{name:29}{p50:9.0f}{p95:9.0f}{max(values):9.0f}")
+    page.context.close()
+
+
+def scroll(browser: Browser, address: str, images: int) -> None:
+    """From the first result to the last."""
+    page = opened(browser, address)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    print("\nscroll: last result in the document, tiles, nodes, heap")
+    gesture = {"x": 600, "y": 500, "yDistance": -STRETCH, "speed": SPEED, "preventFling": True}
+    traced: list[Task] = []
+    while held(page, session) < images:
+        browser.start_tracing(page=page, categories=CATEGORIES)
+        session.send("Input.synthesizeScrollGesture", gesture)
+        traced += tasks(browser.stop_tracing())
+    print(
+        f"\n{len(traced):9,} tasks of the main thread{'p99':>12}{'longest':>9}{'over 50':>9}   ms"
+    )
+    for name in ("wall", "processor"):
+        times = [getattr(task, name) for task in traced]
+        p99, long = np.percentile(times, 99), sum(time > LONG for time in times)
+        print(f"{name:37}{p99:9.1f}{max(times):9.1f}{long:9}")
+    for task in sorted(traced, key=lambda task: -task.processor)[:5]:
+        print(f"  {task.processor:6.1f} of {task.wall:.1f} ms: {task.about}")
+    page.context.close()
+
+
+def held(page: Page, session: Any) -> int:
+    """Prints one line; the place of the last result that is in the document."""
+    session.send("HeapProfiler.collectGarbage")
+    told = session.send("Performance.getMetrics")["metrics"]
+    facts = {one["name"]: one["value"] for one in told}
+    places = page.locator("#results .tile").evaluate_all(
+        "tiles => tiles.map((tile) => Number(tile.getAttribute('aria-posinset')))"
+    )
+    heap = facts["JSHeapUsedSize"] / 1e6
+    print(f"{max(places):9,} {len(places):6} {facts['Nodes']:8,.0f} {heap:8.1f} MB")
+    return max(places)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the main thread."""
+
+    wall: float
+    """Milliseconds from its start to its end, other programs' turns included."""
+    processor: float
+    """Milliseconds of the processor."""
+    about: str
+    """What took longest in it."""
+
+
+def tasks(trace: bytes) -> list[Task]:
+    """Every task of the page's main thread."""
+    events = [event for event in json.loads(trace)["traceEvents"] if event["ph"] in "XM"]
+    threads: dict[tuple[int, int], list[dict[str, Any]]] = {
+        (event["pid"], event["tid"]): []
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    for event in events:
+        if "dur" in event and (event["pid"], event["tid"]) in threads:
+            threads[event["pid"], event["tid"]].append(event)
+
+    def of(thread: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [event for event in thread if event["name"] == "RunTask"]
+
+    # The page's own process is the one that does the work.
+    own = max(threads.values(), key=lambda thread: sum(event["dur"] for event in of(thread)))
+    found = []
+    for task in of(own):
+        within: list[dict[str, Any]] = []
+        if task["dur"] > 10_000:
+            within = [
+                event
+                for event in own
+                if event is not task and task["ts"] <= event["ts"] < task["ts"] + task["dur"]
+            ]
+        parts = sorted(within, key=lambda event: -event["dur"])[:6]
+        about = ", ".join(f"{event['name']} {event['dur'] / 1000:.1f}" for event in parts)
+        found.append(Task(task["dur"] / 1000, task.get("tdur", task["dur"]) / 1000, about))
+    return found
+
+
+if __name__ == "__main__":
+    main()
