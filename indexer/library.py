@@ -160,8 +160,9 @@ class Library:
         return cls(directory)
 
     @classmethod
-    def open(cls, directory: Path, *, read_only: bool = False) -> Self:
+    def open(cls, directory: Path | str, *, read_only: bool = False) -> Self:
         """Opens the library in ``directory``; LibraryError when there is none or it is damaged."""
+        directory = Path(directory).expanduser()
         if not cls.exists(directory):
             if (directory / SALVAGED).exists():
                 raise LibraryError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
@@ -64,6 +65,8 @@ class Hit:
     """Whether it stands on or above that line."""
     duplicates: tuple[int, ...] = ()
     """Ids of near-identical shots that are folded under this one, best first."""
+    thumbnail: Callable[[], bytes | None] | None = field(default=None, repr=False, compare=False)
+    """Gives its thumbnail, WebP, while the library is open."""
 
     @property
     def id(self) -> int:
@@ -84,6 +87,12 @@ class Hit:
             "match": self.match,
             "duplicates": list(self.duplicates),
         }
+
+    def _repr_html_(self) -> str:
+        """The picture itself, in a notebook."""
+        from server.notebook import hit_html
+
+        return hit_html(self)
 
 
 @dataclass(frozen=True)
@@ -117,3 +126,9 @@ class SearchResult:
             "message": self.message,
             "hits": [hit.as_dict(absolute=absolute) for hit in self.hits],
         }
+
+    def _repr_html_(self) -> str:
+        """The pictures themselves, in a notebook."""
+        from server.notebook import result_html
+
+        return result_html(self)

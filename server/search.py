@@ -1,13 +1,13 @@
 """SearchEngine: a query goes in, the nearest pictures come out.
 
-    from indexer.encoder import Encoder
-    from indexer.library import Library
-    from server.search import SearchEngine
+    from indexer import Library
+    from server import SearchEngine
 
-    library = Library.open(directory)
-    engine = SearchEngine(library, Encoder.load(library.model))
+    engine = SearchEngine(Library.open("~/.local/share/sightline/library"))
     for hit in engine.search("dog on a beach -people after:2023").hits:
         print(hit.score, hit.record.absolute)
+
+In a notebook the result of ``search`` shows its pictures.
 
 The command line, the HTTP API and Python code all come through here and get the same answers.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -72,7 +73,12 @@ class SearchEngine:
     with. The library is the caller's to close.
     """
 
-    def __init__(self, library: AnyLibrary, encoder: Encoder) -> None:
+    def __init__(self, library: AnyLibrary, encoder: Encoder | None = None) -> None:
+        """``encoder``: the model that made the library, loaded here unless it is given."""
+        if encoder is None:
+            from indexer.encoder import Encoder
+
+            encoder = Encoder.load(library.model, revision=library.revision)
         self.library = library
         self.encoder = encoder
         self.uploads = Uploads()
@@ -316,7 +322,14 @@ class SearchEngine:
         # A picture that left since it was ranked has no record any more.
         records = {record.id: record for record in self.library.images(ids.tolist())}
         return tuple(
-            Hit(records[image], score, fit, match, duplicates)
+            Hit(
+                records[image],
+                score,
+                fit,
+                match,
+                duplicates,
+                partial(self.library.thumbnail, image),
+            )
             for image, score, fit, match, (_, duplicates) in zip(
                 ids.tolist(),
                 scores.tolist(),
