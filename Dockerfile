@@ -1,0 +1,19 @@
+# docker build -t sightline .                                                               CPU
+# docker build -t sightline:cuda --build-arg KIND=gpu --build-arg TORCH=cu126 .             NVIDIA
+# docker run -p 8008:8008 -e SIGHTLINE_TOKEN=... -v sightline:/data -v ~/Pictures:/pictures:ro sightline
+FROM python:3.12-slim
+ARG KIND=cpu
+ARG TORCH=cpu
+WORKDIR /src
+COPY . .
+RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/$TORCH "torch>=2.6,<2.14" \
+ && pip install --no-cache-dir ".[$KIND,raw,exchange,watch]" \
+ && useradd --create-home sightline && install -d -o sightline /data
+USER sightline
+WORKDIR /data
+ENV SIGHTLINE_LIBRARY=/data/library HF_HOME=/data/models
+VOLUME /data
+EXPOSE 8008
+HEALTHCHECK CMD python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:8008/healthz', timeout=4)"
+ENTRYPOINT ["sightline"]
+CMD ["serve", "--host", "0.0.0.0", "/pictures"]
