@@ -106,11 +106,12 @@ def _explanation(error: sqlite3.Error, path: Path, kind: Kind) -> LibraryError |
     unreadable = any(words in str(error) for words in _DAMAGE)
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or unreadable:
         return DamagedError(f"{path} is damaged ({' '.join(str(error).split())}): {kind.remedy}")
-    if primary == sqlite3.SQLITE_READONLY:
+    cannot_open = primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+    if primary == sqlite3.SQLITE_READONLY or (cannot_open and not os.access(path.parent, os.W_OK)):
         return LibraryError(
             f"{path} cannot be written: the file, its folder or its disk is read-only"
         )
-    if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+    if cannot_open:
         return LibraryError(f"{path} cannot be opened: are it and its folder readable?")
     if primary == sqlite3.SQLITE_IOERR:
         return LibraryError(
@@ -178,6 +179,9 @@ def create(path: Path, kind: Kind, fill: Callable[[Database], None]) -> None:
             database = Database(connection)
             kind.migrations.apply(database)
             fill(database)
+            # Makes the table that `tidy` fills. Made later, it would split the list of tables, and
+            # a part of that would lie at the end of the file: cut short, nothing could be read.
+            connection.execute("ANALYZE")
             connection.execute("COMMIT")
             # Not before: what a log holds is put into the file when it is closed, and a disk that
             # is full by then is told to nobody.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -84,6 +85,41 @@ def test_a_catalog_with_a_spoilt_page_is_saved_and_the_next_run_brings_the_rest(
     assert doctor.examine(directory) == []
 
 
+def test_a_catalog_that_is_cut_short_is_saved_as_far_as_it_goes(
+    directory: Path, tiny_encoder: Encoder
+) -> None:
+    path = directory / "catalog.db"
+    with Library.open(directory) as library:
+        words = [(i, f"label {n}", 0.5) for i in library.select().tolist() for n in range(100)]
+        library.catalog.write_labels(words)
+    os.truncate(path, path.stat().st_size // 2)
+    assert kinds(doctor.examine(directory)) == {("damaged", "catalog.db", False)}
+    assert ("damaged", "catalog.db", True) in kinds(doctor.repair(directory))
+    with Library.open(directory) as library:
+        pipeline.run(library, tiny_encoder, workers=1)
+        assert library.count == PICTURES
+    assert doctor.examine(directory) == []
+
+
+def test_a_repair_that_was_cut_off_before_its_last_step_is_ended_by_the_next(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "catalog.db").rename(directory / "catalog.db.salvaged")
+    assert run(["status", "--library", str(directory)]) == 1
+    assert "sightline doctor --repair" in capsys.readouterr().err
+    assert kinds(doctor.examine(directory)) == {("damaged", "catalog.db", False)}
+    doctor.repair(directory)
+    assert doctor.examine(directory) == []
+
+
+def test_files_left_over_in_the_index_are_told_and_removed(directory: Path) -> None:
+    (directory / "index").mkdir(exist_ok=True)
+    (directory / "index" / "vectors-000009.f16").write_bytes(b"a build that was cut off")
+    assert kinds(doctor.examine(directory)) == {("orphaned", "index", False)}
+    assert ("orphaned", "index", True) in kinds(doctor.repair(directory))
+    assert doctor.examine(directory) == []
+
+
 def test_a_row_without_a_vector_is_found_and_read_anew(
     directory: Path, tiny_encoder: Encoder
 ) -> None:
@@ -151,6 +187,8 @@ def test_pictures_that_are_gone_or_have_changed_are_told(
 
 
 def test_another_programs_file_is_not_touched(tmp_path: Path) -> None:
+    tmp_path /= "a damaged folder"  # what its path says is not what it is
+    tmp_path.mkdir()
     with sqlite3.connect(tmp_path / "catalog.db") as connection:
         connection.execute("CREATE TABLE x (y)")
     connection.close()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from indexer.errors import LibraryError
 
 if TYPE_CHECKING:
     from indexer.encoder import Encoder
@@ -126,11 +125,6 @@ def open_library(directory: Path, *, read_only: bool = False) -> Library:
     """The library in ``directory``, or an error that says how to make one."""
     from indexer.library import Library
 
-    if not Library.exists(directory):
-        raise LibraryError(
-            f"there is no library in {directory}: make one with `sightline index FOLDER`"
-            " or point to another with --library"
-        )
     return Library.open(directory, read_only=read_only)
 
 
