@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
+from indexer import archives
 from indexer.types import Candidate, Failure
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def scan(
     below: str = "",
     exclude: Sequence[str] = (),
     on_error: Report | None = None,
+    packed: bool = False,
 ) -> Iterator[Candidate]:
     """The files in ``root`` that may be pictures, folder by folder, sorted by name in each.
 
@@ -80,10 +82,13 @@ def scan(
     Links are followed. A folder that can be reached in several ways is looked at once: under its
     own name if it has one in here, however links lead round in circles.
 
+    ``packed`` looks into WebDataset archives too (``archives``); ``root`` may then be one.
+
     ``on_error`` is given a ``Failure`` for a folder that cannot be listed, for a name that is not
     text, for a link to nothing, and for something with a picture's name that is no file.
     """
-    yield from _Scan(root, on_error or _ignored).run(PurePosixPath(below), _specs(exclude))
+    work = _Scan(root, on_error or _ignored, packed=packed)
+    yield from work.run(PurePosixPath(below), _specs(exclude))
 
 
 def _ignored(failure: Failure) -> None:
@@ -131,9 +136,16 @@ class _Scan:
     linked: deque[_Folder] = field(default_factory=deque)
     """Links to folders: they wait until everything has been seen under its own name."""
     excluded: tuple[_Patterns, ...] = ()
+    packed: bool = False
 
     def run(self, below: PurePosixPath, excluded: tuple[_Patterns, ...]) -> Iterator[Candidate]:
         self.excluded = excluded
+        wanted = str(below) if below.parts else ""
+        if self.packed and self.root.suffix.lower() == archives.SUFFIX and self.root.is_file():
+            for candidate in self.unpack(_Folder("", os.fspath(self.root)), self.root, ""):
+                if not wanted or candidate.path == wanted:
+                    yield candidate
+            return
         start = _Folder("", os.fspath(self.root))
         only: str | None = None
         for part in below.parts:
@@ -149,7 +161,9 @@ class _Scan:
                 break
             start = _Folder(path + "/", place, start.patterns)
         if only is not None:
-            yield from self.list(start, only=only)
+            for candidate in self.list(start, only=only):
+                if candidate.path == wanted or f"{candidate.path}/".startswith(f"{wanted}/"):
+                    yield candidate
             return
         yield from self.walk(start)
         while self.linked:
@@ -227,6 +241,10 @@ class _Scan:
                         continue
                     found = _Folder(path + "/", entry.path, folder.patterns)
                     (self.linked if entry.is_symlink() else folders).append(found)
+                elif self.packed and suffix == archives.SUFFIX and entry.is_file():
+                    path = prefix + name
+                    if not (ruled and self.left_out(path, False, folder)):
+                        yield from self.unpack(folder, Path(entry.path), path)
                 elif is_picture:
                     path = prefix + name
                     if not (ruled and self.left_out(path, False, folder)):
@@ -235,6 +253,23 @@ class _Scan:
                 continue  # gone since the folder was listed
             except OSError as error:
                 self.failed(prefix + name, _why(error, "file"))
+
+    def unpack(self, folder: _Folder, archive: Path, path: str) -> Iterator[Candidate]:
+        """The candidates in an archive that lies at ``path`` (empty: it is the root)."""
+        try:
+            found = archives.contents(archive)
+            mtime_ns = archive.stat().st_mtime_ns
+        except OSError as error:
+            self.failed(path, _why(error, "archive"))
+            return
+        prefix = f"{path}/" if path else ""
+        for name, member in found.members.items():
+            if os.path.splitext(name)[1].lower() in EXTENSIONS and not self.left_out(  # noqa: PTH122
+                prefix + name, False, folder
+            ):
+                yield Candidate(self.root, prefix + name, member.size, mtime_ns)
+        if found.problem is not None:
+            self.failed(path, found.problem)
 
     def skipped(self, name: str, path: str, is_folder: bool) -> bool:
         """Whether it is hidden, or a folder that is nobody's pictures."""

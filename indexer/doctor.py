@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from indexer import redraw
+from indexer import archives, redraw
 from indexer.catalog import Catalog
 from indexer.catalog_salvage import salvage
 from indexer.errors import DamagedError, LibraryError
@@ -152,7 +152,7 @@ def _picture_findings(library: Library, progress: Show) -> list[Finding]:
         seen = [known for known in library.catalog.known(root).values() if known.mtime_ns]
         if not seen:
             continue
-        if not root.path.is_dir():
+        if not root.path.exists():
             findings.append(
                 Finding(
                     "missing",
@@ -168,11 +168,11 @@ def _picture_findings(library: Library, progress: Show) -> list[Finding]:
             if done % SHOWN_EVERY == 0:
                 progress("looking at the pictures", done, total)
             try:
-                found = (root.path / known.path).stat()
+                found = archives.status(root.path / known.path)
             except (OSError, ValueError):
                 gone += 1
                 continue
-            changed += (found.st_size, found.st_mtime_ns) != (known.size, known.mtime_ns)
+            changed += found != (known.size, known.mtime_ns)
         if gone:
             text = f"{gone:,} pictures of {root.path} are gone since they were indexed"
             findings.append(Finding("missing", "pictures", text, INDEX))

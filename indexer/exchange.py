@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from indexer import archives
 from indexer.catalog import Written
 from indexer.decode import Decoder
 from indexer.embedding_files import EmbeddingSet, Row, Vectors
@@ -262,9 +263,8 @@ def _common_folder(source: EmbeddingSet) -> Path:
 def _candidate(root: Path, path: str) -> Candidate:
     """The file at ``path``; ``mtime_ns`` is 0 when there is none."""
     try:
-        found = (root / path).stat()
-        if (root / path).is_file():
-            return Candidate(root, path, found.st_size, found.st_mtime_ns)
+        if (root / path).is_file() or archives.inside(root / path):
+            return Candidate(root, path, *archives.status(root / path))
     except (OSError, ValueError):
         pass  # not there, or no name for a file of this system: the set's own words will do
     return Candidate(root, path, 0, 0)

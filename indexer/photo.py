@@ -14,13 +14,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import xxhash
 from PIL import Image
 
+from indexer import archives
 from indexer import photo_metadata as metadata
 from indexer import photo_pixels as pixels
 from indexer import photo_raw as raw
@@ -54,15 +55,31 @@ Box = tuple[float, float, float, float]
 
 def hash_file(path: Path) -> str:
     """Of the file's bytes: xxh3_128 as 32 hexadecimal digits. Raises ``PhotoError``."""
+    if (packed := archives.inside(path)) is not None:
+        return xxhash.xxh3_128_hexdigest(_unpacked(*packed))
     with regular_file(path) as file, reasons():
         return hash_stream(file)
 
 
 def read(path: Path, geometry: Geometry, *, max_pixels: int = MAX_PIXELS) -> Photo:
     """Reads the picture at ``path``. Raises ``PhotoError`` with the reason when it cannot."""
+    if (packed := archives.inside(path)) is not None:
+        photo = read_bytes(_unpacked(*packed), geometry, max_pixels=max_pixels)
+        with reasons():
+            said = archives.notes(*packed)
+        caption = photo.info.caption or said.get("caption")
+        return replace(photo, info=replace(photo.info, caption=caption, url=said.get("url")))
     with regular_file(path) as file:
         stream, digest = contents(file)
         return _photo(stream, digest, geometry, max_pixels, is_raw=raw.is_raw(path))
+
+
+def _unpacked(archive: Path, name: str) -> bytes:
+    """A picture in an archive. Raises ``PhotoError``."""
+    if raw.is_raw(Path(name)):
+        raise PhotoError("camera RAW is read from folders only, not from an archive")
+    with reasons():
+        return archives.read(archive, name)
 
 
 def read_bytes(data: bytes, geometry: Geometry, *, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -136,6 +153,8 @@ class _Open:
 @contextmanager
 def _source(source: Path | bytes) -> Iterator[tuple[BinaryIO, bool]]:
     """A stream of a file or of its bytes, and whether it is camera RAW."""
+    if not isinstance(source, bytes) and (packed := archives.inside(source)) is not None:
+        source = _unpacked(*packed)
     if isinstance(source, bytes):
         yield io.BytesIO(source), False
         return

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from indexer import discover
+from indexer import archives, discover
 from indexer.errors import UsageError
 from indexer.types import Candidate, Failure, Known
 
@@ -92,7 +92,7 @@ def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
         if owner is not None:
             below = path.relative_to(owner).as_posix()
             scope = Scope(owner, "" if below == "." else below)
-        elif path.is_dir():
+        elif path.is_dir() or (path.suffix.lower() == archives.SUFFIX and path.is_file()):
             scope = Scope(path)
         elif path.exists():
             raise UsageError(f"{path} is not a folder: name the folder that it is in")
@@ -137,7 +137,11 @@ def survey(
         result.gone = {path: image for path, image in images.items() if path not in unseen}
         return result
     for candidate in discover.scan(
-        scope.root, below=scope.below, exclude=exclude, on_error=result.unreadable.append
+        scope.root,
+        below=scope.below,
+        exclude=exclude,
+        on_error=result.unreadable.append,
+        packed=True,
     ):
         if stop is not None and stop.is_set():
             return None

@@ -18,8 +18,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from indexer import archives
 from indexer.discover import EXTENSIONS, IGNORE_FILE
 from indexer.errors import LibraryError, UsageError
+
+LOOKED_AT = EXTENSIONS | {archives.SUFFIX}
 
 QUIET = 1.0
 """Seconds without news after which what has changed is looked at: a file that is being copied makes
@@ -101,7 +104,7 @@ def _watching(roots: Sequence[Path], news: queue.SimpleQueue[Path]) -> Iterator[
             if event.is_directory:
                 if event.event_type == "modified":
                     return  # its files speak for themselves
-            elif path.name != IGNORE_FILE and path.suffix.lower() not in EXTENSIONS:
+            elif path.name != IGNORE_FILE and path.suffix.lower() not in LOOKED_AT:
                 return
             if gone or path.name == IGNORE_FILE:
                 news.put(self.root)

@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from time import localtime
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from indexer.errors import NotFoundError
 from indexer.types import ImageRecord
-from server.originals import original
+from server.originals import opened, original
 from server.results import folder_of
 
 if TYPE_CHECKING:
@@ -88,18 +89,18 @@ def stream(files: Sequence[tuple[Path, str]]) -> Iterator[bytes]:
     sink = _Sink()
     with zipfile.ZipFile(sink, "w") as archive:
         for path, name in files:
+            whole = ExitStack()
             try:
-                source = path.open("rb")
+                source, size, mtime_ns = whole.enter_context(opened(path))
             except OSError:
                 continue
-            with source:
-                status = path.stat()
+            with whole:
                 # The format begins in 1980.
-                date = max(localtime(status.st_mtime)[:6], (1980, 1, 1, 0, 0, 0))
+                date = max(localtime(mtime_ns / 1e9)[:6], (1980, 1, 1, 0, 0, 0))
                 entry = zipfile.ZipInfo(name, date)
-                entry.file_size = status.st_size
+                entry.file_size = size
                 entry.external_attr = 0o644 << 16
-                with archive.open(entry, "w", force_zip64=status.st_size > 2**30) as target:
+                with archive.open(entry, "w", force_zip64=size > 2**30) as target:
                     while data := source.read(CHUNK):
                         target.write(data)
                         yield sink.fetch()

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from flask import Blueprint, Response, request, send_file
 from PIL import Image
 
+from indexer import archives
 from indexer.errors import NotFoundError, PhotoError
 from indexer.types import ImageRecord
 from server.api import find
@@ -110,9 +111,11 @@ def image(id: int) -> Response:
 def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
     """The file itself, with ranges and conditions."""
     kind = (BROWSER | OTHERS).get(record.info.format, "application/octet-stream")
+    packed = archives.inside(path)
     try:
         response = send_file(
-            path,
+            io.BytesIO(archives.read(*packed)) if packed else path,
+            etag=record.content_hash if packed else True,
             mimetype=kind,
             as_attachment=attachment,
             download_name=PurePosixPath(record.path).name,
@@ -127,8 +130,7 @@ def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
 
 def _preview(record: ImageRecord, path: Path, size: int) -> Response:
     """A smaller copy that every browser shows."""
-    status = path.stat()
-    key = (record.id, status.st_mtime_ns, status.st_size, size)
+    key = (record.id, *archives.status(path), size)
     tag = blake2b(repr(key).encode(), digest_size=12).hexdigest()
     if tag in request.if_none_match:
         return _answer(b"", "image/webp", tag, "private, no-cache")

@@ -1,0 +1,161 @@
+"""WebDataset archives as folders: found, read, shown, and looked after like any other pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers_client import client_of
+from helpers_library import as_bytes, draw
+
+from indexer import archives, doctor, photo, pipeline
+from indexer.errors import PhotoError
+from indexer.library import Library
+from indexer.types import Geometry
+from server.app import create_app
+from server.search import SearchEngine
+
+if TYPE_CHECKING:
+    from indexer.encoder import Encoder
+
+
+def pack(path: Path, files: dict[str, bytes]) -> Path:
+    """A tar of ``files``."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def sample(number: int) -> dict[str, bytes]:
+    """One sample as img2dataset writes it."""
+    key = f"{number:09}"
+    facts = {"caption": f"an old castle {number}", "url": f"https://e.org/{number}.jpg"}
+    return {
+        f"{key}.jpg": as_bytes(draw(number)),
+        f"{key}.txt": facts["caption"].encode(),
+        f"{key}.json": json.dumps(facts).encode(),
+    }
+
+
+def shard(path: Path, numbers: range) -> Path:
+    return pack(path, {name: data for n in numbers for name, data in sample(n).items()})
+
+
+@pytest.fixture
+def library(tmp_path: Path, tiny_encoder: Encoder) -> Library:
+    return Library.create(
+        tmp_path / "library",
+        model=tiny_encoder.model,
+        revision=tiny_encoder.revision,
+        dimension=tiny_encoder.dimension,
+    )
+
+
+def test_a_folder_of_archives_is_indexed_shown_and_kept_up_to_date(
+    tmp_path: Path, tiny_encoder: Encoder, library: Library
+) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    shard(shards / "0000.tar", range(3))
+    shard(shards / "0001.tar", range(3, 5))
+    (shards / "beside.jpg").write_bytes(as_bytes(draw(50)))
+    with library, SearchEngine(library, tiny_encoder) as engine:
+        report = pipeline.run(library, tiny_encoder, [shards], workers=1)
+        assert (report.added, report.failed) == (6, 0)
+        known = {r.path: r for r in library.images(library.select().tolist())}
+        record = known["0001.tar/000000004.jpg"]
+        assert (record.info.caption, record.info.url) == (
+            "an old castle 4", "https://e.org/4.jpg",
+        )  # fmt: skip
+        assert record.size == len(sample(4)["000000004.jpg"])
+        assert [i for i, _ in library.search_words("castle 4", 1)] == [record.id]
+
+        # The page shows it: thumbnail, original, preview, zip.
+        client = client_of(create_app(engine))
+        data = sample(4)["000000004.jpg"]
+        assert client.get(f"/thumbnails/{record.id}").status_code == 200
+        whole = client.get(f"/images/{record.id}")
+        assert whole.data == data
+        part = client.get(f"/images/{record.id}", headers={"Range": "bytes=0-9"})
+        assert (part.status_code, part.data) == (206, data[:10])
+        tag = {"If-None-Match": whole.headers["ETag"]}
+        assert client.get(f"/images/{record.id}", headers=tag).status_code == 304
+        assert client.get(f"/images/{record.id}?size=100").status_code == 200
+        assert client.get(f"/api/images/{record.id}").get_json()["available"] is True
+        packed = client.post("/api/zip", json={"ids": [record.id, known["beside.jpg"].id]})
+        with zipfile.ZipFile(io.BytesIO(packed.data)) as unpacked:
+            assert unpacked.read("shards/0001.tar/000000004.jpg") == data
+        assert engine.search(f"like:{record.id}@0,0,.5,.5", k=1).hits
+
+        assert doctor.examine(library.directory) == []
+        again = pipeline.run(library, tiny_encoder, workers=1)
+        assert (again.unchanged, again.added, again.updated) == (6, 0, 0)
+        # An archive written anew with one picture more: the old ones are not encoded again.
+        shard(shards / "0001.tar", range(3, 6))
+        os.utime(shards / "0001.tar", (1, 1))
+        third = pipeline.run(library, tiny_encoder, workers=1)
+        assert (third.unchanged, third.added, third.updated) == (6, 1, 0)
+        (shards / "0000.tar").unlink()
+        assert pipeline.run(library, tiny_encoder, workers=1, prune=True).removed == 3
+        assert client.get(f"/images/{known['0000.tar/000000001.jpg'].id}").status_code == 404
+
+
+def test_one_archive_is_a_root(tmp_path: Path, tiny_encoder: Encoder, library: Library) -> None:
+    (tmp_path / "stranger.jpg").write_bytes(as_bytes(draw(60)))
+    tar = shard(tmp_path / "only.tar", range(2))
+    with library:
+        assert pipeline.run(library, tiny_encoder, [tar], workers=1).added == 2
+        assert library.root_paths() == [tar]
+        assert pipeline.run(library, tiny_encoder, workers=1).unchanged == 2
+        assert doctor.examine(library.directory) == []
+
+
+def test_a_damaged_archive_costs_what_is_damaged_and_removes_nothing(
+    tmp_path: Path, tiny_encoder: Encoder, library: Library
+) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    tar = pack(shards / "a.tar", {**sample(0), "bad.jpg": b"no picture", **sample(1)})
+    whole = tar.read_bytes()
+    with library:
+        report = pipeline.run(library, tiny_encoder, [shards], workers=1)
+        assert (report.added, report.failed) == (2, 1)
+        assert report.failures[0].path == "a.tar/bad.jpg"
+        tar.write_bytes(whole[: len(whole) // 2])
+        report = pipeline.run(library, tiny_encoder, workers=1, prune=True)
+        assert (report.removed, library.count) == (0, 2)
+        assert any("cut short" in failure.reason for failure in report.failures)
+        tar.write_bytes(b"this is no archive at all" * 100)
+        report = pipeline.run(library, tiny_encoder, workers=1, prune=True)
+        assert (report.removed, library.count) == (0, 2)
+        tar.write_bytes(whole)
+        report = pipeline.run(library, tiny_encoder, workers=1)
+        assert (report.unchanged, report.updated) == (2, 0)
+
+
+def test_names_that_lead_out_of_the_archive_are_not_looked_at(tmp_path: Path) -> None:
+    picture = as_bytes(draw(1))
+    names = ("../x.jpg", "/etc/x.jpg", "a/../../x.jpg", ".hidden.jpg", "./fine.jpg", "b\nc.jpg")
+    tar = pack(tmp_path / "a.tar", dict.fromkeys(names, picture))
+    assert set(archives.contents(tar).members) == {"fine.jpg"}
+    assert photo.read(tar / "fine.jpg", Geometry()).info.format == "jpeg"
+    for name in ("x.jpg", "b.jpg", "../x.jpg"):
+        with pytest.raises(PhotoError):
+            photo.read(tar / name, Geometry())
+
+
+def test_a_link_in_an_archive_is_no_picture(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        link = tarfile.TarInfo("a.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    assert not archives.contents(tmp_path / "a.tar").members
