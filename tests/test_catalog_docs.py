@@ -54,3 +54,22 @@ def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
     with catalog, closing(Database(catalog.path)) as database:
         for example in examples:
             list(database.query(example))
+
+
+def test_what_datasette_is_told_is_there(tmp_path: Path) -> None:
+    """Tables, facets, orders and queries of ``docs/datasette.yaml``. Tried with Datasette 0.65."""
+    import yaml
+
+    told = yaml.safe_load((PAGE.parent / "datasette.yaml").read_text(encoding="utf-8"))
+    catalog, _ = new_catalog(tmp_path)
+    with catalog, closing(Database(catalog.path)) as database:
+        known = {*database.table_names(), *database.view_names()}
+        tables = told["databases"][catalog.path.stem]["tables"]
+        assert set(tables) <= known
+        assert set(database.view_names()) <= set(tables), "say what the view is for"
+        for name, facts in tables.items():
+            columns = {column.name for column in database[name].columns}
+            asked = {*facts.get("facets", ()), facts.get("sort_desc", next(iter(columns)))}
+            assert asked <= columns, name
+        for query in told["databases"]["catalog"]["queries"].values():
+            list(database.query(query["sql"], {"words": "castle"}))
