@@ -405,12 +405,16 @@ class CatalogReader:
 
     # words, facets, labels ------------------------------------------------------------------------
 
-    def search_words(
-        self, text: str, limit: int, *, every: bool = False
-    ) -> list[tuple[int, float]]:
+    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
         """``(id, bm25)`` of the images whose file or folder names, titles, captions, keywords,
-        places or dates hold any word of ``text`` (``every``: all of them), best (highest) first."""
-        return self._read(lambda connection: words.search(connection, text, limit, every=every))
+        places or dates hold any word of ``text``, best (highest) first."""
+        return self._read(lambda connection: words.search(connection, text, limit))
+
+    def holding_words(self, text: str, limit: int) -> Ids:
+        """The first ``limit`` ids, ascending, of the images whose names, titles, captions,
+        keywords, places or dates hold every word of ``text``."""
+        found = self._read(lambda connection: words.holding(connection, text, limit))
+        return np.array(found, np.int64)
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
         """Every camera, lens, type, year, keyword, label or rating, most pictures first; with

@@ -334,12 +334,15 @@ class Library:
         """Values of one kind of filter that begin with ``prefix``, most pictures first."""
         return self.catalog.suggest(kind, prefix, limit)
 
-    def search_words(
-        self, text: str, limit: int, *, every: bool = False
-    ) -> list[tuple[int, float]]:
-        """Images whose names, titles, captions, keywords or places hold any (``every``: all) of the
-        words of ``text``, best first, with a score that is higher for better ones."""
-        return self.catalog.search_words(text, limit, every=every)
+    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
+        """Images whose names, titles, captions, keywords or places hold any of the words of
+        ``text``, best first, with a score that is higher for better ones."""
+        return self.catalog.search_words(text, limit)
+
+    def holding_words(self, text: str, limit: int) -> Ids:
+        """The first ``limit`` images, by id, of which names, titles, captions, keywords or places
+        hold every word of ``text``."""
+        return self.catalog.holding_words(text, limit)
 
     def failures(self) -> list[Failure]:
         """The files that could not be read, and why."""

@@ -563,15 +563,17 @@ class MilvusLibrary:
         wanted = fold(prefix)
         return [one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted)][:limit]
 
-    def search_words(
-        self, text: str, limit: int, *, every: bool = False
-    ) -> list[tuple[int, float]]:
+    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
         """Nothing: names and captions are not searched in a collection; ``status`` says so."""
         return []
 
     def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
         """``(label, fit)`` of each of ``ids`` that has any, best first."""
         rows = self.milvus.rows(
+    def holding_words(self, text: str, limit: int) -> Ids:
+        """Nothing, as ``search_words``."""
+        return np.empty(0, np.int64)
+
             self.collection, "id", [int(i) for i in ids], ["id", "record"], level=self.level
         )
         found = {row["id"]: _json(row["record"])["labels"] for row in rows}

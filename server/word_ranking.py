@@ -2,11 +2,12 @@
 
 File and folder names, titles, captions, keywords, places and dates (``indexer.catalog_words``) say
 things that are not in the pixels: "germany 2019 castle". Two rankings answer such a query, by the
-cosine and by bm25, and they are fused by reciprocal rank: ``1 / (60 + rank)`` is added up (G.
-Cormack, C. Clarke, S. Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank
-Learning Methods", SIGIR 2009).
+cosine and by how telling the words are that a picture has of it (their inverse document frequency,
+as in bm25), and they are fused by reciprocal rank: ``1 / (60 + rank)`` is added up (G. Cormack, C.
+Clarke, S. Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
+Methods", SIGIR 2009).
 
-*Ties.* Everything in one folder has the same words, so pictures of equal bm25 share the mean of
+*Ties.* Everything in one folder has the same words, so pictures of equal words share the mean of
 their ranks: a word that names one file says much, and a word that names half of the library, the
 root's own name say, next to nothing.
 
@@ -22,6 +23,8 @@ does not come between the dogs.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,16 +42,23 @@ if TYPE_CHECKING:
 CONSTANT = 60
 """The paper's; its results hardly change from 10 to 200."""
 
-MOST = 20_000
-"""Pictures that are found by their words at most."""
+MOST = 10_000
+"""Pictures that hold all words of a query, at most: the first by id."""
+
+COMMON = 2_000
+"""A word that more pictures have says little of any: it counts only beside all the others. That
+bounds what a search takes, also where a caption stands beside each of a million pictures."""
 
 WORDS = 12
-"""Words of a query that are looked for one by one."""
+"""Words of a query that are looked for."""
 
 WRITTEN = 1.0
 """Spreads above the line at which a picture stands that is a match by its words."""
 
 _MARKS = ".,;:!?()[]'"
+_NOBODY: Ids = np.empty(0, np.int64)
+_ALL = 1000.0
+"""More than all words of a query tell together."""
 
 
 class Written:
@@ -76,22 +86,38 @@ class Written:
     @classmethod
     def find(cls, library: AnyLibrary, text: str, filters: Filters) -> Written | None:
         """Of the pictures of ``library`` that meet ``filters``; None when there are none."""
-        found = library.search_words(text, MOST)
-        ids = np.array([id for id, _ in found], np.int64)
-        scores = np.array([score for _, score in found])
+        tokens = [t for t in dict.fromkeys(text.split()) if _is_telling(t)][:WORDS]
+        most = MOST if len(tokens) == 1 else COMMON + 1
+        held = {token: library.holding_words(token, most) for token in tokens}
+        held = {token: ids for token, ids in held.items() if len(ids)}
+        if not held:
+            return None
+        everywhere = len(held) == len(tokens)
+        whole = _NOBODY
+        if everywhere:
+            joint = " ".join(tokens)
+            whole = held[joint] if joint in held else library.holding_words(joint, MOST)
+        rare = {token: ids for token, ids in held.items() if len(ids) <= COMMON}
+        parts = [whole, *rare.values()]
+        if not everywhere and len(rare) < len(held):
+            # Some words are nowhere, and others in many places: those that hold all the others.
+            parts.append(library.holding_words(" ".join(held), MOST))
+        ids = np.unique(np.concatenate(parts))
         if filters and len(ids):
-            met = np.isin(ids, library.select(filters))
-            ids, scores = ids[met], scores[met]
+            ids = np.intersect1d(ids, library.select(filters))
         if not len(ids):
             return None
-        # bm25 of the same words differs in the last digits by how long the other words are.
-        _, group, sizes = np.unique(-np.round(scores, 3), return_inverse=True, return_counts=True)
+        scores = np.zeros(len(ids))
+        for found in rare.values():
+            scores[np.isin(ids, found)] += _telling(len(found), library.count)
+        scores[np.isin(ids, parts[-1] if not everywhere else whole)] += _ALL
+        _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
         means = np.cumsum(sizes) - (sizes - 1) / 2
-        order = np.argsort(ids)
-        ids, ranks = ids[order], means[group][order]
-        whole = [id for id, _ in library.search_words(text, MOST, every=True)]
-        complete = np.intersect1d(ids, np.array(whole, np.int64))
-        return cls(ids, ranks, complete, *_named(library, text, ids))
+        named = _named(library, text, tokens, rare, ids)
+        return cls(ids, means[group], np.intersect1d(ids, whole), *named)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     def parts(self, ids: Ids) -> NDArray[np.float64]:
         """What each of ``ids`` gets for its words: its reciprocal rank, or 0."""
@@ -99,36 +125,45 @@ class Written:
         return np.where(self.ids[place] == ids, 1 / (CONSTANT + self.ranks[place]), 0.0)
 
 
-def _named(library: AnyLibrary, text: str, ids: Ids) -> tuple[Ids, str, bool]:
-    """Those of ``ids`` that hold most of the names and numbers in ``text``, ``text`` without them,
-    and whether they hold them all; no ids, and nothing, where there are no such names or nothing
-    else."""
-    tokens = text.split()
-    names = [
-        token
-        for token in dict.fromkeys(tokens)
-        if (word := token.strip(_MARKS).lower()) and word not in everyday_words() | STOP_WORDS
-    ]
-    nothing: tuple[Ids, str, bool] = np.empty(0, np.int64), "", False
-    if not names or len(tokens) > WORDS:
+def _is_telling(token: str) -> bool:
+    word = token.strip(_MARKS).lower()
+    return bool(word) and word not in STOP_WORDS
+
+
+def _telling(found: int, count: int) -> float:
+    """Inverse document frequency, as bm25 has it, never nothing."""
+    return max(math.log((count - found + 0.5) / (found + 0.5)), 0.01)
+
+
+def _named(
+    library: AnyLibrary, text: str, tokens: Sequence[str], rare: Mapping[str, Ids], ids: Ids
+) -> tuple[Ids, str, bool]:
+    """Those of ``ids`` that hold the names and numbers among ``tokens`` (or most of them), ``text``
+    without these, and whether that is all of them; no ids, and nothing, where there are no such
+    names or nothing else."""
+    names = [t for t in tokens if t.strip(_MARKS).lower() not in everyday_words()]
+    nothing: tuple[Ids, str, bool] = _NOBODY, "", False
+    if not names or len(names) == len(tokens):
         return nothing
-    held = {
-        token: np.isin(ids, [id for id, _ in library.search_words(token, MOST)]) for token in names
-    }
-    counts = sum(held.values(), np.zeros(len(ids), np.int64))
-    best = counts == counts.max()
-    # Pictures of other places with as many of the names: the first of them says which.
-    known = [token for token in names if held[token][best].all()]
-    if not known or best.sum() > library.count / 2:
+    known = names
+    found = np.intersect1d(ids, library.holding_words(" ".join(names), MOST))
+    if not len(found):
+        counts = sum((np.isin(ids, rare[t]) for t in names if t in rare), np.zeros(len(ids)))
+        if not counts.max():
+            return nothing
+        found = ids[counts == counts.max()]
+        # Pictures of several places may hold as many of the names: what they all hold counts.
+        known = [t for t in names if t in rare and np.isin(found, rare[t]).all()]
+    if not known or len(found) > library.count / 2:
         return (
             nothing  # what most pictures share, the root's own name say, tells none of them apart
         )
-    rest = [token for token in tokens if token not in known]
-    while rest and rest[0].lower() in STOP_WORDS:
+    rest = [token for token in text.split() if token not in known]
+    while rest and not _is_telling(rest[0]):
         rest.pop(0)
-    while rest and rest[-1].lower() in STOP_WORDS:
+    while rest and not _is_telling(rest[-1]):
         rest.pop()
-    return (ids[best], " ".join(rest), known == names) if rest else nothing
+    return (found, " ".join(rest), known == names) if rest else nothing
 
 
 class Fused(Nearest):
