@@ -553,7 +553,8 @@ def in_parts(items: Iterable[Any]) -> Iterator[list[Any]]:
 def built_with(kind: str, count: int, dimension: int) -> dict[str, Any]:
     """Parameters of an index for ``count`` vectors. Lists: 4 times the square root, as FAISS's
     guidelines have it, by powers of two; PQ of 8 dimensions a byte."""
-    lists = int(2 ** max(4, min(16, np.ceil(np.log2(max(count, 1)) / 2 + 2))))
+    # Each segment of a collection has an index of its own, and it holds half a million rows.
+    lists = int(2 ** max(4, min(11, int(np.log2(max(count, 1)) / 2 + 2))))
     if kind in ("IVF_PQ", "GPU_IVF_PQ"):
         m = next((m for m in (64, 48, 32, 16, 8, 4, 2) if dimension % m == 0 and m < dimension), 1)
         return {"nlist": lists, "m": m, "nbits": 8}

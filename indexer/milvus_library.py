@@ -323,7 +323,10 @@ class MilvusLibrary:
                     limit=limit,
                     filter=clause,
                     output_fields=["id"],
-                    search_params={"metric_type": METRIC, "params": width(index, limit)},
+                    search_params={
+                        "metric_type": METRIC,
+                        "params": width(index, limit, filtered=bool(where)),
+                    },
                     consistency_level=self.level,
                     timeout=60,
                 )
@@ -567,13 +570,13 @@ class MilvusLibrary:
         """Nothing: names and captions are not searched in a collection; ``status`` says so."""
         return []
 
-    def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
-        """``(label, fit)`` of each of ``ids`` that has any, best first."""
-        rows = self.milvus.rows(
     def holding_words(self, text: str, limit: int) -> Ids:
         """Nothing, as ``search_words``."""
         return np.empty(0, np.int64)
 
+    def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
+        """``(label, fit)`` of each of ``ids`` that has any, best first."""
+        rows = self.milvus.rows(
             self.collection, "id", [int(i) for i in ids], ["id", "record"], level=self.level
         )
         found = {row["id"]: _json(row["record"])["labels"] for row in rows}
@@ -632,20 +635,21 @@ class MilvusLibrary:
         return self._told
 
 
-def width(index: dict[str, Any], limit: int) -> dict[str, Any]:
-    """Search parameters of an index that find ``limit`` neighbours well."""
+def width(index: dict[str, Any], limit: int, *, filtered: bool) -> dict[str, Any]:
+    """Search parameters of an index that find ``limit`` neighbours well, also for queries in
+    words, which lie far from the pictures; a filter takes away much of what a search passes."""
     kind = index["index_type"]
     if kind.startswith("HNSW"):
-        return {"ef": min(max(2 * limit, 256), 32_768)}
+        return {"ef": min(max(2 * limit, 1024 if filtered else 384), 32_768)}
     if kind == "DISKANN":
-        return {"search_list": min(max(2 * limit, 100), 65_535)}
-    if kind in ("GPU_CAGRA",):
-        return {"itopk_size": min(max(2 * limit, 128), 1024)}
+        return {"search_list": min(max(2 * limit, 400 if filtered else 200), 65_535)}
+    if kind == "GPU_CAGRA":
+        return {"itopk_size": min(max(2 * limit, 256), 1024)}
     if "IVF" in kind or kind == "SCANN":
         lists = int(index.get("nlist") or 1024)
-        # A quarter of the lists, so that queries in words, which lie far from the pictures, find
-        # theirs; an eighth when there are thousands.
-        return {"nprobe": max(min(lists, 32), lists // (4 if lists <= 1024 else 8))}
+        # A quarter of the lists; an eighth when there are thousands.
+        share = lists // (4 if lists <= 2048 else 8)
+        return {"nprobe": min(lists, max(32, 2 * share if filtered else share))}
     return {}
 
 

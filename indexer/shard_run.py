@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -59,6 +61,9 @@ WAIT = 0.5
 
 CONNECT = 10.0
 """Seconds that a cluster has to answer."""
+
+LONGEST = 40
+"""Characters of such a folder: Ray adds some 60, and a socket's name may have 103."""
 
 STORE = 128 * 2**20
 """Bytes of shared memory for Ray's own store in a local run: only small reports pass through it."""
@@ -302,17 +307,30 @@ def cluster(address: str | None) -> Iterator[ModuleType]:
             raise UsageError(
                 'embedding on many machines needs Ray: pip install "sightline[ray]"'
             ) from error
-        _connect(ray, address)
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
+        with _logs(address) as folder:
+            _connect(ray, address, folder)
+            try:
+                yield ray
+            finally:
+                ray.shutdown()
     finally:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _logs(address: str | None) -> Iterator[str | None]:
+    """A folder for the sockets and logs of a cluster of our own, which goes with it. None where
+    the cluster is another's, or a socket's name there would be too long for the system."""
+    folder = tempfile.mkdtemp(prefix="ray-") if address is None else None
+    try:
+        yield folder if folder and len(folder) <= LONGEST else None
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _answers(address: str) -> None:
@@ -329,19 +347,19 @@ def _answers(address: str) -> None:
         ) from error
 
 
-def _connect(ray: ModuleType, address: str | None) -> None:
+def _connect(ray: ModuleType, address: str | None, folder: str | None) -> None:
     if address is not None:
         _answers(address)
     # Ray puts a handler of its own in the place of the one that ends a run in good order.
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _init(ray, address)
+        _init(ray, address, folder)
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
 
 
-def _init(ray: ModuleType, address: str | None) -> None:
+def _init(ray: ModuleType, address: str | None, folder: str | None) -> None:
     quiet = {"include_dashboard": None, "log_to_driver": False, "configure_logging": False}
     try:
         if address is not None:
@@ -352,6 +370,7 @@ def _init(ray: ModuleType, address: str | None) -> None:
                 **{**quiet, "include_dashboard": False},
                 object_store_memory=STORE,
                 _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"the Ray cluster at {address}" if address else "Ray on this machine"

@@ -20,19 +20,16 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from indexer import discover
+from indexer import archives, discover
 from indexer.errors import PhotoError, UsageError
 from indexer.shards import Place, is_local, pyarrow
 from indexer.types import Failure
 
-ARCHIVE = ".tar"
+ARCHIVE = archives.SUFFIX
 
 FETCHED_AHEAD = 16
 """Pictures that are fetched from a store at the same time: a request takes some 50 ms, decoding
 10 to 60."""
-
-LARGEST = 2**30
-"""Bytes that a picture fetched into memory may have."""
 
 
 class Item(NamedTuple):
@@ -69,6 +66,7 @@ class Picture(NamedTuple):
     mtime_ns: int
     caption: str | None = None
     """What stands beside it in its archive."""
+    url: str | None = None
 
 
 # looking ------------------------------------------------------------------------------------------
@@ -249,7 +247,7 @@ def pictures(shard: Shard) -> Iterator[Read]:
 def _fetched(place: Place, item: Item) -> bytes | PhotoError:
     if PurePosixPath(item.path).suffix.lower() in discover.RAW:
         return PhotoError("camera RAW is read from folders only, not from a store: copy it here")
-    if item.size > LARGEST:
+    if item.size > archives.LARGEST:
         return PhotoError(f"it is too large: {item.size:,} bytes")
     try:
         data: bytes = place.fs.cat_file(place.join(item.path))
@@ -282,13 +280,15 @@ def _in_archive(place: Place, archive: Item) -> Iterator[Read]:
     An archive that ends in the middle gives what it holds up to there, and a failure of its own.
     """
     sample: list[tuple[Picture, bytes | PhotoError]] = []
-    caption: str | None = None
+    notes: dict[str, str] = {}
     key: str | None = None
     row = 0
+    # A picture in an archive of this machine has the archive's date, as ``archives`` gives it.
+    date = archive.mtime_ns if place.local else 0
 
     def whole() -> Iterator[Read]:
         for picture, data in sample:
-            yield picture._replace(caption=caption), data
+            yield picture._replace(caption=notes.get("caption"), url=notes.get("url")), data
 
     try:
         with (
@@ -303,13 +303,15 @@ def _in_archive(place: Place, archive: Item) -> Iterator[Read]:
                 this = f"{folder}/{base.partition('.')[0]}"
                 if this != key:
                     yield from whole()
-                    sample, caption, key = [], None, this
+                    sample, notes, key = [], {}, this
                 if is_picture(base):
-                    picture = Picture(row, f"{archive.path}/{name}", member.size, 0)
+                    picture = Picture(row, f"{archive.path}/{name}", member.size, date)
                     row += 1
                     sample.append((picture, _member(tar, member)))
-                elif base.endswith((".txt", ".json")) and member.size < 2**20:
-                    caption = _caption(base, _member(tar, member)) or caption
+                elif base.endswith(archives.NOTES) and member.size <= archives.LARGEST_NOTE:
+                    said = _notes(base, _member(tar, member))
+                    # What the JSON says goes before the text, whichever comes first.
+                    notes = {**notes, **said} if base.endswith(".json") else {**said, **notes}
     except (OSError, tarfile.TarError, EOFError) as error:
         yield from whole()
         why = PhotoError(f"the archive cannot be read to its end: {error}", passing=True)
@@ -321,21 +323,27 @@ def _in_archive(place: Place, archive: Item) -> Iterator[Read]:
 def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | PhotoError:
     if PurePosixPath(member.name).suffix.lower() in discover.RAW:
         return PhotoError("camera RAW is read from folders only, not from an archive")
-    if member.size > LARGEST:
+    if member.size > archives.LARGEST:
         return PhotoError(f"it is too large: {member.size:,} bytes")
     file = tar.extractfile(member)
     assert file is not None  # it is a regular file
     return file.read()
 
 
-def _caption(name: str, data: bytes | PhotoError) -> str | None:
+def _notes(name: str, data: bytes | PhotoError) -> dict[str, str]:
+    """``caption`` and ``url``, where the file beside a picture says them."""
     if isinstance(data, PhotoError):
-        return None
+        return {}
     text = data.decode("utf-8", "replace").strip()
-    if name.endswith(".json"):
-        try:
-            said = json.loads(text).get("caption")
-        except (ValueError, AttributeError):
-            return None
-        text = said.strip() if isinstance(said, str) else ""
-    return text or None
+    if not name.endswith(".json"):
+        return {"caption": text} if text else {}
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    found = said if isinstance(said, dict) else {}
+    return {
+        key: found[key]
+        for key in ("caption", "url")
+        if isinstance(found.get(key), str) and found[key].strip()
+    }

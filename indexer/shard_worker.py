@@ -90,8 +90,8 @@ def embed_shard(job: Job, shard: Shard) -> ShardDone:
             for picture, photo, vector in batch:
                 row = _row(shard, picture)
                 info = photo.info
-                if picture.caption and not info.caption:
-                    info = replace(info, caption=picture.caption)
+                caption = info.caption or picture.caption
+                info = replace(info, caption=caption, url=picture.url)
                 out.write(
                     replace(
                         row,

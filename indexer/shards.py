@@ -67,7 +67,7 @@ class ShardRow:
     """Below ``source``; for a picture in an archive ``archive.tar/its/name.jpg``."""
     size: int
     mtime_ns: int
-    """0 where the place knows no dates, and for pictures in archives."""
+    """0 where the place knows no dates; for a picture in an archive the archive's."""
     vector: NDArray[np.float32] | None = None
     """``(d,) float32, unit norm``; None when it could not be read."""
     info: PhotoInfo | None = None
@@ -275,6 +275,7 @@ def schema(dimension: int, pa: ModuleType) -> Any:
             ("keywords", pa.list_(pa.string())),
             ("rating", pa.int8()),
             ("color", pa.string()),
+            ("url", pa.string()),
             ("content_hash", pa.string()),
             ("phash", pa.int64()),
             ("thumbnail", pa.binary()),
@@ -286,7 +287,7 @@ def schema(dimension: int, pa: ModuleType) -> Any:
 
 OF_INFO = (
     "width", "height", "format", "orientation", "taken_at", "camera", "lens", "latitude",
-    "longitude", "title", "caption", "place", "keywords", "rating", "color",
+    "longitude", "title", "caption", "place", "keywords", "rating", "color", "url",
 )  # fmt: skip
 """Columns that are ``PhotoInfo``'s."""
 

@@ -4,9 +4,9 @@
     shards_to_library.py    this
 
 Importing again takes in what is new or has changed since, so that shards may be imported while
-others are still being made. Where the pictures lie in folders of this machine they are the
-library's roots, and `sightline index` goes on from there; what lies in archives or in a store has
-a place of its name (``/s3/bucket/photos``) and is never looked for.
+others are still being made. Where the pictures lie in folders of this machine, in archives too,
+these are the library's roots, and `sightline index` goes on from there; what lies in a store has a
+place of its name (``/s3/bucket/photos``) and is never looked for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import numpy as np
 
 from indexer.catalog import Written
 from indexer.library import Library
-from indexer.shard_sources import ARCHIVE
 from indexer.shards import Origin, Place, ShardRow, read_origin, read_shard, whole_shards
 from indexer.types import Candidate, Embeddings, Failure, Known, NewImage, Photo
 
@@ -196,5 +195,5 @@ def where(row: ShardRow) -> tuple[Path, str]:
 
 
 def date_of(row: ShardRow) -> int:
-    """The file's date; 0, "never seen as a file", for what is not a file of its own here."""
-    return 0 if "://" in row.source or f"{ARCHIVE}/" in row.path else row.mtime_ns
+    """The file's date; 0, "never seen as a file", for what lies in a store."""
+    return 0 if "://" in row.source else row.mtime_ns

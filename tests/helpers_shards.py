@@ -61,9 +61,10 @@ def two_nodes() -> Iterator[tuple[str, Any, Any]]:
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     soon = {
         "health_check_initial_delay_ms": 0,
-        "health_check_period_ms": 500,
-        "health_check_timeout_ms": 500,
-        "health_check_failure_threshold": 3,
+        "health_check_period_ms": 1000,
+        # Patient with one that is merely busy: a node taken for dead would leave nobody to work.
+        "health_check_timeout_ms": 20_000,
+        "health_check_failure_threshold": 5,
     }
     cluster = Cluster(
         initialize_head=True,

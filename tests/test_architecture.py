@@ -45,7 +45,7 @@ ARROWS: dict[str, set[str]] = {
     "exchange": {"library", "catalog", "decode", "embedding_files", "archives"},
     "exporting": {"library", "embedding_files", "exchange"},
     "doctor": {"library", "catalog", "thumbnails", "redraw", "archives"},
-    "shards": {"discover", "photo", "decode", "encoding", "encoder", "models"},
+    "shards": {"discover", "photo", "decode", "encoding", "encoder", "models", "archives"},
     "shards_to_library": {"shards", "library", "catalog"},
     "library_interface": {"catalog"},
     "milvus": {"catalog", "vector_index", "library", "thumbnails", "shards", "shards_to_library"},
