@@ -1,6 +1,7 @@
 """How often a label that is kept is right: precision and recall of the fit's threshold.
 
     python -m benchmarks.labels --cifar10 DIR --tiny-imagenet DIR [--model builtin]
+    python -m benchmarks.labels --captions Flickr8k.token.txt --images DIR --split FILE
 
 ``--cifar10`` is a folder of test pictures with a folder a class, ``--tiny-imagenet`` the folder
 with ``val/`` and ``words.txt``. Every picture has one right label at most. Besides the labels of
@@ -12,6 +13,7 @@ several thresholds.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ import numpy as np
 from benchmarks.builtin_model import encoded, opened
 from data.training_data import wordnet_names
 from indexer.encoder import Encoder
+from indexer.evaluation_sets import read_captioned
 from indexer.prompts import templates
 from indexer.zero_shot import Label, Labeller, label
 from server.relevance import Scale
@@ -27,20 +30,54 @@ A_CLASS = 300
 """Pictures of each class of CIFAR-10."""
 
 
+WORDS = {
+    **{name: name for name in ("beach", "water", "ball", "street", "pool", "football", "soccer")},
+    **{"dog": "dogs? puppy", "snow": "snow snowy", "bicycle": "bicycles? bikes? biker cyclist"},
+    **{
+        "grass": "grass grassy",
+        "girl": "girls?",
+        "boy": "boys?",
+        "man": "man men",
+        "field": "field",
+    },
+    **{"child": "child children kid kids", "mountain": "mountains?", "rock": "rocks? rocky"},
+    **{"surfing": r"surf\w*", "skateboard": r"skateboard\w*"},
+}
+"""Labels of captioned pictures, and how captions say them."""
+
+SAID = 2
+"""Captions of a picture that must say a label for it to be right."""
+
+
 def main() -> None:
     """Prints a table a case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--cifar10", type=Path)
     parser.add_argument("--tiny-imagenet", type=Path)
+    parser.add_argument("--captions", type=Path, help="captions, as `sightline eval` takes them")
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--split")
     options = parser.parse_args()
     encoder = Encoder.load(options.model)
+    if options.captions:
+        captioned = read_captioned(options.captions, options.images, split=options.split)
+        said = np.zeros((len(captioned.images), len(WORDS)), np.int64)
+        for text, image in zip(captioned.captions, captioned.own, strict=True):
+            said[image] += [
+                any(re.search(rf"\b{form}\b", text.lower()) for form in forms.split())
+                for forms in WORDS.values()
+            ]
+        images = encoded(encoder, opened(captioned.images))
+        labels = [label(name) for name in WORDS]
+        report(f"{len(WORDS)} words of captions", encoder, images, said >= SAID, labels)
     if options.cifar10:
         folders = sorted(path for path in options.cifar10.iterdir() if path.is_dir())
         files = [file for folder in folders for file in sorted(folder.iterdir())[:A_CLASS]]
         truth = np.repeat(np.arange(len(folders)), A_CLASS)
         images = encoded(encoder, opened(files))
-        report("10 labels of CIFAR-10", encoder, images, truth, [label(f.name) for f in folders])
+        labels = [label(folder.name) for folder in folders]
+        report("10 labels of CIFAR-10", encoder, images, _one(truth, labels), labels)
     if options.tiny_imagenet:
         root = options.tiny_imagenet
         wnids = sorted((root / "wnids.txt").read_text(encoding="utf-8").split())
@@ -50,7 +87,7 @@ def main() -> None:
         table = [line.split("\t")[:2] for line in lines]
         truth = np.array([wnids.index(wnid) for _, wnid in table])
         images = encoded(encoder, opened([root / "val" / "images" / file for file, _ in table]))
-        report("200 labels of Tiny ImageNet", encoder, images, truth, every)
+        report("200 labels of Tiny ImageNet", encoder, images, _one(truth, every), every)
         order = np.random.default_rng(1).permutation(200)
         for case, there, asked in (
             ("40 labels, 20 of them nowhere, 40 classes", order[:40], order[20:60]),
@@ -60,15 +97,21 @@ def main() -> None:
             kept = np.isin(truth, there)
             place = {int(number): row for row, number in enumerate(asked)}
             own = np.array([place.get(int(number), -1) for number in truth[kept]])
-            report(case, encoder, images[kept], own, [every[number] for number in asked])
+            labels = [every[number] for number in asked]
+            report(case, encoder, images[kept], _one(own, labels), labels)
+
+
+def _one(truth: np.ndarray, labels: list[Label]) -> np.ndarray:
+    """``(n, c)``: which label is right, from each picture's label, or -1."""
+    right: np.ndarray = truth[:, None] == np.arange(len(labels))[None]
+    return right
 
 
 def report(
-    case: str, encoder: Encoder, images: np.ndarray, truth: np.ndarray, labels: list[Label]
+    case: str, encoder: Encoder, images: np.ndarray, right: np.ndarray, labels: list[Label]
 ) -> None:
-    """``truth`` is each picture's label, or -1."""
+    """Prints one case; ``right`` says which labels are right, (n, c)."""
     scored = Labeller(encoder, labels, templates=templates(encoder.templates))(images)
-    right = truth[:, None] == np.arange(len(labels))[None]
     print(f"\n{case}: {len(images):,} pictures")
     scales = [Scale.of(column) for column in scored.cosines.T]
     above = [

@@ -57,6 +57,9 @@ MAX_DATED = 20_000
 EXACTLY = 1024
 """Good matches up to which they are counted one by one."""
 
+FEWEST_WORDS = 3
+"""Captions that are told of a picture that none of them really fits."""
+
 FACETS = ("label", "keyword")
 """What the pictures of a query are counted by."""
 
@@ -205,8 +208,11 @@ class SearchEngine:
         return upload
 
     def words_for(self, image: int, *, k: int = 10) -> list[tuple[str, float]]:
-        """The everyday captions that fit a picture of the library best, with their cosines."""
-        return [(one.text, max(one.score, 0.0)) for one in self.describe(image, k=k)]
+        """The everyday captions that fit a picture of the library, ``k`` at most, best first, with
+        their cosines; the best few of them where none really fits."""
+        found = self.describe(image, k=k)
+        fitting = [one for one in found if one.relevance >= 0.5] or found[:FEWEST_WORDS]
+        return [(one.text, max(one.score, 0.0)) for one in fitting]
 
     def describe(
         self, image: int | bytes, *, texts: Sequence[str] | None = None, k: int = 10

@@ -74,7 +74,7 @@ class Row:
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    help="The fit from which a label is printed and kept.  [default: 0.3]",
+    help="The fit from which a label is printed and kept.  [default: 0.2]",
 )
 @click.option(
     "--top", default=5, show_default=True, type=click.IntRange(1), help="Labels a picture."
