@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
     from indexer.encoder import Encoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -37,3 +40,49 @@ def tiny_encoder(tiny_clip: Path) -> Encoder:
     from indexer.encoder import Encoder
 
     return Encoder.load(str(tiny_clip), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``pictures`` (a drawn gallery) and their ``library``, by the built-in model."""
+    from helpers_browser import make_gallery
+
+    from server.cli import run
+
+    place = tmp_path_factory.mktemp("gallery")
+    make_gallery(place / "pictures")
+    arguments = ["index", place / "pictures", "--library", place / "library", "--model", "builtin"]
+    assert run([*map(str, arguments), "--quiet"]) == 0
+    return place
+
+
+@pytest.fixture(scope="module")
+def address(gallery: Path) -> Iterator[str]:
+    """Where the gallery is served."""
+    from helpers_serving import serving
+
+    with serving("--library", gallery / "library") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. One a module: another test in this process may start its own."""
+    from helpers_serving import FLAGS, chromium
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page at a desk, its first pictures shown."""
+    from helpers_browser import looking, tiles
+
+    permissions = ["clipboard-read", "clipboard-write"]
+    with looking(browser, address, accept_downloads=True, permissions=permissions) as page:
+        tiles(page).first.wait_for()
+        yield page

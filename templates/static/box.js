@@ -1,7 +1,7 @@
 // The search box: what is typed and the pictures given. Chips, suggestions and what sends pictures
 // are loaded when they are first needed.
 import { $, h, later, sheet } from "./dom.js";
-import { join, split, tokens, withPicture } from "./query.js";
+import { join, split, tokens, unfinished, withPicture } from "./query.js";
 
 /** Once typing has stopped for this long, in ms, it is searched. */
 const PAUSE = 100;
@@ -42,7 +42,7 @@ export function createBox({ onQuery }) {
     return menu;
   }
 
-  const typed = later(PAUSE, () => words() !== q && go(words(), { typed: true }));
+  const typed = later(PAUSE, () => !unfinished(input.value) && words() !== q && go(words(), { typed: true }));
 
   input.addEventListener("focus", suggest);
   input.addEventListener("input", async () => {

@@ -74,7 +74,7 @@ export function createChips({ go, query, focus }) {
     const held = within().indexOf(document.activeElement);
     place.replaceChildren(...chips);
     place.hidden = !chips.length;
-    if (held >= 0) (within()[held] ?? { focus }).focus();
+    if (held >= 0) (within().at(Math.min(held, within().length - 1)) ?? { focus }).focus();
   }
 
   const sign = (less, plus, minus, onclick) => button(less ? "minus" : "plus", less ? minus : plus, onclick, {

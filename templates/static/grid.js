@@ -229,7 +229,8 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
   });
   actions.addEventListener("click", (event) => {
     const what = event.target.closest("button")?.dataset.do;
-    if (what) onKey(what, tileOf(event).index, event);
+    anchor = tileOf(event).index;
+    if (what) onKey(what, anchor, event);
   });
   list.addEventListener("click", (event) => {
     const tile = tileOf(event);
@@ -266,7 +267,7 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
       focus(next);
       if (event.shiftKey) onChoose(Math.min(i, active), Math.max(i, active) + 1, true);
       anchor = active;
-    } else if (event.key !== "Enter" && onKey(event.key, i, event)) event.preventDefault();
+    } else if (event.key !== "Enter" && onKey(event.key, (anchor = i), event)) event.preventDefault();
   });
 
   list.addEventListener("dragstart", (event) =>

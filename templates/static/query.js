@@ -6,6 +6,17 @@ const PICTURE = /^(-?)(?:(\d*\.?\d+):)?(like|upload):(.+)$/;
 /** Blank-separated parts; quotes hold blanks together, also after a name: in:"My trip". */
 export const tokens = (q) => q.match(/(?:[^\s"]+|"[^"]*"?)+/g) ?? [];
 
+const WORDS = /^(portrait|landscape|square|newest|oldest|relevance|all|sum)$/i;
+
+/** Whether the last word is a filter that is still being written: the server would refuse it. */
+export function unfinished(q) {
+  const [, name, value] = (tokens(q).at(-1) ?? "").match(/^-?([a-z]+):(.*)$/i) ?? [];
+  if (!name || /\s$/.test(q)) return false;
+  if (/^(after|before)$/i.test(name)) return !/^\d{4}(-\d\d?){0,2}$/.test(value);
+  if (/^(is|sort|match)$/i.test(name)) return !WORDS.test(value);
+  return !value.replaceAll('"', "") || (/^near$/i.test(name) && !/\d,-?\d/.test(value));
+}
+
 /** "-2:like:5@0,0,1,1" -> {kind, ref, weight}; null for anything else. */
 export function picture(token) {
   const [, minus, weight, kind, ref] = token.match(PICTURE) ?? [];

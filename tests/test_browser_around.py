@@ -1,0 +1,262 @@
+"""The page in a real browser: what is going on around the pictures, and that nobody is shut out."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers_browser import PHONE, PICTURES, looking, search, tiles
+from helpers_serving import get, serving
+
+from server.cli import run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+TOKEN = "a token of more than sixteen characters"
+HEAVIEST = 60_000
+"""Bytes of the page at first sight, before thumbnails."""
+
+
+def test_the_page_is_light_and_only_its_own_files_may_run(browser: Browser, address: str) -> None:
+    sizes: dict[str, int] = {}
+    page = browser.new_page()
+    loaded = []
+    page.on("response", lambda response: loaded.append(response))
+    opened = page.goto(address)
+    tiles(page).first.wait_for()
+    page.wait_for_load_state("networkidle")
+    for response in loaded:
+        if "/thumbnails/" not in response.url and "/api/" not in response.url:
+            sizes[response.url.rsplit("/", 1)[-1]] = len(response.body())
+    assert sum(sizes.values()) <= HEAVIEST, sizes
+    assert opened
+    policy = opened.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    page.close()
+
+
+def test_an_empty_library_says_what_to_do_and_fills_before_ones_eyes(
+    browser: Browser, gallery: Path, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    library, pictures = tmp_path / "library", tmp_path / "pictures"
+    pictures.mkdir()
+    index = ["index", str(pictures), "--library", str(library), "--quiet"]
+    assert run([*index, "--model", "builtin"]) == 0
+    permissions = ["clipboard-read", "clipboard-write"]
+    with (
+        serving("--library", library) as address,
+        looking(browser, address, permissions=permissions) as page,
+    ):
+        expect(page.get_by_role("heading", name="No pictures yet")).to_be_visible()
+        page.get_by_role("button", name="Copy the command").click()
+        expect(page.get_by_role("status")).to_contain_text("Copied")
+        copied = page.evaluate("() => navigator.clipboard.readText()")
+        assert copied == "sightline index ~/Pictures"
+        expect(page.locator("#empty")).to_contain_text(copied)
+        page.locator("#status-open").click()
+        shutil.copytree(gallery / "pictures", pictures, dirs_exist_ok=True)
+        reading = page.get_by_role("progressbar", name="Reading pictures")
+        with held_run(library) as go_on:
+            expect(reading).to_be_visible(timeout=30_000)
+            expect(page.locator("#count")).to_contain_text(" %", timeout=30_000)
+            page.keyboard.press("Escape")
+            # What is in the library already can be looked at while the rest is read.
+            expect(page.locator("#empty")).to_be_hidden()
+            expect(tiles(page).first).to_be_visible()
+            go_on()
+        expect(page.locator("#count")).to_have_text(str(PICTURES), timeout=30_000)
+        page.locator("#status-open").click()
+        expect(reading).to_be_hidden()
+
+
+@contextmanager
+def held_run(library: Path) -> Iterator[Callable[[], None]]:
+    """A run under way over the library's folder, held after its second batch until the function
+    that this gives is called."""
+    from indexer import pipeline
+    from indexer.library import Library
+
+    held, steps = threading.Event(), []
+
+    def progress(step: pipeline.Progress) -> None:
+        if step.phase == "indexing" and step.done:
+            steps.append(step)
+            if len(steps) == 2:
+                assert held.wait(120)
+
+    def work() -> None:
+        with Library.open(library) as opened:
+            encoder = pipeline.load_encoder("builtin")
+            pipeline.run(opened, encoder, workers=1, progress=progress)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield held.set
+    finally:
+        held.set()
+        thread.join()
+    assert len(steps) >= 2
+
+
+def test_how_many_pictures_which_model_and_what_failed(page: Page, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("button", name="about this library").click()
+    panel = page.get_by_role("dialog", name="This library")
+    expect(panel).to_contain_text("builtin")
+    expect(panel).to_contain_text(str(get(address, "/api/status")["images"]))
+    expect(panel).to_contain_text("broken.jpg")
+    expect(panel).to_contain_text("not a picture")
+    panel.get_by_role("button", name="Close").click()
+    expect(panel).to_be_hidden()
+    page.goto(f"{address}failures")
+    expect(page.locator("main")).to_contain_text("broken.jpg")
+    page.locator("main").get_by_role("link", name="Back to the pictures").click()
+    expect(tiles(page).first).to_be_visible()
+
+
+def test_help_is_a_key_away(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    panel = page.get_by_role("dialog", name="Help")
+    page.keyboard.press("?")
+    expect(panel).to_contain_text("in your own words")
+    expect(panel).to_contain_text("-people")
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    page.get_by_role("button", name="Help").click()
+    expect(panel).to_be_visible()
+    page.mouse.click(5, 5)
+    expect(panel).to_be_hidden()
+
+
+def test_the_keyboard_finds_the_box_and_the_pictures(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    box = page.locator("#q")
+    for key in ("/", "Control+k"):
+        page.keyboard.press(key)
+        expect(box).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(box).not_to_be_focused()
+    page.keyboard.press("/")
+    page.keyboard.press("ArrowDown")
+    expect(tiles(page).first).to_be_focused()
+    page.reload()
+    tiles(page).first.wait_for()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the pictures")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#results")).to_be_focused()
+
+
+def test_those_who_listen_are_told_what_came(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    good = search(page, "a yellow bus in a city street")["good"]
+    expect(page.locator("#live")).to_contain_text(f"{good} good matches")
+    link = tiles(page).first
+    assert ".jpg" in (link.get_attribute("aria-label") or "")
+    link.focus()
+    page.keyboard.press("x")
+    assert "chosen" in (link.get_attribute("aria-label") or "")
+
+
+def test_dark_and_light_change_places_and_stay(page: Page) -> None:
+    ground = "() => getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(ground)
+    page.get_by_role("button", name="Dark or light").click()
+    after = page.evaluate(ground)
+    assert after != before
+    page.reload()
+    assert page.evaluate(ground) == after
+
+
+def test_nothing_moves_for_those_who_ask_for_that(browser: Browser, address: str) -> None:
+    with looking(browser, address, reduced_motion="reduce") as page:
+        tiles(page).first.wait_for()
+        page.keyboard.press("?")
+        page.get_by_role("dialog", name="Help").wait_for()
+        moving = page.evaluate(
+            """() => [...document.querySelectorAll("*")].filter((node) => {
+              const { transitionProperty, transitionDuration, animationName } =
+                getComputedStyle(node);
+              return animationName !== "none"
+                || (transitionProperty !== "none" && transitionDuration !== "0s");
+            }).map((node) => node.outerHTML.slice(0, 80))"""
+        )
+        assert moving == []
+
+
+def test_a_stranger_signs_in_with_the_token(
+    browser: Browser, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from playwright.sync_api import expect
+
+    monkeypatch.setenv("SIGHTLINE_TOKEN", TOKEN)
+    with serving("--library", gallery / "library") as address:
+        page = browser.new_context().new_page()
+        page.goto(address)
+        page.fill("#token", "a wrong one")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("not the token")
+        page.fill("#token", TOKEN)
+        page.keyboard.press("Enter")
+        expect(tiles(page).first).to_be_visible()
+        page.context.close()
+
+
+VIEWS = {
+    "home": ("", []),
+    "chips": ('?q="a bus" -2:rain is:landscape like:3', []),
+    "suggestions": ("", ["/", "c", "a", "m", "e"]),
+    "line": ("?q=a+yellow+bus+in+a+city+street", []),
+    "nothing": ("?q=in:nowhere", []),
+    "a part of one picture": ("#5", ["c"]),
+    "tray": ("", ["ArrowDown", "x", "ArrowRight", "+"]),
+    "help": ("", ["?"]),
+    "failures": ("failures", []),
+    "nowhere": ("nowhere", []),
+    "plain": ("?plain=1&q=snow", []),
+}
+ON_A_PHONE = ("home", "chips", "a part of one picture", "tray")
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [("desk", "light"), ("desk", "dark"), ("phone", "dark")]
+)
+def test_axe_finds_nothing_that_shuts_people_out(
+    browser: Browser, address: str, size: str, scheme: str
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    # Without movement: half a second of fading would be taken for poor contrast.
+    page = browser.new_context(
+        color_scheme=scheme,  # type: ignore[arg-type]
+        bypass_csp=True,
+        reduced_motion="reduce",
+        **(PHONE if size == "phone" else {}),
+    ).new_page()
+    for view in VIEWS if size == "desk" else ON_A_PHONE:
+        path, keys = VIEWS[view]
+        page.goto("about:blank")
+        page.goto(address + path)
+        page.wait_for_load_state("networkidle")
+        for key in keys:
+            page.keyboard.press(key)
+        page.wait_for_load_state("networkidle")
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{view}: {found.generate_report()}"
+    page.context.close()

@@ -1,0 +1,176 @@
+"""The page in a real browser: searching with pictures, parts of pictures, and likeness."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers_browser import answered, ids, search, tiles
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+HAND_OVER = """
+([kind, files]) => {
+  const transfer = new DataTransfer();
+  for (const { name, data } of files) {
+    const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+    transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+  }
+  if (kind === "paste") dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer }));
+  else for (const name of ["dragover", "drop"])
+    document.body.dispatchEvent(
+      new DragEvent(name, { dataTransfer: transfer, bubbles: true, cancelable: true }),
+    );
+}
+"""
+"""What the system does when a person drops or pastes files; no test reaches outside a browser."""
+
+
+@pytest.fixture
+def shots(gallery: Path) -> list[Path]:
+    """Some files of the gallery, each the only one of its scene."""
+    found = sorted((gallery / "pictures").rglob("*.jpg"))
+    return [path for path in found if "_" not in path.stem.replace("IMG_", "").replace("DSC_", "")]
+
+
+def hand_over(page: Page, kind: str, *files: Path) -> None:
+    """Drops or pastes files."""
+    told = [
+        {"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()} for path in files
+    ]
+    page.evaluate(HAND_OVER, [kind, told])
+
+
+def test_pictures_are_chosen_from_files_several_at_once(page: Page, shots: list[Path]) -> None:
+    from playwright.sync_api import expect
+
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Search with a picture").click()
+    found = answered(page, lambda: chooser.value.set_files(shots[2]), "upload")
+    assert found["hits"][0]["name"] == shots[2].name
+    both = answered(page, lambda: page.set_input_files("#files", [shots[5], shots[9]]), "upload")
+    assert both["query"].count("upload:") == 3
+    expect(page.locator("#thumbs img")).to_have_count(3)
+    expect(page.locator("#chips .chip")).to_have_count(3)
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_is_dropped_or_pasted_and_words_join_it(
+    page: Page, shots: list[Path], kind: str
+) -> None:
+    from playwright.sync_api import expect
+
+    found = answered(page, lambda: hand_over(page, kind, shots[4]), "upload")
+    assert found["hits"][0]["name"] == shots[4].name
+    page.locator("#q").focus()
+    answered(page, lambda: page.keyboard.type("at night", delay=20), "night")
+    expect(page.locator("#chips .chip")).to_have_count(2)
+    # The picture is turned away from, then taken out again with the key that deletes.
+    answered(page, page.get_by_role("button", name="Wanted: picture").click, "-upload")
+    page.locator("#q").press("Home")
+    answered(page, lambda: page.keyboard.press("Backspace"))
+    expect(page.locator("#thumbs img")).to_have_count(0)
+    assert page.locator("#q").input_value() == "at night"
+
+
+def test_what_is_no_picture_is_said(page: Page, gallery: Path) -> None:
+    from playwright.sync_api import expect
+
+    note = gallery / "note.txt"
+    note.write_text("no picture")
+    page.set_input_files("#files", note)
+    expect(page.get_by_role("status")).to_contain_text("not a picture")
+
+
+def test_an_upload_survives_a_reload(page: Page, shots: list[Path]) -> None:
+    from playwright.sync_api import expect
+
+    answered(page, lambda: page.set_input_files("#files", shots[3]), "upload")
+    shown = ids(page)[:5]
+    page.reload()
+    tiles(page).first.wait_for()
+    expect(page.locator("#thumbs img")).to_have_count(1)
+    assert ids(page)[:5] == shown
+
+
+def test_more_like_one_is_a_key_and_a_button_away(page: Page) -> None:
+    [first, second, *_] = ids(page)
+    tiles(page).first.focus()
+    found = answered(page, lambda: page.keyboard.press("s"), "like")
+    assert found["hits"][0]["id"] == first
+    page.go_back()
+    page.locator("#results").get_by_role("link").nth(1).hover()
+    found = answered(page, page.get_by_role("button", name="Similar pictures").click, "like")
+    assert found["hits"][0]["id"] == second
+
+
+def test_marks_refine_the_search(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    search(page, "a yellow bus in a city street")
+    [more, _, less, *_] = ids(page)
+    tiles(page).first.focus()
+    page.keyboard.press("+")
+    tiles(page).nth(2).hover()
+    page.get_by_role("button", name="Less like this").click()
+    tray = page.get_by_role("region", name="Chosen pictures")
+    expect(tray).to_contain_text("1 more, 1 less like this")
+    refined = answered(page, lambda: page.keyboard.press("r"), "like")
+    assert f"0.5:like:{more}" in refined["query"]
+    assert f"-0.5:like:{less}" in refined["query"]
+    expect(tray).to_be_hidden()
+    expect(page.locator("#results .tile.more")).to_have_count(1)
+
+
+def test_a_part_of_a_picture_is_dragged_out_and_searched_with(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    first = ids(page)[0]
+    tiles(page).first.click()
+    dialog = page.get_by_role("dialog", name="Picture")
+    dialog.get_by_role("button", name="Search with a part").click()
+    shown = dialog.get_by_role("img").first.bounding_box()
+    assert shown
+    x, y, width, height = shown["x"], shown["y"], shown["width"], shown["height"]
+    page.mouse.move(x + width * 0.5, y + height * 0.5)
+    page.mouse.down()
+    page.mouse.move(x + width * 0.7, y + height * 0.6)
+    page.mouse.move(x + width * 0.9, y + height * 0.75)
+    page.mouse.up()
+    found = answered(page, dialog.get_by_role("button", name="Search with this part").click, "like")
+    [id, box] = re.fullmatch(r"like:(\d+)@(.*)", found["query"]).groups()  # type: ignore[union-attr]
+    assert int(id) == first
+    assert [float(one) for one in box.split(",")] == pytest.approx([0.5, 0.5, 0.9, 0.75], abs=0.02)
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("group", name="part of a picture")).to_be_visible()
+
+
+def test_a_part_is_chosen_by_keyboard_alone(page: Page) -> None:
+    tiles(page).first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog", name="Picture").wait_for()
+    for key in ("c", "ArrowLeft", "ArrowUp", "Shift+ArrowRight"):
+        page.keyboard.press(key)
+    found = answered(page, lambda: page.keyboard.press("Enter"), "like")
+    assert found["query"].endswith("@0.230,0.230,0.750,0.730")
+
+
+def test_a_result_is_dragged_into_the_search(page: Page) -> None:
+    second = ids(page)[1]
+    box = page.locator("#q").bounding_box()
+    assert box
+    tiles(page).nth(1).hover()
+    page.mouse.down()
+    page.mouse.move(400, 200, steps=5)
+
+    def let_go() -> None:
+        page.mouse.move(box["x"] + 50, box["y"] + 10, steps=5)
+        page.mouse.up()
+
+    assert answered(page, let_go, "like")["hits"][0]["id"] == second
