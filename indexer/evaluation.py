@@ -31,6 +31,7 @@ from indexer.evaluation_metrics import (
     Ranks,
     Share,
     centred,
+    chunks,
     plain,
     query_bank,
     ranks,
@@ -291,21 +292,21 @@ def through_index(
     assert gallery.ids is not None
     own = gallery.rows[np.asarray(captioned.own, np.int64)]
     depth = max(AT)
+    few = min(depth, len(gallery.vectors))
     places = np.full(len(texts), depth + 1, np.int64)
     same = 0
-    for start in range(0, len(texts), 256):
-        some = texts[start : start + 256]
-        _, ids = library.nearest(some, depth)
-        right = ids == gallery.ids[own[start : start + 256]][:, None]
-        places[start : start + 256][right.any(axis=1)] = 1 + right.argmax(axis=1)[right.any(axis=1)]
-        scores = some @ gallery.vectors.T
-        exact = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+    for some in chunks(len(texts), len(gallery.vectors)):
+        _, ids = library.nearest(texts[some], depth)
+        right = ids == gallery.ids[own[some]][:, None]
+        places[some] = np.where(right.any(axis=1), 1 + right.argmax(axis=1), depth + 1)
+        scores = texts[some] @ gallery.vectors.T
+        exact = np.argpartition(scores, -few, axis=1)[:, -few:]
         same += sum(
             len(set(line.tolist()) & set(gallery.ids[best].tolist()))
             for line, best in zip(ids, exact, strict=True)
         )
     found = _recall("text_to_image", "plain", "index", places, own, len(gallery.vectors), depth)
-    return found, same / (len(texts) * min(depth, len(gallery.vectors)))
+    return found, same / (len(texts) * few)
 
 
 def _recall(

@@ -7,7 +7,7 @@ they were given, as a search has them. Ranking ideas change the scores before ra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,10 @@ AT = (1, 5, 10)
 """The places of recall@k."""
 
 AT_ONCE = 256
-"""Queries that are scored at a time."""
+"""Queries that are scored at a time, at most."""
+
+SCORES = 2**26
+"""Scores that are held at a time: 256 MB."""
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -82,6 +85,12 @@ def shares_of_groups(right: NDArray[np.bool_], groups: Sequence[int]) -> Share:
     return Share(float(right.mean()), float(low), float(high))
 
 
+def chunks(queries: int, gallery: int) -> Iterator[slice]:
+    """Queries in pieces whose scores over the gallery fit in memory."""
+    step = max(1, min(AT_ONCE, SCORES // max(gallery, 1)))
+    return (slice(start, start + step) for start in range(0, queries, step))
+
+
 Adjust = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Scores ``(q, n)`` of some queries over the whole gallery -> the scores to rank by."""
 
@@ -93,9 +102,8 @@ def ranks(
     one a query."""
     found = np.empty(len(queries), np.int64)
     columns = np.arange(len(gallery))
-    for start in range(0, len(queries), AT_ONCE):
-        scores = adjust(queries[start : start + AT_ONCE] @ gallery.T)
-        for row, line in enumerate(scores, start):
+    for some in chunks(len(queries), len(gallery)):
+        for row, line in enumerate(adjust(queries[some] @ gallery.T), some.start):
             mine = np.asarray(own[row])
             best = mine[np.argmax(line[mine])]
             before = (line > line[best]) | ((line == line[best]) & (columns < best))
@@ -134,10 +142,10 @@ def standing(texts: Embeddings, images: Embeddings) -> Adjust:
     """How far each text stands out for a picture from what it says of all pictures: the distance
     from the middle of its cosines in units of their spread below it. ``describe`` ranks so."""
     middle, spread = np.empty(len(texts), np.float32), np.empty(len(texts), np.float32)
-    for start in range(0, len(texts), AT_ONCE):
-        low, half = np.quantile(texts[start : start + AT_ONCE] @ images.T, [0.1, 0.5], axis=1)
-        middle[start : start + AT_ONCE] = half
-        spread[start : start + AT_ONCE] = np.maximum(half - low, 1e-6)
+    for some in chunks(len(texts), len(images)):
+        low, half = np.quantile(texts[some] @ images.T, [0.1, 0.5], axis=1)
+        middle[some] = half
+        spread[some] = np.maximum(half - low, 1e-6)
     return lambda scores: (scores - middle) / spread
 
 
