@@ -30,7 +30,7 @@ from indexer.catalog_facets import FolderCount, Months, Suggestion
 from indexer.catalog_words import fold
 from indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
 from indexer.index_rows import best, cosines
-from indexer.milvus_connection import BOUNDED, STRONG, WINDOW, Address, Milvus
+from indexer.milvus_connection import BOUNDED, SECONDS, STRONG, WINDOW, Address, Milvus
 from indexer.milvus_filters import NEAR, Folder, expression
 from indexer.milvus_schema import METRIC, RECORDS, UNKNOWN_TIME, moment, to_record
 from indexer.milvus_thumbnails import Thumbs
@@ -328,7 +328,7 @@ class MilvusLibrary:
                         "params": width(index, limit, filtered=bool(where)),
                     },
                     consistency_level=self.level,
-                    timeout=60,
+                    timeout=SECONDS,
                 )
             ids += [hit["id"] for hit in hits]
             scores += [hit["distance"] for hit in hits]
