@@ -6,13 +6,20 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers_client import client_of
-from helpers_models import build_siglip
+from helpers_models import (
+    build_altclip,
+    build_chinese_clip,
+    build_dual_encoder,
+    build_metaclip2,
+    build_siglip,
+    build_siglip2,
+)
 from PIL import Image
 
 from data.scenes import Scene, compose, render
@@ -144,6 +151,42 @@ def test_a_softmax_model_shares_out_one_and_a_sigmoid_model_does_not(
         siglip.encode_texts(["a dog", "a cat"])
     )
     assert (scored.fits == scored.probabilities).all()
+
+
+@pytest.mark.parametrize(
+    ("build", "templates"),
+    [
+        (build_metaclip2, "imagenet"),
+        (build_chinese_clip, "imagenet"),
+        (build_altclip, "imagenet"),
+        (build_dual_encoder, "imagenet"),
+        (build_siglip2, "siglip"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_every_family_labels_in_its_own_way(
+    tmp_path: Path, build: Callable[[Path], Path], templates: str
+) -> None:
+    encoder = Encoder.load(str(build(tmp_path / "model")), device="cpu")
+    assert encoder.templates == templates
+    shape = (2, encoder.geometry.height, encoder.geometry.width, 3)
+    images = encoder.encode_images(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    scored = Labeller(encoder, read_labels("dog, cat"), templates=prompts.IMAGENET_7)(images)
+    total = scored.probabilities.sum(axis=1)
+    if encoder.sigmoid:
+        assert (scored.fits == scored.probabilities).all()
+    else:
+        assert np.allclose(total, 1, atol=1e-5)
+        assert (scored.fits < scored.probabilities).all()
+    assert ((scored.fits >= 0) & (scored.fits <= 1)).all()
+
+
+def test_what_suits_a_model_is_known_by_its_name() -> None:
+    from indexer import models
+
+    for info in models.MODELS:
+        assert info.templates in prompts.TEMPLATES
+        assert (info.templates == "siglip") == info.name.startswith("siglip")
 
 
 def test_a_label_that_fits_nothing_is_not_kept_for_being_the_nearest(builtin: Encoder) -> None:
