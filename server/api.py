@@ -216,6 +216,7 @@ def image(id: int) -> Response:
         "title": info.title,
         "caption": info.caption,
         "place": info.place,
+        "url": info.url,
         "keywords": list(info.keywords),
         "rating": info.rating,
         "orientation": info.orientation,

@@ -84,6 +84,7 @@ SCHEMAS: dict[str, Any] = {
             "title": nullable("string"),
             "caption": nullable("string"),
             "place": nullable("string"),
+            "url": nullable("string"),
             "keywords": listed(STRING),
             "rating": nullable("integer", minimum=0, maximum=5),
             "orientation": {"type": "integer"},

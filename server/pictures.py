@@ -14,6 +14,7 @@ from indexer.errors import NotFoundError, PhotoError
 from indexer.types import ImageRecord
 from server.api import find
 from server.app_state import engine, state
+from server.cards import card
 from server.originals import original
 from server.parameters import Choice, Number, Operation, Text, operation, values
 from server.security import PICTURE_POLICY
@@ -56,11 +57,16 @@ WIDTHS = ("128", "256", "512")
     )
 )
 def thumbnail(id: int) -> Response:
-    """As it lies in ``thumbnails.db``, or smaller."""
+    """As it lies in ``thumbnails.db``, or smaller; a card for what was imported without a file."""
     given = values()
     stored: bytes | None = engine().library.thumbnail(id) if 0 < id < 2**63 else None
     if stored is None:
-        raise NotFoundError(f"there is no thumbnail of picture {str(id)[:30]}")
+        record = engine().library.image(id) if 0 < id < 2**63 else None
+        if record is None or record.mtime_ns:
+            raise NotFoundError(f"there is no thumbnail of picture {str(id)[:30]}")
+        shown = card(record).encode()
+        tag = blake2b(shown, digest_size=12).hexdigest()
+        return _answer(shown, "image/svg+xml", tag, A_WHILE)
     data: bytes = stored
     tag = blake2b(data, digest_size=12).hexdigest()
     if given["w"] != "512":

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from helpers_client import client_of
 from helpers_library import as_bytes, dated, draw
 
 from indexer import doctor, embedding_files, exchange, exporting, pipeline
@@ -17,7 +18,10 @@ from indexer.encoder import Encoder
 from indexer.errors import LibraryBusyError, UsageError
 from indexer.library import Library
 from indexer.types import Condition, Filters
+from server.app import create_app
+from server.cards import card
 from server.cli import run
+from server.search import SearchEngine
 
 DIMENSION = 32
 
@@ -106,6 +110,17 @@ def test_a_laion_set_becomes_a_library_though_no_picture_is_present(
     with Library.open(directory) as library:
         report = pipeline.run(library, tiny_encoder, workers=1, prune=True)
         assert (report.removed, report.held_back, library.count) == (0, (), 25)
+    # The page shows what is known of them.
+    with Library.open(directory) as library, SearchEngine(library, tiny_encoder) as engine:
+        client = client_of(create_app(engine))
+        shown = client.get("/thumbnails/13?w=256")
+        assert shown.mimetype == "image/svg+xml"
+        assert "an old castle" in shown.get_data(as_text=True)
+        assert "sandbox" in shown.headers["Content-Security-Policy"]
+        told = client.get("/api/images/13").get_json()
+        assert (told["url"], told["available"]) == ("https://e.org/12.jpg", False)
+        assert client.get("/images/13").status_code == 404
+        assert client.get("/thumbnails/99").status_code == 404
     # Importing it again changes no id, and nothing else.
     assert run([*asked, "-q"]) == 0
     with Library.open(directory) as library:
@@ -264,3 +279,20 @@ def test_files_that_are_no_sets_are_refused_with_their_names(tmp_path: Path) -> 
     ):
         with pytest.raises(UsageError, match=path.name):
             list(open_set(path).batches())
+
+
+def test_a_card_holds_any_caption_and_nothing_that_runs(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    import xml.etree.ElementTree
+
+    captions = ["<script>alert(1)</script>", "海滩上的狗", "a\x00b\x1b", "word " * 500, "x" * 5000]
+    columns = {"caption": captions, "width": [10, 1, 9999, 5, 5], "height": [1, 10, 1, 5, 5]}
+    source = clip_set(tmp_path / "set", [(unit(5), columns)])
+    with empty(tmp_path / "library", tiny_encoder) as library:
+        exchange.import_set(library, open_set(source), workers=1)
+        for record in library.images(library.select().tolist()):
+            drawn = xml.etree.ElementTree.fromstring(card(record))
+            kinds = {element.tag.rpartition("}")[2] for element in drawn.iter()}
+            assert kinds <= {"svg", "rect", "g", "text"}
+            assert len(card(record)) < 2000

@@ -82,7 +82,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
   // -- where the picture is: fitted into the stage, then scaled and moved
 
   function frame() {
-    const { clientWidth: w, clientHeight: hh } = stage, ratio = hit.width / hit.height;
+    const { clientWidth: w, clientHeight: hh } = stage, ratio = hit.width / hit.height || 1;
     const width = Math.min(w, hh * ratio, Math.max(hit.width, 320)), height = width / ratio;
     return { left: (w - width) / 2, top: (hh - height) / 2, width, height };
   }
@@ -244,7 +244,8 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
       ["Taken", all.taken_at && link(date(all.taken_at, { dateStyle: "long", timeStyle: "short" }), `after:${all.taken_at.slice(0, 10)} before:${dayAfter(all.taken_at)}`)],
       ["Camera", all.camera && link(all.camera, `camera:${quote(all.camera)}`)],
       ["Lens", all.lens && link(all.lens, `lens:${quote(all.lens)}`)],
-      ["Size", `${number(all.width)} × ${number(all.height)}, ${(all.width * all.height / 1e6).toFixed(1)} MP, ${bytes(all.size)} ${all.format.toUpperCase()}`],
+      ["Size", all.width > 0 && `${number(all.width)} × ${number(all.height)}, ${(all.width * all.height / 1e6).toFixed(1)} MP, ${bytes(all.size)} ${all.format.toUpperCase()}`],
+      ["Found at", /^https?:/i.test(all.url ?? "") && h("a", { href: all.url, target: "_blank", rel: "noopener noreferrer" }, all.url)],
       ["Folder", all.folder && link(all.folder, `in:${quote(all.folder)}`)],
       ["Place", where && h("details", {}, h("summary", {}, where), h("a", {
         href: `https://www.openstreetmap.org/?mlat=${all.latitude}&mlon=${all.longitude}#map=15/${all.latitude}/${all.longitude}`,
