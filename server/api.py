@@ -35,6 +35,8 @@ MAX_IMAGES = 16
 MAX_TEXTS = 4000
 """Characters of the texts that a picture is compared with."""
 
+MOST_TEXTS = 100
+
 MAX_FAILURES = 10_000
 MAX_JSON = 2**20
 """Bytes of a JSON body."""
@@ -261,6 +263,8 @@ def captions(id: int) -> Response:
     record = find(id)
     parts = (" ".join(text.split()) for text in re.split(r"[,\n]", given["texts"]))
     texts = list(dict.fromkeys(text for text in parts if text))
+    if len(texts) > MOST_TEXTS:
+        raise UsageError(f"{len(texts):,} texts at once; {MOST_TEXTS} are the most")
     found = engine().describe(record.id, texts=texts, k=given["k"])
     return jsonify(captions=[one.as_dict() for one in found])
 

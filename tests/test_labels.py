@@ -337,6 +337,8 @@ def test_the_api_ranks_texts_for_one_picture(directory: Path, pictures: Path) ->
         assert client.get("/api/images/99999/captions").status_code == 404
         long = client.get(f"/api/images/{image.id}/captions?texts={'x' * 5000}")
         assert long.status_code == 400
+        many = ",".join(str(n) for n in range(101))
+        assert client.get(f"/api/images/{image.id}/captions?texts={many}").status_code == 400
         with pytest.raises(NotFoundError):
             engine.describe(99999)
         shown = engine.describe(
