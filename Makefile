@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-browser lint format docs wheel clean
+.PHONY: demo test test-browser lint secrets audit format docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
@@ -19,6 +19,16 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Keys and passwords in what git holds; nothing is asked of a network. What is listed in
+# .secrets.baseline was looked at and is none.
+secrets: $(VENV)/.installed-test
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
+
+# Known faults of the packages that are installed; asks pypi.org.
+audit: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --skip-editable
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .

@@ -73,7 +73,7 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     app.register_error_handler(SightlineError, _sightline_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unforeseen)
-    admission = Admission(app.wsgi_app, limit=settings.max_waiting)
+    admission = Admission(app.wsgi_app, limit=settings.max_waiting, threads=settings.threads)
     app.extensions["sightline_admission"] = admission
     app.wsgi_app = admission  # type: ignore[method-assign]
     return app

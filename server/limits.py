@@ -3,11 +3,18 @@
 Waitress reads requests without holding a thread and queues them; the queue is bounded here. A
 request whose turn comes while more than ``limit`` others wait behind it is answered at once, so
 that a burst drains as fast as refusals can be written, and who is refused knows when to come back.
+
+Most requests compute, and computing more of them at once than there are cores makes none of them
+sooner. So one a core is at work, a few wait for their turn, and more are refused: what is accepted
+is answered within some times of what it takes alone. What costs next to nothing (thumbnails, the
+page's own files) waits for nobody. Whoever has gone before the turn came is not answered at all.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,33 +28,78 @@ if TYPE_CHECKING:
 RETRY_AFTER = 2
 """Seconds: a full queue of searches drains in less."""
 
+LIGHT = re.compile(r"/(thumbnails/|static/|healthz$|favicon\.ico$|metrics$|api/images/\d+$)")
+"""Paths that are read and sent and not computed."""
+
+SPARE = 2
+"""Threads that are left for those."""
+
 
 class Admission:
     """WSGI middleware that refuses requests while too many wait.
 
-    ``waiting`` says how many do; the server sets it, and until then nobody is refused.
+    ``waiting`` says how many do; the server sets it, and until then nobody is refused for that.
+    ``threads`` is how many requests the server works on at once.
     """
 
-    def __init__(self, app: WSGIApplication, *, limit: int) -> None:
+    def __init__(
+        self, app: WSGIApplication, *, limit: int, threads: int = 16, cores: int | None = None
+    ) -> None:
         self._app = app
         self._limit = limit
         self.waiting: Callable[[], int] = lambda: 0
+        at_work = max(1, min(cores or os.cpu_count() or 1, threads - SPARE))
+        self._turns = threading.Semaphore(at_work)
+        self._patient = threading.Semaphore(max(1, min(threads // 2, threads - at_work - SPARE)))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application's answer, or 503."""
-        if self.waiting() <= self._limit:
+        if _has_gone(environ):
+            return _nothing(start_response)
+        if self.waiting() > self._limit:
+            return _refusal(start_response)
+        if LIGHT.match(environ.get("PATH_INFO", "")):
             return self._app(environ, start_response)
-        body = json.dumps({"error": "too many requests at once; try again in a moment"}).encode()
-        start_response(
-            "503 Service Unavailable",
-            [
-                ("Content-Type", "application/json"),
-                ("Content-Length", str(len(body))),
-                ("Retry-After", str(RETRY_AFTER)),
-                ("Cache-Control", "no-store"),
-            ],
-        )
-        return [body]
+        if not self._turns.acquire(blocking=False):
+            if not self._patient.acquire(blocking=False):
+                return _refusal(start_response)
+            try:
+                self._turns.acquire()
+            finally:
+                self._patient.release()
+        try:
+            if _has_gone(environ):
+                return _nothing(start_response)
+            return self._app(environ, start_response)
+        finally:
+            self._turns.release()
+
+
+def _has_gone(environ: WSGIEnvironment) -> bool:
+    """Whether nobody waits for the answer any more, where the server can tell."""
+    has_gone = environ.get("waitress.client_disconnected")
+    return has_gone is not None and bool(has_gone())
+
+
+def _nothing(start_response: StartResponse) -> Iterable[bytes]:
+    """For someone who has gone."""
+    start_response("503 Service Unavailable", [("Content-Length", "0")])
+    return []
+
+
+def _refusal(start_response: StartResponse) -> Iterable[bytes]:
+    """The answer to one too many."""
+    body = json.dumps({"error": "too many requests at once; try again in a moment"}).encode()
+    start_response(
+        "503 Service Unavailable",
+        [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Retry-After", str(RETRY_AFTER)),
+            ("Cache-Control", "no-store"),
+        ],
+    )
+    return [body]
 
 
 class Slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ class Server:
     signal handler. Raises ``SightlineError`` when the address cannot be had."""
 
     def __init__(self, app: Flask, config: ServerConfig) -> None:
+        # What waits is told by /metrics, and who is refused by a 503; not line by line in the log.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}
         try:
             create_server(
@@ -44,6 +47,8 @@ class Server:
                 threads=config.threads,
                 connection_limit=CONNECTIONS,
                 channel_timeout=IDLE_SECONDS,
+                # Reading on while a request waits tells when its client has gone.
+                channel_request_lookahead=1,
                 max_request_body_size=config.max_upload,
                 outbuf_overflow=BUFFERED,
                 # Beyond this waitress would make the view wait for the reader.

@@ -8,6 +8,7 @@ import os
 import threading
 import urllib.request
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -479,6 +480,43 @@ def test_a_full_queue_is_an_honest_503() -> None:
     assert told[-1][1]["Retry-After"] == "2"
 
 
+def test_a_request_a_core_computes_a_few_wait_and_more_are_told_to_come_back() -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def app(environ: dict, start_response: Any) -> list[bytes]:
+        begun.release()
+        if environ["PATH_INFO"] == "/api/search":
+            assert go_on.wait(10)
+        start_response("200 OK", [])
+        return [b"fine"]
+
+    admission = Admission(app, limit=256, threads=8, cores=2)  # type: ignore[arg-type]
+    told: list[str] = []
+
+    def ask(path: str, gone: bool = False) -> None:
+        environ = {"PATH_INFO": path, "waitress.client_disconnected": lambda: gone}
+        admission(environ, lambda status, headers: told.append(f"{path} {status[:3]}"))  # type: ignore[arg-type]
+
+    threads = [threading.Thread(target=ask, args=["/api/search"]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert begun.acquire(timeout=10)
+    assert begun.acquire(timeout=10)
+    while len(told) < 2:  # eight came, two compute, four wait
+        threads[-1].join(0.01)
+    assert told == ["/api/search 503"] * 2
+    assert not begun.acquire(blocking=False)
+    ask("/thumbnails/5")
+    assert told.pop() == "/thumbnails/5 200", "what costs nothing waits for nobody"
+    assert begun.acquire(blocking=False)
+    ask("/api/search", gone=True)
+    assert told.pop() == "/api/search 503"
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert told[2:] == ["/api/search 200"] * 6
+
+
 def test_served_for_real_and_stopped_after_what_is_under_way(app: Flask) -> None:
     server = Server(app, ServerConfig(port=0, threads=2))
     ready = threading.Event()
@@ -542,6 +580,7 @@ def test_whatever_is_asked_the_api_answers_as_it_says(app: Flask) -> None:
     ]
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) >= 14
+    answers: Counter[int] = Counter()
     for operation in operations:
         for mode in schemathesis.GenerationMode:
 
@@ -555,8 +594,10 @@ def test_whatever_is_asked_the_api_answers_as_it_says(app: Flask) -> None:
             )
             @given(case=operation.as_strategy(generation_mode=mode))
             def ask(case: Any) -> None:
-                case.call_and_validate(checks=held)
+                answer = case.call_and_validate(checks=held)
+                answers[answer.status_code] += 1
 
             # An operation that takes nothing cannot be asked wrongly.
             with contextlib.suppress(Unsatisfiable):
                 ask()
+    print(f"{answers.total():,} requests to {len(operations)} operations: {dict(answers)}")

@@ -1,0 +1,468 @@
+"""A served library under load: is every answer right, and does the server stay itself?
+
+    python -m benchmarks.load --keep FOLDER [--images 100000] [--seconds 60] [--think 0.5]
+
+Fills a library with so many synthetic pictures (as ``benchmarks/search.py`` does, but each with a
+thumbnail that holds its own number), starts ``sightline serve`` on it, and lets 64 clients ask for
+a minute: new and known texts, pictures, filters, similar ones, thumbnails, each after thinking for
+``--think`` seconds on average (0: as fast as answers come). Meanwhile
+
+* ``sightline index`` adds pictures, again and again, and ``sightline rebuild`` builds the index;
+* 100 slow clients send half a request, or read an answer a byte at a time; others vanish.
+
+Then, with requests under way, the server is sent SIGTERM. Held are: no status of 500 and above but
+503 with Retry-After; no answer about another picture than was asked for; memory that stays; every
+request that was accepted when SIGTERM came answered to its end, and exit status 0. Printed are the
+times of each kind of request, alone on the idle server and under load. The exit status is 1 when
+one of these did not hold; times are told, not judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import io
+import json
+import random
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from benchmarks.catalog import BATCH, ROOT, synthetic
+from benchmarks.clip_geometry import ClipGeometry
+from benchmarks.photographs import photograph, write_photographs
+from indexer.encoder import Encoder
+from indexer.library import Library
+
+TOP = Path(__file__).resolve().parent.parent
+
+MIX = {
+    "new text": 8,
+    "known text": 20,
+    "filtered": 14,
+    "similar": 14,
+    "one picture": 8,
+    "image": 4,
+    "thumbnail": 32,
+}
+"""Shares of the kinds of request, in percent."""
+
+WORDS = ["a", "photo", "of", "two", "dogs", "on", "a", "beach", "at", "sunset", "with", "children"]
+
+MARK = b"SLno"
+"""Name of the RIFF chunk in which a thumbnail holds its picture's number."""
+
+GROWTH = 1.25
+"""Of the server's memory between a third of the time and the end, at most."""
+
+
+# the library --------------------------------------------------------------------------------------
+
+
+def make(place: Path, images: int) -> None:
+    """The library, unless it is there."""
+    directory = place / "library"
+    if Library.exists(directory):
+        return
+    encoder = Encoder.load("builtin")
+    geometry = ClipGeometry(encoder.dimension, seed=0)
+    random_ = np.random.default_rng(0)
+    drawn = []
+    for seed in range(100):
+        out = io.BytesIO()
+        photograph(seed, (512, 384)).save(out, "WEBP", quality=70, method=0)
+        drawn.append(out.getvalue())
+    started = time.perf_counter()
+    with Library.create(
+        directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
+    ) as library:
+        root = library.ensure_root(ROOT)
+        for start in range(0, images, BATCH):
+            count = min(BATCH, images - start)
+            vectors = geometry.images(count, seed=start + 1)
+            batch = [synthetic(start + i, vectors[i], random_) for i in range(count)]
+            written = library.catalog.write(root, images=batch)
+            library.thumbnails.put_many(
+                {id_: numbered(drawn[id_ % len(drawn)], id_) for id_ in written.images}
+            )
+        library.maintain_index(text_queries=lambda: geometry.texts(300, seed=1))
+        print(f"{images:,} pictures made in {time.perf_counter() - started:.0f} s")
+
+
+def numbered(webp: bytes, number: int) -> bytes:
+    """``webp`` with a chunk of its own that holds ``number``; any reader passes over it."""
+    chunk = MARK + struct.pack("<IQ", 8, number)
+    size = struct.unpack("<I", webp[4:8])[0] + len(chunk)
+    return webp[:4] + struct.pack("<I", size) + webp[8:] + chunk
+
+
+def number_of(webp: bytes) -> int | None:
+    """What ``numbered`` put in."""
+    place = webp.rfind(MARK)
+    return struct.unpack("<Q", webp[place + 8 : place + 16])[0] if place >= 0 else None
+
+
+# the clients --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What the clients saw. Each writes to one of its own."""
+
+    times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    statuses: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Takes in what another saw."""
+        for kind, times in other.times.items():
+            self.times[kind] += times
+        self.statuses += other.statuses
+        self.wrong += other.wrong
+
+
+class Client:
+    """One connection that is kept open, and what it was told."""
+
+    def __init__(self, port: int, images: int, seed: int) -> None:
+        self.port, self.images = port, images
+        self.chance = random.Random(seed)
+        self.tally = Tally()
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self.finished = True
+        """Whether the last answer came to its end, or none was begun."""
+
+    def ask(self, kind: str) -> None:
+        """Sends one request of that kind, reads the answer and holds it against the question."""
+        id_ = self.chance.randint(1, self.images)
+        path, body, headers = self._request(kind, id_)
+        self.finished = False
+        started = time.perf_counter()
+        self.connection.request("POST" if body else "GET", path, body, headers)
+        answer = self.connection.getresponse()
+        data = answer.read()
+        took = time.perf_counter() - started
+        self.finished = True
+        if answer.status == 503:
+            if answer.headers.get("Retry-After"):
+                self.tally.statuses["503 with Retry-After"] += 1
+            else:
+                self.tally.statuses["503 without"] += 1
+            # As the header asks, but not to the end: the clients are to press on.
+            time.sleep(0.5)
+            return
+        self.tally.statuses[str(answer.status)] += 1
+        if answer.status != 200:
+            self.tally.wrong.append(f"{kind} {path}: {answer.status} {data[:200]!r}")
+            return
+        self.tally.times[kind].append(took * 1000)
+        if (said := self._check(kind, id_, data)) is not None:
+            self.tally.wrong.append(f"{kind} {path}: {said}")
+
+    def _request(self, kind: str, id_: int) -> tuple[str, bytes | None, dict[str, str]]:
+        weight = f"{1 + self.chance.random():.4f}"
+        if kind == "new text":
+            words = " ".join(self.chance.choices(WORDS, k=7))
+            return f"/api/search?k=20&q={quote(words)}+{self.chance.randrange(10**9)}", None, {}
+        if kind == "known text":
+            return f"/api/search?k=20&q={weight}:dog+on+a+beach", None, {}
+        if kind == "filtered":
+            more = self.chance.choice(["type:heic", "camera:canon+after:2024", "is:portrait"])
+            return f"/api/search?k=20&q={weight}:dog+on+a+beach+{more}", None, {}
+        if kind == "similar":
+            return f"/api/images/{id_}/similar?k=20", None, {}
+        if kind == "one picture":
+            return f"/api/images/{id_}", None, {}
+        if kind == "image":
+            # Bytes behind the end of a picture: the same to see, and another upload.
+            picture = UPLOAD + struct.pack("<d", self.chance.random())
+            part = b"--part\r\nContent-Disposition: form-data; name="
+            body = part + b'"k"\r\n\r\n20\r\n' + part + b'"image"; filename="a.jpg"\r\n'
+            body += b"Content-Type: image/jpeg\r\n\r\n" + picture + b"\r\n--part--\r\n"
+            return "/api/search", body, {"Content-Type": "multipart/form-data; boundary=part"}
+        return f"/thumbnails/{id_}", None, {}
+
+    def _check(self, kind: str, id_: int, data: bytes) -> str | None:
+        if kind == "thumbnail":
+            number = number_of(data)
+            return None if number == id_ else f"the thumbnail of {number}"
+        told = json.loads(data)
+        if kind == "one picture":
+            return None if told["name"] == name_of(id_) else told["name"]
+        hits = told["hits"]
+        if len(hits) != 20:
+            return f"{len(hits)} hits"
+        for hit in hits:
+            if hit["id"] <= self.images and hit["name"] != name_of(hit["id"]):
+                return f"{hit['id']} is called {hit['name']}"
+        scores = [hit["score"] for hit in hits]
+        if scores != sorted(scores, reverse=True):
+            return "hits are not in order"
+        if kind == "similar" and any(hit["id"] == id_ for hit in hits):
+            return "it is like itself"
+        return None
+
+
+def name_of(id_: int) -> str:
+    """Of a picture that ``make`` made."""
+    return f"IMG_{id_ - 1:07d}.jpg"
+
+
+def upload() -> bytes:
+    """A picture to search with."""
+    out = io.BytesIO()
+    photograph(7, (640, 480)).save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+UPLOAD = upload()
+
+
+def press(client: Client, think: float, until: threading.Event) -> None:
+    """Asks as ``MIX`` says until it is over."""
+    kinds, shares = zip(*MIX.items(), strict=True)
+    while not until.is_set():
+        [kind] = client.chance.choices(kinds, shares)
+        try:
+            client.ask(kind)
+        except (OSError, http.client.HTTPException) as error:
+            if until.is_set():
+                return
+            client.tally.wrong.append(f"{kind}: {error!r}")
+            client.connection.close()
+        if think:
+            until.wait(client.chance.expovariate(1 / think))
+
+
+def dawdle(port: int, until: threading.Event, seed: int) -> None:
+    """A client that harms by being slow: half a request, a byte at a time, or gone at once."""
+    chance = random.Random(seed)
+    while not until.is_set():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as to:
+            to.settimeout(1)
+            manner = seed % 4
+            whole = b"GET /api/search?q=dog&k=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            if manner == 0:  # half a request, and silence
+                to.sendall(whole[: chance.randrange(1, len(whole))])
+                until.wait(20)
+            elif manner == 1:  # a large answer, read a byte at a time
+                to.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                to.sendall(whole)
+                for _ in range(20):
+                    with contextlib.suppress(TimeoutError):
+                        to.recv(1)
+                    if until.wait(1):
+                        break
+            elif manner == 2:  # gone before the answer
+                to.sendall(whole)
+                to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                until.wait(1)
+            else:  # an upload that never comes
+                to.sendall(
+                    b"POST /api/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
+                    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + b"x" * 5000
+                )
+                until.wait(20)
+
+
+# around them --------------------------------------------------------------------------------------
+
+
+def index_and_rebuild(place: Path, until: threading.Event, told: Counter[str]) -> None:
+    """Adds pictures and rebuilds the index, one after the other, until it is over."""
+    turn = 0
+    command = [sys.executable, "-m", "server.cli"]
+    library = ["--library", str(place / "library"), "--quiet"]
+    while not until.is_set():
+        turn += 1
+        folder = place / "added"
+        write_photographs(folder / f"{time.time_ns()}", 200, (640, 480), seed=turn * 100)
+        for name, arguments in (
+            ("index", ["index", str(folder), "--workers", "1"]),
+            ("rebuild", ["rebuild", "--index", "ivf-pq"]),
+        ):
+            if until.is_set():
+                return
+            with subprocess.Popen(
+                [*command, *arguments, *library], cwd=TOP, stderr=subprocess.PIPE, text=True
+            ) as process:
+                while process.poll() is None:
+                    if until.wait(0.2):
+                        process.send_signal(signal.SIGINT)
+                        process.wait()
+                        return
+                assert process.stderr is not None
+                said = process.stderr.read()
+            told[name if not process.returncode else f"{name} failed: {said}"] += 1
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory of a process and its children, shared library pages left out."""
+    total = 0
+    for one in [pid, *children(pid)]:
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{one}/status").read_text().splitlines()
+            total += 1024 * int(next(x for x in lines if x.startswith("RssAnon")).split()[1])
+    return total
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the children of ``pid``."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(one) for one in text.split()]
+
+
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """``sightline serve`` on a free port."""
+    command = [sys.executable, "-m", "server.cli", "serve", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--library", str(directory)], stderr=subprocess.PIPE, text=True, cwd=TOP
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r":(\d+)/", line)
+        if found is None:
+            raise SystemExit(f"the server did not start: {line}{process.stderr.read()}")
+        log: list[str] = []
+        threading.Thread(target=lambda: log.extend(process.stderr), daemon=True).start()
+        try:
+            yield process, int(found[1])
+        finally:
+            if process.poll() is None:
+                process.kill()
+            print(*log[-20:], sep="", end="")
+
+
+def idle(port: int, images: int, rounds: int) -> dict[str, list[float]]:
+    """The times of each kind, asked one at a time of a server that does nothing else."""
+    client = Client(port, images, 0)
+    for _ in range(rounds):
+        for kind in MIX:
+            client.ask(kind)
+    if client.tally.wrong:
+        raise SystemExit("\n".join(client.tally.wrong[:5]))
+    return {kind: times[2:] for kind, times in client.tally.times.items()}
+
+
+def terminate(process: subprocess.Popen[str], port: int, images: int) -> list[str]:
+    """SIGTERM while requests are under way: what went wrong."""
+    wrong: list[str] = []
+    clients = [Client(port, images, 5000 + n) for n in range(16)]
+    begun = threading.Barrier(17)
+
+    def ask(client: Client) -> None:
+        client.ask("one picture")
+        begun.wait()
+        try:
+            client.ask("new text")
+        except (OSError, http.client.HTTPException) as error:
+            wrong.append(repr(error))
+
+    threads = [threading.Thread(target=ask, args=[client]) for client in clients]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    time.sleep(0.03)  # the requests are on their way
+    process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join()
+    if process.wait(30):
+        wrong.append(f"exit status {process.returncode}")
+    for client in clients:
+        wrong += client.tally.wrong
+    return wrong
+
+
+def main() -> int:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--think", type=float, default=0.0, help="seconds between two requests")
+    parser.add_argument("--no-writers", action="store_true", help="no indexer, no rebuild")
+    parser.add_argument("--keep", type=Path, help="make the library here, or use the one there")
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        place = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place.mkdir(exist_ok=True)
+        make(place, options.images)
+        return load(place, options)
+
+
+def load(place: Path, options: argparse.Namespace) -> int:
+    """The whole of it on the library in ``place``."""
+    until = threading.Event()
+    done: Counter[str] = Counter()
+    clients: list[Client] = []
+    memory: list[int] = []
+    with served(place / "library") as (process, port):
+        alone = idle(port, options.images, 22)
+        clients = [Client(port, options.images, 100 + n) for n in range(options.clients)]
+        threads = [
+            threading.Thread(target=press, args=(client, options.think, until))
+            for client in clients
+        ]
+        threads += [threading.Thread(target=dawdle, args=(port, until, n)) for n in range(100)]
+        if not options.no_writers:
+            threads.append(threading.Thread(target=index_and_rebuild, args=(place, until, done)))
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + options.seconds
+        while time.monotonic() < end:
+            memory.append(resident(process.pid))
+            time.sleep(1)
+        until.set()
+        for thread in threads:
+            thread.join()
+        wrong = terminate(process, port, options.images)
+    tally = Tally()
+    for client in clients:
+        tally.add(client.tally)
+    print(f"{'':14}{'idle':>9}{'':9}{'under load':>12}\n{'':14}{'p50':>9}{'p99':>9}", end="")
+    print(f"{'requests':>12}{'p50':>9}{'p99':>9}{'max':>9}{'p99 / idle p50':>16}")
+    for kind in MIX:
+        own, times = np.array(alone[kind]), np.array(tally.times[kind] or [np.nan])
+        idle50 = np.percentile(own, 50)
+        p50, p99 = np.percentile(times, [50, 99])
+        print(
+            f"{kind:14}{idle50:9.1f}{np.percentile(own, 99):9.1f}{len(times):12,}"
+            f"{p50:9.1f}{p99:9.1f}{times.max():9.1f}{p99 / idle50:16.1f}"
+        )
+    total = sum(tally.statuses.values())
+    print(
+        f"{total:,} answers in {options.seconds:.0f} s to {options.clients} clients:"
+        f" {', '.join(f'{count:,} x {status}' for status, count in tally.statuses.most_common())}"
+    )
+    third = memory[len(memory) // 3]
+    print(
+        f"memory {memory[0] / 2**20:.0f} MiB at the start, {third / 2**20:.0f} after a third,"
+        f" {memory[-1] / 2**20:.0f} at the end, {max(memory) / 2**20:.0f} at most"
+    )
+    print(", ".join(f"{count} x {name}" for name, count in done.items()) or "nothing written")
+    wrong += tally.wrong
+    wrong += [s for s in tally.statuses if s.startswith("5") and s != "503 with Retry-After"]
+    wrong += [name for name in done if "failed" in name]
+    if memory[-1] > GROWTH * third:
+        wrong.append("the server's memory grows")
+    print(f"{len(wrong)} wrong", *wrong[:10], sep="\n  ")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
