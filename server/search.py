@@ -211,7 +211,7 @@ class SearchEngine:
         """The everyday captions that fit a picture of the library, ``k`` at most, best first, with
         their cosines; the best few of them where none really fits."""
         found = self.describe(image, k=k)
-        fitting = [one for one in found if one.relevance >= 0.5] or found[:FEWEST_WORDS]
+        fitting = [one for one in found if (one.relevance or 0) >= 0.5] or found[:FEWEST_WORDS]
         return [(one.text, max(one.score, 0.0)) for one in fitting]
 
     def describe(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,9 +31,9 @@ class Fitting:
     """Cosine."""
     probability: float
     """The model's own: among all the texts that were ranked, or, for SigLIP, by itself."""
-    relevance: float
+    relevance: float | None
     """0 to 1, .5 on the line from which a text fits this picture better than most of the library;
-    in a library too small for a line the cosine itself."""
+    in a library too small for a line the cosine itself. None without a library."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -41,8 +41,24 @@ class Fitting:
             "text": self.text,
             "score": round(self.score, 6),
             "probability": round(self.probability, 6),
-            "relevance": round(self.relevance, 4),
+            "relevance": None if self.relevance is None else round(self.relevance, 4),
         }
+
+
+def ranked(
+    encoder: Encoder,
+    texts: Sequence[str],
+    vectors: NDArray[np.float32],
+    image: NDArray[np.float32],
+    k: int,
+) -> list[Fitting]:
+    """The ``k`` of ``texts`` (whose unit vectors are ``(n, d)``) that fit one picture best."""
+    from indexer.zero_shot import probabilities
+
+    cosines = vectors @ image
+    own = probabilities(cosines[None], encoder)[0]
+    order = np.argsort(-cosines, kind="stable")[:k].tolist()
+    return [Fitting(texts[n], float(cosines[n]), float(own[n]), None) for n in order]
 
 
 class WordBank:
@@ -77,28 +93,17 @@ class WordBank:
         vector: NDArray[np.float32],
         k: int,
     ) -> list[Fitting]:
-        from indexer.zero_shot import probabilities
-
-        cosines = vectors @ vector
-        own = probabilities(cosines[None], self._encoder)[0]
-        order = np.argsort(-cosines, kind="stable")[:k]
+        best = ranked(self._encoder, texts, vectors, vector, k)
         sample = self._library.sample()
         if len(sample) < FEWEST:
-            fits = np.maximum(cosines[order], 0)
-        else:
-            scales = [Scale.of(scores) for scores in vectors[order] @ sample.T]
-            standing = np.array(
-                [
-                    scale.standing(cosines[n : n + 1])[0]
-                    for n, scale in zip(order, scales, strict=True)
-                ],
-                np.float32,
-            )
-            fits = relevance(standing, scales[0].line)
-        return [
-            Fitting(texts[n], float(cosines[n]), float(own[n]), float(fit))
-            for n, fit in zip(order.tolist(), fits, strict=True)
-        ]
+            return [replace(one, relevance=max(one.score, 0.0)) for one in best]
+        place = {text: row for row, text in enumerate(texts)}
+        told = []
+        for one in best:
+            scale = Scale.of(vectors[place[one.text]] @ sample.T)
+            standing = scale.standing(np.array([one.score], np.float32))
+            told.append(replace(one, relevance=float(relevance(standing, scale.line)[0])))
+        return told
 
     def _bank(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         with self._lock:

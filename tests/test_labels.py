@@ -313,6 +313,19 @@ def test_describe_ranks_a_bank_for_a_picture_of_the_library(sightline) -> None: 
     assert cosines == sorted(cosines, reverse=True)
 
 
+def test_describe_needs_no_library(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["describe", str(pictures / "windmill-0.jpg"), "--model", "builtin"]
+    assert run([*given, "-c", "a sailboat, a windmill", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["text"] for one in found["captions"]] == ["a windmill", "a sailboat"]
+    assert found["captions"][0]["relevance"] is None
+    assert found["model"] == "builtin"
+    assert run([*given, "-k", "4"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert run(["describe", "7", "--model", "builtin"]) == 1
+    assert run(["describe", given[1]]) == 1, "there is no library where the default one lies"
+
+
 def test_describe_what_is_not_there_is_one_line(sightline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert "no file" in sightline("describe", "nowhere.jpg", status=1)
     assert "there is no picture" in sightline("describe", str(10**30), status=1)

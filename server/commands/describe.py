@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +18,10 @@ from server.commands.common import (
     print_json,
 )
 
+if TYPE_CHECKING:
+    from indexer.encoder import Encoder
+    from server.words import Fitting
+
 
 @click.command()
 @click.argument("image", metavar="IMAGE")
@@ -26,54 +32,84 @@ from server.commands.common import (
     help="Texts to choose among: a file with one a line, or words with commas between them."
     "  [default: a bank of everyday captions]",
 )
+@click.option(
+    "--model",
+    "-m",
+    help="Use this model, and no library: a name from `sightline models`, a hub id or a folder.",
+)
 @click.option("-k", "count", default=10, show_default=True, type=click.IntRange(1, 10_000))
 @json_option
 @library_option
 @device_option
 def describe(
-    image: str, captions: str | None, count: int, as_json: bool, directory: Path, device: str
+    image: str,
+    captions: str | None,
+    model: str | None,
+    count: int,
+    as_json: bool,
+    directory: Path,
+    device: str,
 ) -> int:
     """Say which captions fit IMAGE best: a file, or the number of a picture of the library.
 
     \b
     sightline describe sofa.jpg
     sightline describe 42 --captions "a cat on a sofa, a dog on a sofa, an empty sofa"
-    sightline describe sofa.jpg --captions captions.txt --json
+    sightline describe sofa.jpg --captions captions.txt --model siglip2-b16 --json
 
     The first figure is how well a text fits this picture beside the rest of the library, 0 to 1 and
-    0.5 where it begins to; the second is the model's own probability among these texts (for SigLIP
-    of each by itself); the third is the cosine.
+    0.5 where it begins to (none without a library); the second is the model's own probability among
+    these texts (for SigLIP of each by itself); the third is the cosine.
     """
-    from server.search import SearchEngine
-
     texts = read_captions(captions) if captions else None
-    with open_library(directory, read_only=True) as library:
-        shown: int | bytes
-        path = Path(image).expanduser()
-        if path.is_file():
-            shown = path.read_bytes()
-        elif image.isdecimal():
-            shown = min(int(image), 2**63 - 1)
-        else:
-            raise NotFoundError(f"there is no file {image}, and it is no picture's number")
-        with SearchEngine(library, load_encoder(library, device)) as engine:
-            found = engine.describe(shown, texts=texts, k=count)
-        model, revision = library.model, library.revision
+    path = Path(image).expanduser()
+    found: Sequence[Fitting]
+    if model is not None:
+        from indexer.encoder import Encoder
+
+        if not path.is_file():
+            raise NotFoundError(f"there is no file {image}")
+        encoder = Encoder.load(model, device=device)
+        found = _alone(encoder, path, texts, count)
+    else:
+        from server.search import SearchEngine
+
+        with open_library(directory, read_only=True) as library:
+            shown: int | bytes
+            if path.is_file():
+                shown = path.read_bytes()
+            elif image.isdecimal():
+                shown = min(int(image), 2**63 - 1)
+            else:
+                raise NotFoundError(f"there is no file {image}, and it is no picture's number")
+            encoder = load_encoder(library, device)
+            with SearchEngine(library, encoder) as engine:
+                found = engine.describe(shown, texts=texts, k=count)
     if as_json:
         print_json(
             {
                 "image": image,
-                "model": model,
-                "revision": revision,
+                "model": encoder.model,
+                "revision": encoder.revision,
                 "captions": [one.as_dict() for one in found],
             }
         )
     else:
         for one in found:
-            click.echo(
-                f"{one.relevance:5.2f}  {one.probability:6.3f}  {one.score:6.3f}  {one.text}"
-            )
+            fits = f"{one.relevance:5.2f}" if one.relevance is not None else "    -"
+            click.echo(f"{fits}  {one.probability:6.3f}  {one.score:6.3f}  {one.text}")
     return 0
+
+
+def _alone(encoder: Encoder, path: Path, texts: Sequence[str] | None, count: int) -> list[Fitting]:
+    """The texts that fit a file best, without a library to compare it with."""
+    from indexer.captions import CAPTIONS
+    from indexer.evaluation import encode_files
+    from server.words import ranked
+
+    wanted = texts or CAPTIONS
+    image = encode_files(encoder, [path], workers=1).vectors[0]
+    return ranked(encoder, wanted, encoder.encode_texts(wanted), image, count)
 
 
 def read_captions(given: str) -> list[str]:
