@@ -29,7 +29,8 @@ NOTES = (".txt", ".json")
 LARGEST_NOTE = 2**20
 
 OPEN = 8
-"""Archives whose table of contents is kept: 10,000 members take 3 MB, and .6 s to read on a busy machine."""
+"""Archives whose table of contents is kept: 10,000 members take 3 MB, and .6 s to read where other
+programs are busy."""
 
 
 @dataclass(frozen=True)
