@@ -11,6 +11,8 @@ turns up. Where the file is there, it is read as a run reads it, and not encoded
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -40,6 +42,9 @@ from indexer.types import (
 
 PATHS = ("image_path", "path", "filename", "file_name", "filepath", "key")
 """Columns in which a set says where a picture is, the likeliest first."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_ -]*(\.[A-Za-z0-9_]+)?")
+"""A file's name and no more."""
 
 KEPT = 1_000
 """Pictures in one transaction."""
@@ -186,6 +191,8 @@ class _Import:
         """The folder that becomes a root, and the path below it."""
         text = next((str(row[name]) for name in PATHS if row.get(name) not in (None, "")), "")
         text = text.replace("\\", "/")
+        if _PLAIN.fullmatch(text):  # nearly all of them, and pathlib takes its time
+            return self.fallback, text
         path = PurePosixPath(text)
         its_root = row.get("root")
         if path.is_absolute() and its_root and path.is_relative_to(str(its_root)):
@@ -263,8 +270,14 @@ def _common_folder(source: EmbeddingSet) -> Path:
 def _candidate(root: Path, path: str) -> Candidate:
     """The file at ``path``; ``mtime_ns`` is 0 when there is none."""
     try:
-        if (root / path).is_file() or archives.inside(root / path):
+        found = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118 (pathlib takes its time)
+        if stat.S_ISREG(found.st_mode):
+            return Candidate(root, path, found.st_size, found.st_mtime_ns)
+    except NotADirectoryError:
+        try:
             return Candidate(root, path, *archives.status(root / path))
+        except OSError:
+            pass  # an archive without it
     except (OSError, ValueError):
         pass  # not there, or no name for a file of this system: the set's own words will do
     return Candidate(root, path, 0, 0)
@@ -272,12 +285,11 @@ def _candidate(root: Path, path: str) -> Candidate:
 
 def _unseen(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
     """A picture of which nothing is known but its row."""
-    suffix = PurePosixPath(candidate.path).suffix or PurePosixPath(str(row.get("url"))).suffix
-    format = str(row.get("format") or suffix.lstrip(".").lower())[:8]
+    format = str(row.get("format") or _ending(candidate.path) or _ending(str(row.get("url"))))
     info = PhotoInfo(
         width=_whole(row, "width", "original_width") or 0,
         height=_whole(row, "height", "original_height") or 0,
-        format={"jpg": "jpeg", "tif": "tiff", "heic": "heif"}.get(format, format),
+        format={"jpg": "jpeg", "tif": "tiff", "heic": "heif"}.get(format, format)[:8],
         orientation=_whole(row, "orientation") or 1,
         color=_text(row, "color"),
     )
@@ -289,6 +301,12 @@ def _unseen(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
         phash=_whole(row, "phash"),
     )
     return replace(candidate, size=_whole(row, "size") or 0), photo
+
+
+def _ending(path: str) -> str:
+    """``jpg`` of ``a/b.JPG?x=1``."""
+    found = re.search(r"\.([A-Za-z0-9]{2,5})(?:[?#].*)?$", path)
+    return found[1].lower() if found else ""
 
 
 def _filled(info: PhotoInfo, row: Row) -> PhotoInfo:
