@@ -69,6 +69,9 @@ finds misses them (Milvus Lite's HNSW: recall .7 of two in 2,000)."""
 WIDER = 10
 """Candidates for each place that such an index is asked for."""
 
+KEPT, KEPT_IDS = 256, 100_000
+"""Answers kept until the version changes, and ids that one of them may hold."""
+
 KEPT_VECTORS = 20_000
 """Vectors kept for the folding of near-duplicates, which asks for them after each search."""
 
@@ -202,9 +205,12 @@ class MilvusLibrary:
             version, found = self._version, self._cache.get(key)
         if found is None:
             found = (compute(),)
+            large = isinstance(found[0], np.ndarray) and len(found[0]) > KEPT_IDS
             with self._lock:
-                if version == self._version:
+                if version == self._version and not large:
                     self._cache[key] = found
+                    if len(self._cache) > KEPT:
+                        self._cache.pop(next(iter(self._cache)))
         return found[0]
 
     def _list(self, kind: str) -> list[Any]:
@@ -291,7 +297,8 @@ class MilvusLibrary:
     def _nearest(self, vector: Any, k: int, where: str) -> tuple[Any, Ids]:
         index = self._index()
         lossy = index["index_type"] in SHORTENED
-        fetch = k + TIES
+        # One question more for the ties of a place that nobody looks at is not worth it.
+        fetch = k + TIES if k + TIES <= WINDOW else k
         if lossy:
             fetch = max(k * WIDER if k < WINDOW // WIDER else WINDOW, fetch)
         found, scores = self._candidates(vector, fetch, where, index)
