@@ -1,0 +1,49 @@
+"""The page in a real browser: labels that were kept, and a person's own texts for one picture."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers_browser import PICTURES, looking, tiles
+from helpers_serving import serving
+
+from server.cli import run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+
+
+def test_labels_are_counted_and_filter_and_texts_are_ranked(
+    browser: Browser, gallery: Path, tmp_path: Path
+) -> None:
+    labelled = tmp_path / "labelled"
+    shutil.copytree(gallery / "library", labelled)
+    arguments = ["label", "--labels", "windmill, campfire", "--keep", "--threshold", "0"]
+    assert run([*arguments, "--top", "1", "--library", str(labelled)]) == 0
+    with serving("--library", labelled) as address, looking(browser, address) as page:
+        facets = page.locator("#facets button")
+        facets.first.wait_for()
+        counts = [int(text.split()[-1]) for text in facets.all_inner_texts()]
+        assert sum(counts) == PICTURES
+        facets.first.click()
+        page.wait_for_url("**label**")
+        page.locator("#summary", has_text=f"{counts[0]} pictures").wait_for()
+        pressed = page.locator('#facets button[aria-pressed="true"]')
+        pressed.wait_for()
+        assert facets.count() == 1, "no picture has the other label as well"
+        tiles(page).first.click()
+        # Letters that are keys elsewhere are letters in the box.
+        page.get_by_label("Which of these fits best?").press_sequentially("a cross, x")
+        page.keyboard.press("Enter")
+        ranked = page.locator(".choose li")
+        ranked.nth(1).wait_for()
+        assert all(text.endswith("%") for text in ranked.all_inner_texts())
+        page.keyboard.press("Escape")
+        page.locator(".lightbox").wait_for(state="hidden")
+        pressed.click()
+        page.locator("#summary", has_text=f"{PICTURES} pictures").wait_for()
