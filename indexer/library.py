@@ -509,13 +509,15 @@ class Library:
         with self.writing():
             # Written down as a run, so that the next one sweeps the thumbnails if this is cut off.
             run = self.catalog.start_run([str(path)])
-            removed = 0
+            removed, interrupted = 0, 1
             try:
                 removed = len(self.catalog.remove_root(absolute(path)))
                 if self._thumbnails is not None:
                     self._thumbnails.sweep(self.catalog.select())
+                interrupted = 0
             finally:
-                self.catalog.finish_run(run, {"removed": removed})
+                counts = {"removed": removed, "interrupted": interrupted}
+                self.catalog.finish_run(run, counts)
 
     # thumbnails -----------------------------------------------------------------------------------
 

@@ -151,6 +151,7 @@ def run(
             work.read_and_encode(surveys, workers or os.cpu_count() or 1)
             work.remove(surveys, prune=prune)
             work.finish()
+            work.ended = True
         return work.report(time.monotonic() - started)
 
 
@@ -204,16 +205,21 @@ class _Run:
     """Not written yet, by root."""
     complete: bool = True
     """Every scope was looked at whole and everything in it dealt with."""
+    ended: bool = False
+    """No error has ended it."""
 
     def __post_init__(self) -> None:
         self.catalog = self.library.catalog
-        self.after_a_crash = any(run.finished_at is None for run in self.catalog.runs(1))
+        # Killed, stopped, or ended by an error: thumbnails and catalog may differ.
+        self.after_a_crash = any(
+            run.finished_at is None or run.counts.get("interrupted") for run in self.catalog.runs(1)
+        )
         self.log = self.catalog.start_run([str(scope.path) for scope in self.scopes])
         self.roots: dict[Path, Root] = {}
 
     def close(self) -> None:
         """Writes the run's outcome to the catalog, also when an error ends it."""
-        interrupted = int(self.stop.is_set() or not self.complete)
+        interrupted = int(self.stop.is_set() or not self.complete or not self.ended)
         self.catalog.finish_run(self.log, {**self.tally(), "interrupted": interrupted})
 
     def tally(self) -> dict[str, int]:

@@ -193,3 +193,22 @@ def test_a_library_on_a_read_only_disk_is_served_and_refuses_a_run(place: Path, 
     with pytest.raises(LibraryError, match="read-only"):
         Library.open(disk / "library")
     assert not list((disk / "library").glob("*-wal"))
+
+
+def test_a_run_that_an_error_ended_is_tidied_up_after_by_the_next(
+    place: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails between the catalog and the thumbnails leaves some without a picture."""
+
+    def fail(self: Library, ids: list[int]) -> None:
+        raise LibraryError("the disk failed")
+
+    (place / "pictures" / "003.jpg").unlink()
+    with Library.open(place / "library") as library:
+        with monkeypatch.context() as patch:
+            patch.setattr(Library, "remove_thumbnails", fail)
+            with pytest.raises(LibraryError, match="the disk failed"):
+                pipeline.run(library, tiny_encoder, workers=1)
+        assert (library.count, len(library.thumbnails)) == (PICTURES - 1, PICTURES)
+        pipeline.run(library, tiny_encoder, workers=1)
+    assert_whole(place, PICTURES - 1)
