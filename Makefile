@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-browser lint secrets audit format docs wheel clean
+.PHONY: demo test test-browser fuzz lint leaks audit format docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
@@ -15,6 +15,10 @@ test: $(VENV)/.installed-test
 test-browser: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m browser
 
+# More than 10,000 generated requests to the API, good and bad: some minutes.
+fuzz: $(VENV)/.installed-test
+	SIGHTLINE_FUZZ_CASES=400 $(BIN)/python -m pytest -s tests/test_api.py -k whatever_is_asked
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -22,7 +26,7 @@ lint: $(VENV)/.installed-test
 
 # Keys and passwords in what git holds; nothing is asked of a network. What is listed in
 # .secrets.baseline was looked at and is none.
-secrets: $(VENV)/.installed-test
+leaks: $(VENV)/.installed-test
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
 # Known faults of the packages that are installed; asks pypi.org.
