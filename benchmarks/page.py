@@ -1,6 +1,6 @@
 """How the page feels: what is measured is a real Chromium that looks at a served library.
 
-    python -m benchmarks.page [--images 20000] [--keep DIR]
+    python -m benchmarks.page [--images 20000] [--keep DIR] [--parts weight answers scroll]
 
 Draws 300 scenes, embeds them with the built-in model, and fills a library with that many pictures
 near them (an embedding with noise, the scene's thumbnail, a row like a person's). Then:
@@ -60,6 +60,7 @@ QUERIES = [
 ]
 KEY_MS = 70
 LONG = 50.0
+PARTS = ["weight", "answers", "scroll"]
 STRETCH, SPEED = 60_000, 12_000
 """Pixels scrolled between two looks at the memory, and pixels a second: a hard flick, kept up."""
 
@@ -95,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--keep", type=Path, help="make the library here, or use the one there")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
@@ -108,9 +110,12 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         address = f"http://127.0.0.1:{port}/"
         print(f"{options.images:,} pictures, {os.cpu_count()} cores, Chromium {browser.version}")
-        weight(browser, address)
-        answers(browser, address)
-        scroll(browser, address, options.images)
+        if "weight" in options.parts:
+            weight(browser, address)
+        if "answers" in options.parts:
+            answers(browser, address)
+        if "scroll" in options.parts:
+            scroll(browser, address, options.images)
         browser.close()
 
 
