@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -92,8 +93,20 @@ def serve(
             raise click.UsageError("a collection is filled by `sightline import --to milvus`")
         if index_paths(paths, directory=directory, model=None, device=device).interrupted:
             raise click.Abort
+    else:
+        keep_products_single()
     with closing(open_any(directory)) as library:
         run_server(library, load_encoder(library, device), config, browse=browse)
+
+
+def keep_products_single() -> None:
+    """Lets numpy multiply on one thread; works before numpy is first imported.
+
+    A search multiplies small matrices. OpenBLAS splits even those over all cores and lets its
+    threads wait for each other by spinning: where something else runs too, 2 ms become a second.
+    Searching on two cores with a load of 20 beside it, p95 1,309 -> 56 ms (docs/benchmarks.md).
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def run_server(
