@@ -13,10 +13,10 @@ root's own name say, next to nothing.
 
 *The line.* A picture whose words hold every telling word of the query is a match, whatever it
 looks like: a person wrote that. One that is found by names and numbers ("germany", "2019": what is
-in no everyday caption, and so says little to a model) has explained those, and is looked at with
-the rest of the query, "castle"; where that fits, the whole fits. Such pictures come first, then
-what only looks like it, then the rest, each by the fused rank: an unfit picture called ``dog.jpg``
-does not come between the dogs.
+no word for what can be seen, and so says little to a model) has explained those, and is looked at
+with the rest of the query, "castle"; where that fits, the whole fits. Such pictures come first,
+then what only looks like it, then the rest, each by the fused rank: an unfit picture called
+``dog.jpg`` does not come between the dogs.
 
 ``benchmarks/words.py`` measures it; ``docs/evaluation.md`` has the figures.
 """
@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from indexer.catalog_words import STOP_WORDS
 from indexer.types import Filters, Ids
-from server.language import everyday_words
 from server.ranking import Nearest, Scores
 from server.relevance import Scale
+from server.seen_words import seen_words
 
 if TYPE_CHECKING:
     from indexer.library_interface import AnyLibrary
@@ -52,6 +52,10 @@ bounds what a search takes, also where a caption stands beside each of a million
 WORDS = 12
 """Words of a query that are looked for."""
 
+SEEN = 0.2
+"""What words count that everyday captions have too: a model sees these by itself, and what lies in
+"Red Car Club" is not all red cars."""
+
 WRITTEN = 1.0
 """Spreads above the line at which a picture stands that is a match by its words."""
 
@@ -68,16 +72,19 @@ class Written:
         self,
         ids: Ids,
         ranks: NDArray[np.float64],
+        weight: float,
         whole: Ids,
         named: Ids,
         rest: str,
         all_named: bool,
     ) -> None:
-        """``ids`` sorted, the rank of each; those whose words hold all of the text's; and, sorted
+        """``ids`` sorted, the rank of each, and what a rank counts beside that by what is seen;
+        those whose words hold all of the text's; and, sorted
         too, those of which names and numbers of the text (``all_named``: all there are) are known,
         so that ``rest`` is left."""
         self.ids = ids
         self.ranks = ranks
+        self.weight = weight
         self.whole = whole
         self.named = named
         self.rest = rest
@@ -98,11 +105,11 @@ class Written:
             joint = " ".join(tokens)
             whole = held[joint] if joint in held else library.holding_words(joint, MOST)
         rare = {token: ids for token, ids in held.items() if len(ids) <= COMMON}
-        parts = [whole, *rare.values()]
+        together = whole
         if not everywhere and len(rare) < len(held):
             # Some words are nowhere, and others in many places: those that hold all the others.
-            parts.append(library.holding_words(" ".join(held), MOST))
-        ids = np.unique(np.concatenate(parts))
+            together = library.holding_words(" ".join(held), MOST)
+        ids = np.unique(np.concatenate([together, *rare.values()]))
         if filters and len(ids):
             ids = np.intersect1d(ids, library.select(filters))
         if not len(ids):
@@ -110,11 +117,12 @@ class Written:
         scores = np.zeros(len(ids))
         for found in rare.values():
             scores[np.isin(ids, found)] += _telling(len(found), library.count)
-        scores[np.isin(ids, parts[-1] if not everywhere else whole)] += _ALL
+        scores[np.isin(ids, together)] += _ALL
         _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
         means = np.cumsum(sizes) - (sizes - 1) / 2
         named = _named(library, text, tokens, rare, ids)
-        return cls(ids, means[group], np.intersect1d(ids, whole), *named)
+        weight = 1.0 if any(_word(token) not in seen_words() for token in held) else SEEN
+        return cls(ids, means[group], weight, np.intersect1d(ids, whole), *named)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,12 +130,16 @@ class Written:
     def parts(self, ids: Ids) -> NDArray[np.float64]:
         """What each of ``ids`` gets for its words: its reciprocal rank, or 0."""
         place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[place] == ids, 1 / (CONSTANT + self.ranks[place]), 0.0)
+        parts = self.weight / (CONSTANT + self.ranks[place])
+        return np.where(self.ids[place] == ids, parts, 0.0)
+
+
+def _word(token: str) -> str:
+    return token.strip(_MARKS).lower()
 
 
 def _is_telling(token: str) -> bool:
-    word = token.strip(_MARKS).lower()
-    return bool(word) and word not in STOP_WORDS
+    return bool(_word(token)) and _word(token) not in STOP_WORDS
 
 
 def _telling(found: int, count: int) -> float:
@@ -141,7 +153,7 @@ def _named(
     """Those of ``ids`` that hold the names and numbers among ``tokens`` (or most of them), ``text``
     without these, and whether that is all of them; no ids, and nothing, where there are no such
     names or nothing else."""
-    names = [t for t in tokens if t.strip(_MARKS).lower() not in everyday_words()]
+    names = [t for t in tokens if _word(t) not in seen_words()]
     nothing: tuple[Ids, str, bool] = _NOBODY, "", False
     if not names or len(names) == len(tokens):
         return nothing

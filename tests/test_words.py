@@ -140,3 +140,15 @@ def test_what_turns_away_is_not_looked_for_in_words(engine: SearchEngine) -> Non
     assert paths(engine, "lighthouse -norway", ALL) == paths(
         engine, "lighthouse -norway", ALL, words=False
     )
+
+
+def test_a_word_that_is_nowhere_takes_nothing_from_the_others(engine: SearchEngine) -> None:
+    from indexer.types import Filters
+
+    written = Written.find(engine.library, "zanzibar norway neuschwanstein", Filters())
+    assert written is not None
+    assert (len(written.ids), len(written.whole)) == (EACH + 1, 0)
+    by_id = dict(zip(written.ids.tolist(), written.ranks.tolist(), strict=True))
+    (titled,) = engine.search("neuschwanstein", k=1).hits
+    assert by_id.pop(titled.id) == 1  # the rarer word tells more
+    assert set(by_id.values()) == {1 + (1 + EACH) / 2}
