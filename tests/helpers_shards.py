@@ -52,9 +52,9 @@ def rows_of(place: Place) -> list[ShardRow]:
 
 
 @contextmanager
-def two_nodes() -> Iterator[tuple[str, Any, Any]]:
-    """``(address, cluster, the second node)``: two nodes of one core each, on loopback, that
-    notice within seconds when the other is gone."""
+def two_nodes() -> Iterator[tuple[str, Any, list[Any]]]:
+    """``(address, cluster, the two)``: two nodes of one core each beside a head without any, on
+    loopback, that notice within seconds when the other is gone."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
@@ -68,12 +68,17 @@ def two_nodes() -> Iterator[tuple[str, Any, Any]]:
     }
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={**small, "node_ip_address": "127.0.0.1", "_system_config": soon},
+        head_node_args={
+            **small,
+            "num_cpus": 0,
+            "node_ip_address": "127.0.0.1",
+            "_system_config": soon,
+        },
     )
     try:
-        second = cluster.add_node(**small, node_ip_address="127.0.0.1")
+        both = [cluster.add_node(**small, node_ip_address="127.0.0.1") for _ in range(2)]
         cluster.wait_for_nodes()
-        yield cluster.address, cluster, second
+        yield cluster.address, cluster, both
     finally:
         cluster.shutdown()
 
