@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 from PIL import Image, ImageEnhance, ImageOps
 
@@ -98,4 +99,5 @@ def search(page: Page, query: str) -> dict[str, Any]:
         page.fill("#q", query)
         page.press("#q", "Enter")
 
-    return answered(page, typed)
+    # Clearing the box a moment ago may still be under way: that is another answer.
+    return answered(page, typed, f"q={re.escape(quote_plus(query))}&")
