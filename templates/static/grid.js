@@ -216,7 +216,7 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
 
   const tileOf = (event) => event.target.closest?.(".tile");
   const show = async (tile) => {
-    await sheet("more.css");
+    await Promise.all([sheet("more.css"), import("./icons.js")]);
     if (tile?.isConnected && actions.parentNode !== tile) tile.append(actions);
   };
 
