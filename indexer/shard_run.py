@@ -359,9 +359,20 @@ def _connect(ray: ModuleType, address: str | None, folder: str | None) -> None:
             signal.signal(signal.SIGTERM, handler)
 
 
+def _stay_on_loopback(address: str | None) -> None:
+    """Keeps Ray from asking for ``127.0.0.1`` at this machine's outer address, where a cluster that
+    listens on loopback only is not to be found, and `ray.init` waits for it for minutes. Ray has
+    no public word for that (`resolve_ip_for_localhost`)."""
+    from ray._private import ray_constants
+
+    host = address.rpartition(":")[0].strip("[]") if address else "127.0.0.1"
+    ray_constants.ENABLE_RAY_CLUSTER = host not in ("127.0.0.1", "localhost", "::1")
+
+
 def _init(ray: ModuleType, address: str | None, folder: str | None) -> None:
     quiet = {"include_dashboard": None, "log_to_driver": False, "configure_logging": False}
     try:
+        _stay_on_loopback(address)
         if address is not None:
             ray.init(address=address, **quiet)
         else:

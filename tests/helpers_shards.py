@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from subprocess import PIPE
+from typing import TYPE_CHECKING
 
 from helpers_library import as_bytes, draw
 
@@ -52,35 +58,37 @@ def rows_of(place: Place) -> list[ShardRow]:
 
 
 @contextmanager
-def two_nodes() -> Iterator[tuple[str, Any, list[Any]]]:
-    """``(address, cluster, the two)``: two nodes of one core each beside a head without any, on
-    loopback, that notice within seconds when the other is gone."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
+def two_nodes() -> Iterator[Cluster]:
+    """Two nodes of one core each beside a head without any, on loopback, that notice within seconds
+    when the other is gone.
 
-    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    soon = {
-        "health_check_initial_delay_ms": 0,
-        "health_check_period_ms": 1000,
-        # Patient with one that is merely busy: a node taken for dead would leave nobody to work.
-        "health_check_timeout_ms": 20_000,
-        "health_check_failure_threshold": 5,
-    }
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            **small,
-            "num_cpus": 0,
-            "node_ip_address": "127.0.0.1",
-            "_system_config": soon,
-        },
-    )
-    try:
-        both = [cluster.add_node(**small, node_ip_address="127.0.0.1") for _ in range(2)]
-        cluster.wait_for_nodes()
-        yield cluster.address, cluster, both
-    finally:
-        cluster.shutdown()
+    They are started by a process of their own: a process that has spoken to Ray and then forks, as
+    starting a node does, may never get an answer again (gRPC's threads do not survive a fork).
+    """
+    command = [sys.executable, str(Path(__file__).with_name("ray_cluster.py"))]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            facts = next(line for line in process.stdout if line.startswith('{"address"'))
+            yield Cluster(**json.loads(facts))
+        finally:
+            process.stdin.close()  # it ends with us, however we end
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that runs."""
+
+    address: str
+    nodes: dict[str, list[int]]
+    """Of each node that works, its id and the processes that are it."""
+
+    def lose(self, *, but: str) -> None:
+        """Kills a node other than ``but``, as a machine that loses its power."""
+        other = next(node for node in self.nodes if node != but)
+        for pid in self.nodes.pop(other):
+            os.kill(pid, signal.SIGKILL)
 
 
 def workers_of_ray() -> list[int]:

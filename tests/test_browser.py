@@ -209,3 +209,23 @@ def test_a_phone_searches_looks_and_nothing_sticks_out(browser: Browser, address
         expect(dialog).to_contain_text(found["hits"][0]["name"])
         dialog.get_by_role("button", name="Close").tap()
         expect(dialog).to_be_hidden()
+
+
+def test_a_busy_server_is_asked_again(browser: Browser, address: str) -> None:
+    from playwright.sync_api import Route, expect
+
+    page, refused = browser.new_page(), []
+
+    def busy_once(route: Route) -> None:
+        if refused:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        route.fulfill(status=503, headers={"Retry-After": "1"}, json={"error": "busy"})
+
+    page.route(re.compile(r"/api/search\?"), busy_once)
+    page.goto(f"{address}?q=a+sailboat")
+    expect(tiles(page).first).to_be_visible()
+    assert refused
+    expect(page.locator("#notice.bad")).to_have_count(0)
+    page.close()

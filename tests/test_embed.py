@@ -17,7 +17,14 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 from helpers_library import make_pictures
-from helpers_shards import make_archive, make_drawings, rows_of, two_nodes, workers_of_ray
+from helpers_shards import (
+    Cluster,
+    make_archive,
+    make_drawings,
+    rows_of,
+    two_nodes,
+    workers_of_ray,
+)
 
 from indexer import pipeline, shard_run
 from indexer.encoder import Encoder
@@ -54,7 +61,7 @@ def embedded(
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[str, Any, Any]]:
+def cluster() -> Iterator[Cluster]:
     with two_nodes() as started:
         yield started
 
@@ -171,14 +178,14 @@ def test_import_makes_a_library_of_the_shards_and_again_changes_nothing(
 
 
 def test_shards_that_are_there_are_not_done_again_and_new_pictures_are(
-    tmp_path: Path, tiny_encoder: Encoder, cluster: tuple[str, Any, Any]
+    tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     folder = make_drawings(tmp_path / "in", 20)
     output = str(tmp_path / "out")
 
     def embed() -> shard_run.EmbedReport:
         return shard_run.embed(
-            [str(folder)], output, encoder=tiny_encoder, address=cluster[0], shard_size=5
+            [str(folder)], output, encoder=tiny_encoder, address=cluster.address, shard_size=5
         )
 
     assert (embed().shards, embed().shards) == (4, 0)
@@ -195,7 +202,7 @@ def test_shards_that_are_there_are_not_done_again_and_new_pictures_are(
 
 
 def test_a_run_that_is_stopped_keeps_whole_shards_only_and_goes_on(
-    tmp_path: Path, tiny_encoder: Encoder, cluster: tuple[str, Any, Any]
+    tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     folder = make_drawings(tmp_path / "in", 30)
     output, stop = str(tmp_path / "out"), Event()
@@ -204,7 +211,7 @@ def test_a_run_that_is_stopped_keeps_whole_shards_only_and_goes_on(
         if phase.startswith("embedding"):
             stop.set()
 
-    options: dict[str, Any] = {"encoder": tiny_encoder, "address": cluster[0], "shard_size": 3}
+    options: dict[str, Any] = {"encoder": tiny_encoder, "address": cluster.address, "shard_size": 3}
     first = shard_run.embed([str(folder)], output, progress=after_the_first, stop=stop, **options)
     assert first.interrupted
     assert 0 < first.shards < 10
@@ -216,7 +223,7 @@ def test_a_run_that_is_stopped_keeps_whole_shards_only_and_goes_on(
 
 
 def test_a_worker_killed_in_the_middle_costs_its_shard_only(
-    tmp_path: Path, tiny_encoder: Encoder, cluster: tuple[str, Any, Any]
+    tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     folder = make_drawings(tmp_path / "in", 60)
     killed: list[int] = []
@@ -231,7 +238,7 @@ def test_a_worker_killed_in_the_middle_costs_its_shard_only(
         [str(folder)],
         str(tmp_path / "out"),
         encoder=tiny_encoder,
-        address=cluster[0],
+        address=cluster.address,
         shard_size=4,
         progress=kill,
     )
@@ -242,9 +249,8 @@ def test_a_worker_killed_in_the_middle_costs_its_shard_only(
 
 
 def test_a_node_lost_in_the_middle_loses_no_picture_and_doubles_none(
-    tmp_path: Path, tiny_encoder: Encoder, cluster: tuple[str, Any, Any]
+    tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
-    address, nodes, both = cluster
     folder = make_drawings(tmp_path / "in", 60)
     gone: list[int] = []
 
@@ -253,16 +259,14 @@ def test_a_node_lost_in_the_middle_loses_no_picture_and_doubles_none(
             import ray
 
             # Not the one that this process hangs on: with it the run itself would be lost.
-            here = ray.get_runtime_context().get_node_id()
-            other = next(node for node in both if node.node_id != here)
-            nodes.remove_node(other, allow_graceful=False)
+            cluster.lose(but=ray.get_runtime_context().get_node_id())
             gone.append(1)
 
     report = shard_run.embed(
         [str(folder)],
         str(tmp_path / "out"),
         encoder=tiny_encoder,
-        address=address,
+        address=cluster.address,
         shard_size=4,
         progress=lose,
     )

@@ -47,13 +47,19 @@ export function style(node, values) {
   for (const [name, value] of Object.entries(values)) node.style.setProperty(name, value);
 }
 
-/** The server's answer as an object; throws an Error with the server's own line when it refuses. */
-export async function ask(path, options) {
+/** The server's answer as an object; throws an Error with the server's own line when it refuses. A
+ * busy server says when to come again, and is asked twice more. */
+export async function ask(path, options, tries = 2) {
   const answer = await fetch(path, options).catch((error) => {
     throw error.name === "AbortError" ? error : new Error("The server does not answer. Is it still running?");
   });
   // A search that is given up while its answer arrives ends here too: that must not look like {}.
   if (answer.ok) return answer.json();
+  const wait = Number(answer.headers.get("Retry-After"));
+  if (answer.status === 503 && wait && tries) {
+    await new Promise((done) => setTimeout(done, 1000 * Math.min(wait, 3)));
+    return ask(path, options, tries - 1);
+  }
   const body = await answer.json().catch(() => ({}));
   throw Object.assign(new Error(body.error ?? `The server answered ${answer.status}.`), { status: answer.status });
 }
