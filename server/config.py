@@ -32,7 +32,7 @@ class ServerConfig:
     origins: tuple[str, ...] = ()
     """Pages of other servers (``https://front.example.org``) that may use clip-retrieval's
     protocol, and nothing else, from people's browsers."""
-    threads: int = 16
+    threads: int = 40
     max_waiting: int = 256
     """Requests that may wait for a thread; beyond that the answer is 503."""
     max_upload: int = 64 * 2**20

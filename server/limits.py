@@ -43,7 +43,7 @@ class Admission:
     """
 
     def __init__(
-        self, app: WSGIApplication, *, limit: int, threads: int = 16, cores: int | None = None
+        self, app: WSGIApplication, *, limit: int, threads: int = 40, cores: int | None = None
     ) -> None:
         self._app = app
         self._limit = limit

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     help="Let the page of another server (http://localhost:1234), such as clip-retrieval's front"
     " end, use clip-retrieval's protocol here; may be given several times.",
 )
-@click.option("--threads", default=16, show_default=True, type=click.IntRange(1, 256))
+@click.option("--threads", default=40, show_default=True, type=click.IntRange(1, 256))
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
 @place_option
 @device_option
