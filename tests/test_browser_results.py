@@ -310,7 +310,8 @@ def test_a_long_press_chooses_on_a_phone(browser: Browser, address: str) -> None
     from playwright.sync_api import expect
 
     with looking(browser, address, **PHONE) as page:
-        tiles(page).first.wait_for()
+        page.wait_for_load_state("networkidle")  # what arrives later moves the pictures
+        tiles(page).nth(1).wait_for()
         box = tiles(page).nth(1).bounding_box()
         assert box
         session = page.context.new_cdp_session(page)
