@@ -257,37 +257,38 @@ def contrasting(scene: "Scene", rng: random.Random, count: int = CONTRASTS) -> l
             break
         place = rng.randrange(len(scene.subjects))
         subject = scene.subjects[place]
-        others = scene.subjects[:place] + scene.subjects[place + 1 :]
-        changed: tuple[Subject, ...]
-        match attempt % 4:
-            case 0:  # another thing of the same colour, where there is one
-                fits = [t for t in known if t[1] == subject.colour and t[0] != subject.kind]
-            case 1:  # the same thing in another colour
-                fits = [t for t in known if t[0] == subject.kind and t[1] != subject.colour]
-            case _:
-                fits = known
+        before, after = scene.subjects[:place], scene.subjects[place + 1 :]
+        instead: Subject | None
         if attempt % 4 == 3:  # one more, one fewer, or not there at all
-            if others and rng.random() < 0.4:
-                changed = others
-            else:
-                spots = subject.spots
-                fewer = len(spots) > 1 and rng.random() < 0.5
-                spots = spots[:-1] if fewer else (*spots, spots[-1])
-                changed = (*scene.subjects[:place], replace(subject, spots=spots[:5]))
-                changed += scene.subjects[place + 1 :]
-        elif fits:
-            kind, colour, _ = rng.choice(fits)
-            if any((kind, colour) == (other.kind, other.colour) for other in others):
-                continue
-            changed = (*scene.subjects[:place], replace(subject, kind=kind, colour=colour))
-            changed += scene.subjects[place + 1 :]
+            gone = (before or after) and rng.random() < 0.4
+            instead = None if gone else _more_or_fewer(subject, rng)
         else:
-            continue
-        relation = scene.relation if len(changed) == len(scene.subjects) else None
+            match attempt % 4:
+                case 0:  # another thing of the same colour, where there is one
+                    fits = [t for t in known if t[1] == subject.colour and t[0] != subject.kind]
+                case 1:  # the same thing in another colour
+                    fits = [t for t in known if t[0] == subject.kind and t[1] != subject.colour]
+                case _:
+                    fits = known
+            if not fits:
+                continue
+            kind, colour, _ = rng.choice(fits)
+            if any((kind, colour) == (other.kind, other.colour) for other in before + after):
+                continue
+            instead = replace(subject, kind=kind, colour=colour)
+        changed = (*before, *([instead] if instead else []), *after)
+        relation = scene.relation if instead else None
         text = captions(replace(scene, subjects=changed, relation=relation), count=1)[0]
         if text != own:
             found[text] = None
     return list(found)
+
+
+def _more_or_fewer(subject: "Subject", rng: random.Random) -> "Subject":
+    spots = subject.spots
+    fewer = len(spots) > 1 and rng.random() < 0.5
+    spots = spots[:-1] if fewer else (*spots, spots[-1])
+    return replace(subject, spots=spots[:5])
 
 
 def render_scene(job: tuple[int, int]) -> tuple[Pixels, list[str], str, list[str]]:

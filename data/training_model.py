@@ -196,16 +196,12 @@ class Learner(nn.Module):
         super().__init__()
         self.model = model
         width = model.config.vision_config.hidden_size
-        levels = {
-            f"{source.name}-{depth}": len(level.names)
-            for source in sources
-            for depth, level in enumerate(source.levels)
-        }
         self.names = {
             f"{source.name}-{depth}": level.names
             for source in sources
             for depth, level in enumerate(source.levels)
         }
+        levels = {name: len(classes) for name, classes in self.names.items()}
         captioned = [source.name for source in sources if source.captions]
         self.classifiers = nn.ModuleDict(
             {name: nn.Linear(width, classes) for name, classes in levels.items()}

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -67,7 +68,7 @@ def write_set(
         raise UsageError(f"{target} is there already: choose another name, or remove it")
     wanted = library.select() if ids is None else ids
     done = 0
-    with _WRITERS[format](target, library) as writer:
+    with _draft(target) as draft, _WRITERS[format](draft, library) as writer:
         for rows, vectors in _blocks(library, wanted):
             writer.write(rows, vectors)
             done += len(rows)
@@ -84,17 +85,28 @@ def _blocks(library: Library, ids: Ids) -> Iterator[tuple[list[Row], Embeddings]
         yield [rows[place] for place in there.tolist()], vectors[there]
 
 
-def _unfinished(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}")
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """A hidden name beside ``target`` for the file or folder that becomes it when all went well,
+    and is removed when not."""
+    path = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        yield path
+        path.rename(target)
+    except BaseException:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        raise
 
 
 class _Jsonl:
     """One object a line."""
 
-    def __init__(self, target: Path, library: Library) -> None:
-        self._target = target
+    def __init__(self, path: Path, library: Library) -> None:
         self._made_by = {"model": library.model, "revision": library.revision}
-        self._path = _unfinished(target)
+        self._path = path
 
     def __enter__(self) -> Self:
         self._file = self._path.open("w", encoding="utf-8", newline="\n")
@@ -107,10 +119,6 @@ class _Jsonl:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-        if error is None:
-            self._path.rename(self._target)
-        else:
-            self._path.unlink(missing_ok=True)
 
     def write(self, rows: Sequence[Row], vectors: Embeddings) -> None:
         """See ``Writer``."""
@@ -125,9 +133,8 @@ class _Jsonl:
 class _Parquet:
     """One file; the vectors as float32, which every reader of parquet knows."""
 
-    def __init__(self, target: Path, library: Library) -> None:
-        self._target = target
-        self._path = _unfinished(target)
+    def __init__(self, path: Path, library: Library) -> None:
+        self._path = path
         self._arrow = pyarrow()
         vector = self._arrow.list_(self._arrow.float32(), library.dimension)
         self._schema = _schema(self._arrow, library).append(
@@ -147,10 +154,6 @@ class _Parquet:
         trace: TracebackType | None,
     ) -> None:
         self._writer.close()
-        if error is None:
-            self._path.rename(self._target)
-        else:
-            self._path.unlink(missing_ok=True)
 
     def write(self, rows: Sequence[Row], vectors: Embeddings) -> None:
         """See ``Writer``."""
@@ -163,9 +166,8 @@ class _Parquet:
 class _Npy:
     """clip-retrieval's folder: ``img_emb/img_emb_0.npy`` and ``metadata/metadata_0.parquet``."""
 
-    def __init__(self, target: Path, library: Library) -> None:
-        self._target = target
-        self._path = _unfinished(target)
+    def __init__(self, path: Path, library: Library) -> None:
+        self._path = path
         self._arrow = pyarrow()
         self._schema = _schema(self._arrow, library)
         self._part = 0
@@ -183,12 +185,8 @@ class _Npy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            if self._rows:
-                self._flush()
-            self._path.rename(self._target)
-        else:
-            shutil.rmtree(self._path, ignore_errors=True)
+        if error is None and self._rows:
+            self._flush()
 
     def write(self, rows: Sequence[Row], vectors: Embeddings) -> None:
         """See ``Writer``."""

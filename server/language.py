@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 
 from indexer import models
 from indexer.captions import CAPTIONS
@@ -54,8 +54,10 @@ SCRIPTS = {
 """First word of a letter's Unicode name -> what to call it."""
 
 
+@lru_cache(1024)
 def language(text: str) -> str | None:
-    """The language of ``text`` when it is surely not English, else None."""
+    """The language of ``text`` when it is surely not English, else None. Remembered: every page of
+    a query's results asks again."""
     letters = [letter for letter in text if letter.isalpha()]
     scripts = [unicodedata.name(letter, "").partition(" ")[0] for letter in letters]
     foreign = [SCRIPTS[script] for script in scripts if script in SCRIPTS]

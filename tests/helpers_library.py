@@ -59,17 +59,23 @@ def make_pictures(folder: Path) -> Path:
     return folder
 
 
-def make_library(directory: Path, encoder: Encoder, pictures: Path) -> Library:
-    """A library of everything in ``pictures``."""
-    from indexer import pipeline
+def empty_library(directory: Path, encoder: Encoder) -> Library:
+    """A library for what ``encoder`` makes, without any pictures."""
     from indexer.library import Library
 
-    library = Library.create(
+    return Library.create(
         directory,
         model=encoder.model,
         revision=encoder.revision,
         dimension=encoder.dimension,
     )
+
+
+def make_library(directory: Path, encoder: Encoder, pictures: Path) -> Library:
+    """A library of everything in ``pictures``."""
+    from indexer import pipeline
+
+    library = empty_library(directory, encoder)
     pipeline.run(library, encoder, [pictures], workers=1)
     return library
 

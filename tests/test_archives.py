@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers_client import client_of
-from helpers_library import as_bytes, draw
+from helpers_library import as_bytes, draw, empty_library
 
 from indexer import archives, doctor, photo, pipeline
 from indexer.errors import PhotoError
@@ -52,12 +52,7 @@ def shard(path: Path, numbers: range) -> Path:
 
 @pytest.fixture
 def library(tmp_path: Path, tiny_encoder: Encoder) -> Library:
-    return Library.create(
-        tmp_path / "library",
-        model=tiny_encoder.model,
-        revision=tiny_encoder.revision,
-        dimension=tiny_encoder.dimension,
-    )
+    return empty_library(tmp_path / "library", tiny_encoder)
 
 
 def test_a_folder_of_archives_is_indexed_shown_and_kept_up_to_date(

@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from helpers_library import as_bytes, draw
+from helpers_library import as_bytes, draw, make_library
 
 from indexer import doctor, pipeline
 from indexer.encoder import Encoder
@@ -27,14 +27,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) ->
     (place / "pictures").mkdir()
     for seed in range(PICTURES):
         (place / "pictures" / f"{seed:02}.jpg").write_bytes(as_bytes(draw(seed, (80, 60))))
-    library = Library.create(
-        place / "library",
-        model=tiny_encoder.model,
-        revision=tiny_encoder.revision,
-        dimension=tiny_encoder.dimension,
-    )
-    with library:
-        pipeline.run(library, tiny_encoder, [place / "pictures"], workers=1)
+    make_library(place / "library", tiny_encoder, place / "pictures").close()
     return place
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,7 +16,7 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from helpers_library import make_pictures
+from helpers_library import empty_library, make_pictures
 from helpers_shards import (
     Cluster,
     make_archive,
@@ -29,7 +29,6 @@ from helpers_shards import (
 from indexer import pipeline, shard_run
 from indexer.encoder import Encoder
 from indexer.errors import LibraryError, ModelMismatchError, UsageError
-from indexer.library import Library
 from indexer.shard_sources import look, plan, read_plan
 from indexer.shard_worker import Job, embed_shard
 from indexer.shards import Origin, Place, read_origin, read_shard, whole_shards
@@ -115,11 +114,8 @@ def test_vectors_and_facts_are_those_of_a_run_on_one_machine(
     embedded: tuple[Place, dict[str, Any]], pictures: Path, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     place, _ = embedded
-    made = [tiny_encoder.model, tiny_encoder.revision, tiny_encoder.dimension]
     with (
-        Library.create(
-            tmp_path / "local", model=made[0], revision=made[1], dimension=made[2]
-        ) as local,
+        empty_library(tmp_path / "local", tiny_encoder) as local,
         create_for(tmp_path / "imported", read_origin(place)) as imported,
     ):
         pipeline.run(local, tiny_encoder, [pictures], workers=1)
@@ -222,10 +218,26 @@ def test_a_run_that_is_stopped_keeps_whole_shards_only_and_goes_on(
     assert not [one for one in Path(output).iterdir() if one.name.startswith(".")]
 
 
+def embedded_in_spite_of(
+    progress: Callable[..., None], place: Path, encoder: Encoder, cluster: Cluster
+) -> list[str]:
+    """Embeds 60 pictures while ``progress`` does harm, and no shard may fail; the rows' paths."""
+    folder = make_drawings(place / "in", 60)
+    report = shard_run.embed(
+        [str(folder)],
+        str(place / "out"),
+        encoder=encoder,
+        address=cluster.address,
+        shard_size=4,
+        progress=progress,
+    )
+    assert not report.shards_failed
+    return [row.path for row in rows_of(Place.at(str(place / "out")))]
+
+
 def test_a_worker_killed_in_the_middle_costs_its_shard_only(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
-    folder = make_drawings(tmp_path / "in", 60)
     killed: list[int] = []
 
     def kill(phase: str, *numbers: object) -> None:
@@ -234,24 +246,14 @@ def test_a_worker_killed_in_the_middle_costs_its_shard_only(
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 
-    report = shard_run.embed(
-        [str(folder)],
-        str(tmp_path / "out"),
-        encoder=tiny_encoder,
-        address=cluster.address,
-        shard_size=4,
-        progress=kill,
-    )
+    paths = embedded_in_spite_of(kill, tmp_path, tiny_encoder, cluster)
     assert killed
-    assert not report.shards_failed
-    paths = [row.path for row in rows_of(Place.at(str(tmp_path / "out")))]
     assert len(paths) == len(set(paths)) == 60
 
 
 def test_a_node_lost_in_the_middle_loses_no_picture_and_doubles_none(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
-    folder = make_drawings(tmp_path / "in", 60)
     gone: list[int] = []
 
     def lose(phase: str, *numbers: object) -> None:
@@ -262,17 +264,8 @@ def test_a_node_lost_in_the_middle_loses_no_picture_and_doubles_none(
             cluster.lose(but=ray.get_runtime_context().get_node_id())
             gone.append(1)
 
-    report = shard_run.embed(
-        [str(folder)],
-        str(tmp_path / "out"),
-        encoder=tiny_encoder,
-        address=cluster.address,
-        shard_size=4,
-        progress=lose,
-    )
+    paths = embedded_in_spite_of(lose, tmp_path, tiny_encoder, cluster)
     assert gone
-    assert not report.shards_failed
-    paths = [row.path for row in rows_of(Place.at(str(tmp_path / "out")))]
     assert len(paths) == len(set(paths)) == 60
 
 

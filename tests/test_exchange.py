@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from helpers_client import client_of
-from helpers_library import as_bytes, dated, draw
+from helpers_library import as_bytes, dated, draw, empty_library
 
 from indexer import doctor, embedding_files, exchange, exporting, pipeline
 from indexer.embedding_files import open_set
@@ -40,15 +40,6 @@ def clip_set(folder: Path, parts: list[tuple[np.ndarray, dict[str, list]]]) -> P
         table = pyarrow.table(columns)
         pyarrow.parquet.write_table(table, folder / f"metadata/metadata_{number}.parquet")
     return folder
-
-
-def empty(directory: Path, encoder: Encoder) -> Library:
-    return Library.create(
-        directory,
-        model=encoder.model,
-        revision=encoder.revision,
-        dimension=encoder.dimension,
-    )
 
 
 def pictures(folder: Path, count: int = 4) -> Path:
@@ -131,7 +122,7 @@ def test_a_picture_that_turns_up_later_is_read(tmp_path: Path, tiny_encoder: Enc
     source = clip_set(
         tmp_path / "set", [(unit(2), {"image_path": ["a.jpg", "b.jpg"], "caption": ["x", "y"]})]
     )
-    with empty(tmp_path / "library", tiny_encoder) as library:
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
         exchange.import_set(library, open_set(source), workers=1)
         assert library.thumbnail(1) is None
         (source / "a.jpg").write_bytes(as_bytes(draw(1)))
@@ -149,7 +140,7 @@ def test_pictures_that_are_there_are_read_and_not_encoded(
     folder = pictures(tmp_path / "pictures")
     paths = [str(folder / f"{n}.jpg") for n in range(4)]
     source = clip_set(tmp_path / "set", [(unit(4), {"image_path": paths})])
-    with empty(tmp_path / "library", tiny_encoder) as library:
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
         report = exchange.import_set(library, open_set(source), workers=1)
         assert (report.imported, report.read) == (4, 4)
         assert library.root_paths() == [folder]
@@ -170,22 +161,22 @@ def test_what_is_exported_comes_back_as_it_was(
     ending = "" if format == "npy" else f".{format}"
     target = tmp_path / f"set{ending}"
     here, away = tmp_path / "here", tmp_path / "away"
-    with empty(tmp_path / "library", tiny_encoder) as library:
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
         pipeline.run(library, tiny_encoder, [folder], workers=1)
         assert exporting.write_set(library, target, format=format) == 4
         before = everything(library)
     source = open_set(target)
     assert (source.model, source.revision) == (tiny_encoder.model, tiny_encoder.revision)
-    with empty(here, tiny_encoder) as library:
+    with empty_library(here, tiny_encoder) as library:
         assert exchange.import_set(library, source, workers=1).read == 4
         assert everything(library) == before
     # On a machine without the pictures everything but the thumbnails is the same.
     folder.rename(tmp_path / "elsewhere")
-    with empty(away, tiny_encoder) as library:
+    with empty_library(away, tiny_encoder) as library:
         assert exchange.import_set(library, open_set(target), workers=1).read == 0
         assert everything(library) == before
     # And where they lie elsewhere, one option says so.
-    with empty(tmp_path / "moved", tiny_encoder) as library:
+    with empty_library(tmp_path / "moved", tiny_encoder) as library:
         moved = tmp_path / "elsewhere"
         report = exchange.import_set(library, open_set(target), pictures=moved, workers=1)
         assert report.read == 4
@@ -195,7 +186,7 @@ def test_what_is_exported_comes_back_as_it_was(
 
 def test_npy_is_the_layout_that_clip_retrieval_reads(tmp_path: Path, tiny_encoder: Encoder) -> None:
     folder = pictures(tmp_path / "pictures")
-    with empty(tmp_path / "library", tiny_encoder) as library:
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
         pipeline.run(library, tiny_encoder, [folder], workers=1)
         exporting.write_set(library, tmp_path / "set", format="npy")
         stored = library.vectors(library.select())
@@ -210,7 +201,7 @@ def test_npy_is_the_layout_that_clip_retrieval_reads(tmp_path: Path, tiny_encode
 def test_only_what_meets_the_filters_is_exported(
     tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
 ) -> None:
-    with empty(tmp_path / "library", tiny_encoder) as library:
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
         pipeline.run(library, tiny_encoder, [pictures(tmp_path / "pictures")], workers=1)
     where = ["--library", str(tmp_path / "library"), "-q"]
     target = tmp_path / "spring.jsonl"
@@ -231,7 +222,7 @@ def test_vectors_that_are_no_vectors_are_named_and_the_others_kept(
     vectors[4] *= 7  # of another length: that is only a matter of scale
     names = ["a.jpg", "b.jpg", "a.jpg", "d.jpg", "../../e.jpg"]
     source = clip_set(tmp_path / "set", [(vectors, {"image_path": names})])
-    with empty(tmp_path / "library", tiny_encoder) as library:
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
         report = exchange.import_set(library, open_set(source), workers=1)
         assert (report.found, report.imported, report.skipped) == (5, 2, 3)
         assert [problem.partition(":")[0] for problem in report.problems] == [
@@ -251,7 +242,7 @@ def test_a_set_of_another_model_is_refused_before_anything_is_written(
     assert run(["import", str(source), "--model", "builtin", *new]) == 2
     assert "256" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
-    with empty(tmp_path / "library", tiny_encoder) as library:
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
         exchange.import_set(library, open_set(source), workers=1)
         exporting.write_set(library, tmp_path / "set.parquet", format="parquet")
         with library.writing(), pytest.raises(LibraryBusyError):
@@ -289,7 +280,7 @@ def test_a_card_holds_any_caption_and_nothing_that_runs(
     captions = ["<script>alert(1)</script>", "海滩上的狗", "a\x00b\x1b", "word " * 500, "x" * 5000]
     columns = {"caption": captions, "width": [10, 1, 9999, 5, 5], "height": [1, 10, 1, 5, 5]}
     source = clip_set(tmp_path / "set", [(unit(5), columns)])
-    with empty(tmp_path / "library", tiny_encoder) as library:
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
         exchange.import_set(library, open_set(source), workers=1)
         for record in library.images(library.select().tolist()):
             drawn = xml.etree.ElementTree.fromstring(card(record))

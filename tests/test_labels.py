@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_client import client_of
+from helpers_library import make_library
 from helpers_models import (
     build_altclip,
     build_chinese_clip,
@@ -364,14 +365,8 @@ def test_a_picture_that_changes_loses_its_labels(tmp_path: Path, tiny_encoder: E
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.new("RGB", (40, 40), "red").save(folder / "one.png")
-    library = Library.create(
-        tmp_path / "library",
-        model=tiny_encoder.model,
-        revision=tiny_encoder.revision,
-        dimension=tiny_encoder.dimension,
-    )
+    library = make_library(tmp_path / "library", tiny_encoder, folder)
     with library:
-        pipeline.run(library, tiny_encoder, [folder], workers=1)
         (image,) = library.select().tolist()
         library.catalog.write_labels([(image, "red", 0.9), (image + 1, "gone", 0.9)])
         assert library.labels([image]) == {image: [("red", 0.9)]}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from helpers_library import empty_library
 
 from indexer.encoder import Encoder
-from indexer.library import Library
 from server.language import language, notice
 from server.search import SearchEngine
 
@@ -93,12 +93,7 @@ def test_models_that_know_the_language_get_no_notice() -> None:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     encoder = Encoder.load("builtin")
     with (
-        Library.create(
-            tmp_path_factory.mktemp("language") / "library",
-            model=encoder.model,
-            revision=encoder.revision,
-            dimension=encoder.dimension,
-        ) as library,
+        empty_library(tmp_path_factory.mktemp("language") / "library", encoder) as library,
         SearchEngine(library, encoder) as made,
     ):
         yield made

@@ -10,7 +10,7 @@ from pathlib import Path
 import helpers_photos as files
 import numpy as np
 import pytest
-from helpers_library import as_bytes, draw
+from helpers_library import as_bytes, draw, empty_library
 from PIL import Image
 
 from indexer import pipeline
@@ -35,12 +35,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def library(tmp_path: Path, tiny_encoder: Encoder) -> Library:
-    return Library.create(
-        tmp_path / "library",
-        model=tiny_encoder.model,
-        revision=tiny_encoder.revision,
-        dimension=tiny_encoder.dimension,
-    )
+    return empty_library(tmp_path / "library", tiny_encoder)
 
 
 def run(library: Library, encoder: Encoder, *paths: Path, **options: object) -> IndexReport:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from helpers_library import as_bytes, draw
+from helpers_library import as_bytes, draw, make_library
 from helpers_serving import TOP, get, serving
 
 from indexer import catalog_rows, doctor, pipeline
@@ -33,14 +33,7 @@ def add(folder: Path, start: int, count: int) -> None:
 def place(tmp_path: Path, tiny_encoder: Encoder) -> Path:
     """A folder with ``pictures`` and a ``library`` of them."""
     add(tmp_path / "pictures", 0, PICTURES)
-    library = Library.create(
-        tmp_path / "library",
-        model=tiny_encoder.model,
-        revision=tiny_encoder.revision,
-        dimension=tiny_encoder.dimension,
-    )
-    with library:
-        pipeline.run(library, tiny_encoder, [tmp_path / "pictures"], workers=1)
+    make_library(tmp_path / "library", tiny_encoder, tmp_path / "pictures").close()
     return tmp_path
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_library import as_bytes, draw
+from helpers_library import as_bytes, draw, empty_library
 
 from indexer import pipeline
-from indexer.library import Library
 from indexer.types import IndexReport
 from indexer.watch import changes
 from server.commands.index import keep_up
@@ -30,12 +29,7 @@ class Watched:
 
     def __init__(self, directory: Path, encoder: Encoder, pictures: Path) -> None:
         self.pictures = pictures
-        self.library = Library.create(
-            directory,
-            model=encoder.model,
-            revision=encoder.revision,
-            dimension=encoder.dimension,
-        )
+        self.library = empty_library(directory, encoder)
         self.reports: queue.Queue[IndexReport] = queue.Queue()
         self.stop = threading.Event()
         self.runs = 0

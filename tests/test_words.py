@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from helpers_library import empty_library
 
 from indexer.library import Library
 from indexer.types import Candidate, NewImage, Photo, PhotoInfo
@@ -36,9 +37,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     encoder = Encoder.load("builtin")
     directory = tmp_path_factory.mktemp("words") / "library"
     with (
-        Library.create(
-            directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
-        ) as library,
+        empty_library(directory, encoder) as library,
         SearchEngine(library, encoder) as made,
     ):
         fill(library, encoder)

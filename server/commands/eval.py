@@ -275,13 +275,13 @@ def classification(
     """
     import numpy as np
 
-    from indexer import evaluation, models
+    from indexer import evaluation
     from indexer.evaluation_sets import read_classified
     from indexer.prompts import TEMPLATES, templates
 
     wanted = read_classified(data, images=images, names=names)
     started = time.monotonic()
-    encoder = _encoder(model or models.DEFAULT, revision, device, dtype)
+    encoder = _encoder(model, revision, device, dtype)
     usual = dict.fromkeys(("plain", "photo", "imagenet-7", "imagenet", encoder.templates))
     wording = {name: templates(name) for name in (template_names or usual)}
     unreadable: list[str] = []
@@ -341,10 +341,10 @@ def showing(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def _encoder(model: str | None, revision: str | None, device: str, dtype: str) -> Encoder:
+    from indexer import models
     from indexer.encoder import Encoder
 
-    assert model is not None
-    return Encoder.load(model, device=device, dtype=dtype, revision=revision)
+    return Encoder.load(model or models.DEFAULT, device=device, dtype=dtype, revision=revision)
 
 
 def _bank(encoder: Encoder, given: str | None, rankings: Sequence[str]) -> Any:
