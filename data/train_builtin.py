@@ -55,6 +55,7 @@ log = logging.getLogger("train_builtin")
 
 ALIKE = 24  # pictures of one setting that are shown together
 NAMES_EVERY = 3  # steps: class names are 300 texts, and cost more than the batch's pictures
+STOPPED = 0.25  # chance of a text to end with a full stop, which the data sets' texts never do
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,14 @@ def word_dropped(text: str, chance: float, rng: random.Random) -> str:
     return " ".join(word for word in text.split() if rng.random() >= chance) or text
 
 
+def punctuated(text: str, rng: random.Random) -> str:
+    """The sentence, at times with the full stop that people and templates put at its end.
+
+    A model that has never seen one loses a third of its zero-shot accuracy to it.
+    """
+    return f"{text}." if rng.random() < STOPPED else text
+
+
 def tells_left_from_right(text: str) -> bool:
     return "left" in text or "right" in text
 
@@ -203,6 +212,7 @@ def make_batch(
                 colour=feed.treatment.colour,
             )
         )
+    texts = [punctuated(text, rng) for text in texts]
     return Batch(normalised(torch.cat(pictures)), texts, questions)
 
 

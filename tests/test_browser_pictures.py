@@ -128,6 +128,20 @@ def test_marks_refine_the_search(page: Page) -> None:
     expect(page.locator("#results .tile.more")).to_have_count(1)
 
 
+def test_a_picture_may_be_typed_and_is_in_the_search_once(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    first, second = ids(page)[:2]
+    found = answered(page, lambda: page.fill("#q", f"like:{first}"))
+    assert found["query"] == f"like:{first}"
+    page.press("#q", "Enter")  # nothing new is searched: an answer now would be of the next line
+    found = answered(page, lambda: page.fill("#q", f"like:{second} snow"), "snow")
+    assert found["query"] == f"like:{second} snow"
+    answered(page, lambda: page.locator("#sort").select_option("newest"), "newest")
+    expect(page.locator("#q")).to_have_value("snow sort:newest")
+    expect(page.locator("#thumbs button")).to_have_count(1)
+
+
 def test_a_part_of_a_picture_is_dragged_out_and_searched_with(page: Page) -> None:
     from playwright.sync_api import expect
 

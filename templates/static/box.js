@@ -8,14 +8,16 @@ const PAUSE = 100;
 
 export function createBox({ onQuery }) {
   const input = $("q"), form = input.form;
-  let q = "", chips = null, menu = null, dropped = false;
+  let q = "", given = [], chips = null, menu = null, dropped = false;
 
-  const words = () => join(split(q).pictures, input.value.trim());
+  // A picture that was typed (like:5) stays the box's own words while they are changed.
+  const words = () => join(given, input.value.trim());
 
   /** Shows a query; `typed` leaves the words in the box as they are. */
   function show(text, { typed = false } = {}) {
     q = text;
-    const parts = split(q);
+    const parts = split(q), own = typed ? tokens(input.value) : [];
+    given = parts.pictures.filter((token) => !own.includes(token));
     if (!typed && words() !== q) input.value = parts.text;
     $("clear").hidden = !q;
     drawChips();
@@ -50,8 +52,8 @@ export function createBox({ onQuery }) {
     (await suggest()).ask();
   });
   input.addEventListener("keydown", (event) => {
-    if (event.key !== "Backspace" || input.selectionEnd || !split(q).pictures.length) return;
-    go(join(split(q).pictures.slice(0, -1), input.value));
+    if (event.key !== "Backspace" || input.selectionEnd || !given.length) return;
+    go(join(given.slice(0, -1), input.value));
     event.preventDefault();
   });
   form.addEventListener("submit", async (event) => {
@@ -68,9 +70,9 @@ export function createBox({ onQuery }) {
     const list = [...files]; // a drop's own list is empty as soon as its event is over
     form.classList.add("busy");
     const { take } = await import("./pictures.js");
-    const given = await take(list);
+    const taken = await take(list);
     form.classList.remove("busy");
-    if (given.length) go(join(given.filter((token) => !tokens(q).includes(token)), q));
+    if (taken.length) go(join(taken.filter((token) => !tokens(q).includes(token)), q));
   }
 
   $("pick").addEventListener("click", () => $("files").click());
