@@ -638,7 +638,7 @@ class MilvusLibrary:
         except LibraryAwayError as error:
             if self._told is None:
                 raise
-            return {**self._told, "note": str(error)}
+            return {**self._told, "note": str(error), "away": True}
         return self._told
 
 

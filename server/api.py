@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Iterator
@@ -19,11 +20,14 @@ from server.openapi import COUNT, ID, STRING, document, listed, nullable, obj, r
 from server.originals import original
 from server.parameters import Choice, Number, Operation, Text, operation, values
 from server.query import MAX_LENGTH, parse
+from server.refusals import AWAY
 from server.results import facts
 from server.security import sees_paths
 from server.suggestions import suggestions, written
 
 api = Blueprint("api", __name__)
+
+log = logging.getLogger("sightline")
 
 MAX_K = 1000
 """Hits in one answer; pages follow each other by ``offset``."""
@@ -36,6 +40,8 @@ MAX_TEXTS = 4000
 """Characters of the texts that a picture is compared with."""
 
 MOST_TEXTS = 100
+
+UNUSED = "the vector index cannot be used: every search is exact until `sightline rebuild`"
 
 MAX_FAILURES = 10_000
 MAX_JSON = 2**20
@@ -345,12 +351,19 @@ def status() -> Response:
 def public_status() -> dict[str, Any]:
     """The library's status as this visitor may see it."""
     facts = dict(engine().library.status())
+    away = facts.pop("away", False)
+    if away:
+        log.error("%s %s: %s", request.method, request.path, facts["note"])
     if not sees_paths():
+        facts["note"] = AWAY if away else facts.get("note")
+        facts["index"] = dict(facts["index"])
+        if facts["index"].get("note"):
+            facts["index"]["note"] = UNUSED
         facts.pop("library", None)
         facts["roots"] = [
             {**root, "path": PurePath(root["path"]).name} for root in facts.get("roots", [])
         ]
-        facts["model"] = _without_folders(facts.get("model", ""))
+        facts["model"] = without_folders(facts.get("model", ""))
         if isinstance(facts.get("run"), dict):
             facts["run"] = {
                 name: value for name, value in facts["run"].items() if not _tells_a_path(value)
@@ -358,7 +371,7 @@ def public_status() -> dict[str, Any]:
     return facts
 
 
-def _without_folders(model: str) -> str:
+def without_folders(model: str) -> str:
     """A model's name; of one that lies in a folder, the folder's own name."""
     return PurePath(model).name if PurePath(model).is_absolute() else model
 

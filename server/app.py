@@ -12,13 +12,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from indexer.errors import (
-    LibraryAwayError,
-    LibraryBusyError,
-    NotFoundError,
-    SightlineError,
-    UsageError,
-)
+from indexer.errors import SightlineError
 from server.api import api
 from server.app_state import State
 from server.config import ServerConfig
@@ -27,6 +21,7 @@ from server.limits import Admission, Slots
 from server.metrics import measure, metrics
 from server.pages import pages, sentence, static_url
 from server.pictures import pictures
+from server.refusals import told
 from server.same import same
 from server.search import SearchEngine
 from server.security import guard
@@ -62,7 +57,6 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     # A doubled slash is a wrong address, not a way to another one.
     app.url_map.merge_slashes = False
     app.extensions["sightline"] = State(engine, templates, Slots(settings.max_zips))
-    app.extensions["sightline_status"] = status_of
     app.jinja_env.globals["static_url"] = static_url
     app.jinja_env.filters["sentence"] = sentence
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -96,15 +90,6 @@ class CompactJSON(DefaultJSONProvider):
     compact = True
 
 
-def status_of(error: SightlineError) -> int:
-    """The HTTP status of one of the project's errors."""
-    if isinstance(error, UsageError):
-        return 400
-    if isinstance(error, NotFoundError):
-        return 404
-    return 503 if isinstance(error, (LibraryBusyError, LibraryAwayError)) else 500
-
-
 def wants_json() -> bool:
     """Whether a program asks: the API's addresses, and picture files."""
     return not request.path.startswith(("/signin", "/failures", "/duplicates", "/static/")) and (
@@ -114,10 +99,7 @@ def wants_json() -> bool:
 
 
 def _sightline_error(error: SightlineError) -> AnyResponse:
-    code = status_of(error)
-    if code >= 500:
-        log.error("%s %s: %s", request.method, request.path, error)
-    return _answer(code, " ".join(str(error).split()))
+    return _answer(*told(error))
 
 
 def _http_error(error: HTTPException) -> AnyResponse:

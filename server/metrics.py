@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from server.api import without_folders
 from server.parameters import Operation, operation
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class LibraryCollector(Collector):
         ):
             yield GaugeMetricFamily(f"sightline_{name}", about, value=value)
         model = GaugeMetricFamily("sightline_model", "1", labels=["model"])
-        model.add_metric([library.model], 1)
+        model.add_metric([without_folders(library.model)], 1)
         yield model
 
 

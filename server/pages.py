@@ -11,7 +11,6 @@ from typing import Any
 from flask import (
     Blueprint,
     Response,
-    current_app,
     make_response,
     redirect,
     render_template,
@@ -26,6 +25,7 @@ from server.api import MAX_OFFSET, OFFSET, QUERY, public_failures, public_status
 from server.app_state import engine, state
 from server.pictures import FOR_EVER
 from server.query import parse
+from server.refusals import told
 from server.search import SearchResult
 from server.security import config, is_token, set_cookie
 
@@ -48,7 +48,7 @@ def index() -> Response:
         if plain:
             result = engine().search(query, k=PAGE, offset=offset)
     except SightlineError as error:
-        reason, code = str(error), current_app.extensions["sightline_status"](error)
+        code, reason = told(error)
     facts: dict[str, Any] = {"q": q, "status": public_status()}
     if plain:
         facts |= {"result": result, "error": reason, "offset": offset, "size": PAGE}

@@ -147,7 +147,8 @@ def _preview(record: ImageRecord, path: Path, size: int) -> Response:
             try:
                 return engine().terms.decoder.preview(path, size)
             except PhotoError as error:
-                raise NotFoundError(f"picture {record.id} cannot be shown now: {error}") from error
+                reason = str(error).replace(record.root, PurePosixPath(record.root).name)
+                raise NotFoundError(f"picture {record.id} cannot be shown now: {reason}") from error
 
     data = state().previews.setdefault(key, make)
     kind = "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"

@@ -299,7 +299,10 @@ def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[st
 
 
 def test_while_the_store_is_away_the_server_says_503_and_goes_on_afterwards(
-    address: str, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    address: str,
+    tiny_encoder: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("indexer.milvus_library.POLL", 0.0)
 
@@ -326,6 +329,19 @@ def test_while_the_store_is_away_the_server_says_503_and_goes_on_afterwards(
             assert client.get("/?q=mountains", headers=headers).status_code == 200
             status = client.get("/api/status", headers=headers)
             assert "cannot be reached" in status.json["note"]
+            assert "away" not in status.json
+            # Where the store is, is for whoever sits here and for the log.
+            store = library.milvus.address.uri
+            assert store in answer.json["error"]
+            assert store in status.json["note"]
+            caplog.clear()
+            paths = ("/api/search?q=mountains", "/api/status", "/", "/?plain=1&q=a", "/metrics")
+            for path in (*paths, "/api/images/1", "/thumbnails/1", "/api/timeline", "/failures"):
+                said = client.get(path, headers={**headers, "X-Forwarded-For": "192.0.2.7"})
+                assert store.encode() not in said.data, path
+                if said.status_code == 503:
+                    assert b"cannot be reached" in said.data
+            assert f"GET /api/search: Milvus at {store} cannot be reached" in caplog.text
             assert client.get("/healthz", headers=headers).status_code == 200
         assert client.get("/api/search?q=mountains", headers=headers).status_code == 200
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers_client import client_of
 from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
+from helpers_shards import make_drawings
 
 from indexer.errors import NotFoundError, UsageError
+from indexer.library import Library
 from server.app import create_app
 from server.config import ServerConfig, is_loopback, read_token
 from server.originals import original
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
     from indexer.encoder import Encoder
-    from indexer.library import Library
 
 TOKEN = "correct horse battery staple"
 
@@ -376,7 +377,8 @@ def test_no_path_of_the_machine_is_told_to_a_visitor(
     client = client_of(create_app(engine))
     client.environ_base.update(visitor)
     root = library.images([1])[0].root
-    above = str(Path(root).parent)
+    places = {str(Path(root).parent), str(library.directory), str(Path(library.model).parent)}
+    assert all(place.startswith("/") for place in places)
     addresses = [
         *EVERYTHING,
         "/",
@@ -388,10 +390,37 @@ def test_no_path_of_the_machine_is_told_to_a_visitor(
     ]
     for address in addresses:
         answer = client.get(address)
-        assert above.encode() not in answer.data
-        assert above not in str(answer.headers)
+        for place in places:
+            assert place.encode() not in answer.data, address
+            assert place not in str(answer.headers), address
     bad = client.post("/api/uploads", data={"image": (io.BytesIO(b"x"), "x.jpg")})
     assert b"/tmp" not in bad.data
+
+
+@pytest.mark.parametrize("file", ["catalog.db", "thumbnails.db"])
+def test_what_is_wrong_with_the_library_is_in_the_log_and_not_in_the_answer(
+    file: str, tmp_path: Path, tiny_encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = make_drawings(tmp_path / "pictures", 4)
+    make_library(tmp_path / "library", tiny_encoder, pictures).close()
+    with (
+        Library.open(tmp_path / "library") as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        path = tmp_path / "library" / file
+        path.write_bytes(path.read_bytes()[:100].ljust(path.stat().st_size, b"\xff"))
+        here, elsewhere = client_of(create_app(engine)), client_of(create_app(engine))
+        elsewhere.environ_base["REMOTE_ADDR"] = "192.0.2.7"
+        harmed = 0
+        for address in ["/", "/?plain=1&q=dog", "/failures", "/duplicates", *EVERYTHING]:
+            answer = elsewhere.get(address)
+            harmed += answer.status_code == 500
+            assert str(tmp_path).encode() not in answer.data, address
+            if answer.status_code == 500:
+                assert b"the server's log says" in answer.data.replace(b"&#39;", b"'"), address
+                assert f"{address.partition('?')[0]}: {path} is damaged" in caplog.text
+                assert str(path).encode() in here.get(address).data
+        assert harmed > (10 if file == "catalog.db" else 0)
 
 
 def test_whoever_sits_at_the_machine_is_told_where_files_are(client: FlaskClient) -> None:

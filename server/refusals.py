@@ -1,0 +1,51 @@
+"""What a visitor is told when something cannot be done: a status, and a line.
+
+What is wrong with a request is told to whoever made it. What is wrong on this side (a damaged
+file, a store that is away) has the machine's paths and hosts in it: it goes into the log, and only
+visitors who may know of the machine are told it as well.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from flask import request
+
+from indexer.errors import (
+    LibraryAwayError,
+    LibraryBusyError,
+    NotFoundError,
+    SightlineError,
+    UsageError,
+)
+from server.security import sees_paths
+
+log = logging.getLogger("sightline")
+
+AWAY = "the store that holds the pictures cannot be reached; try again in a moment"
+BUSY = "the library is being written to; try again in a moment"
+HARMED = "something is wrong with the library or its model; the server's log says what"
+
+
+def status_of(error: SightlineError) -> int:
+    """The HTTP status of one of the project's errors."""
+    if isinstance(error, UsageError):
+        return 400
+    if isinstance(error, NotFoundError):
+        return 404
+    return 503 if isinstance(error, (LibraryBusyError, LibraryAwayError)) else 500
+
+
+def told(error: SightlineError) -> tuple[int, str]:
+    """The status, and the line for this visitor. What is this side's fault is written down."""
+    code, whole = status_of(error), " ".join(str(error).split())
+    if code < 500:
+        return code, whole
+    log.error("%s %s: %s", request.method, request.path, whole)
+    return code, whole if sees_paths() else _for_everyone(error)
+
+
+def _for_everyone(error: SightlineError) -> str:
+    if isinstance(error, LibraryAwayError):
+        return AWAY
+    return BUSY if isinstance(error, LibraryBusyError) else HARMED
