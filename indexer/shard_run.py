@@ -32,6 +32,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import LibraryError, SightlineError, UsageError
+from indexer.shard_room import Patience, Share, at_once
 from indexer.shard_sources import Item, Shard, look, plan
 from indexer.shard_worker import Job, ShardDone, embed_shard
 from indexer.shards import (
@@ -61,6 +62,10 @@ WAIT = 0.5
 
 CONNECT = 10.0
 """Seconds that a cluster has to answer."""
+
+JOINING = 300.0
+"""Seconds that a machine large enough for a shard may take to join: one in a cloud that is started
+on demand takes two to five minutes."""
 
 LONGEST = 40
 """Characters of such a folder: Ray adds some 60, and a socket's name may have 103."""
@@ -102,7 +107,7 @@ class EmbedReport:
         return self.embedded / self.seconds if self.seconds > 0 else 0.0
 
 
-def _silent(phase: str, done: int, total: int | None, failed: int, rate: float | None) -> None:
+def _silent(*_: object) -> None:
     """Shows nothing."""
 
 
@@ -117,7 +122,9 @@ def embed(
     shard_size: int = SHARD,
     thumbnails: bool = True,
     exclude: Sequence[str] = (),
+    joining: float = JOINING,
     progress: Show = _silent,
+    warn: Callable[[str], None] = _silent,
     stop: Event | None = None,
 ) -> EmbedReport:
     """Embeds every picture of ``sources`` into shards in ``output``.
@@ -125,9 +132,12 @@ def embed(
     ``encoder`` says which model; its weights are loaded by the workers only, which must have them
     too: each machine its own, in the same revision. ``address`` is a Ray cluster's
     (``host:port``); without one, this machine is the cluster. ``cpus`` and ``gpus`` are what one
-    task takes. ``output`` and ``sources`` must be the same places from every machine.
+    task takes; a cluster on which no machine has so much is given ``joining`` seconds for one to
+    join, and ``warn`` is told of it. ``output`` and ``sources`` must be the same places from every
+    machine.
 
-    Raises UsageError for sources that are not there, ModelMismatchError where ``output`` holds
+    Raises UsageError for sources that are not there and for tasks that no machine is large enough
+    for, ModelMismatchError where ``output`` holds
     another model's shards, ModelError where a worker cannot load the model.
     """
     started = time.monotonic()
@@ -148,7 +158,9 @@ def embed(
     tally = _Tally(progress, todo)
     if todo and not stop.is_set():
         with cluster(address) as ray:
-            _run(ray, job, todo, tally, stop, cpus=cpus, gpus=gpus)
+            share = Share(cpus, gpus)
+            patience = Patience(ray, share, seconds=joining if address else 0, warn=warn)
+            _run(ray, job, todo, tally, stop, share=share, patience=patience)
     place.sweep([shard_name(number) for number in whole_shards(place)])
     failures = write_failures(place)
     return EmbedReport(
@@ -239,21 +251,24 @@ def _run(
     tally: _Tally,
     stop: Event,
     *,
-    cpus: float,
-    gpus: float,
+    share: Share,
+    patience: Patience,
 ) -> None:
     """Has every shard of ``todo`` done by the cluster, a few more at once than it has room for."""
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(embed_shard)
+    of = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": RETRIES}
+    task = ray.remote(**of)(embed_shard)
     waiting = iter(todo)
     running: dict[Any, Shard] = {}
     try:
         while not stop.is_set():
-            room = _room(ray, cpus=cpus, gpus=gpus)
+            room = at_once(ray, share)
             while len(running) < room and (shard := next(waiting, None)) is not None:
                 running[task.remote(job, shard)] = shard
             if not running:
                 return
             finished, _ = ray.wait(list(running), timeout=WAIT)
+            if not finished:
+                patience.look()
             for ref in finished:
                 shard = running.pop(ref)
                 try:
@@ -268,16 +283,6 @@ def _run(
         for ref in running:
             with suppress(Exception):
                 ray.cancel(ref, force=True)
-
-
-def _room(ray: ModuleType, *, cpus: float, gpus: float) -> int:
-    """Tasks to have under way: twice what the cluster can run now, so that nothing idles and a
-    cluster that grows on demand sees the demand."""
-    there = ray.cluster_resources()
-    counts = [int(there.get("CPU", 0) / cpus)] if cpus else []
-    if gpus:
-        counts.append(int(there.get("GPU", 0) / gpus))
-    return max(2, 2 * min(counts, default=1))
 
 
 def _one_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from helpers_library import as_bytes, draw
 
@@ -71,7 +71,7 @@ def two_nodes() -> Iterator[Cluster]:
         assert process.stdout is not None
         try:
             facts = next(line for line in process.stdout if line.startswith('{"address"'))
-            yield Cluster(**json.loads(facts))
+            yield Cluster(**json.loads(facts), orders=process.stdin)
         finally:
             process.stdin.close()  # it ends with us, however we end
 
@@ -83,6 +83,12 @@ class Cluster:
     address: str
     nodes: dict[str, list[int]]
     """Of each node that works, its id and the processes that are it."""
+    orders: IO[str]
+    """Read by the process that holds it."""
+
+    def join(self, **resources: int) -> None:
+        """Has another node join soon."""
+        print(json.dumps(resources), file=self.orders, flush=True)
 
     def lose(self, *, but: str) -> None:
         """Kills a node other than ``but``, as a machine that loses its power."""

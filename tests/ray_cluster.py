@@ -2,7 +2,8 @@
 
     python tests/ray_cluster.py
 
-prints one line of JSON: its address, and of each node its id and its processes.
+prints one line of JSON: its address, and of each node its id and its processes. A line of JSON on
+standard input ({"num_gpus": 1}) is a node that joins.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def main() -> None:
             for node in both
         }
         print(json.dumps({"address": cluster.address, "nodes": nodes}), flush=True)
-        sys.stdin.read()
+        for line in sys.stdin:
+            cluster.add_node(**{**SMALL, **here, **json.loads(line)})
     finally:
         cluster.shutdown()
 

@@ -269,6 +269,73 @@ def test_a_node_lost_in_the_middle_loses_no_picture_and_doubles_none(
     assert len(paths) == len(set(paths)) == 60
 
 
+# room ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "reason"),
+    [
+        ({"cpus": 2}, "a shard takes 2 cores and 0 GPUs, and none of the 3 machines has that"),
+        ({"gpus": 1}, "a shard takes 1 core and 1 GPU"),
+    ],
+)
+def test_what_no_machine_of_a_cluster_is_large_enough_for_is_refused_and_not_waited_for(
+    share: dict[str, float],
+    reason: str,
+    tmp_path: Path,
+    tiny_encoder: Encoder,
+    cluster: Cluster,
+) -> None:
+    warnings: list[str] = []
+    with pytest.raises(UsageError, match=reason) as error:
+        shard_run.embed(
+            [str(make_drawings(tmp_path / "in", 2))],
+            str(tmp_path / "out"),
+            encoder=tiny_encoder,
+            address=cluster.address,
+            joining=0,
+            warn=warnings.append,
+            **share,
+        )
+    assert "--cpus-per-task" in str(error.value)
+    assert not warnings
+
+
+def test_a_machine_that_joins_is_waited_for_and_a_warning_says_so(
+    tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
+) -> None:
+    warnings: list[str] = []
+
+    def join(warning: str) -> None:
+        warnings.append(warning)
+        cluster.join(num_gpus=1)
+
+    report = shard_run.embed(
+        [str(make_drawings(tmp_path / "in", 6))],
+        str(tmp_path / "out"),
+        encoder=tiny_encoder,
+        address=cluster.address,
+        gpus=1,
+        joining=120,
+        shard_size=3,
+        warn=join,
+    )
+    assert (report.embedded, report.shards) == (6, 2)
+    (warning,) = warnings
+    assert "waiting 120 seconds for one to join" in warning
+
+
+def test_the_command_says_so_in_one_line(
+    tmp_path: Path, tiny_clip: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_drawings(tmp_path / "in", 1)
+    arguments = ["embed", str(folder), "--output", str(tmp_path / "out"), "--model", str(tiny_clip)]
+    options = ["--ray-address", cluster.address, "--cpus-per-task", "5000", "--quiet"]
+    assert run([*arguments, *options, "--wait-for-nodes", "0"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "a shard takes 5000 cores and 0 GPUs, and none of" in line
+
+
 # refusing -----------------------------------------------------------------------------------------
 
 

@@ -47,6 +47,15 @@ if TYPE_CHECKING:
     help="GPUs that one shard takes; 0.5 lets two share one.",
 )
 @click.option(
+    "--wait-for-nodes",
+    "joining",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=300.0,
+    show_default=True,
+    help="How long a cluster may take to get a machine that has so much.",
+)
+@click.option(
     "--shard-size",
     type=click.IntRange(1, 100_000),
     default=2048,
@@ -65,6 +74,7 @@ def embed(
     model: str | None,
     cpus: float,
     gpus: float,
+    joining: float,
     shard_size: int,
     no_thumbnails: bool,
     exclude: tuple[str, ...],
@@ -96,7 +106,9 @@ def embed(
             shard_size=shard_size,
             thumbnails=not no_thumbnails,
             exclude=exclude,
+            joining=joining,
             progress=_told(progress),
+            warn=lambda line: say(f"warning: {line}"),
             stop=stop,
         )
     if as_json:
