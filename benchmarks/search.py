@@ -10,9 +10,11 @@ serve`` on it, and asks over HTTP from another process, with one client and with
     known text   the words' vector is cached, everything else is done anew (other weights, another
                  page, another filter): what is around the tower
     like         a picture of the library
-    filtered     text with filters that leave a tenth, and a thousandth
+    filtered     text with filters that leave a tenth, and a thousandth; other words each time
+    new filter   the same with another month each time, which leaves a thousandth
     image        an upload of 0.3 megapixels
-    thumbnail    one thumbnail
+    thumbnail    one that was not asked for before, from the disk where it is not in memory
+    again        one of fifty, from memory
 
 Printed are p50, p95 and p99 in milliseconds, and requests a second; then how long the server took
 from its start to its first answer, and how much of that was Python, torch and the model.
@@ -129,6 +131,8 @@ def make(place: Path, images: int) -> None:
             written = library.catalog.write(root, images=batch)
             if start < THUMBNAILS:
                 library.thumbnails.put_many(dict.fromkeys(written.images, thumbnail.getvalue()))
+        run = library.catalog.start_run([str(ROOT)])
+        library.catalog.finish_run(run, {})  # tidies, as every run does
         filled = time.perf_counter()
         texts = geometry.texts(500, seed=1)
         library.maintain_index(text_queries=lambda: texts)
@@ -218,6 +222,13 @@ def search(query: str, **more: object) -> str:
     return f"/api/search?q={quote(query)}{extra}"
 
 
+def month(number: int) -> str:
+    """The filters of one month of the five years that the pictures are from."""
+    year, first = 2020 + number // 12 % 5, 1 + number % 12
+    year_after, next_month = (year + 1, 1) if first == 12 else (year, first + 1)
+    return f"after:{year}-{first:02} before:{year_after}-{next_month:02}"
+
+
 def upload() -> tuple[bytes, str]:
     """A multipart body with one picture, and its content type."""
     picture = io.BytesIO()
@@ -244,12 +255,16 @@ def questions(images: int) -> dict[str, Ask]:
         "filtered 1/1000": lambda client, n: client.get(
             search(f"{1 + n / 1000:.3f}:dog on a beach camera:canon after:2024-06 before:2024-07")
         ),
+        "new filter": lambda client, n: client.get(
+            search(f"{1 + n / 1000:.3f}:dog on a beach camera:canon {month(n)}")
+        ),
         "image": lambda client, n: client.get(
             "/api/search", "POST", body + b" " * (n % 50), **{"Content-Type": kind}
         ),
         "thumbnail": lambda client, n: client.get(
             f"/thumbnails/{1 + n * 7919 % min(images, THUMBNAILS)}"
         ),
+        "again": lambda client, n: client.get(f"/thumbnails/{1 + n % 50}"),
     }
 
 

@@ -61,6 +61,10 @@ class Run:
     """Pictures that the run found it had to read, once it knew."""
 
 
+SELECTIONS = 4
+"""Filters whose images are remembered: 8 bytes an image."""
+
+
 class CatalogReader:
     """What can be asked of an open catalog. ``Catalog.open`` makes one."""
 
@@ -68,6 +72,7 @@ class CatalogReader:
         """Use ``Catalog.open`` or ``Catalog.create``."""
         self._store = store
         self._cache: dict[object, tuple[int, Any]] = {}
+        self._selected: dict[tuple[int, Filters], Ids] = {}
         self._last_look = store.stamp()
         try:
             with store.reading() as connection:
@@ -351,16 +356,28 @@ class CatalogReader:
     # choosing -------------------------------------------------------------------------------------
 
     def select(self, filters: Filters = Filters()) -> Ids:  # noqa: B008 (frozen)
-        """The ids of all images that meet ``filters``, sorted."""
-        with self._store.snapshot() as connection:
-            condition, parameters = where(connection, filters)
-            sql = f"SELECT images.id AS id FROM images WHERE {condition}"
-            return np.sort(ids_of(connection, sql, parameters))
+        """The ids of all images that meet ``filters``, sorted; not to be written to. Those of the
+        last few filters are remembered: people change their words more often."""
+        key = self._store.stamp(), filters
+        found = self._selected.get(key)
+        if found is None:
+            with self._store.snapshot() as connection:
+                condition, parameters = where(connection, filters)
+                sql = f"SELECT images.id AS id FROM images WHERE {condition}"
+                found = np.sort(ids_of(connection, sql, parameters))
+            found.flags.writeable = False
+            for old in [*self._selected][: 1 - SELECTIONS]:
+                self._selected.pop(old, None)
+            self._selected[key] = found
+        return found
 
     def matching(self, filters: Filters) -> int:
         """How many images meet ``filters``."""
         if not filters:
             return self.count
+        known = self._selected.get((self._store.stamp(), filters))
+        if known is not None:
+            return len(known)
         with self._store.snapshot() as connection:
             condition, parameters = where(connection, filters)
             sql = f"SELECT count(*) FROM images WHERE {condition}"

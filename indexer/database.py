@@ -53,6 +53,11 @@ IDLE = 16
 JOURNAL_LIMIT = 64 << 20
 """Bytes that the write-ahead log keeps on disk after a large transaction has passed."""
 
+LOOKED_AT = 100_000
+"""Rows of each index that ``tidy`` looks at. With SQLite's usual thousand a camera seems to have
+made a thousand pictures of any million, and a month's pictures with it are looked for among all of
+the camera's: 90 ms, where those of the month take 8. A million rows are tidied in 0.3 s."""
+
 Prepare = Callable[[sqlite3.Connection], None]
 
 
@@ -439,7 +444,7 @@ class Store:
         empties the log. For the end of a run."""
         with self._write_lock, explained(self.path, self.kind):
             if self._writer is not None:
-                self._writer.execute("PRAGMA analysis_limit = 1000")
+                self._writer.execute(f"PRAGMA analysis_limit = {LOOKED_AT}")
                 self._writer.execute("ANALYZE")
                 self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 

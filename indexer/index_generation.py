@@ -81,6 +81,19 @@ class Generation:
         """``(n, d) float32``."""
         return widened(self.vectors[rows])
 
+    def vectors_of(
+        self, ids: Ids, gone: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.bool_], Embeddings]:
+        """Which of ``ids`` are here, and their vectors (rows of the others are undefined)."""
+        places = np.minimum(np.searchsorted(self._sorted, ids), len(self.ids) - 1)
+        here = (self._sorted[places] == ids) & (ids >= 0)
+        rows = places if self._order is None else self._order[places]
+        if gone is not None:
+            here &= ~gone[rows]
+        vectors = np.empty((len(ids), self.manifest.dimension), np.float32)
+        vectors[here] = self.fetch(rows[here])
+        return here, vectors
+
     def search(
         self,
         queries: Embeddings,

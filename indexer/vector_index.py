@@ -143,6 +143,22 @@ class VectorIndex:
         return scores, ids
 
     @property
+    def version(self) -> int:
+        """The source's version that this is of."""
+        return self._now.version
+
+    def vectors(self, ids: Ids) -> Embeddings:
+        """``(n, d) float32`` in the order of ``ids``; a row of NaN where there is no such image."""
+        now, ids = self._now, np.asarray(ids, np.int64)
+        there, vectors = now.delta.fetch(ids)
+        if now.generation is not None:
+            held, some = now.generation.vectors_of(ids[~there], now.gone)
+            vectors[~there] = some
+            there[~there] = held
+        vectors[~there] = np.nan
+        return vectors
+
+    @property
     def state(self) -> IndexState:
         """What ``status`` says of it."""
         now = self._now

@@ -52,7 +52,7 @@ FIRST, DEEPER = 256, 8
 DEEPEST = 100_000
 """Places of a ranking. Nobody looks further; filters narrow what is ranked."""
 
-BLOCK = 256
+BLOCK = 128
 """Pictures that are folded at a time; fixed, so that pages do not depend on their size."""
 
 
@@ -192,7 +192,7 @@ class Ranking:
             if self._fold:
                 vectors = self._library.vectors(block)
                 # A picture that left since it was ranked has no vector.
-                vectors = np.nan_to_num(vectors, copy=False)
+                vectors[np.isnan(vectors[:, 0])] = 0
                 folded = near_duplicates.fold(block, vectors, self._hashes, before=self._heads)
                 self._heads = near_duplicates.heads(folded, block, vectors)
             else:

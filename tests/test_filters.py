@@ -268,3 +268,17 @@ def test_a_root_of_the_whole_disk_works_too(tmp_path: Path) -> None:
         record = catalog.find(Path("/srv/a.jpg"))
         assert record is not None
         assert record.absolute == Path("/srv/a.jpg")
+
+
+def test_what_is_written_later_or_elsewhere_is_selected_too(tmp_path: Path) -> None:
+    catalog, root = new_catalog(tmp_path)
+    wanted = Filters((Condition("type", "png"),))
+    with catalog, Catalog.open(catalog.path) as elsewhere:
+        for number in range(1, 9):
+            assert len(elsewhere.select(wanted)) == elsewhere.matching(wanted) == number - 1
+            catalog.write(root, images=[picture(f"{number}.png", format="png")])
+            assert elsewhere.matching(wanted) == len(elsewhere.select(wanted)) == number
+        # Other filters push it out of what is remembered.
+        for rating in range(6):
+            assert not len(elsewhere.select(Filters((Condition("rating", rating + 1),))))
+        assert len(elsewhere.select(wanted)) == 8

@@ -215,6 +215,10 @@ def test_additions_changes_and_removals_are_seen_at_once(
     assert catalog.images(ids[0].tolist())[0].path == "3.jpg"
     assert scores[0, 0] == pytest.approx(1, abs=1e-3)
     reopened = open_index(tmp_path / "index", catalog, **MODEL)
+    asked = np.concatenate([gone, catalog.select()[::-1], [-1, 0, 10**12]])
+    for one in (index, reopened):
+        assert one.version == catalog.version
+        assert np.array_equal(one.vectors(asked), catalog.vectors(asked), equal_nan=True)
     for first, second in zip(
         index.search(moved[None], 20), reopened.search(moved[None], 20), strict=True
     ):
