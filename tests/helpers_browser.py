@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,3 +102,22 @@ def search(page: Page, query: str) -> dict[str, Any]:
 
     # Clearing the box a moment ago may still be under way: that is another answer.
     return answered(page, typed, f"q={re.escape(quote_plus(query))}&")
+
+
+def touch(page: Page, start: list[tuple[float, float]], end: list[tuple[float, float]]) -> None:
+    """Moves one finger, or several at once, from where they start to where they end, in a second.
+
+    They rest before they let go: a browser takes a tap that follows a fling for one that stops it.
+    """
+    session = page.context.new_cdp_session(page)
+    shares = [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1]
+    then = time.time() - 1
+    for step, share in enumerate(shares):
+        points = [
+            {"x": ax + share * (bx - ax), "y": ay + share * (by - ay), "id": number}
+            for number, ((ax, ay), (bx, by)) in enumerate(zip(start, end, strict=True))
+        ]
+        event = {"type": "touchMove" if step else "touchStart", "touchPoints": points}
+        session.send("Input.dispatchTouchEvent", {**event, "timestamp": then + step / 10})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    session.detach()

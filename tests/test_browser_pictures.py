@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import answered, ids, search, tiles
+from helpers_browser import PHONE, answered, ids, looking, search, tiles, touch
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = pytest.mark.browser
 
@@ -163,6 +163,80 @@ def test_a_part_of_a_picture_is_dragged_out_and_searched_with(page: Page) -> Non
     assert [float(one) for one in box.split(",")] == pytest.approx([0.5, 0.5, 0.9, 0.75], abs=0.02)
     expect(dialog).to_be_hidden()
     expect(page.get_by_role("group", name="part of a picture")).to_be_visible()
+
+
+def chip_of(page: Page, name: str) -> Locator:
+    """A chip of the query, that a person knows by this name."""
+    return page.get_by_role("group", name=name, exact=True)
+
+
+def test_a_part_of_a_picture_that_was_given_is_searched_with(page: Page, shots: list[Path]) -> None:
+    from playwright.sync_api import expect
+
+    search(page, "at night")
+    whole = answered(page, lambda: page.set_input_files("#files", shots[4]), "upload")
+    token = re.search(r"upload:(\S+)", whole["query"])[1]  # type: ignore[index]
+    chip_of(page, "picture").get_by_role("button", name="Choose a part").click()
+    dialog = page.get_by_role("dialog", name="Part of a picture")
+    shown = dialog.get_by_role("img").bounding_box()
+    assert shown
+    # Drawn by mouse, then its lower right corner is taken elsewhere.
+    for (ax, ay), (bx, by) in (((0.1, 0.2), (0.6, 0.5)), ((0.6, 0.5), (0.5, 0.7))):
+        page.mouse.move(shown["x"] + shown["width"] * ax, shown["y"] + shown["height"] * ay)
+        page.mouse.down()
+        page.mouse.move(shown["x"] + shown["width"] * bx, shown["y"] + shown["height"] * by)
+        page.mouse.up()
+    found = answered(page, dialog.get_by_role("button", name="Search with this part").click, "%40")
+    expect(dialog).to_be_hidden()
+    [box] = re.fullmatch(rf"upload:{token}@(\S+) at night", found["query"]).groups()  # type: ignore[union-attr]
+    assert [float(one) for one in box.split(",")] == pytest.approx([0.1, 0.2, 0.5, 0.7], abs=0.01)
+    whole_scores = {hit["id"]: hit["score"] for hit in whole["hits"]}
+    assert any(abs(hit["score"] - whole_scores[hit["id"]]) > 0.01 for hit in found["hits"][:50])
+    # By keyboard: the same box is there again, is moved, and the focus comes back to the chip.
+    again = chip_of(page, "part of a picture").get_by_role("button", name="Choose another part")
+    again.press("Enter")
+    expect(dialog.get_by_role("button", name="Search with this part")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    moved = answered(page, lambda: page.keyboard.press("Enter"), "%40")
+    top = float(re.search(r"@([^ ]*)", moved["query"])[1].split(",")[1])  # type: ignore[index]
+    assert top == pytest.approx(float(box.split(",")[1]) + 0.02, abs=0.002)
+    expect(again).to_be_focused()
+    again.click()
+    back = answered(page, dialog.get_by_role("button", name="Whole picture").click)
+    assert back["query"] == f"upload:{token} at night"
+
+
+def test_a_part_is_chosen_with_a_finger_after_zooming_with_two(
+    browser: Browser, address: str, shots: list[Path]
+) -> None:
+    with looking(browser, address, **PHONE) as page:
+        tiles(page).first.wait_for()
+        answered(page, lambda: page.set_input_files("#files", shots[4]), "upload")
+        page.locator("#chips .chip button.words").tap()
+        dialog = page.get_by_role("dialog", name="Part of a picture")
+        picture = dialog.get_by_role("img")
+        fitted = picture.bounding_box()
+        assert fitted
+        x, y = fitted["x"] + fitted["width"] / 2, fitted["y"] + fitted["height"] / 2
+        touch(page, [(x - 30, y), (x + 30, y)], [(x - 60, y), (x + 60, y)])
+        zoomed = picture.bounding_box()
+        assert zoomed
+        assert zoomed["width"] == pytest.approx(2 * fitted["width"], rel=0.02)
+        touch(page, [(x - 90, y - 60)], [(x + 90, y + 60)])
+        found = answered(
+            page, dialog.get_by_role("button", name="Search with this part").tap, "%40"
+        )
+        box = re.search(r"@(\S+)", found["query"])[1]  # type: ignore[index]
+        wanted = [
+            (px - zoomed[side]) / zoomed[length]
+            for px, side, length in (
+                (x - 90, "x", "width"),
+                (y - 60, "y", "height"),
+                (x + 90, "x", "width"),
+                (y + 60, "y", "height"),
+            )
+        ]
+        assert [float(one) for one in box.split(",")] == pytest.approx(wanted, abs=0.01)
 
 
 def test_a_part_is_chosen_by_keyboard_alone(page: Page) -> None:

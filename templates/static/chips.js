@@ -1,7 +1,8 @@
 // The parts of a query as chips below the box, its pictures in the box too: each can be weighted,
 // turned round and taken out. Loaded with the first query that has parts.
-import { $, ask, button, h, icon } from "./dom.js";
+import { $, ask, button, h, icon, style } from "./dom.js";
 import { change, picture, pictureToken, split } from "./query.js";
+import "./icons.js";
 
 const WEIGHTS = [0.25, 0.5, 1, 1.5, 2, 3];
 
@@ -9,7 +10,7 @@ const quote = (value) => (/[\s"]/.test(value) ? `"${value.replaceAll('"', "")}"`
 
 /** The text of a query from its parts as /api/parse gives them: what a change to a chip makes. */
 export function serialise({ terms, filters, combine, sort }) {
-  const plain = [], signed = [];
+  const pictures = [], plain = [], signed = [];
   for (const { kind, text, id, token, box, weight } of terms) {
     if (kind === "text" && weight === 1 && !plain.length && !text.includes('"')) plain.push(text);
     else if (kind === "text" && weight === 1) signed.push(`"${text.replaceAll('"', "")}"`);
@@ -18,18 +19,30 @@ export function serialise({ terms, filters, combine, sort }) {
       signed.push(`${weight < 0 ? "-" : ""}${size}"${text.replaceAll('"', "")}"`);
     } else {
       const ref = (kind === "like" ? id : token) + (box ? `@${box.join(",")}` : "");
-      signed.push(pictureToken({ kind, ref, weight }));
+      pictures.push(pictureToken({ kind, ref, weight }));
     }
   }
   const conditions = filters.map(({ name, value, negated }) => `${negated ? "-" : ""}${name}:${quote(String(value))}`);
   const settings = [combine === "all" && "match:all", sort !== "relevance" && `sort:${sort}`];
-  return [...plain, ...signed, ...conditions, ...settings].filter(Boolean).join(" ");
+  return [...pictures, ...plain, ...signed, ...conditions, ...settings].filter(Boolean).join(" ");
 }
 
+/** A picture of the query, square; of a part of one, that part. */
 async function thumbnail(kind, ref, size) {
-  const [id] = ref.split("@");
+  const [id, box] = ref.split("@");
   const src = kind === "like" ? `/thumbnails/${id}?w=256` : await (await import("./pictures.js")).urlOf(id);
-  return src ? h("img", { src, alt: "", width: size, height: size }) : icon("picture");
+  if (!src) return icon("picture");
+  const image = h("img", { src, alt: "", width: size, height: size, onerror: () => image.replaceWith(icon("picture")) });
+  if (!box) return image;
+  const [x0, y0, x1, y1] = box.split(",").map(Number);
+  image.onload = () => {
+    const { naturalWidth: w, naturalHeight: hh } = image, scale = size / Math.min((x1 - x0) * w, (y1 - y0) * hh);
+    style(image, { width: `${w * scale}px`, height: `${hh * scale}px`,
+      left: `${size / 2 - (x0 + x1) / 2 * w * scale}px`, top: `${size / 2 - (y0 + y1) / 2 * hh * scale}px` });
+  };
+  const cut = h("span", { class: "cut" }, image);
+  style(cut, { width: `${size}px`, height: `${size}px` });
+  return cut;
 }
 
 export function createChips({ go, query, focus }) {
@@ -85,8 +98,10 @@ export function createChips({ go, query, focus }) {
     const { kind, text, id, token, box, weight } = term;
     const size = Math.abs(weight);
     const name = kind === "text" ? text : box ? "part of a picture" : "picture";
-    const body = kind === "text" ? h("span", { class: "words" }, text)
-      : h("span", { class: "words" }, await thumbnail(kind, String(kind === "like" ? id : token), 26), box ? "part" : null);
+    const body = kind === "text" ? h("span", { class: "words" }, text) : h("button", {
+      type: "button", class: "words", "aria-label": box ? "Choose another part of this picture" : "Choose a part of this picture", title: "Search with a part of it",
+      onclick: async () => (await import("./part.js")).choosePart(term, (part) => put({ ...term, box: part })),
+    }, await thumbnail(kind, `${kind === "like" ? id : token}${box ? `@${box}` : ""}`, 26), icon("crop"));
     const weights = [...new Set([...WEIGHTS, size])].sort((a, b) => a - b);
     return h("div", { class: `chip${weight < 0 ? " less" : ""}`, role: "group", "aria-label": name },
       sign(weight < 0, `Wanted: ${name}. Press for less of it`, `Not wanted: ${name}. Press for more of it`,

@@ -43,9 +43,16 @@ export async function upload(blob) {
   const token = await send(blob);
   urls.set(token, URL.createObjectURL(blob));
   await store("readwrite", (all) => all.put({ blob, at: Date.now() }, token)).catch(() => null);
-  const known = await store("readonly", (all) => all.getAllKeys()).catch(() => []);
-  if (known.length > KEPT) await store("readwrite", (all) => all.clear()).catch(() => null);
+  await forgetOldest().catch(() => null);
   return token;
+}
+
+async function forgetOldest() {
+  const names = await store("readonly", (all) => all.getAllKeys());
+  if (names.length <= KEPT) return;
+  const kept = await store("readonly", (all) => all.getAll());
+  const oldest = names.map((name, i) => ({ name, at: kept[i]?.at ?? 0 })).sort((a, b) => a.at - b.at).slice(0, -KEPT);
+  for (const { name } of oldest) await store("readwrite", (all) => all.delete(name));
 }
 
 /** Gives the server the pictures of a query again; the query with their new tokens. */
