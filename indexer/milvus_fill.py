@@ -357,21 +357,25 @@ class _Fill:
     # from shards ----------------------------------------------------------------------------------
 
     def take_shards(self, place: Place) -> list[Failure]:
-        """Writes every shard that is not marked as done; the failures of all."""
+        """Writes every shard that is not marked as done, or was written anew since; the failures
+        of all."""
         shards = whole_shards(place)
+        sizes = place.sizes()
         old = superseded(place)
         self.counts["before"] = self.milvus.count(self.collection, level=STRONG)
-        failures: list[Failure] = [Failure(*f) for _, part in self._parts("failure") for f in part]
+        known = (Failure(*facts) for _, part in self._parts("failure") for facts in part)
+        failures = {(failure.root, failure.path): failure for failure in known}
         spans = {start: length for _, part in self._parts("span") for start, length in part}
         for number, (shard, name) in enumerate(shards.items()):
             if self.stop.is_set():
                 break
             self.progress("filling from shards", number, len(shards))
-            if self._read(f"shard:{shard}") is not None:
+            done = {"bytes": sizes[name]}
+            if (self._read(f"shard:{shard}") or {}).get("bytes") == done["bytes"]:
                 continue
             low, high = shard * MOST_ROWS, (shard + 1) * MOST_ROWS
             begun = self.milvus.count(self.collection, f"id >= {low} and id < {high}", level=STRONG)
-            length = 0
+            length = written = 0
             for rows in read_shard(place, name, thumbnails=False):
                 made = []
                 for one in rows:
@@ -380,22 +384,24 @@ class _Fill:
                     if one.vector is None or one.info is None:
                         reason = one.failure or "it was not embedded"
                         if one.id not in old:
-                            failures.append(
-                                Failure(str(root), path, one.size, date_of(one), reason)
-                            )
+                            failure = Failure(str(root), path, one.size, date_of(one), reason)
+                            failures[failure.root, failure.path] = failure
                             self.counts["failed"] += 1
                     elif one.id not in old:
+                        failures.pop((str(root), path), None)
                         folder = self.folder(str(root), path.rpartition("/")[0])
                         made.append(row(as_record(one, str(root), path), one.vector, folder))
                 self.keep_folders()
                 self.milvus.write(self.collection, made, new=not begun)
-                self.counts["added"] += len(made)
+                written += len(made)
+            self.counts["added"] += max(0, written - begun)
+            self.counts["unchanged"] += min(written, begun)
             spans[low] = length
-            self._write_facts({f"shard:{shard}": {"rows": length}})
+            self._write_facts({f"shard:{shard}": {"rows": length, **done}})
         self.spans = sorted(spans.items())
         gone = [i for i in old if i // MOST_ROWS in shards]
         self.milvus.remove(self.collection, gone)
-        return failures
+        return list(failures.values())
 
     spans: Sequence[tuple[int, int]] = ()
 

@@ -28,7 +28,7 @@ class Thumbs:
         self._stored = stored
         self._shards = shards
         self._groups: OrderedDict[tuple[int, int], dict[int, bytes]] = OrderedDict()
-        self._bounds: dict[int, list[tuple[int, int]]] = {}
+        self._bounds: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -66,18 +66,16 @@ class Thumbs:
         try:
             with place.fs.open(place.join(shard_name(number)), "rb") as file:
                 parquet = pa.parquet.ParquetFile(file)
-                bounds = self._bounds.setdefault(number, _bounds(parquet))
+                # A shard may have been written anew since, with pictures that had failed.
+                written = number, parquet.metadata.num_rows, parquet.metadata.serialized_size
+                bounds = self._bounds.setdefault(written, _bounds(parquet))
                 for group, (low, high) in enumerate(bounds):
                     if not low <= id <= high:
                         continue
                     table = parquet.read_row_group(group, columns=["id", "thumbnail"])
-                    thumbnails = dict(
-                        zip(
-                            table.column("id").to_pylist(),
-                            table.column("thumbnail").to_pylist(),
-                            strict=True,
-                        )
-                    )
+                    columns = (table.column(name).to_pylist() for name in ("id", "thumbnail"))
+                    # None: it could not be read yet.
+                    thumbnails = {i: one for i, one in zip(*columns, strict=True) if one}
                     with self._lock:
                         self._groups[number, group] = thumbnails
                         if len(self._groups) > GROUPS:

@@ -29,9 +29,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.errors import LibraryError, SightlineError, UsageError
+from indexer.shard_retry import Retry
 from indexer.shard_room import Patience, Share, at_once
 from indexer.shard_sources import Item, Shard, look, plan
 from indexer.shard_worker import Job, ShardDone, embed_shard
@@ -89,7 +90,9 @@ class EmbedReport:
     failures: int = 0
     """The same in the whole output: rows of ``failures.parquet``."""
     shards: int = 0
-    """Written by this run."""
+    """Written by this run, or written anew."""
+    retried: int = 0
+    """Pictures that an earlier run could not read and this one tried again."""
     shards_before: int = 0
     """There already."""
     shards_failed: tuple[tuple[int, str], ...] = ()
@@ -122,6 +125,7 @@ def embed(
     shard_size: int = SHARD,
     thumbnails: bool = True,
     exclude: Sequence[str] = (),
+    retry_failures: bool = False,
     joining: float = JOINING,
     progress: Show = _silent,
     warn: Callable[[str], None] = _silent,
@@ -134,7 +138,8 @@ def embed(
     (``host:port``); without one, this machine is the cluster. ``cpus`` and ``gpus`` are what one
     task takes; a cluster on which no machine has so much is given ``joining`` seconds for one to
     join, and ``warn`` is told of it. ``output`` and ``sources`` must be the same places from every
-    machine.
+    machine. ``retry_failures`` reads again every picture that could not be read; what may have
+    passed since (a store that did not answer) is read again anyway.
 
     Raises UsageError for sources that are not there and for tasks that no machine is large enough
     for, ModelMismatchError where ``output`` holds
@@ -144,9 +149,13 @@ def embed(
     place = Place.at(output)
     origin = _origin(place, encoder)
     progress("looking", 0, None, 0, None)
-    shards, _ = plan(place, _counted(sources, exclude, progress), size=max(1, shard_size))
+    retry = Retry(place, every=retry_failures)
+    found = retry.watching(_counted(sources, exclude, progress))
+    shards, _ = plan(place, found, size=max(1, shard_size))
     there = whole_shards(place)
-    todo = [shard for shard in shards if shard.number not in there]
+    new = [_Work(shard) for shard in shards if shard.number not in there]
+    again = retry.of(shards)
+    todo = new + [_Work(one, again[one.number]) for one in shards if one.number in again]
     stop = stop or Event()
     job = Job(
         place.url,
@@ -170,7 +179,8 @@ def embed(
         failed=sum(done.failed for done in tally.done),
         failures=failures,
         shards=len(tally.done),
-        shards_before=len(shards) - len(todo),
+        shards_before=len(shards) - len(new),
+        retried=sum(len(again[done.number]) for done in tally.done if done.number in again),
         shards_failed=tuple(sorted(tally.given_up)),
         workers=len({done.worker for done in tally.done}),
         load_seconds=sum(done.load_seconds for done in tally.done),
@@ -209,16 +219,32 @@ def _counted(
             yield found
 
 
+class _Work(NamedTuple):
+    """A shard to be made, or one that is there and of which some rows are to be tried again."""
+
+    shard: Shard
+    again: frozenset[int] = frozenset()
+
+    @property
+    def pictures(self) -> int | None:
+        """How many are to be read; None for those in an archive."""
+        if self.again:
+            return len(self.again)
+        items = self.shard.items
+        return None if any(item.is_archive for item in items) else len(items)
+
+
 class _Tally:
     """What has been done, and the showing of it."""
 
-    def __init__(self, progress: Show, todo: Sequence[Shard]) -> None:
+    def __init__(self, progress: Show, todo: Sequence[_Work]) -> None:
         self.done: list[ShardDone] = []
         self.given_up: list[tuple[int, str]] = []
         self._progress = progress
         self._shards = len(todo)
-        counted = not any(item.is_archive for shard in todo for item in shard.items)
-        self._total = sum(len(shard.items) for shard in todo) if counted else None
+        counts = [work.pictures for work in todo]
+        known = [count for count in counts if count is not None]
+        self._total = sum(known) if len(known) == len(counts) else None
         self._started = time.monotonic()
 
     def add(self, done: ShardDone) -> None:
@@ -247,7 +273,7 @@ class _Tally:
 def _run(
     ray: ModuleType,
     job: Job,
-    todo: Sequence[Shard],
+    todo: Sequence[_Work],
     tally: _Tally,
     stop: Event,
     *,
@@ -262,8 +288,8 @@ def _run(
     try:
         while not stop.is_set():
             room = at_once(ray, share)
-            while len(running) < room and (shard := next(waiting, None)) is not None:
-                running[task.remote(job, shard)] = shard
+            while len(running) < room and (work := next(waiting, None)) is not None:
+                running[task.remote(job, work.shard, work.again)] = work.shard
             if not running:
                 return
             finished, _ = ray.wait(list(running), timeout=WAIT)

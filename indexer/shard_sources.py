@@ -12,7 +12,7 @@ import calendar
 import json
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -229,13 +229,16 @@ Read = tuple[Picture, Path | bytes | PhotoError]
 """A picture and where its pixels are; or why they are not."""
 
 
-def pictures(shard: Shard) -> Iterator[Read]:
-    """The pictures of a shard: as files where they lie on this machine, as bytes otherwise."""
+def pictures(shard: Shard, *, but: Container[int] = ()) -> Iterator[Read]:
+    """The pictures of a shard: as files where they lie on this machine, as bytes otherwise. Rows
+    in ``but`` are left out."""
     place = Place.at(shard.source)
     if len(shard.items) == 1 and shard.items[0].is_archive:
-        yield from _in_archive(place, shard.items[0])
+        yield from _in_archive(place, shard.items[0], but)
         return
-    every = ((Picture(row, *item[:3]), item) for row, item in enumerate(shard.items))
+    every = (
+        (Picture(row, *item[:3]), item) for row, item in enumerate(shard.items) if row not in but
+    )
     if is_local(place.fs):
         for picture, item in every:
             bad = PhotoError(item.failure, passing=True) if item.failure else None
@@ -273,7 +276,7 @@ def _ahead(
             yield picture, future.result()
 
 
-def _in_archive(place: Place, archive: Item) -> Iterator[Read]:
+def _in_archive(place: Place, archive: Item, but: Container[int]) -> Iterator[Read]:
     """The pictures of a WebDataset archive: files of one sample stand together and share their
     name up to the first dot; a ``.txt``, or ``caption`` in a ``.json``, is the picture's caption.
 
@@ -307,7 +310,8 @@ def _in_archive(place: Place, archive: Item) -> Iterator[Read]:
                 if is_picture(base):
                     picture = Picture(row, f"{archive.path}/{name}", member.size, date)
                     row += 1
-                    sample.append((picture, _member(tar, member)))
+                    if picture.row not in but:
+                        sample.append((picture, _member(tar, member)))
                 elif base.endswith(archives.NOTES) and member.size <= archives.LARGEST_NOTE:
                     said = _notes(base, _member(tar, member))
                     # What the JSON says goes before the text, whichever comes first.

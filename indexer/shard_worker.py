@@ -18,7 +18,17 @@ from indexer.decode import Decoder
 from indexer.encoding import in_batches
 from indexer.errors import ModelMismatchError, PhotoError
 from indexer.shard_sources import Picture, Read, Shard, pictures
-from indexer.shards import MOST_ROWS, Origin, Place, ShardRow, ShardWriter, image_id
+from indexer.shards import (
+    MOST_ROWS,
+    Origin,
+    Place,
+    ShardRow,
+    ShardWriter,
+    image_id,
+    read_shard,
+    row_numbers,
+    shard_name,
+)
 from indexer.types import Photo
 
 if TYPE_CHECKING:
@@ -65,8 +75,10 @@ def _encoder(model: str, revision: str, device: str) -> Encoder:
     return encoder
 
 
-def embed_shard(job: Job, shard: Shard) -> ShardDone:
-    """Reads, encodes and writes one shard. Its file is whole or not there.
+def embed_shard(job: Job, shard: Shard, again: frozenset[int] = frozenset()) -> ShardDone:
+    """Reads, encodes and writes one shard. Its file is whole or not there. Of a shard that is
+    there only the rows ``again`` are read, and what an archive has beyond them; it is written
+    anew with them.
 
     Raises ModelError where the model cannot be had on this machine, OSError where the output
     cannot be written. A picture that cannot be read is a row with the reason.
@@ -78,12 +90,18 @@ def embed_shard(job: Job, shard: Shard) -> ShardDone:
     embedded = failed = 0
     place = Place.at(job.output)
     failures: list[ShardRow] = []
+    name = shard_name(shard.number)
+    there = row_numbers(place, name) - again if again else frozenset()
     with (
         encoder.sharing_cores() as lanes,
         Decoder(encoder.geometry, workers=job.decoders) as decoder,
         ShardWriter(place, shard.number, encoder.dimension) as out,
     ):
-        photos = _readable(decoder.each(_bounded(pictures(shard))), shard, failures)
+        for rows in read_shard(place, name) if again else ():
+            for row in rows:
+                if row.id % MOST_ROWS in there:
+                    out.write(row)
+        photos = _readable(decoder.each(_bounded(pictures(shard, but=there))), shard, failures)
         for batch in in_batches(
             photos, encoder.encode_images, size=encoder.batch_size, lanes=lanes
         ):

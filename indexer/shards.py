@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -40,6 +41,10 @@ ROWS = 256
 MOST_ROWS = 2**20
 """Rows of a shard: a picture's id is ``shard * MOST_ROWS + row``, and below 2**53 every program
 that reads numbers as JavaScript does reads it right: 8 billion shards."""
+
+
+READ_AT_ONCE = 16
+"""Shards whose failures are looked up at the same time: in a store a request takes some 50 ms."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,13 @@ class Place:
         except (FileNotFoundError, NotADirectoryError):
             return set()
         return {name.rstrip("/").rpartition("/")[2] for name in found}
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file in the folder; empty where there is none."""
+        if not self.names():
+            return {}
+        found = self.fs.ls(self.path, detail=True)
+        return {one["name"].rstrip("/").rpartition("/")[2]: int(one["size"] or 0) for one in found}
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -421,19 +433,43 @@ def _rows(table: Any) -> list[ShardRow]:
     return rows
 
 
+def failed_rows(place: Place) -> dict[int, dict[int, bool]]:
+    """Of each shard that has any, the rows without an embedding: whether that may have passed."""
+    found: dict[int, dict[int, bool]] = {}
+    for table in _failures(place, ["id", "passing"]):
+        for id, passing in zip(*(table.column(n).to_pylist() for n in (0, 1)), strict=True):
+            found.setdefault(id // MOST_ROWS, {})[id % MOST_ROWS] = bool(passing)
+    return found
+
+
 def write_failures(place: Place) -> int:
     """Puts the failures of all shards together in one table; how many they are."""
     pa = pyarrow()
-    columns = ["id", "source", "path", "size", "mtime_ns", "failure"]
-    tables = []
-    for name in whole_shards(place).values():
-        with damaged(place, name, pa), place.fs.open(place.join(name), "rb") as file:
-            tables.append(
-                pa.parquet.read_table(file, columns=columns, filters=[("failure", "!=", "")])
-            )
+    tables = _failures(place, ["id", "source", "path", "size", "mtime_ns", "failure"])
     if not tables:
         return 0
     table = pa.concat_tables(tables).unify_dictionaries()
     with place.writing(FAILURES) as file:
         pa.parquet.write_table(table, file)
     return table.num_rows
+
+
+def _failures(place: Place, columns: list[str]) -> list[Any]:
+    """These columns of every row that has a failure, a table a shard. Of a shard without failures
+    only the statistics at its end are read."""
+    pa = pyarrow()
+
+    def of(name: str) -> Any:
+        with damaged(place, name, pa), place.fs.open(place.join(name), "rb") as file:
+            return pa.parquet.read_table(file, columns=columns, filters=[("failure", "!=", "")])
+
+    with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="failures") as pool:
+        return list(pool.map(of, whole_shards(place).values()))
+
+
+def row_numbers(place: Place, name: str) -> set[int]:
+    """The rows that a shard holds, with or without an embedding."""
+    pa = pyarrow()
+    with damaged(place, name, pa), place.fs.open(place.join(name), "rb") as file:
+        ids = pa.parquet.read_table(file, columns=["id"]).column(0).to_pylist()
+    return {id % MOST_ROWS for id in ids}

@@ -16,7 +16,7 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from helpers_library import empty_library, make_pictures
+from helpers_library import empty_library, id_of, make_pictures
 from helpers_shards import (
     Cluster,
     make_archive,
@@ -31,7 +31,15 @@ from indexer.encoder import Encoder
 from indexer.errors import LibraryError, ModelMismatchError, UsageError
 from indexer.shard_sources import look, plan, read_plan
 from indexer.shard_worker import Job, embed_shard
-from indexer.shards import Origin, Place, read_origin, read_shard, whole_shards
+from indexer.shards import (
+    Origin,
+    Place,
+    failed_rows,
+    read_origin,
+    read_shard,
+    whole_shards,
+    write_origin,
+)
 from indexer.shards_to_library import create_for, import_shards
 from server.cli import run
 
@@ -216,6 +224,108 @@ def test_a_run_that_is_stopped_keeps_whole_shards_only_and_goes_on(
     paths = [row.path for row in rows_of(Place.at(output))]
     assert len(paths) == len(set(paths)) == 30
     assert not [one for one in Path(output).iterdir() if one.name.startswith(".")]
+
+
+def put_back(path: Path, data: bytes, like: os.stat_result) -> None:
+    """Makes a file whole again, without any sign that it ever was otherwise."""
+    path.write_bytes(data.ljust(like.st_size, b"\0"))
+    os.utime(path, ns=(like.st_atime_ns, like.st_mtime_ns))
+
+
+def test_what_could_not_be_read_is_tried_again_in_its_place(
+    tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
+) -> None:
+    folder = make_drawings(tmp_path / "in", 8)
+    away, spoilt = folder / "0001.jpg", folder / "0006.jpg"
+    whole, good = away.read_bytes(), spoilt.read_bytes()
+    spoilt.write_bytes(b"no picture".ljust(len(good) + 100))
+    of_away, of_spoilt = away.stat(), spoilt.stat()
+    place = Place.at(str(tmp_path / "out"))
+    job = as_job(place, tiny_encoder)
+    write_origin(place, job.origin)
+    shards, _ = plan(place, look(str(folder)), size=4)
+    away.unlink()
+    for shard in shards:
+        embed_shard(job, shard)
+    before = {row.path: row for row in rows_of(place)}
+    assert {path for path, row in before.items() if row.failure} == {"0001.jpg", "0006.jpg"}
+
+    def embed(**options: Any) -> tuple[shard_run.EmbedReport, set[str]]:
+        """A run, and the pictures that are still not there after it."""
+        report = shard_run.embed(
+            [str(folder)], place.url, encoder=tiny_encoder, address=cluster.address, **options
+        )
+        rows = rows_of(place)
+        assert [row.id for row in sorted(rows, key=lambda row: row.path)] == [
+            before[path].id for path in sorted(before)
+        ]
+        for row in rows:
+            assert (
+                row.vector is None
+                or before[row.path].vector is None
+                or np.array_equal(row.vector, before[row.path].vector)
+            )
+        failed = {row.path for row in rows if row.failure}
+        listed = parquet.read_table(place.join("failures.parquet")).column("path").to_pylist()
+        assert (report.failures, set(listed)) == (len(failed), failed)
+        return report, failed
+
+    report, failed = embed()  # the file is not in the folder: there is nothing to be tried
+    assert (report.retried, report.shards, failed) == (0, 0, {"0001.jpg", "0006.jpg"})
+    put_back(away, whole, of_away)
+    put_back(spoilt, good, of_spoilt)
+    report, failed = embed()  # what may have passed is tried again without being asked for
+    assert (report.retried, report.embedded, report.shards) == (1, 1, 1)
+    assert failed == {"0006.jpg"}
+    assert embed()[0].shards == 0
+    report, failed = embed(retry_failures=True)
+    assert (report.retried, report.embedded, report.failed, failed) == (1, 1, 0, set())
+
+
+def test_a_library_takes_in_what_was_read_at_the_second_try(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    folder = make_drawings(tmp_path / "in", 4)
+    away = folder / "0001.jpg"
+    whole, status = away.read_bytes(), away.stat()
+    place = Place.at(str(tmp_path / "out"))
+    job = as_job(place, tiny_encoder)
+    write_origin(place, job.origin)
+    (shard,), _ = plan(place, look(str(folder)), size=4)
+    away.unlink()
+    embed_shard(job, shard)
+    with create_for(tmp_path / "library", job.origin) as library:
+        assert import_shards(library, place).failed == 1
+        put_back(away, whole, status)
+        embed_shard(job, shard, frozenset({1}))
+        again = import_shards(library, place)
+        assert (again.added, again.unchanged, again.failed) == (1, 3, 0)
+        assert (library.count, library.failures()) == (4, [])
+        record = library.image(id_of(library, "0001.jpg"))
+        assert record is not None
+        assert record.mtime_ns == status.st_mtime_ns
+
+
+def test_an_archive_that_ended_too_early_is_read_on_from_there(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    store = fsspec.filesystem("memory")
+    data = make_archive(tmp_path / "a.tar", range(6)).read_bytes()
+    cut = data[: len(data) // 2]
+    store.pipe_file("/cut/a.tar", cut)
+    place = Place.at(str(tmp_path / "out"))
+    job = as_job(place, tiny_encoder)
+    (shard,), _ = plan(place, look("memory://cut"), size=10)
+    first = embed_shard(job, shard)
+    store.pipe_file("/cut/a.tar", data)
+    (failed,) = failed_rows(place).values()
+    assert (len(failed), all(failed.values())) == (1, True)  # the archive itself, and it may pass
+    second = embed_shard(job, shard, frozenset(failed))
+    assert first.embedded + second.embedded == 6
+    rows = rows_of(place)
+    assert sorted(row.path for row in rows) == [f"a.tar/{n:05}.jpg" for n in range(6)]
+    assert len({row.id for row in rows}) == 6
+    assert {row.info.caption for row in rows if row.info} == {f"blots number {n}" for n in range(6)}
 
 
 def embedded_in_spite_of(

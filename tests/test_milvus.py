@@ -25,7 +25,7 @@ from indexer.milvus_fill import fill_from_library, fill_from_shards
 from indexer.milvus_library import MilvusLibrary
 from indexer.shard_sources import look, plan
 from indexer.shard_worker import Job, embed_shard
-from indexer.shards import Origin, Place, write_origin
+from indexer.shards import MOST_ROWS, Origin, Place, write_origin
 from indexer.types import Condition, Filters
 from server.app import create_app
 from server.cli import run
@@ -216,7 +216,7 @@ def test_shards_fill_a_collection_once_each_and_thumbnails_come_from_them(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     folder = make_drawings(tmp_path / "in", 9)
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "broken.jpg").write_bytes(b"no picture".ljust(5000))
     place = Place.at(str(tmp_path / "shards"))
     origin = Origin(
         tiny_encoder.model, tiny_encoder.revision, tiny_encoder.dimension, "one", "2026-01-01"
@@ -242,6 +242,17 @@ def test_shards_fill_a_collection_once_each_and_thumbnails_come_from_them(
         for hit in result.hits:
             assert remote.thumbnail(hit.id) == rows[hit.id].thumbnail
         assert [failure.path for failure in remote.failures()] == ["broken.jpg"]
+    # A shard that was written anew, with what had failed, is taken in anew.
+    (folder / "broken.jpg").write_bytes((folder / "0001.jpg").read_bytes())
+    (last,) = [shard for shard in shards if "broken.jpg" in [item.path for item in shard.items]]
+    (row,) = [n for n, item in enumerate(last.items) if item.path == "broken.jpg"]
+    embed_shard(job, last, frozenset({row}))
+    taken = fill_from_shards(place, address, index="FLAT")
+    assert (taken.added, taken.unchanged, taken.images) == (1, len(last.items) - 1, 10)
+    assert fill_from_shards(place, address, index="FLAT").unchanged == 0
+    with MilvusLibrary.open(address) as remote:
+        assert remote.failures() == []
+        assert remote.thumbnail(last.number * MOST_ROWS + row) is not None
 
 
 # refusals and outages -----------------------------------------------------------------------------

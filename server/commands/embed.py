@@ -64,6 +64,11 @@ if TYPE_CHECKING:
 )
 @click.option("--no-thumbnails", is_flag=True, help="Leave the thumbnails out: 1 kB an image.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out, as in .gitignore.")
+@click.option(
+    "--retry-failures",
+    is_flag=True,
+    help="Read again every picture that could not be read; what may pass is anyway.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @device_option
 @json_option
@@ -78,6 +83,7 @@ def embed(
     shard_size: int,
     no_thumbnails: bool,
     exclude: tuple[str, ...],
+    retry_failures: bool,
     quiet: bool,
     device: str,
     as_json: bool,
@@ -106,6 +112,7 @@ def embed(
             shard_size=shard_size,
             thumbnails=not no_thumbnails,
             exclude=exclude,
+            retry_failures=retry_failures,
             joining=joining,
             progress=_told(progress),
             warn=lambda line: say(f"warning: {line}"),
@@ -138,6 +145,7 @@ def as_dict(report: EmbedReport) -> dict[str, Any]:
         "failures": report.failures,
         "shards": report.shards,
         "shards_before": report.shards_before,
+        "retried": report.retried,
         "shards_failed": [
             {"shard": number, "reason": reason} for number, reason in report.shards_failed
         ],
@@ -156,6 +164,8 @@ def tell(report: EmbedReport) -> None:
         f" ({report.shards_before:,} were there) by {report.workers} workers:"
         f" {report.images_per_second:,.1f} a second, {report.seconds:.1f} s"
     )
+    if report.retried:
+        say(f"{report.retried:,} that could not be read before were tried again")
     if report.failures:
         say(f"{report.failures:,} could not be read: see {report.output}/failures.parquet")
     for number, reason in report.shards_failed[:10]:
