@@ -11,9 +11,12 @@ import tomllib
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from server.cli import sightline
+from server.commands.serve import keep_products_single
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -71,3 +74,11 @@ def test_the_shell_completes(words: str, expected: str) -> None:
         check=True,
     )
     assert told.stdout.split() == [expected]
+
+
+def test_a_server_multiplies_small_matrices_on_one_thread() -> None:
+    with threadpool_limits(2, user_api="blas"):  # what was before is put back at its end
+        keep_products_single()
+        assert (np.eye(2) @ np.eye(2)).trace() == 2  # numpy's products are loaded
+        own = [pool for pool in threadpool_info() if pool.get("threading_layer") == "pthreads"]
+        assert {pool["num_threads"] for pool in own} <= {1}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from indexer.errors import SightlineError
 from server.commands.common import (
     device_option,
     load_encoder,
@@ -93,20 +93,22 @@ def serve(
             raise click.UsageError("a collection is filled by `sightline import --to milvus`")
         if index_paths(paths, directory=directory, model=None, device=device).interrupted:
             raise click.Abort
-    else:
-        keep_products_single()
-    with closing(open_any(directory)) as library:
+    with closing(open_any(directory)) as library, opening(library):
         run_server(library, load_encoder(library, device), config, browse=browse)
 
 
 def keep_products_single() -> None:
-    """Lets numpy multiply on one thread; works before numpy is first imported.
+    """Lets numpy multiply on one thread; torch and FAISS have threads of their own.
 
     A search multiplies small matrices. OpenBLAS splits even those over all cores and lets its
     threads wait for each other by spinning: where something else runs too, 2 ms become a second.
     Searching on two cores with a load of 20 beside it, p95 1,309 -> 56 ms (docs/benchmarks.md).
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from threadpoolctl import ThreadpoolController
+
+    # numpy's OpenBLAS starts threads itself. FAISS's is built on OpenMP: a limit for that one would
+    # be a limit for FAISS's searches.
+    ThreadpoolController().select(threading_layer="pthreads").limit(limits=1)
 
 
 def run_server(
@@ -117,6 +119,7 @@ def run_server(
     from server.search import SearchEngine
     from server.serving import Server
 
+    keep_products_single()
     with SearchEngine(library, encoder) as engine:
         server = Server(create_app(engine, config=config), config)
         name = f"[{config.host}]" if ":" in config.host else config.host
@@ -139,10 +142,27 @@ def run_server(
         say("stopped")
 
 
+@contextmanager
+def opening(library: AnyLibrary) -> Iterator[None]:
+    """Opens the vector index while the model is loaded: its checksums and the library's sample are
+    a second of reading at a million pictures, and a model is loaded by one core. What goes wrong
+    here goes wrong again in ``warm``, which tells."""
+
+    def read() -> None:
+        with suppress(SightlineError):
+            _ = library.index_state
+            library.sample()
+
+    reading = threading.Thread(target=read, name="open")
+    reading.start()
+    try:
+        yield
+    finally:
+        reading.join()
+
+
 def warm(encoder: Encoder, library: AnyLibrary) -> None:
     """Loads what the first search needs. An error here is told by that search."""
-    from indexer.errors import SightlineError
-
     try:
         encoder.warm(("text",))
         _ = library.index_state
