@@ -1,6 +1,7 @@
 """How good and how fast the vector index is, beside exact search, in one run.
 
-    python -m benchmarks.vector_index [--images 100000] [--kind auto]
+    python -m benchmarks.vector_index [--images 100000] [--kind auto] [--rebuild]
+        [--write VECTORS.npy] [--peer INDEX.faiss]
 
 Vectors with CLIP's geometry (``benchmarks.clip_geometry``) go through the index as a library's
 would. The whole search is timed: a vector in, ranked ids and exact scores out. Printed are build
@@ -8,11 +9,16 @@ time, bytes on disk and in memory, recall@10 of image and text queries that had 
 with and without filters, p50 and p99 of single queries on one thread, searches a second from 1, 2,
 8 and 32 threads, and the recall and times of FAISS's ``IndexFlatIP`` (and ``HNSW32`` up to 100,000)
 on the same vectors.
+
+``--write`` leaves the vectors for another program, and ``--peer`` measures the index that it made
+of them, with the search parameters that it left inside. ``--rebuild`` times searches while another
+process builds the next generation and until it is in force.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +30,8 @@ import numpy as np
 
 from benchmarks.clip_geometry import ClipGeometry
 from indexer.catalog_vectors import Changes
-from indexer.types import Embeddings, Ids
-from indexer.vector_index import build_index, open_index
+from indexer.types import Embeddings, Ids, IndexState
+from indexer.vector_index import VectorIndex, build_index, open_index
 
 DIMENSION = 512
 BLOCK = 50_000
@@ -72,11 +78,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--kind", default="auto")
+    parser.add_argument("--write", type=Path, help="write the vectors here, float32, and end")
+    parser.add_argument("--peer", type=Path, help="another program's FAISS index of them")
+    parser.add_argument("--rebuild", action="store_true")
     options = parser.parse_args()
     import faiss
 
     geometry = ClipGeometry(DIMENSION, seed=0)
     source = Memory(options.images, geometry)
+    if options.write:
+        np.save(options.write, source.vectors.astype(np.float32))
+        return
     queries = {
         "text": geometry.texts(QUERIES, seed=11),
         "image": geometry.images(QUERIES, seed=10**9),
@@ -85,15 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "index"
         started = time.perf_counter()
-        captions = geometry.texts(300, seed=12)
-        state = build_index(
-            directory,
-            source,
-            model="m",
-            revision="r",
-            kind=options.kind,
-            text_queries=lambda: captions,
-        )
+        state = built(directory, source, options.kind)
         build = time.perf_counter() - started
         started = time.perf_counter()
         index = open_index(directory, source, model="m", revision="r")
@@ -116,6 +120,8 @@ def main() -> None:
         for other in others.values():
             for _, block in source.blocks():
                 other.add(block)
+        if options.peer:
+            others[options.peer.stem] = faiss.read_index(str(options.peer))
         searches: dict[str, Callable[[Embeddings], Ids]] = {"Sightline": ours}
         for name, other in others.items():
             searches[name] = lambda query, other=other: other.search(query, 10)[1][0] + 1
@@ -152,6 +158,49 @@ def main() -> None:
                 begun = time.perf_counter()
                 list(pool.map(lambda n: ours(every[n : n + 1]), range(len(every))))
                 print(f"{threads:<12}{len(every) / (time.perf_counter() - begun):10.0f}")
+        if options.rebuild:
+            while_rebuilding(directory, index, every, options)
+
+
+def built(directory: Path, source: Memory, kind: str) -> IndexState:
+    """The index of ``source``, tuned on captions that are not asked for later."""
+    captions = ClipGeometry(DIMENSION, seed=0).texts(300, seed=12)
+    return build_index(
+        directory, source, model="m", revision="r", kind=kind, text_queries=lambda: captions
+    )
+
+
+def rebuild(directory: Path, images: int, kind: str) -> None:
+    """What the other process does."""
+    built(directory, Memory(images, ClipGeometry(DIMENSION, seed=0)), kind)
+
+
+def while_rebuilding(
+    directory: Path, index: VectorIndex, queries: Embeddings, options: argparse.Namespace
+) -> None:
+    """Prints p50, p99 and the worst of searches one after another, before and meanwhile."""
+
+    def timed(n: int) -> float:
+        begun = time.perf_counter()
+        index.refresh()
+        index.search(queries[n % len(queries)][None], 10)
+        return (time.perf_counter() - begun) * 1000
+
+    before = [timed(n) for n in range(2 * len(queries))]
+    other = multiprocessing.get_context("spawn").Process(
+        target=rebuild, args=(directory, options.images, options.kind)
+    )
+    first = index.state.generation
+    other.start()
+    times: list[float] = []
+    while other.is_alive() or not times:
+        times.append(timed(len(times)))
+    times += [timed(n) for n in range(100)]
+    print(f"\n{'searches':22}{'p50 ms':>10}{'p99 ms':>10}{'worst':>10}")
+    for name, some in (("nothing else", before), ("while it is rebuilt", times)):
+        p50, p99 = np.percentile(some, [50, 99])
+        print(f"{name:22}{p50:10.2f}{p99:10.2f}{max(some):10.2f}")
+    print(f"{len(times):,} searches, generation {first} and then {index.state.generation}")
 
 
 def exact(source: Memory, queries: Embeddings, allowed: Ids | None = None) -> Ids:
