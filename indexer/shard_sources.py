@@ -109,11 +109,12 @@ def _look_there(place: Place, exclude: Sequence[str]) -> Iterator[tuple[str, Ite
     from pathspec import GitIgnoreSpec
 
     spec = GitIgnoreSpec.from_lines(exclude)
-    if place.fs.isfile(place.path):
-        folder = place.url.rpartition("/")[0]
-        yield folder, _checked(_item(place.url[len(folder) + 1 :], place.fs.info(place.path)))
-        return
-    found = place.fs.find(place.path, detail=True)
+    with place.answering():
+        if place.fs.isfile(place.path):
+            folder = place.url.rpartition("/")[0]
+            yield folder, _checked(_item(place.url[len(folder) + 1 :], place.fs.info(place.path)))
+            return
+        found = _found(place)
     if not found:
         raise UsageError(f"there is nothing at {place.url}")
     for path, info in sorted(found.items()):
@@ -123,6 +124,36 @@ def _look_there(place: Place, exclude: Sequence[str]) -> Iterator[tuple[str, Ite
             continue
         if (is_picture(relative) or relative.endswith(ARCHIVE)) and not spec.match_file(relative):
             yield place.url, _item(relative, info)
+
+
+def _found(place: Place) -> dict[str, dict[str, Any]]:
+    """Every file below an address: by the driver's own listing, as those of large stores have it,
+    or folder by folder (fsspec's walk leaves out, in silence, what it cannot list)."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    fs, kind = place.fs, type(place.fs)
+    if issubclass(kind, AsyncFileSystem):
+        lists = kind._find is not AsyncFileSystem._find
+    else:
+        lists = kind.find is not AbstractFileSystem.find
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        if lists:
+            return dict(fs.find(place.path, detail=True))
+        folders = [place.path]
+        while folders:
+            folder = folders.pop()
+            for info in fs.ls(folder, detail=True):
+                name = info["name"].rstrip("/")
+                if info["type"] != "directory":
+                    found[name] = info
+                elif name != folder:
+                    folders.append(name)
+    except FileNotFoundError:
+        if found:
+            raise
+    return found
 
 
 def _checked(item: Item) -> Item:
@@ -219,7 +250,7 @@ def _write_plan(place: Place, shards: Sequence[Shard]) -> None:
         }
     )
     number = sum(name.startswith("plan-") for name in place.names()) + 1
-    with place.writing(f"plan-{number:05}.parquet") as file:
+    with place.answering(), place.writing(f"plan-{number:05}.parquet") as file:
         pa.parquet.write_table(table, file)
 
 

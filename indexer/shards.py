@@ -25,11 +25,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import IO, Any, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.errors import LibraryError, ModelMismatchError, UsageError
+from indexer.errors import LibraryError, ModelMismatchError, SightlineError, UsageError
 from indexer.types import PhotoInfo
 
 FORMAT = "sightline-shards-1"
@@ -42,6 +43,9 @@ MOST_ROWS = 2**20
 """Rows of a shard: a picture's id is ``shard * MOST_ROWS + row``, and below 2**53 every program
 that reads numbers as JavaScript does reads it right: 8 billion shards."""
 
+
+BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
+"""Stores without folders. What their drivers make there is a bucket: one with a mistyped name."""
 
 READ_AT_ONCE = 16
 """Shards whose failures are looked up at the same time: in a store a request takes some 50 ms."""
@@ -134,12 +138,28 @@ class Place:
         """``name`` below the folder, for ``fs``."""
         return f"{self.path.rstrip('/')}/{name}" if name else self.path
 
-    def names(self) -> set[str]:
-        """What lies in the folder; empty where there is none."""
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Turns whatever a store's driver raises into one line with the address in it."""
         try:
-            found = self.fs.ls(self.path, detail=False, refresh=True)
-        except TypeError:
-            found = self.fs.ls(self.path, detail=False)
+            yield
+        except (SightlineError, FileNotFoundError, NotADirectoryError):
+            raise
+        except Exception as error:
+            if self.local:
+                raise
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise LibraryError(f"{self.url} cannot be reached: {reason}") from error
+
+    def names(self) -> set[str]:
+        """What lies in the folder; empty where there is none. LibraryError where a store does not
+        answer."""
+        try:
+            with self.answering():
+                try:
+                    found = self.fs.ls(self.path, detail=False, refresh=True)
+                except TypeError:
+                    found = self.fs.ls(self.path, detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return set()
         return {name.rstrip("/").rpartition("/")[2] for name in found}
@@ -154,7 +174,8 @@ class Place:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A new file: there under its name, whole and on the disk, or not at all."""
-        self.fs.makedirs(self.path, exist_ok=True)
+        if self.url.partition("://")[0] not in BUCKETS:
+            self.fs.makedirs(self.path, exist_ok=True)
         hidden = self.join(f".{name}.{uuid.uuid4().hex}")
         try:
             with self.fs.open(hidden, "wb") as file:
@@ -194,6 +215,11 @@ def filesystem(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise UsageError('shards need fsspec: pip install "sightline[ray]"') from error
+    if "://" in url and ":" in urlsplit(url).netloc.rpartition("@")[0]:
+        raise UsageError(
+            "an address with a password in it would be written into every shard: put the password"
+            " where the store's driver looks for it (environment, its configuration file)"
+        )
     try:
         fs, path = url_to_fs(str(Path(url).expanduser()) if "://" not in url else url)
     except ImportError as missing:
@@ -217,8 +243,9 @@ def filesystem(url: str) -> tuple[Any, str]:
 def read_origin(place: Place) -> Origin:
     """What made the shards at ``place``. LibraryError where there are none."""
     try:
-        with place.fs.open(place.join(ORIGIN), "rb") as file:
-            facts = json.load(file)
+        with place.answering(), place.fs.open(place.join(ORIGIN), "rb") as file:
+            text = file.read()
+        facts = json.loads(text)
         if facts.get("format") != FORMAT:
             raise LibraryError(
                 f"{place.url} was written by another version of Sightline"
@@ -236,8 +263,11 @@ def read_origin(place: Place) -> Origin:
 
 def write_origin(place: Place, origin: Origin) -> None:
     """Says what makes the shards at ``place``."""
-    with place.writing(ORIGIN) as file:
-        file.write(json.dumps(asdict(origin), indent=2).encode())
+    try:
+        with place.answering(), place.writing(ORIGIN) as file:
+            file.write(json.dumps(asdict(origin), indent=2).encode())
+    except FileNotFoundError as error:
+        raise LibraryError(f"{place.url} cannot be written: {error}") from error
 
 
 def check_origin(place: Place, origin: Origin, model: str, revision: str) -> None:

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
 from helpers_library import empty_library, id_of, make_pictures
 from helpers_shards import (
     Cluster,
@@ -508,6 +510,60 @@ def test_pictures_in_a_store_are_fetched_and_embedded(
     assert rows["Home/IMG_0000.jpg"].vector is not None
     assert rows["Odd/broken.jpg"].failure == "it is not a picture but text"
     assert rows["archives/00000.tar/00200.jpg"].vector is not None
+
+
+class Buckets(MemoryFileSystem):
+    """A store as large ones are: without folders, and its driver makes buckets when asked for
+    folders. One folder in it cannot be listed."""
+
+    protocol = "abfss"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    find = AbstractFileSystem.find
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.replace("abfss://", "memory://")))
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        raise AssertionError(f"a bucket was made for {path}")
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if not path.startswith("/bucket"):
+            raise FileNotFoundError("The specified bucket does not exist")
+        return super()._open(path, mode, **options)
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+        if path.endswith("/closed"):
+            raise ConnectionError("Could not connect to the endpoint")
+        return super().ls(path, detail, **options)
+
+
+fsspec.register_implementation("abfss", Buckets, clobber=True)
+
+
+def test_what_a_store_cannot_list_is_an_error_and_not_left_out() -> None:
+    fsspec.filesystem("abfss").pipe({"/bucket/in/a.jpg": b"a", "/bucket/in/closed/b.jpg": b"b"})
+    with pytest.raises(
+        LibraryError, match=r"^abfss://bucket/in cannot be reached: Could not connect"
+    ):
+        list(look("abfss://bucket/in"))
+    with pytest.raises(LibraryError, match=r"^abfss://bucket/in/closed cannot be reached"):
+        Place.at("abfss://bucket/in/closed").names()
+
+
+def test_no_bucket_is_made_for_a_name_that_was_mistyped(tiny_encoder: Encoder) -> None:
+    origin = as_job(Place.at("abfss://bucket/out"), tiny_encoder).origin
+    write_origin(Place.at("abfss://bucket/out"), origin)
+    assert read_origin(Place.at("abfss://bucket/out")) == origin
+    with pytest.raises(LibraryError, match=r"abfss://bukcet/out cannot be written: The specified"):
+        write_origin(Place.at("abfss://bukcet/out"), origin)
+
+
+def test_a_password_in_an_address_is_refused_and_repeated_nowhere() -> None:
+    with pytest.raises(UsageError, match="password") as error:
+        Place.at("s3://key:hunter2@bucket/in")
+    assert "hunter2" not in str(error.value)
 
 
 def test_an_archive_that_is_cut_off_gives_what_it_holds_and_says_so(
