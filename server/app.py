@@ -31,6 +31,11 @@ log = logging.getLogger("sightline")
 MAX_PARTS = 64
 """Fields of a form."""
 
+INSIDE = "Sightline-Errors"
+"""The page sends this header with ``inside``: what it asks that cannot be understood or found is
+answered with status 200, and the error and its status inside. A browser writes every other status
+into its console, although a filter with a slip in it is nothing that went wrong."""
+
 TITLES = {
     400: "That cannot be understood",
     401: "Please sign in",
@@ -99,7 +104,10 @@ def wants_json() -> bool:
 
 
 def _sightline_error(error: SightlineError) -> AnyResponse:
-    return _answer(*told(error))
+    code, reason = told(error)
+    if code < 500 and request.headers.get(INSIDE) == "inside" and wants_json():
+        return jsonify(error=reason, status=code)
+    return _answer(code, reason)
 
 
 def _http_error(error: HTTPException) -> AnyResponse:

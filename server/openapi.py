@@ -154,7 +154,9 @@ def document(app: Flask) -> dict[str, Any]:
         "info": {
             "title": "Sightline",
             "version": __version__,
-            "description": "Find pictures by what is in them.",
+            "description": "Find pictures by what is in them. Requests with the header"
+            " `Sightline-Errors: inside` have what would be a 400 or 404 answered with status 200"
+            ' and `{"error", "status"}`.',
         },
         "paths": paths,
         "components": {

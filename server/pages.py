@@ -37,23 +37,24 @@ PAGE = 60
 
 @pages.get("/")
 def index() -> Response:
-    """The search page: ``q`` is all its state, and its scripts ask for the results. A browser
-    without JavaScript is sent on to ``plain=1``: the results as a page, ``PAGE`` at a time."""
+    """The search page: ``q`` is all its state, and its scripts ask for the results and say what is
+    wrong. A browser without JavaScript is sent on to ``plain=1``: the results as a page, ``PAGE``
+    at a time."""
     q, result, reason, code = "", None, None, 200
     plain, offset = request.args.get("plain") == "1", 0
     try:
         q = QUERY.read(request.args.get("q")).strip()
         offset = OFFSET.read(request.args.get("offset")) or 0
-        query = parse(q)
         if plain:
-            result = engine().search(query, k=PAGE, offset=offset)
+            result = engine().search(parse(q), k=PAGE, offset=offset)
     except SightlineError as error:
         code, reason = told(error)
     facts: dict[str, Any] = {"q": q, "status": public_status()}
-    if plain:
-        facts |= {"result": result, "error": reason, "offset": offset, "size": PAGE}
-        facts["following"] = _following(result, offset)
-    return make_response(render_template("plain.html" if plain else "index.html", **facts), code)
+    if not plain:
+        return make_response(render_template("index.html", **facts))
+    facts |= {"result": result, "error": reason, "offset": offset, "size": PAGE}
+    facts["following"] = _following(result, offset)
+    return make_response(render_template("plain.html", **facts), code)
 
 
 def _following(result: SearchResult | None, offset: int) -> int | None:

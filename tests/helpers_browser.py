@@ -67,7 +67,7 @@ def looking(browser: Browser, address: str, path: str = "", **options: Any) -> I
     page.goto(address + path)
     yield page
     context.close()
-    assert not problems
+    assert not problems, problems
 
 
 def tiles(page: Page) -> Locator:

@@ -315,6 +315,20 @@ FORM = "multipart/form-data"
 
 @pytest.mark.parametrize(
     ("address", "status"),
+    [("/api/search?q=after:x", 400), ("/api/search?k=0", 400), ("/api/images/999999", 404)],
+)
+def test_the_page_is_told_inside_an_answer_and_a_program_by_its_status(
+    client: FlaskClient, address: str, status: int
+) -> None:
+    refused = client.get(address)
+    assert refused.status_code == status
+    answered = client.get(address, headers={"Sightline-Errors": "inside"})
+    assert answered.status_code == 200
+    assert answered.json == {"error": refused.json["error"], "status": status}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
     [
         ("/api/search?k=0", 400),
         ("/api/search?k=-1", 400),
@@ -355,9 +369,10 @@ FORM = "multipart/form-data"
         ("/static//etc/passwd", 404),
         ("/api/nothing", 404),
         ("/", 200),
-        ("/?q=after:x", 400),
-        ("/?offset=x", 400),
-        ("/?q=" + "x" * 3000, 400),
+        ("/?q=after:x", 200),
+        ("/?plain=1&q=after:x", 400),
+        ("/?plain=1&offset=x", 400),
+        ("/?plain=1&q=" + "x" * 3000, 400),
     ],
 )
 def test_bad_requests_end_in_a_reason(client: FlaskClient, address: str, status: int) -> None:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import PHONE, PICTURES, answered, ids, looking, search, tiles
+from helpers_browser import PHONE, PICTURES, answered, ids, looking, search, tiles, touch
 from helpers_serving import get
 
 if TYPE_CHECKING:
@@ -84,27 +84,30 @@ def test_filters_are_suggested_while_they_are_typed(page: Page, address: str) ->
     expect(menu).to_be_hidden()
 
 
-def test_only_a_filter_that_is_written_to_its_end_is_called_wrong(
-    browser: Browser, address: str
-) -> None:
+def test_only_a_filter_that_is_written_to_its_end_is_called_wrong(page: Page) -> None:
     from playwright.sync_api import expect
 
-    page = browser.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(address)
-    tiles(page).first.wait_for()
     page.locator("#q").focus()
     page.keyboard.type("after:20", delay=300)
     assert not [url for url in asked if "search?q=after%3A" in url]
     expect(page.locator("#notice.bad")).to_have_count(0)
     page.keyboard.press("Enter")
+    # On the page, not in the browser's console: `page` fails at a message there.
     expect(page.locator("#notice.bad")).to_contain_text("after:20 should hold a day")
     page.fill("#q", "")
     page.keyboard.type("after:2020 is:portrait", delay=20)
     expect(page.locator("#notice.bad")).to_have_count(0)
     expect(page.get_by_role("group", name="is: portrait")).to_be_visible()
-    page.close()
+
+
+def test_a_picture_that_is_not_there_is_said(browser: Browser, address: str) -> None:
+    from playwright.sync_api import expect
+
+    with looking(browser, address, "?q=like:999999#999998") as page:
+        expect(page.locator("#notice.bad")).to_contain_text("no picture 999999")
+        expect(page.get_by_role("status")).to_contain_text("no picture 999998")
 
 
 def test_chips_are_weighted_turned_round_and_taken_out(page: Page) -> None:
@@ -205,6 +208,17 @@ def test_a_phone_searches_looks_and_nothing_sticks_out(browser: Browser, address
         tiles(page).first.tap()
         dialog = page.get_by_role("dialog", name="Picture")
         expect(dialog).to_be_visible()
+        for start, end, place in ((300, 60, "2 of"), (300, 60, "3 of"), (60, 300, "2 of")):
+            touch(page, [(start, 400)], [(end, 410)])
+            expect(dialog).to_contain_text(place)
+        # Up and down, or a little to the side, turns no page; nor does moving what is zoomed.
+        touch(page, [(180, 500)], [(200, 300)])
+        touch(page, [(180, 400)], [(150, 400)])
+        touch(page, [(150, 400), (210, 400)], [(120, 400), (240, 400)])
+        touch(page, [(300, 400)], [(60, 400)])
+        touch(page, [(120, 400), (240, 400)], [(170, 400), (190, 400)])
+        touch(page, [(60, 400)], [(300, 400)])
+        expect(dialog).to_contain_text("1 of")
         dialog.get_by_role("button", name="Details").tap()
         expect(dialog).to_contain_text(found["hits"][0]["name"])
         dialog.get_by_role("button", name="Close").tap()

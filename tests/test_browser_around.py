@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import PHONE, PICTURES, looking, search, tiles
+from helpers_browser import BURST, PHONE, PICTURES, looking, search, tiles
 from helpers_serving import get, serving
 
 from server.cli import run
@@ -127,6 +127,29 @@ def test_how_many_pictures_which_model_and_what_failed(page: Page, address: str)
     expect(tiles(page).first).to_be_visible()
 
 
+def test_pictures_that_are_the_same_lie_side_by_side(page: Page, address: str) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("button", name="about this library").click()
+    page.get_by_role("link", name="Pictures that are the same").click()
+    groups = page.locator("section.same")
+    told = get(address, "/api/duplicates")["groups"]
+    expect(groups).to_have_count(len(told))
+    burst = groups.filter(has_text="_again")
+    expect(burst.locator("li")).to_have_count(BURST + 1)
+    expect(burst.get_by_role("heading")).to_contain_text("Near-identical")
+    expect(burst.locator("strong")).to_have_text(["best"])
+    [best] = [group["images"][0] for group in told if len(group["images"]) == BURST + 1]
+    expect(burst.locator("li").first).to_contain_text(best["name"])
+    expect(burst.locator("img").last).to_have_js_property("complete", True)
+    assert burst.locator("img").last.evaluate("(image) => image.naturalWidth") > 0
+    original = burst.get_by_role("link").first.get_attribute("href")
+    assert original == f"/images/{best['id']}"
+    assert page.request.get(address + original[1:]).ok
+    page.get_by_role("link", name="Back to the pictures", exact=True).click()
+    expect(tiles(page).first).to_be_visible()
+
+
 def test_help_is_a_key_away(page: Page) -> None:
     from playwright.sync_api import expect
 
@@ -228,6 +251,7 @@ VIEWS = {
     "tray": ("", ["ArrowDown", "x", "ArrowRight", "+"]),
     "help": ("", ["?"]),
     "failures": ("failures", []),
+    "the same": ("duplicates", []),
     "nowhere": ("nowhere", []),
     "plain": ("?plain=1&q=snow", []),
 }

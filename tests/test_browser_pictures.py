@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
 from helpers_browser import PHONE, answered, ids, looking, search, tiles, touch
+from helpers_serving import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -97,6 +100,35 @@ def test_an_upload_survives_a_reload(page: Page, shots: list[Path]) -> None:
     tiles(page).first.wait_for()
     expect(page.locator("#thumbs img")).to_have_count(1)
     assert ids(page)[:5] == shown
+
+
+def test_a_picture_that_the_server_forgot_is_given_to_it_again(
+    browser: Browser, gallery: Path, shots: list[Path]
+) -> None:
+    from playwright.sync_api import expect
+
+    library = ("--library", gallery / "library")
+    with ExitStack() as stack:
+        with serving(*library) as address:
+            page = stack.enter_context(looking(browser, address))
+            found = answered(page, lambda: page.set_input_files("#files", shots[3]), "upload")
+            part = f"{found['query']}@0.1,0.2,0.7,0.9 at night"
+            page.goto(f"{address}?q={quote_plus(part)}")
+            tiles(page).first.wait_for()
+            shown, asked = ids(page)[:5], page.url
+            page.goto("about:blank")
+        # Another server in its place knows nothing of what the first one was given.
+        with serving(*library, "--port", str(urlsplit(address).port)):
+            page.goto(asked)
+            tiles(page).first.wait_for()
+            expect(page.locator("#thumbs img")).to_have_count(1)
+            assert ids(page)[:5] == shown
+            [token] = parse_qs(urlsplit(page.url).query)["q"]
+            assert token.endswith("@0.1,0.2,0.7,0.9 at night")
+            assert token != part
+            # What this browser was never given it cannot give.
+            page.goto(f"{address}?q=upload:AAAAAAAAAAAAAAAA")
+            expect(page.locator("#notice.bad")).to_contain_text("Drop it again")
 
 
 def test_more_like_one_is_a_key_and_a_button_away(page: Page) -> None:

@@ -1,7 +1,7 @@
 // The search box: what is typed and the pictures given. Chips, suggestions and what sends pictures
 // are loaded when they are first needed.
 import { $, h, later, sheet } from "./dom.js";
-import { join, split, tokens, unfinished, withPicture } from "./query.js";
+import { join, split, tokens, unfinished } from "./query.js";
 
 /** Once typing has stopped for this long, in ms, it is searched. */
 const PAUSE = 100;
@@ -94,12 +94,12 @@ export function createBox({ onQuery }) {
   });
   const away = () => ($("drop").hidden = dropped = true);
   addEventListener("dragleave", (event) => event.relatedTarget || away());
-  addEventListener("drop", (event) => {
+  addEventListener("drop", async (event) => {
     away();
     if (!carries(event)) return;
     event.preventDefault();
     const id = event.dataTransfer.getData("text/x-sightline");
-    if (id) go(withPicture(q, id, 1));
+    if (id) go((await import("./terms.js")).withPicture(q, id, 1));
     else receive(event.dataTransfer.files);
   });
 

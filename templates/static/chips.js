@@ -1,36 +1,24 @@
 // The parts of a query as chips below the box, its pictures in the box too: each can be weighted,
 // turned round and taken out. Loaded with the first query that has parts.
 import { $, ask, button, h, icon, style } from "./dom.js";
-import { change, picture, pictureToken, split } from "./query.js";
+import { change, picture, split } from "./query.js";
+import { serialise } from "./terms.js";
 import "./icons.js";
 
 const WEIGHTS = [0.25, 0.5, 1, 1.5, 2, 3];
 
-const quote = (value) => (/[\s"]/.test(value) ? `"${value.replaceAll('"', "")}"` : value);
+const known = new Map();
 
-/** The text of a query from its parts as /api/parse gives them: what a change to a chip makes. */
-export function serialise({ terms, filters, combine, sort }) {
-  const pictures = [], plain = [], signed = [];
-  for (const { kind, text, id, token, box, weight } of terms) {
-    if (kind === "text" && weight === 1 && !plain.length && !text.includes('"')) plain.push(text);
-    else if (kind === "text" && weight === 1) signed.push(`"${text.replaceAll('"', "")}"`);
-    else if (kind === "text") {
-      const size = Math.abs(weight) === 1 ? "" : `${Math.abs(weight)}:`;
-      signed.push(`${weight < 0 ? "-" : ""}${size}"${text.replaceAll('"', "")}"`);
-    } else {
-      const ref = (kind === "like" ? id : token) + (box ? `@${box.join(",")}` : "");
-      pictures.push(pictureToken({ kind, ref, weight }));
-    }
-  }
-  const conditions = filters.map(({ name, value, negated }) => `${negated ? "-" : ""}${name}:${quote(String(value))}`);
-  const settings = [combine === "all" && "match:all", sort !== "relevance" && `sort:${sort}`];
-  return [...pictures, ...plain, ...signed, ...conditions, ...settings].filter(Boolean).join(" ");
+/** Where the thumbnail of one of the library's pictures is; null when it has gone. */
+function thumbnailOf(id) {
+  if (!known.has(id)) known.set(id, ask(`/api/images/${id}`).then(({ v }) => `/thumbnails/${id}?w=256&v=${v}`, () => null));
+  return known.get(id);
 }
 
 /** A picture of the query, square; of a part of one, that part. */
 async function thumbnail(kind, ref, size) {
   const [id, box] = ref.split("@");
-  const src = kind === "like" ? `/thumbnails/${id}?w=256` : await (await import("./pictures.js")).urlOf(id);
+  const src = await (kind === "like" ? thumbnailOf(id) : import("./pictures.js").then(({ urlOf }) => urlOf(id)));
   if (!src) return icon("picture");
   const image = h("img", { src, alt: "", width: size, height: size, onerror: () => image.replaceWith(icon("picture")) });
   if (!box) return image;

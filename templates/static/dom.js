@@ -48,20 +48,24 @@ export function style(node, values) {
 }
 
 /** The server's answer as an object; throws an Error with the server's own line when it refuses. A
- * busy server says when to come again, and is asked twice more. */
+ * busy server says when to come again, and is asked twice more. What cannot be understood or found is
+ * said inside an answer of status 200: browsers write all others into their console. */
 export async function ask(path, options, tries = 2) {
-  const answer = await fetch(path, options).catch((error) => {
+  const answer = await fetch(path, { ...options, headers: { "Sightline-Errors": "inside" } }).catch((error) => {
     throw error.name === "AbortError" ? error : new Error("The server does not answer. Is it still running?");
   });
-  // A search that is given up while its answer arrives ends here too: that must not look like {}.
-  if (answer.ok) return answer.json();
   const wait = Number(answer.headers.get("Retry-After"));
   if (answer.status === 503 && wait && tries) {
     await new Promise((done) => setTimeout(done, 1000 * Math.min(wait, 3)));
     return ask(path, options, tries - 1);
   }
-  const body = await answer.json().catch(() => ({}));
-  throw Object.assign(new Error(body.error ?? `The server answered ${answer.status}.`), { status: answer.status });
+  // A search that is given up while its answer arrives ends here too: that must not look like {}.
+  const body = await answer.json().catch((error) => {
+    if (answer.ok) throw error;
+    return {};
+  });
+  if (answer.ok && !body.error) return body;
+  throw Object.assign(new Error(body.error ?? `The server answered ${answer.status}.`), { status: body.status ?? answer.status });
 }
 
 export function later(wait, work) {
@@ -72,14 +76,20 @@ export function later(wait, work) {
   };
 }
 
-/** For those who listen. */
-export const announce = (text) => ($("live").textContent = text);
+/** A dialog hides what is outside it, also from those who listen: it is said inside, then. */
+function say(id, text) {
+  const node = $(id), place = document.querySelector("dialog[open]") ?? document.body;
+  if (node.parentNode !== place) place.append(node);
+  node.textContent = text;
+  node.hidden = false;
+}
+
+export const announce = (text) => setTimeout(say, 50, "live", text);
 
 const hide = later(3500, () => ($("toast").hidden = true));
 
 export function toast(text) {
-  $("toast").textContent = text;
-  $("toast").hidden = false;
+  say("toast", text);
   hide();
 }
 

@@ -1,6 +1,6 @@
 // Justified rows over any number of pictures: sizes come with the results, so nothing moves when a
 // thumbnail arrives, and only the rows near the window are in the document.
-import { $, date, h, icon, later, matches, number, sheet, style } from "./dom.js";
+import { $, date, h, icon, later, matches, sheet, style } from "./dom.js";
 
 const GAP = 6;
 const LINE = 64;
@@ -281,7 +281,6 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
   return {
     focus,
     relayout: layout,
-    focused: () => tiles.get(active)?.firstChild.focus({ preventScroll: true }),
     item: (i) => items[i],
     slice: (from, to) => items.slice(from, to),
     indexOf: (id) => items.findIndex((hit) => hit.id === id),
@@ -294,11 +293,11 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
       draw();
     },
     /** New results, from the top. */
-    set(result, { keep = false } = {}) {
+    set(result) {
       ({ hits: items, total } = result);
       good = result.line;
       dated = result.dated;
-      if (!keep) [active, anchor] = [0, 0];
+      [active, anchor] = [0, 0];
       layout();
     },
     /** The next page of the same results. */
@@ -313,6 +312,5 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
       if (good !== null && i <= good) good += hits.length - count;
       layout();
     },
-    status: () => `${number(items.length)} of ${number(total)}`,
   };
 }

@@ -1,7 +1,8 @@
 // Pictures that a person gave: sent to the server, which keeps them in memory only, and kept in the
 // browser too, so that a search with them survives a restart of the server and a reload of the page.
 import { ask, toast } from "./dom.js";
-import { change, picture, pictureToken, tokens } from "./query.js";
+import { picture, tokens } from "./query.js";
+import { pictureToken } from "./terms.js";
 
 const KEPT = 60;
 
@@ -65,7 +66,7 @@ export async function again(q) {
     if (!kept) throw new Error("A picture of this search is no longer there. Drop it again.");
     const fresh = await upload(kept.blob);
     const ref = box ? `${fresh}@${box}` : fresh;
-    q = change(q, (other) => other === text, pictureToken({ ...part, ref }));
+    q = tokens(q).map((other) => (other === text ? pictureToken({ ...part, ref }) : other)).join(" ");
   }
   return q;
 }

@@ -23,11 +23,6 @@ export function picture(token) {
   return kind ? { kind, ref, weight: (minus ? -1 : 1) * (weight ? Number(weight) : 1) } : null;
 }
 
-export function pictureToken({ kind, ref, weight }) {
-  const size = Math.abs(weight);
-  return `${weight < 0 ? "-" : ""}${size === 1 ? "" : `${size}:`}${kind}:${ref}`;
-}
-
 /** The pictures of a query are shown as chips, the rest stays in the box as it was typed. */
 export function split(q) {
   const pictures = tokens(q).filter(picture);
@@ -43,10 +38,6 @@ export const change = (q, unwanted, ...added) =>
 
 export const setting = (q, name, value) =>
   change(q, (token) => token.startsWith(`${name}:`), ...(value ? [`${name}:${value}`] : []));
-
-/** Adds a picture, or turns round the one that is there: nothing is both more and less wanted. */
-export const withPicture = (q, ref, weight) =>
-  change(q, (token) => picture(token)?.ref === String(ref), pictureToken({ kind: "like", ref, weight }));
 
 const MONTH = /^(after|before):/;
 

@@ -36,12 +36,7 @@ export function createStatus({ onGrown }) {
   const help = () => open("help");
   $("status-open").addEventListener("click", () => open("status"));
   $("help-open").addEventListener("click", help);
-  $("theme").addEventListener("click", () => {
-    const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const theme = (root.dataset.theme ?? (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
-    root.dataset.theme = theme;
-    try { localStorage.setItem("theme", theme); } catch { /* kept for this page only */ }
-  });
+  $("theme").addEventListener("click", async () => (await import("./tools.js")).turnTheme());
 
   return { look, help };
 }

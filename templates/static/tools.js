@@ -22,3 +22,11 @@ export async function copy(text, said) {
   }
   toast(said);
 }
+
+/** From dark to light or back, kept for this browser. */
+export function turnTheme() {
+  const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const theme = (root.dataset.theme ?? (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
+  root.dataset.theme = theme;
+  try { localStorage.setItem("theme", theme); } catch { /* kept for this page only */ }
+}
