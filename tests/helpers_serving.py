@@ -25,6 +25,13 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 @contextmanager
 def serving(*arguments: str | Path) -> Iterator[str]:
     """The address of a server that runs ``sightline serve`` with these arguments."""
+    with serving_process(*arguments) as (address, _):
+        yield address
+
+
+@contextmanager
+def serving_process(*arguments: str | Path) -> Iterator[tuple[str, int]]:
+    """The same, with its process id."""
     command = [sys.executable, "-m", "server.cli", "serve", "--port", "0", *map(str, arguments)]
     with subprocess.Popen(
         command,
@@ -44,7 +51,7 @@ def serving(*arguments: str | Path) -> Iterator[str]:
         reader = threading.Thread(target=process.stderr.read, daemon=True)
         reader.start()
         try:
-            yield found[1]
+            yield found[1], process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
