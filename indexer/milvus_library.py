@@ -30,6 +30,7 @@ from indexer.catalog_facets import FolderCount, Months, Suggestion
 from indexer.catalog_words import fold
 from indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
 from indexer.index_rows import best, cosines
+from indexer.milvus_approximate import SHORTENED, WIDER, width
 from indexer.milvus_connection import BOUNDED, SECONDS, STRONG, WINDOW, Address, Milvus
 from indexer.milvus_filters import NEAR, Folder, expression
 from indexer.milvus_schema import METRIC, RECORDS, UNKNOWN_TIME, moment, to_record
@@ -59,15 +60,9 @@ TIES = 32
 RANKED_AGAIN = 1024
 """Up to so many places scores are computed here, from the vectors, as a local library does."""
 
-SHORTENED = frozenset({"IVF_PQ", "IVF_SQ8", "GPU_IVF_PQ", "HNSW_SQ", "HNSW_PQ", "IVF_RABITQ"})
-"""Indexes whose own scores are approximate. IVF_PQ of 64 bytes gave recall@10 .53 by itself."""
-
 FEW = 1_000
 """Up to so many pictures that meet a filter are ranked one by one: an index that filters what it
 finds misses them (Milvus Lite's HNSW: recall .7 of two in 2,000)."""
-
-WIDER = 10
-"""Candidates for each place that such an index is asked for."""
 
 KEPT, KEPT_IDS = 256, 100_000
 """Answers kept until the version changes, and ids that one of them may hold."""
@@ -563,6 +558,10 @@ class MilvusLibrary:
             found = [Suggestion(kind, shown[key], count) for key, count in counted.items()]
         return sorted(found, key=lambda one: (-one.count, fold(one.text)))
 
+    def has(self, kind: str) -> bool:
+        """Whether any image has a ``keyword``, a ``label`` or a ``year``."""
+        return bool(self.facets(kind))
+
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
         """Values of one kind of filter that begin with ``prefix``, most pictures first."""
         if kind == "folder":
@@ -640,24 +639,6 @@ class MilvusLibrary:
                 raise
             return {**self._told, "note": str(error), "away": True}
         return self._told
-
-
-def width(index: dict[str, Any], limit: int, *, filtered: bool) -> dict[str, Any]:
-    """Search parameters of an index that find ``limit`` neighbours well, also for queries in
-    words, which lie far from the pictures; a filter takes away much of what a search passes."""
-    kind = index["index_type"]
-    if kind.startswith("HNSW"):
-        return {"ef": min(max(2 * limit, 1024 if filtered else 384), 32_768)}
-    if kind == "DISKANN":
-        return {"search_list": min(max(2 * limit, 400 if filtered else 200), 65_535)}
-    if kind == "GPU_CAGRA":
-        return {"itopk_size": min(max(2 * limit, 256), 1024)}
-    if "IVF" in kind or kind == "SCANN":
-        lists = int(index.get("nlist") or 1024)
-        # A quarter of the lists; an eighth when there are thousands.
-        share = lists // (4 if lists <= 2048 else 8)
-        return {"nprobe": min(lists, max(32, 2 * share if filtered else share))}
-    return {}
 
 
 def month_of(taken: int) -> str:
