@@ -88,6 +88,16 @@ def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
     return sorted(found, key=lambda one: (-one.count, fold(one.text)))
 
 
+def has(connection: sqlite3.Connection, kind: str) -> bool:
+    """Whether any image has a ``keyword``, a ``label`` or a ``year``; nothing is counted."""
+    sql = {
+        "keyword": "SELECT EXISTS (SELECT 1 FROM keywords)",
+        "label": "SELECT EXISTS (SELECT 1 FROM labels)",
+        "year": "SELECT EXISTS (SELECT 1 FROM images WHERE taken_at IS NOT NULL)",
+    }
+    return bool(connection.execute(sql[kind]).fetchone()[0])
+
+
 def counts_of(connection: sqlite3.Connection, kind: str, ids: Ids) -> list[Suggestion]:
     """Every ``keyword`` or ``label`` of the images ``ids``, most pictures first."""
     if kind not in ("keyword", "label"):

@@ -442,6 +442,10 @@ class CatalogReader:
             ("facets", kind), lambda: self._read(lambda connection: facets.counts(connection, kind))
         )
 
+    def has(self, kind: str) -> bool:
+        """Whether any picture has a ``keyword``, a ``label`` or a ``year``; nothing is counted."""
+        return self._read(lambda connection: facets.has(connection, kind))
+
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
         """Values of ``kind`` (a facet's, or ``folder``) of which a word starts with ``prefix``."""
         if kind == "folder":

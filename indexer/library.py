@@ -331,6 +331,10 @@ class Library:
         ``ids`` every ``keyword`` or ``label`` of those images."""
         return self.catalog.facets(kind, ids)
 
+    def has(self, kind: str) -> bool:
+        """Whether any image has a ``keyword``, a ``label`` or a ``year``; nothing is counted."""
+        return self.catalog.has(kind)
+
     def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
         """``(label, fit)`` of each of ``ids`` that has any, best first."""
         return self.catalog.labels(ids)

@@ -51,6 +51,11 @@ def index() -> Response:
         code, reason = told(error)
     facts: dict[str, Any] = {"q": q, "status": public_status()}
     if not plain:
+        # Room is kept for what comes after the pictures, so that it moves none of them.
+        library = engine().library
+        facts["faceted"] = library.has("label") or library.has("keyword")
+        facts["dated"] = library.has("year")
+        facts["parts"] = any(mark in q for mark in ':"-')
         return make_response(render_template("index.html", **facts))
     facts |= {"result": result, "error": reason, "offset": offset, "size": PAGE}
     facts["following"] = _following(result, offset)

@@ -28,6 +28,15 @@ PHONE: dict[str, Any] = {
 }
 
 
+SHIFTS = """
+window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) window.shifted += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+"""Adds up what moves on the page without having been asked to, as ``window.shifted``."""
+
+
 def make_gallery(folder: Path) -> None:
     """``PICTURES`` pictures, of which three are one shot taken three times (``*_again*``), and a
     file that is no picture."""

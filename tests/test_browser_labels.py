@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import PICTURES, looking, tiles
+from helpers_browser import PHONE, PICTURES, SHIFTS, looking, tiles
 from helpers_serving import serving
 
 from server.cli import run
@@ -26,6 +26,15 @@ def test_labels_are_counted_and_filter_and_texts_are_ranked(
     arguments = ["label", "--labels", "windmill, campfire", "--keep", "--threshold", "0"]
     assert run([*arguments, "--top", "1", "--library", str(labelled)]) == 0
     with serving("--library", labelled) as address, looking(browser, address) as page:
+        # What comes after the pictures moves none of them.
+        for size in ({}, PHONE):
+            with looking(browser, address, "failures", **size) as other:
+                other.add_init_script(SHIFTS)
+                for path in ("", "?q=snow", "?q=is:landscape -people", "?random"):
+                    other.goto(address + path)
+                    other.locator("#results img.in").first.wait_for()
+                    other.wait_for_load_state("networkidle")
+                    assert other.evaluate("() => window.shifted") < 0.01, path
         facets = page.locator("#facets button")
         facets.first.wait_for()
         counts = [int(text.split()[-1]) for text in facets.all_inner_texts()]

@@ -8,20 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import BURST, PICTURES, answered, ids, looking, search, tiles
+from helpers_browser import BURST, PICTURES, SHIFTS, answered, ids, looking, search, tiles
 from helpers_serving import get
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = pytest.mark.browser
-
-SHIFTS = """
-window.shifted = 0;
-new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) window.shifted += entry.value;
-}).observe({ type: "layout-shift", buffered: true });
-"""
 
 
 def test_rows_have_the_pictures_shapes_and_nothing_moves(browser: Browser, address: str) -> None:
@@ -140,6 +133,26 @@ def test_a_month_of_the_timeline_filters(page: Page, address: str) -> None:
     answered(page, lambda: page.keyboard.press("Enter"), "after")
     page.get_by_role("button", name="Timeline").click()
     expect(page.locator("#timeline")).to_be_hidden()
+
+
+def test_pictures_that_came_meanwhile_are_offered(page: Page) -> None:
+    """The number of pictures is another one; what is looked at stays until it is asked for."""
+    from playwright.sync_api import Route, expect
+
+    def more(route: Route) -> None:
+        answer = route.fetch()
+        status = answer.json()
+        route.fulfill(response=answer, json={**status, "images": status["images"] + 3})
+
+    search(page, "snow")
+    before = tiles(page).first.bounding_box()
+    page.route("**/api/status", more)
+    page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    offer = page.get_by_role("button", name="3 new pictures")
+    expect(offer).to_be_visible()
+    assert tiles(page).first.bounding_box() == before
+    answered(page, offer.click, "snow")
+    expect(offer).to_have_count(0)
 
 
 def test_surprise_me_shows_others(page: Page) -> None:

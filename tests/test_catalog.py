@@ -481,12 +481,15 @@ def test_dates_order_pictures_and_fill_the_timeline(
 def test_labels_are_kept_replaced_and_ranked(made: tuple[Catalog, Root]) -> None:
     catalog, root = made
     catalog.write(root, images=[picture("a.jpg"), picture("b.jpg")])
+    assert not catalog.has("label")
     catalog.write_labels([(1, "dog", 0.2), (1, "Cat", 0.6), (2, "dog", 0.3)])
     assert catalog.labels([1, 2, 3]) == {1: [("Cat", 0.6), ("dog", 0.2)], 2: [("dog", 0.3)]}
     catalog.write_labels([(2, "Dog", 0.9)], replace=["DOG"])
     assert catalog.labels([1, 2]) == {1: [("Cat", 0.6)], 2: [("Dog", 0.9)]}
     catalog.remove([2])
     assert catalog.facets("label") == [Suggestion("label", "Cat", 1)]
+    assert catalog.has("label")
+    assert not catalog.has("keyword")
 
 
 def test_a_look_tells_whether_anything_has_changed(made: tuple[Catalog, Root]) -> None:

@@ -136,6 +136,8 @@ def test_what_a_page_asks_beside_hits_is_the_same(
     assert other.facets("") == one.facets("")
     for kind in ("folder", "camera", "lens", "type", "year", "keyword", "label", "rating"):
         assert remote.suggest(kind) == local.suggest(kind), kind
+    for kind in ("keyword", "label", "year"):
+        assert remote.has(kind) == local.has(kind), kind
     assert remote.roots() == local.roots()
     assert remote.random(9, seed=3).tolist() == local.random(9, seed=3).tolist()
     assert np.array_equal(remote.sample(), local.sample())

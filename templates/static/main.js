@@ -194,8 +194,7 @@ function present(next, { y = 0 } = {}) {
   scrollTo(0, y);
   atEnd();
   announce(said ?? $("summary").textContent);
-  if (random || empty) facets.hide();
-  else facets.show(q);
+  facets.show(random || empty ? null : q);
   if (!random) months(q);
 }
 
@@ -226,9 +225,8 @@ function atEnd() {
 function grown(by, before) {
   if (!before || (!result.q && !result.random && scrollY < 200 && !viewer?.shown)) search(result.q ?? "", { random: result.random });
   else if (by > 0) {
-    const again = h("button", { type: "button", class: "pill", onclick: () => search(result.q) }, "Search again");
-    notice(plural(by, "new picture"));
-    $("notice").append(" ", again);
+    const title = "Search again";
+    $("summary").append(" ", h("button", { type: "button", class: "pill", title, onclick: () => search(result.q) }, plural(by, "new picture")));
   }
 }
 

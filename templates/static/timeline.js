@@ -42,7 +42,7 @@ export function createTimeline({ onQuery }) {
       draw(filled(found.months));
     }
     const { after, before } = month(q);
-    for (const bar of place.children) {
+    for (const bar of place.querySelectorAll("button")) {
       bar.setAttribute("aria-pressed", String(!!after && bar.after >= after && (!before || bar.before <= before)));
       bar.onclick = () => onQuery(bar.getAttribute("aria-pressed") === "true" ? whole : withMonths(q, bar.after, bar.before));
     }
@@ -52,7 +52,8 @@ export function createTimeline({ onQuery }) {
     let bars = months;
     if (bars.length * THIN > place.clientWidth) bars = byYear(bars);
     const most = Math.max(...bars.map(({ count }) => count), 1);
-    place.classList.toggle("none", !bars.length);
+    if (bars.length) place.classList.remove("none");
+    else return place.replaceChildren(h("small", {}, "No dates"));
     place.replaceChildren(...bars.map(({ after, before, count, name }, i) => {
       const fill = h("i");
       style(fill, { height: count ? `${Math.max(6, 100 * Math.sqrt(count / most))}%` : "0" });
