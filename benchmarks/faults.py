@@ -2,6 +2,7 @@
 
     python -m benchmarks.faults                       # every point of every act, four faults each
     python -m benchmarks.faults --faults kill --sample 50
+    python -m benchmarks.faults --part 3/40           # the third of forty runs that make the whole
     python -m benchmarks.faults --list                # what is written, in order
 
 An *act* is something that writes a library: its first index, a run over a folder in which pictures
@@ -427,6 +428,33 @@ def points(calls: list[faults.Call], kind: str, sample: int | None, seed: int) -
     return sorted(call.number for call in chosen)
 
 
+@dataclass
+class Part:
+    """One of several runs that together try every point once. Points are dealt out in turn, so
+    that each run has some of every act and fault."""
+
+    number: int = 1
+    of: int = 1
+    seen: int = 0
+    """Points of all runs so far."""
+    taken: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """From ``3/40``. ValueError for what is no part."""
+        number, of = (int(word) for word in text.split("/"))
+        if not 1 <= number <= of:
+            raise ValueError(text)
+        return cls(number, of)
+
+    def take(self, todo: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """What of an act's points is tried in this run."""
+        mine = [one for n, one in enumerate(todo, self.seen) if n % self.of == self.number - 1]
+        self.seen += len(todo)
+        self.taken += len(mine)
+        return mine
+
+
 def lane(
     stage: Stage, act: Act, goal: Path, todo: list[tuple[str, int]], place: Path, out: Path
 ) -> None:
@@ -447,6 +475,7 @@ def main() -> int:
     parser.add_argument("--faults", default=",".join(get_args(faults.Kind)))
     parser.add_argument("--sample", type=int, help="points of each act and fault, by chance")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", type=Part.parse, default=Part(), metavar="N/OF")
     parser.add_argument("--lanes", type=int, default=2, help="processes side by side")
     parser.add_argument("--list", action="store_true", help="print the calls and stop")
     options = parser.parse_args()
@@ -462,11 +491,13 @@ def main() -> int:
             if options.list:
                 print(act.name, *calls, sep="\n  ")
                 continue
-            todo = [
-                (kind, at)
-                for kind in options.faults.split(",")
-                for at in points(calls, kind, options.sample, options.seed)
-            ]
+            todo = options.part.take(
+                [
+                    (kind, at)
+                    for kind in options.faults.split(",")
+                    for at in points(calls, kind, options.sample, options.seed)
+                ]
+            )
             files = []
             children = []
             for number in range(options.lanes):
@@ -501,6 +532,9 @@ def main() -> int:
                 )
                 for _, _, how, wrong, call, _ in bad[:20]:
                     print(f"    {how} at {call}:\n{wrong}", file=sys.stderr, flush=True)
+    if options.part.of > 1:
+        part = options.part
+        print(f"part {part.number} of {part.of}: {part.taken:,} of {part.seen:,} points")
     print(", ".join(f"{count:,} x {kind}" for kind, count in total.items()) + f"; {lost} lost")
     return int(bool(lost))
 

@@ -22,3 +22,20 @@ def test_a_run_that_any_write_was_the_last_of_is_made_good_by_the_next() -> None
     result = subprocess.run(command, capture_output=True, text=True, cwd=TOP)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines()[-1] == "8 x kill, 8 x full; 0 lost"
+
+
+def test_the_parts_of_the_whole_try_every_point_once() -> None:
+    code = """
+from benchmarks.faults import Part
+
+acts = [[(kind, at) for kind in ("kill", "torn") for at in range(n)] for n in (1, 40, 7)]
+tried = []
+for number in (1, 2, 3):
+    part = Part.parse(f"{number}/3")
+    mine = [(act, *point) for act, points in enumerate(acts) for point in part.take(points)]
+    assert (part.taken, part.seen) == (32, 96)
+    tried += mine
+assert sorted(tried) == sorted((act, *p) for act, points in enumerate(acts) for p in points)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
+    assert result.returncode == 0, result.stderr
