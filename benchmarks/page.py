@@ -64,7 +64,7 @@ PARTS = ["weight", "answers", "scroll"]
 STRETCH, SPEED = 60_000, 12_000
 """Pixels scrolled between two looks at the memory, and pixels a second: a hard flick, kept up."""
 
-CATEGORIES = ["toplevel", "disabled-by-default-devtools.timeline"]
+CATEGORIES = ["toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline"]
 
 WATCH = """
 addEventListener("input", () => {

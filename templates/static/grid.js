@@ -4,6 +4,8 @@ import { $, date, h, icon, later, matches, sheet, style } from "./dom.js";
 
 const GAP = 6;
 const LINE = 64;
+/** Tiles outside the window made, and pictures asked for, in one frame: others wait for the next. */
+const AHEAD = 12;
 
 /** Very long and very tall pictures are cut a little at the ends; all others keep their shape. */
 const shape = ({ width, height }) => Math.min(3.4, Math.max(0.45, width / height || 1));
@@ -76,7 +78,7 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
     }
     rows = [...kept, ...made.rows];
     style(list, { height: `${made.height}px` });
-    draw();
+    soon();
   }
 
   function clear() {
@@ -103,6 +105,9 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
     return low;
   };
 
+  let asked = 0;
+  const soon = () => (asked ||= requestAnimationFrame(() => ((asked = 0), draw())));
+
   function draw() {
     offset = list.offsetTop; // what stands above may have grown: chips, labels, a notice
     const y = scrollY - offset, fast = Math.abs(y - lastY) > innerHeight;
@@ -119,7 +124,13 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
       drop(tile);
       tiles.delete(i);
     }
-    for (const i of wanted) if (!tiles.has(i)) tiles.set(i, add(i, fast));
+    let room = AHEAD;
+    for (const i of wanted) {
+      if (tiles.has(i)) continue;
+      const { top, height } = rows[place[i].row];
+      if (top + height > y && top < y + innerHeight || room-- > 0) tiles.set(i, add(i, fast));
+    }
+    if (room < 0) soon();
     if (fast) fillSoon();
     lines = lines.filter((line) => wantedLines.delete(line.row) || line.remove());
     for (const row of wantedLines) lines.push(addLine(row));
@@ -136,15 +147,19 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
 
   function fill(tile) {
     const image = tile.querySelector("img");
-    if (image.src) return;
+    if (image.src) return false;
     const { id, v, width: w, height: hh } = items[tile.index], wide = w / hh || 1;
     const version = v ? `v=${v}` : "";
     const pixels = Math.round(Math.min(1, wide) * 512);
     image.sizes = `${Math.ceil(place[tile.index].w)}px`;
     image.srcset = `/thumbnails/${id}?w=256&${version} ${pixels >> 1}w, /thumbnails/${id}?${version} ${pixels}w`;
-    image.src = `/thumbnails/${id}?${version}`;
+    return (image.src = `/thumbnails/${id}?${version}`);
   }
-  const fillSoon = later(90, () => tiles.forEach(fill));
+  function fillSome() {
+    let room = AHEAD;
+    for (const tile of tiles.values()) if (fill(tile) && !--room) return requestAnimationFrame(fillSome);
+  }
+  const fillSoon = later(90, fillSome);
 
   function add(i, fast) {
     const hit = items[i], { x, w, row } = place[i], many = hit.duplicates?.length;
@@ -236,24 +251,14 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
     const tile = tileOf(event);
     if (!tile || !event.target.closest("a") || event.button) return;
     event.preventDefault();
-    if (held) return (held = false);
     const i = tile.index;
     if (event.shiftKey) onChoose(Math.min(anchor, i), Math.max(anchor, i) + 1, true);
     else if (event.ctrlKey || event.metaKey || list.classList.contains("choosing")) onChoose(i, i + 1);
     else return onOpen(i);
     anchor = i;
   });
-  // A long press chooses; the click that may follow it must not choose again.
-  let pressed, held = false;
-  const unpress = () => clearTimeout(pressed);
-  list.addEventListener("touchstart", (event) => {
-    const tile = tileOf(event);
-    unpress();
-    held = false;
-    if (tile) pressed = setTimeout(() => onChoose((anchor = tile.index), anchor + 1, (held = true)), 450);
-  }, { passive: true });
-  for (const name of ["touchend", "touchmove", "touchcancel"]) list.addEventListener(name, unpress, { passive: true });
-  list.addEventListener("contextmenu", (event) => matchMedia("(hover: none)").matches && event.preventDefault());
+  if (matchMedia("(any-pointer: coarse)").matches)
+    import("./touch.js").then(({ longPress }) => longPress(list, (event) => onChoose((anchor = tileOf(event).index), anchor + 1, true)));
 
   list.addEventListener("keydown", (event) => {
     const tile = tileOf(event);
@@ -273,8 +278,7 @@ export function createGrid({ onOpen, onNeed, onChoose, onKey, actions, stateOf }
   list.addEventListener("dragstart", (event) =>
     event.dataTransfer.setData("text/x-sightline", items[tileOf(event)?.index]?.id ?? ""));
 
-  let asked = 0;
-  addEventListener("scroll", () => (asked ||= requestAnimationFrame(() => ((asked = 0), draw()))), { passive: true });
+  addEventListener("scroll", soon, { passive: true });
   let seen = 0;
   new ResizeObserver(later(60, () => list.clientWidth !== seen && ((seen = list.clientWidth), layout()))).observe(list);
 

@@ -206,8 +206,8 @@ async function more() {
     const { hits } = await page(now.q, now.received);
     if (now !== result) return;
     now.received = hits.length ? now.received + hits.length : now.total;
-    const known = new Set(now.hits.map(({ id }) => id));
-    grid.append(hits.filter(({ id }) => !known.has(id)));
+    now.known ??= new Set(now.hits.map(({ id }) => id));
+    grid.append(hits.filter(({ id }) => !now.known.has(id) && now.known.add(id)));
     atEnd();
   } catch (error) {
     toast(error.message);

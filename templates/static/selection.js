@@ -11,21 +11,12 @@ export function createSelection({ onChange, onQuery, query }) {
     onChange();
     if (!tray && !chosen.size && !marks.size) return;
     tray ??= Promise.all([import("./tray.js"), sheet("more.css")])
-      .then(([{ createTray }]) => createTray({ chosen, marks, changed, onQuery, refine }));
+      .then(([{ createTray }]) => createTray({ chosen, marks, changed, onQuery, query }));
     (await tray).draw();
   }
 
-  /** The marks become terms of half the weight, so that what was asked for still leads. */
-  function refine() {
-    const terms = [...marks].map(([id, sign]) => `${sign < 0 ? "-" : ""}0.5:like:${id}`);
-    if (!terms.length) return;
-    marks.clear();
-    changed();
-    onQuery([query(), ...terms].filter(Boolean).join(" "));
-  }
-
   return {
-    refine,
+    refine: async () => (await tray)?.refine(),
     has: (id) => chosen.has(id),
     mark: (id) => marks.get(id),
     get size() { return chosen.size; },

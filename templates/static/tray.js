@@ -5,7 +5,7 @@ import "./icons.js";
 
 const MOST_TERMS = 20;
 
-export function createTray({ chosen, marks, changed, onQuery, refine }) {
+export function createTray({ chosen, marks, changed, onQuery, query }) {
   const tray = h("div", { class: "tray", id: "tray", role: "region", "aria-label": "Chosen pictures" });
   document.body.append(tray);
   const pill = (name, text, onclick) => h("button", { type: "button", class: "pill", onclick, "aria-label": text }, icon(name), text);
@@ -21,6 +21,15 @@ export function createTray({ chosen, marks, changed, onQuery, refine }) {
         pill("similar", "Search with", () => onQuery([...chosen.keys()].slice(0, MOST_TERMS).map((id) => `like:${id}`).join(" "))),
         pill("copy", "Copy paths", paths), pill("down", "Zip", zip), button("close", "Choose none", () => (chosen.clear(), changed()))),
     ].filter(Boolean));
+  }
+
+  /** The marks become terms of half the weight, so that what was asked for still leads. */
+  function refine() {
+    const terms = [...marks].map(([id, sign]) => `${sign < 0 ? "-" : ""}0.5:like:${id}`);
+    if (!terms.length) return;
+    marks.clear();
+    changed();
+    onQuery([query(), ...terms].filter(Boolean).join(" "));
   }
 
   const paths = () => copy([...chosen.values()].map((hit) => hit.absolute ?? hit.path).join("\n"), `${plural(chosen.size, "path")} copied`);
@@ -41,5 +50,5 @@ export function createTray({ chosen, marks, changed, onQuery, refine }) {
     }
   }
 
-  return { draw };
+  return { draw, refine };
 }
