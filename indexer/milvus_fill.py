@@ -30,7 +30,15 @@ from indexer.milvus_connection import LONG, STRONG, Address, Milvus
 from indexer.milvus_library import FORMAT, month_of
 from indexer.milvus_schema import METRIC, cut, fact_fields, fields, row
 from indexer.shard_sources import read_plan
-from indexer.shards import MOST_ROWS, Place, ShardRow, read_origin, read_shard, whole_shards
+from indexer.shards import (
+    MOST_ROWS,
+    Place,
+    ShardRow,
+    embedded_rows,
+    read_origin,
+    read_shard,
+    whole_shards,
+)
 from indexer.shards_to_library import date_of, where
 from indexer.types import Failure, ImageRecord
 
@@ -109,6 +117,20 @@ def fill_from_shards(
     stop: Event | None = None,
 ) -> Filled:
     """Takes the shards at ``place`` into the collection at ``address``; like the above."""
+    with filling(place, address, index=index, progress=progress, stop=stop) as work:
+        failures = work.take_shards(place)
+        return work.finish(failures)
+
+
+def filling(
+    place: Place,
+    address: str,
+    *,
+    index: str,
+    progress: Show = _silent,
+    stop: Event | None = None,
+) -> _Fill:
+    """A filling with the shards at ``place`` that has not begun: the collection is there."""
     made = read_origin(place)
     origin = {
         "identity": made.identity,
@@ -117,9 +139,7 @@ def fill_from_shards(
         "dimension": made.dimension,
         "thumbnails": {"shards": place.url},
     }
-    with _Fill(address, origin, index, progress, stop or Event()) as work:
-        failures = work.take_shards(place)
-        return work.finish(failures)
+    return _Fill(address, origin, index, progress, stop or Event())
 
 
 class _Fill:
@@ -213,6 +233,9 @@ class _Fill:
         if milvus.exists(name):
             with milvus.told():
                 client.load_collection(name, timeout=LONG)
+                if not milvus.address.is_file:
+                    # What a bulk import brought in is not searched before.
+                    client.refresh_load(name, timeout=LONG)
             return
         with milvus.told():
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -286,10 +309,10 @@ class _Fill:
             yield name, self._read(name) or []
 
     def folder(self, root: str, path: str) -> int:
-        """The number of a folder: of its name, so that no run need know of another's."""
+        """The number of a folder, which is written down before rows speak of it."""
         key = root, path
         if key not in self.numbers:
-            number = xxhash.xxh3_64_intdigest(f"{root}\0{path}".encode()) >> 1
+            number = folder_number(root, path)
             self.numbers[key] = number
             self.unwritten[f"place:{number}"] = [root, path]
         return self.numbers[key]
@@ -375,6 +398,8 @@ class _Fill:
                 continue
             low, high = shard * MOST_ROWS, (shard + 1) * MOST_ROWS
             begun = self.milvus.count(self.collection, f"id >= {low} and id < {high}", level=STRONG)
+            # A bulk import, or a filling that was broken off before it said so, wrote all of it.
+            whole = begun == embedded_rows(place, name) and not any(low <= i < high for i in old)
             length = written = 0
             for rows in read_shard(place, name, thumbnails=False):
                 made = []
@@ -392,7 +417,8 @@ class _Fill:
                         folder = self.folder(str(root), path.rpartition("/")[0])
                         made.append(row(as_record(one, str(root), path), one.vector, folder))
                 self.keep_folders()
-                self.milvus.write(self.collection, made, new=not begun)
+                if not whole:
+                    self.milvus.write(self.collection, made, new=not begun)
                 written += len(made)
             self.counts["added"] += max(0, written - begun)
             self.counts["unchanged"] += min(written, begun)
@@ -506,6 +532,12 @@ class _Fill:
 
 def _json(value: Any) -> Any:
     return json.loads(value) if isinstance(value, (str, bytes)) else value
+
+
+def folder_number(root: str, path: str) -> int:
+    """Of a folder among a collection's facts: made of its name, so that no run need know of
+    another's."""
+    return xxhash.xxh3_64_intdigest(f"{root}\0{path}".encode()) >> 1
 
 
 def as_record(one: ShardRow, root: str, path: str) -> ImageRecord:

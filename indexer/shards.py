@@ -503,3 +503,13 @@ def row_numbers(place: Place, name: str) -> set[int]:
     with damaged(place, name, pa), place.fs.open(place.join(name), "rb") as file:
         ids = pa.parquet.read_table(file, columns=["id"]).column(0).to_pylist()
     return {id % MOST_ROWS for id in ids}
+
+
+def embedded_rows(place: Place, name: str) -> int:
+    """How many rows of a shard have an embedding, from the statistics at its end."""
+    pa = pyarrow()
+    with damaged(place, name, pa), place.fs.open(place.join(name), "rb") as file:
+        facts = pa.parquet.ParquetFile(file).metadata
+    column = facts.schema.names.index("failure")
+    groups = (facts.row_group(number).column(column) for number in range(facts.num_row_groups))
+    return sum(group.statistics.null_count for group in groups)

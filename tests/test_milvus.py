@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from helpers_client import client_of
 from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pictures
 from helpers_shards import make_drawings, rows_of
 
-from indexer import pipeline
+from indexer import milvus_bulk, pipeline
 from indexer.encoder import Encoder
 from indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
 from indexer.library import Library
 from indexer.library_interface import AnyLibrary
-from indexer.milvus_connection import Address, is_address
+from indexer.milvus_connection import Address, Milvus, is_address
 from indexer.milvus_fill import fill_from_library, fill_from_shards
 from indexer.milvus_library import MilvusLibrary
 from indexer.shard_sources import look, plan
@@ -255,6 +256,48 @@ def test_shards_fill_a_collection_once_each_and_thumbnails_come_from_them(
     with MilvusLibrary.open(address) as remote:
         assert remote.failures() == []
         assert remote.thumbnail(last.number * MOST_ROWS + row) is not None
+
+
+def test_what_a_bulk_import_brought_in_is_found_there_and_not_written_again(
+    tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_drawings(tmp_path / "in", 9)
+    (folder / "0000.jpg").rename(folder / "broken.jpg")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    place = Place.at(str(tmp_path / "shards"))
+    origin = Origin(
+        tiny_encoder.model, tiny_encoder.revision, tiny_encoder.dimension, "bulk", "2026-01-01"
+    )
+    write_origin(place, origin)
+    for shard in plan(place, look(str(folder)), size=4)[0]:
+        embed_shard(Job(place.url, origin, device="cpu"), shard)
+    address, ordinary = str(tmp_path / "bulk.db"), str(tmp_path / "ordinary.db")
+    milvus_bulk.prepare(place, address, index="FLAT")
+    rows = list(milvus_bulk.rows(place))
+    assert {field.name for field in milvus_bulk.schema(place).fields} == set(rows[0])
+    with closing(Milvus(Address.parse(address))) as milvus:
+        milvus.write("sightline", rows, new=True)  # as the server does with the files
+    written: list[str] = []
+    write = Milvus.write
+
+    def noted(self: Milvus, collection: str, rows: Any, **options: Any) -> None:
+        written.append(collection)
+        write(self, collection, rows, **options)
+
+    monkeypatch.setattr(Milvus, "write", noted)
+    filled = fill_from_shards(place, address, index="FLAT")
+    assert (filled.added, filled.unchanged, filled.failed, filled.images) == (0, 8, 1, 8)
+    assert set(written) == {"sightline_facts"}
+    fill_from_shards(place, ordinary, index="FLAT")
+    assert "sightline" in written
+    with MilvusLibrary.open(address) as bulk, MilvusLibrary.open(ordinary) as plain:
+        assert bulk.select().tolist() == plain.select().tolist()
+        assert bulk.failures() == plain.failures()
+        assert bulk.roots() == plain.roots()
+        ids = plain.select()
+        assert bulk.nearest(plain.vectors(ids), 5)[1].tolist() == (
+            plain.nearest(plain.vectors(ids), 5)[1].tolist()
+        )
 
 
 # refusals and outages -----------------------------------------------------------------------------
