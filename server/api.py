@@ -20,7 +20,7 @@ from server.openapi import COUNT, ID, STRING, document, listed, nullable, obj, r
 from server.originals import original
 from server.parameters import Choice, Number, Operation, Text, operation, values
 from server.query import MAX_LENGTH, parse
-from server.refusals import AWAY
+from server.refusals import AWAY, without_places
 from server.results import facts
 from server.security import sees_paths
 from server.suggestions import suggestions, written
@@ -401,9 +401,7 @@ def public_failures() -> list[dict[str, str]]:
     return [
         {
             "path": f"{failure.root if whole else PurePath(failure.root).name}/{failure.path}",
-            "reason": failure.reason
-            if whole
-            else failure.reason.replace(failure.root, PurePath(failure.root).name),
+            "reason": failure.reason if whole else without_places(failure.reason, failure.root),
         }
         for failure in engine().library.failures()[:MAX_FAILURES]
     ]

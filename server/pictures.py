@@ -17,6 +17,7 @@ from server.app_state import engine, state
 from server.cards import card
 from server.originals import original
 from server.parameters import Choice, Number, Operation, Text, operation, values
+from server.refusals import without_places
 from server.security import PICTURE_POLICY
 
 pictures = Blueprint("pictures", __name__)
@@ -147,7 +148,7 @@ def _preview(record: ImageRecord, path: Path, size: int) -> Response:
             try:
                 return engine().terms.decoder.preview(path, size)
             except PhotoError as error:
-                reason = str(error).replace(record.root, PurePosixPath(record.root).name)
+                reason = without_places(str(error), record.root)
                 raise NotFoundError(f"picture {record.id} cannot be shown now: {reason}") from error
 
     data = state().previews.setdefault(key, make)

@@ -8,6 +8,8 @@ visitors who may know of the machine are told it as well.
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import PurePath
 
 from flask import request
 
@@ -21,6 +23,9 @@ from indexer.errors import (
 from server.security import sees_paths
 
 log = logging.getLogger("sightline")
+
+_PLACE = re.compile(r"\w://|(?<![\w.])/\w|\b\d{1,3}(?:\.\d{1,3}){3}\b|\b[\w.-]+:\d{2,5}\b")
+"""An address, an absolute path, a number of a machine, a host with its port."""
 
 AWAY = "the store that holds the pictures cannot be reached; try again in a moment"
 BUSY = "the library is being written to; try again in a moment"
@@ -49,3 +54,13 @@ def _for_everyone(error: SightlineError) -> str:
     if isinstance(error, LibraryAwayError):
         return AWAY
     return BUSY if isinstance(error, LibraryBusyError) else HARMED
+
+
+def without_places(reason: str, root: str) -> str:
+    """Why a file could not be read, as everyone may see it: from the root's own name on, and
+    without what a library or a store adds when that names a place."""
+    told = reason.replace(root, PurePath(root).name) if root != "/" else reason
+    if not _PLACE.search(told):
+        return told
+    kind, _, _ = told.partition(": ")
+    return "it could not be read" if _PLACE.search(kind) else kind

@@ -18,6 +18,7 @@ from indexer.library import Library
 from server.app import create_app
 from server.config import ServerConfig, is_loopback, read_token
 from server.originals import original
+from server.refusals import without_places
 from server.search import SearchEngine
 
 if TYPE_CHECKING:
@@ -421,6 +422,28 @@ def test_what_is_wrong_with_the_library_is_in_the_log_and_not_in_the_answer(
                 assert f"{address.partition('?')[0]}: {path} is damaged" in caplog.text
                 assert str(path).encode() in here.get(address).data
         assert harmed > (10 if file == "catalog.db" else 0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("it is not a picture but text", "it is not a picture but text"),
+        ("it is damaged: image/jpeg ends after 1/2 of 3:2", None),
+        ("it needs /photos/home/a.xmp beside it", "it needs home/a.xmp beside it"),
+        ("it is a link to /etc/passwd", "it could not be read"),
+        ("it is cut off: [Errno 5] '/mnt/disk/a.jpg'", "it is cut off"),
+        (
+            'the store could not give it: Could not connect to "http://10.0.0.5:9000/bucket"',
+            "the store could not give it",
+        ),
+        ("the store could not give it: no route to 10.0.0.5", "the store could not give it"),
+        ("the store could not give it: minio.lan:9000 is down", "the store could not give it"),
+    ],
+)
+def test_why_a_file_could_not_be_read_is_told_without_its_place(
+    reason: str, told: str | None
+) -> None:
+    assert without_places(reason, "/photos/home") == (told or reason)
 
 
 def test_whoever_sits_at_the_machine_is_told_where_files_are(client: FlaskClient) -> None:
