@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
@@ -99,17 +100,22 @@ def search_with_pictures() -> Response:
 @operation(
     Operation(
         "Keep a picture in memory for a while, to search with as upload:TOKEN",
+        (Choice("preview", "1: with the picture, small, as a data: address.", "0", ("0", "1")),),
         files="image",
-        answer=obj({"token": STRING, "width": COUNT, "height": COUNT}),
+        answer=obj({"token": STRING, "width": COUNT, "height": COUNT}, preview=STRING),
     )
 )
 def upload() -> Response:
-    """One picture -> its token."""
+    """One picture -> its token; with a preview for browsers that cannot show its format."""
+    given = values()
     images = _pictures()
     if len(images) != 1:
         raise UsageError(f"send one picture in the form's field `image`, not {len(images)}")
     kept = engine().upload(images[0])
-    return jsonify(token=kept.token, width=kept.width, height=kept.height)
+    told: dict[str, Any] = {"token": kept.token, "width": kept.width, "height": kept.height}
+    if given["preview"] == "1":
+        told["preview"] = f"data:image/webp;base64,{b64encode(kept.thumbnail).decode()}"
+    return jsonify(told)
 
 
 def _pictures() -> list[bytes]:

@@ -2,7 +2,8 @@
 
 The bytes are decoded in a worker process under limits and then dropped. What stays is the
 embedding and a thumbnail of the program's own making, from which a part can be cut; nothing is
-written to disk, and nothing of an upload is ever served.
+written to disk. Nothing of an upload is ever served, but that whoever sends it can have the
+thumbnail back in the same answer.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import os
@@ -112,6 +113,15 @@ def test_an_upload_is_kept_for_later_searches(client: FlaskClient, library: Libr
     assert (told["width"], told["height"]) == (320, 240)
     found = client.get("/api/search", query_string={"q": f"upload:{told['token']}", "k": 1})
     assert found.get_json()["hits"][0]["id"] == id_of(library, "IMG_0009.jpg")
+    assert "preview" not in told
+
+
+def test_an_upload_in_a_format_that_browsers_lack_comes_back_small(client: FlaskClient) -> None:
+    sent = {"image": shown(as_bytes(draw(9), "TIFF"))}
+    kind, _, data = client.post("/api/uploads?preview=1", data=sent).json["preview"].partition(",")  # type: ignore[index]
+    assert kind == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as preview:
+        assert preview.size == (320, 240)
 
 
 def test_parse_tells_the_parts(client: FlaskClient) -> None:

@@ -91,6 +91,26 @@ def test_what_is_no_picture_is_said(page: Page, gallery: Path) -> None:
     expect(page.get_by_role("status")).to_contain_text("not a picture")
 
 
+def test_a_picture_that_no_browser_here_shows_is_seen_and_cut_too(
+    page: Page, shots: list[Path], tmp_path: Path
+) -> None:
+    from PIL import Image
+    from playwright.sync_api import expect
+
+    with Image.open(shots[6]) as picture:
+        picture.save(tmp_path / "scan.tiff")
+    whole = answered(page, lambda: page.set_input_files("#files", tmp_path / "scan.tiff"), "upload")
+    assert whole["hits"][0]["name"] == shots[6].name
+    page.reload()
+    seen = page.locator("#chips img")
+    expect(seen).to_be_visible()
+    page.wait_for_function("(image) => image.naturalWidth", arg=seen.element_handle())
+    chip_of(page, "picture").get_by_role("button", name="Choose a part").click()
+    dialog = page.get_by_role("dialog", name="Part of a picture")
+    dialog.get_by_role("button", name="Search with this part").click()
+    expect(chip_of(page, "part of a picture")).to_be_visible()
+
+
 def test_an_upload_survives_a_reload(page: Page, shots: list[Path]) -> None:
     from playwright.sync_api import expect
 

@@ -251,7 +251,8 @@ def test_what_is_known_of_a_picture_is_told(page: Page, address: str) -> None:
         "href", f"/images/{located['id']}"
     )
     details.get_by_role("button", name="Copy path").click()
-    expect(page.get_by_role("status")).to_contain_text("Path copied")
+    # Said within the large view, which hides everything else.
+    expect(page.locator("dialog[open]").get_by_role("status")).to_contain_text("Path copied")
     assert page.evaluate("() => navigator.clipboard.readText()").endswith(located["path"])
     with page.expect_download() as download:
         details.get_by_role("link", name="Download").click()

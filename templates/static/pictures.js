@@ -28,22 +28,25 @@ export async function urlOf(token) {
   if (!urls.has(token)) {
     const kept = await store("readonly", (all) => all.get(token)).catch(() => null);
     if (!kept) return null;
-    urls.set(token, URL.createObjectURL(kept.blob));
+    urls.set(token, kept.preview ?? URL.createObjectURL(kept.blob));
   }
   return urls.get(token);
 }
 
-async function send(blob) {
-  const form = new FormData();
+/** Of these formats the server makes a small picture that every browser shows. */
+const FOREIGN = /hei[cf]|tiff?$/i;
+
+function send(blob) {
+  const form = new FormData(), preview = FOREIGN.test(blob.type) || FOREIGN.test(blob.name ?? "");
   form.append("image", blob, blob.name ?? "picture");
-  return (await ask("/api/uploads", { method: "POST", body: form })).token;
+  return ask(`/api/uploads${preview ? "?preview=1" : ""}`, { method: "POST", body: form });
 }
 
 /** Sends a picture and returns the token that stands for it in a query. */
 export async function upload(blob) {
-  const token = await send(blob);
-  urls.set(token, URL.createObjectURL(blob));
-  await store("readwrite", (all) => all.put({ blob, at: Date.now() }, token)).catch(() => null);
+  const { token, preview } = await send(blob);
+  urls.set(token, preview ?? URL.createObjectURL(blob));
+  await store("readwrite", (all) => all.put({ blob, preview, at: Date.now() }, token)).catch(() => null);
   await forgetOldest().catch(() => null);
   return token;
 }
