@@ -194,8 +194,11 @@ function present(next, { y = 0 } = {}) {
   scrollTo(0, y);
   atEnd();
   announce(said ?? $("summary").textContent);
-  facets.show(random || empty ? null : q);
-  if (!random) months(q);
+  // Of nothing there are no labels and no months: no room is kept for them.
+  const bare = !total || nothing;
+  document.body.classList.toggle("bare", bare);
+  facets.show(random || bare ? null : q);
+  if (!random && !bare) months(q);
 }
 
 async function more() {
