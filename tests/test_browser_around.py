@@ -198,11 +198,13 @@ def test_those_who_listen_are_told_what_came(page: Page) -> None:
 
 
 def test_dark_and_light_change_places_and_stay(page: Page) -> None:
+    from playwright.sync_api import expect
+
     ground = "() => getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(ground)
     page.get_by_role("button", name="Dark or light").click()
+    expect(page.locator("body")).not_to_have_css("background-color", before)
     after = page.evaluate(ground)
-    assert after != before
     page.reload()
     assert page.evaluate(ground) == after
 

@@ -256,6 +256,11 @@ def test_a_part_of_a_picture_that_was_given_is_searched_with(page: Page, shots: 
     again.click()
     back = answered(page, dialog.get_by_role("button", name="Whole picture").click)
     assert back["query"] == f"upload:{token} at night"
+    # Going back leads to the search before, and out of the large view.
+    chip_of(page, "picture").get_by_role("button", name="Choose a part").click()
+    expect(dialog).to_be_visible()
+    page.go_back()
+    expect(dialog).to_be_hidden()
 
 
 def test_a_part_is_chosen_with_a_finger_after_zooming_with_two(
