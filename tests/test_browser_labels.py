@@ -30,7 +30,13 @@ def test_labels_are_counted_and_filter_and_texts_are_ranked(
         for size in ({}, PHONE):
             with looking(browser, address, "failures", **size) as other:
                 other.add_init_script(SHIFTS)
-                for path in ("", "?q=snow", "?q=a+football+match", "?q=is:landscape -people", "?random"):
+                for path in (
+                    "",
+                    "?q=snow",
+                    "?q=a+football+match",
+                    "?q=is:landscape -people",
+                    "?random",
+                ):
                     other.goto(address + path)
                     other.locator("#results img.in").first.wait_for()
                     other.wait_for_load_state("networkidle")

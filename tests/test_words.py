@@ -31,7 +31,8 @@ ALL = EACH * len(TRIPS)
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     """A library of the built-in model in which what is seen and where it was are independent: each
-    trip has some lighthouses, the vectors of which are those of captions with some noise."""
+    trip has some lighthouses, the vectors of which are those of captions with so much noise that
+    they are as far from them as pictures are (cosines about .55)."""
     from indexer.encoder import Encoder
 
     encoder = Encoder.load("builtin")
@@ -53,7 +54,7 @@ def fill(library: Library, encoder: Encoder) -> None:
         for n in range(EACH):
             # The name says what is seen, in letters that no query has.
             kind = "esuohthgil" if n < LIGHTHOUSES else "rehto"
-            noise = rng.normal(size=library.dimension) * 0.5 / np.sqrt(library.dimension)
+            noise = rng.normal(size=library.dimension) * 1.5 / np.sqrt(library.dimension)
             vector = (lighthouse if n < LIGHTHOUSES else others[n % len(others)]) + noise
             vector = (vector / np.linalg.norm(vector)).astype(np.float32)
             candidate = Candidate(root.path, f"{trip}/{kind}-{n:02}.jpg", 1, 0)
