@@ -154,22 +154,23 @@ class Place:
     def names(self) -> set[str]:
         """What lies in the folder; empty where there is none. LibraryError where a store does not
         answer."""
+        return {_base(path) for path in self._listed(detail=False)}
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file in the folder; like ``names``."""
+        return {_base(one["name"]): int(one["size"] or 0) for one in self._listed(detail=True)}
+
+    def _listed(self, *, detail: bool) -> list[Any]:
+        """As the store has it now, where the driver remembers listings."""
         try:
             with self.answering():
                 try:
-                    found = self.fs.ls(self.path, detail=False, refresh=True)
+                    found = self.fs.ls(self.path, detail=detail, refresh=True)
                 except TypeError:
-                    found = self.fs.ls(self.path, detail=False)
+                    found = self.fs.ls(self.path, detail=detail)
         except (FileNotFoundError, NotADirectoryError):
-            return set()
-        return {name.rstrip("/").rpartition("/")[2] for name in found}
-
-    def sizes(self) -> dict[str, int]:
-        """Bytes of each file in the folder; empty where there is none."""
-        if not self.names():
-            return {}
-        found = self.fs.ls(self.path, detail=True)
-        return {one["name"].rstrip("/").rpartition("/")[2]: int(one["size"] or 0) for one in found}
+            return []
+        return list(found)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -206,6 +207,11 @@ def is_local(fs: Any) -> bool:
     """Whether an fsspec file system is this machine's disk."""
     protocol = fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,)
     return "file" in protocol
+
+
+def _base(path: str) -> str:
+    """The name of a file or folder without what is above it."""
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def filesystem(url: str) -> tuple[Any, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 from base64 import b64encode
@@ -21,14 +20,12 @@ from server.openapi import COUNT, ID, STRING, document, listed, nullable, obj, r
 from server.originals import original
 from server.parameters import Choice, Number, Operation, Text, operation, values
 from server.query import MAX_LENGTH, parse
-from server.refusals import AWAY, without_places
+from server.refusals import AWAY, without_folders, without_places, write_down
 from server.results import facts
 from server.security import sees_paths
 from server.suggestions import suggestions, written
 
 api = Blueprint("api", __name__)
-
-log = logging.getLogger("sightline")
 
 MAX_K = 1000
 """Hits in one answer; pages follow each other by ``offset``."""
@@ -359,7 +356,7 @@ def public_status() -> dict[str, Any]:
     facts = dict(engine().library.status())
     away = facts.pop("away", False)
     if away:
-        log.error("%s %s: %s", request.method, request.path, facts["note"])
+        write_down(facts["note"])
     if not sees_paths():
         facts["note"] = AWAY if away else facts.get("note")
         facts["index"] = dict(facts["index"])
@@ -375,11 +372,6 @@ def public_status() -> dict[str, Any]:
                 name: value for name, value in facts["run"].items() if not _tells_a_path(value)
             }
     return facts
-
-
-def without_folders(model: str) -> str:
-    """A model's name; of one that lies in a folder, the folder's own name."""
-    return PurePath(model).name if PurePath(model).is_absolute() else model
 
 
 def _tells_a_path(value: object) -> bool:

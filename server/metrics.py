@@ -21,8 +21,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from server.api import without_folders
 from server.parameters import Operation, operation
+from server.refusals import without_folders
 
 if TYPE_CHECKING:
     from server.search import SearchEngine

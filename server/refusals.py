@@ -46,8 +46,13 @@ def told(error: SightlineError) -> tuple[int, str]:
     code, whole = status_of(error), " ".join(str(error).split())
     if code < 500:
         return code, whole
-    log.error("%s %s: %s", request.method, request.path, whole)
+    write_down(whole)
     return code, whole if sees_paths() else _for_everyone(error)
+
+
+def write_down(reason: str) -> None:
+    """Into the log, with what was asked."""
+    log.error("%s %s: %s", request.method, request.path, reason)
 
 
 def _for_everyone(error: SightlineError) -> str:
@@ -64,3 +69,8 @@ def without_places(reason: str, root: str) -> str:
         return told
     kind, _, _ = told.partition(": ")
     return "it could not be read" if _PLACE.search(kind) else kind
+
+
+def without_folders(model: str) -> str:
+    """A model's name; of one that lies in a folder, the folder's own name."""
+    return PurePath(model).name if PurePath(model).is_absolute() else model

@@ -150,8 +150,7 @@ def opening(library: AnyLibrary) -> Iterator[None]:
 
     def read() -> None:
         with suppress(SightlineError):
-            _ = library.index_state
-            library.sample()
+            read_index(library)
 
     reading = threading.Thread(target=read, name="open")
     reading.start()
@@ -161,12 +160,17 @@ def opening(library: AnyLibrary) -> Iterator[None]:
         reading.join()
 
 
+def read_index(library: AnyLibrary) -> None:
+    """Opens the index and reads the sample, unless that was done."""
+    _ = library.index_state
+    library.sample()
+
+
 def warm(encoder: Encoder, library: AnyLibrary) -> None:
     """Loads what the first search needs. An error here is told by that search."""
     try:
         encoder.warm(("text",))
-        _ = library.index_state
-        library.sample()
+        read_index(library)
     except SightlineError as error:
         say(f"warning: {error}")
 

@@ -1,6 +1,7 @@
 // The bar at the bottom: what can be done with the pictures that were chosen or marked.
 import { button, h, icon, number, plural, toast } from "./dom.js";
 import { copy, post } from "./tools.js";
+import { pictureToken } from "./terms.js";
 import "./icons.js";
 
 const MOST_TERMS = 20;
@@ -25,7 +26,7 @@ export function createTray({ chosen, marks, changed, onQuery, query }) {
 
   /** The marks become terms of half the weight, so that what was asked for still leads. */
   function refine() {
-    const terms = [...marks].map(([id, sign]) => `${sign < 0 ? "-" : ""}0.5:like:${id}`);
+    const terms = [...marks].map(([id, sign]) => pictureToken({ kind: "like", ref: id, weight: sign / 2 }));
     if (!terms.length) return;
     marks.clear();
     changed();
