@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from indexer.errors import PhotoError, SightlineError
 from indexer.types import Candidate, Geometry, Photo, Pixels
@@ -122,8 +122,17 @@ class Decoder:
         the reason why there is none (which may be known already).
 
         In the order in which they are done. ``sources`` is taken from in the calling thread, at
-        most ``4 * workers + 32`` ahead of what was yielded.
+        most ``4 * workers + 32`` ahead of what was yielded, and the first so many now: reading goes
+        on while the caller gets ready to take the first.
         """
+        reading = self._reading(sources)
+        next(reading)
+        return cast("Iterator[tuple[Key, Photo | PhotoError]]", reading)
+
+    def _reading(
+        self, sources: Iterable[tuple[Key, Path | bytes | PhotoError]]
+    ) -> Iterator[tuple[Key, Photo | PhotoError] | None]:
+        """What ``each`` gives, after one None."""
         # Simple queues and plain threads, because Ctrl-C comes to this thread, and in the middle of
         # a pool's or another queue's code it would leave a lock held that all then wait for.
         todo: queue.SimpleQueue[tuple[Key, Path | bytes | PhotoError] | None] = queue.SimpleQueue()
@@ -151,6 +160,7 @@ class Decoder:
         room = 4 * self._workers + AHEAD
         under_way = 0
         started: list[threading.Thread] = []
+        ready = False
         try:
             while True:
                 while under_way < room and (item := next(source, None)) is not None:
@@ -159,6 +169,9 @@ class Decoder:
                     if threads:
                         started.append(threads.pop())
                         started[-1].start()
+                if not ready:
+                    ready = True
+                    yield None
                 if not under_way:
                     return
                 key, outcome = done.get()

@@ -344,15 +344,12 @@ class _Run:
         if todo:
             self.show(Progress("starting", 0, len(todo)))
             geometry = self.encoder.geometry
-            with (
-                self.encoder.sharing_cores() as lanes,
-                Decoder(geometry, workers=min(workers, len(todo))) as decoder,
-            ):
+            with Decoder(geometry, workers=min(workers, len(todo))) as decoder:
+                # The first pictures are read while torch and the image tower are loaded.
                 photos = self.readable(decoder.photos(self.until_stopped(todo)))
-                batches = in_batches(
-                    photos, self.encoder.encode_images, size=self.encoder.batch_size, lanes=lanes
-                )
-                self.keep(batches, ids, len(todo))
+                with self.encoder.sharing_cores() as lanes:
+                    encode, size = self.encoder.encode_images, self.encoder.batch_size
+                    self.keep(in_batches(photos, encode, size=size, lanes=lanes), ids, len(todo))
         self.flush_failures()
 
     def keep(

@@ -133,6 +133,8 @@ def test_candidates_are_taken_only_a_little_ahead(decoder: Decoder, tmp_path: Pa
             yield Candidate(tmp_path, "a.jpg", 1, 1)
 
     photos = decoder.photos(endless())
+    # At once, before the first is asked for: whoever asks may have a model to load until then.
+    assert taken == 4 * 2 + 32
     for number in range(1, 101):
         next(photos)
         assert taken <= number + 4 * 2 + 32
