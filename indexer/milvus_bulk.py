@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
-from indexer.milvus_fill import as_record, filling, folder_number, superseded
+from indexer.milvus_fill import as_record, filling, folder_number
 from indexer.milvus_schema import fields, row
+from indexer.shard_versions import superseded
 from indexer.shards import Place, read_origin, read_shard, whole_shards
 from indexer.shards_to_library import where
 
@@ -38,8 +39,9 @@ def schema(place: Place) -> Any:
 
 def rows(place: Place) -> Iterator[dict[str, Any]]:
     """Every picture at ``place`` as a row of the collection, shard after shard."""
-    old = superseded(place)
-    for name in whole_shards(place).values():
+    shards = whole_shards(place)
+    old = superseded(place, shards)
+    for name in shards.values():
         for group in read_shard(place, name, thumbnails=False):
             for one in group:
                 if one.vector is None or one.id in old:

@@ -29,12 +29,13 @@ from indexer.library import Library
 from indexer.milvus_connection import LONG, STRONG, Address, Milvus
 from indexer.milvus_library import FORMAT, month_of
 from indexer.milvus_schema import METRIC, cut, fact_fields, fields, row
-from indexer.shard_sources import read_plan
+from indexer.shard_versions import superseded
 from indexer.shards import (
     MOST_ROWS,
     Place,
     ShardRow,
     embedded_rows,
+    read_failures,
     read_origin,
     read_shard,
     whole_shards,
@@ -384,10 +385,8 @@ class _Fill:
         of all."""
         shards = whole_shards(place)
         sizes = place.sizes()
-        old = superseded(place)
+        old = superseded(place, shards)
         self.counts["before"] = self.milvus.count(self.collection, level=STRONG)
-        known = (Failure(*facts) for _, part in self._parts("failure") for facts in part)
-        failures = {(failure.root, failure.path): failure for failure in known}
         spans = {start: length for _, part in self._parts("span") for start, length in part}
         for number, (shard, name) in enumerate(shards.items()):
             if self.stop.is_set():
@@ -406,14 +405,11 @@ class _Fill:
                 for one in rows:
                     length = max(length, one.id - low + 1)
                     root, path = where(one)
+                    if one.id in old:
+                        continue
                     if one.vector is None or one.info is None:
-                        reason = one.failure or "it was not embedded"
-                        if one.id not in old:
-                            failure = Failure(str(root), path, one.size, date_of(one), reason)
-                            failures[failure.root, failure.path] = failure
-                            self.counts["failed"] += 1
-                    elif one.id not in old:
-                        failures.pop((str(root), path), None)
+                        self.counts["failed"] += 1
+                    else:
                         folder = self.folder(str(root), path.rpartition("/")[0])
                         made.append(row(as_record(one, str(root), path), one.vector, folder))
                 self.keep_folders()
@@ -427,7 +423,11 @@ class _Fill:
         self.spans = sorted(spans.items())
         gone = [i for i in old if i // MOST_ROWS in shards]
         self.milvus.remove(self.collection, gone)
-        return list(failures.values())
+        return [
+            Failure(str(root), path, one.size, date_of(one), one.failure or "")
+            for one in read_failures(place, but=old)
+            for root, path in [where(one)]
+        ]
 
     spans: Sequence[tuple[int, int]] = ()
 
@@ -554,23 +554,6 @@ def as_record(one: ShardRow, root: str, path: str) -> ImageRecord:
         added_at=datetime.now(UTC).replace(tzinfo=None, microsecond=0),
         phash=one.phash,
     )
-
-
-def superseded(place: Place) -> set[int]:
-    """Ids of rows whose file was embedded again in a later shard. Archives change as a whole."""
-    shards = read_plan(place)
-    latest: dict[tuple[str, str], int] = {}
-    old: set[int] = set()
-    if len({name for name in place.names() if name.startswith("plan-")}) < 2:
-        return old
-    for shard in shards:
-        for n, item in enumerate(shard.items):
-            before = latest.get((shard.source, item.path))
-            if before is not None:
-                first = before // MOST_ROWS
-                old |= set(range(before, (first + 1) * MOST_ROWS)) if item.is_archive else {before}
-            latest[shard.source, item.path] = shard.number * MOST_ROWS + n
-    return old
 
 
 def in_parts(items: Iterable[Any]) -> Iterator[list[Any]]:

@@ -35,6 +35,7 @@ from indexer.errors import LibraryError, SightlineError, UsageError
 from indexer.shard_retry import Retry
 from indexer.shard_room import Patience, Share, at_once
 from indexer.shard_sources import Item, Shard, look, plan
+from indexer.shard_versions import superseded_rows
 from indexer.shard_worker import Job, ShardDone, embed_shard
 from indexer.shards import (
     ORIGIN,
@@ -170,8 +171,9 @@ def embed(
             share = Share(cpus, gpus)
             patience = Patience(ray, share, seconds=joining if address else 0, warn=warn)
             _run(ray, job, todo, tally, stop, share=share, patience=patience)
-    place.sweep([shard_name(number) for number in whole_shards(place)])
-    failures = write_failures(place)
+    there = whole_shards(place)
+    place.sweep([shard_name(number) for number in there])
+    failures = write_failures(place, but=superseded_rows(shards, there))
     return EmbedReport(
         output=place.url,
         model=encoder.model,

@@ -5,7 +5,8 @@
         plan-00001.parquet        which picture is in which shard
         shard-000001.parquet      a row a picture: embedding (float16), what is known of it,
                                   thumbnail, or the reason why it could not be read
-        failures.parquet          the rows of all shards that have such a reason
+        failures.parquet          the rows of all shards that have such a reason, but for those
+                                  whose file was embedded again since
 
 Any tool that reads parquet reads them. A shard is written under a hidden name and renamed when it
 is whole, so one that is there is whole. Places are folders or what fsspec opens (``s3://...``);
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
@@ -478,16 +479,32 @@ def failed_rows(place: Place) -> dict[int, dict[int, bool]]:
     return found
 
 
-def write_failures(place: Place) -> int:
-    """Puts the failures of all shards together in one table; how many they are."""
+def write_failures(place: Place, *, but: Container[int] = ()) -> int:
+    """Puts the failures of all shards together in one table, without those of the rows ``but``; how
+    many they are."""
+    table = _every_failure(place, but)
+    if table is None:
+        return 0
+    with place.writing(FAILURES) as file:
+        pyarrow().parquet.write_table(table, file)
+    return int(table.num_rows)
+
+
+def read_failures(place: Place, *, but: Container[int] = ()) -> list[ShardRow]:
+    """The same as rows, from the shards themselves."""
+    table = _every_failure(place, but)
+    return [] if table is None else [ShardRow(**row) for row in table.to_pylist()]
+
+
+def _every_failure(place: Place, but: Container[int]) -> Any:
+    """None where there is no shard."""
     pa = pyarrow()
     tables = _failures(place, ["id", "source", "path", "size", "mtime_ns", "failure"])
     if not tables:
-        return 0
+        return None
     table = pa.concat_tables(tables).unify_dictionaries()
-    with place.writing(FAILURES) as file:
-        pa.parquet.write_table(table, file)
-    return table.num_rows
+    kept = [id not in but for id in table.column("id").to_pylist()]
+    return table.filter(pa.array(kept, pa.bool_()))
 
 
 def _failures(place: Place, columns: list[str]) -> list[Any]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from indexer.catalog import Written
 from indexer.library import Library
+from indexer.shard_versions import superseded
 from indexer.shards import Origin, Place, ShardRow, read_origin, read_shard, whole_shards
 from indexer.types import Candidate, Embeddings, Failure, Known, NewImage, Photo
 
@@ -90,11 +91,15 @@ class _Import:
         self.known: dict[Path, dict[str, Known]] = {}
         self.failed: dict[Path, dict[str, tuple[int, int]]] = {}
         self.waiting: dict[Path, dict[str, ShardRow]] = defaultdict(dict)
+        self.old: set[int] = set()
+        self.mended: dict[Path, list[str]] = defaultdict(list)
+        """Paths of failures that a later shard has another row of."""
 
     def run(self, place: Place, text_queries: Callable[[], Embeddings] | None) -> ShardImport:
-        """All shards, oldest first: of a picture that was embedded twice the later one stays."""
+        """All shards, and of a picture that was embedded twice the later row."""
         started = time.monotonic()
         shards = whole_shards(place)
+        self.old = superseded(place, shards)
         next_look = MAINTAIN_EVERY
         for number, name in enumerate(shards.values()):
             self.progress("importing", number, len(shards))
@@ -120,13 +125,16 @@ class _Import:
         """Puts rows beside those that wait, and writes where enough do."""
         for row in rows:
             root, path = where(row)
-            self.waiting[root][path] = row
+            if row.id not in self.old:
+                self.waiting[root][path] = row
+            elif row.failure is not None:
+                self.mended[root].append(path)
         for root in [root for root, rows in self.waiting.items() if len(rows) >= BATCH]:
             self.write(root)
 
     def write_all(self) -> None:
         """Writes what waits."""
-        for root in list(self.waiting):
+        for root in {*self.waiting, *self.mended}:
             self.write(root)
 
     def write(self, folder: Path) -> None:
@@ -137,9 +145,13 @@ class _Import:
             self.known[folder] = library.catalog.known(root)
             self.failed[folder] = library.catalog.failed(root)
         known, failed_before = self.known[folder], self.failed[folder]
+        mended = self.mended.pop(folder, [])
+        library.catalog.forget_failures(root, [path for path in mended if path in failed_before])
+        for path in mended:
+            failed_before.pop(path, None)
         images: list[NewImage] = []
         failures: list[Failure] = []
-        for path, row in self.waiting.pop(folder).items():
+        for path, row in self.waiting.pop(folder, {}).items():
             before = known.get(path)
             stamp = row.size, date_of(row)
             if row.failure is not None or row.vector is None or row.info is None:

@@ -31,7 +31,7 @@ from helpers_shards import (
 from indexer import pipeline, shard_run
 from indexer.encoder import Encoder
 from indexer.errors import LibraryError, ModelMismatchError, UsageError
-from indexer.shard_sources import look, plan, read_plan
+from indexer.shard_sources import Item, look, plan, read_plan
 from indexer.shard_worker import Job, embed_shard
 from indexer.shards import (
     Origin,
@@ -282,6 +282,50 @@ def test_what_could_not_be_read_is_tried_again_in_its_place(
     assert embed()[0].shards == 0
     report, failed = embed(retry_failures=True)
     assert (report.retried, report.embedded, report.failed, failed) == (1, 1, 0, set())
+
+
+def test_a_failure_is_off_the_lists_once_its_file_has_changed_and_was_embedded_again(
+    tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
+) -> None:
+    folder = make_drawings(tmp_path / "in", 4)
+    good = (folder / "0000.jpg").read_bytes()
+    for name in ("0001.jpg", "0002.jpg"):
+        (folder / name).write_bytes(b"no picture")
+    (folder / "closed").mkdir()
+    place = Place.at(str(tmp_path / "out"))
+    job = as_job(place, tiny_encoder)
+    write_origin(place, job.origin)
+    unlisted = str(folder), Item("closed", 64, 1, "the folder cannot be read: Permission denied")
+    for shard in plan(place, [*look(str(folder)), unlisted], size=2)[0]:
+        embed_shard(job, shard)
+
+    def run_again() -> tuple[int, dict[str, str]]:
+        report = shard_run.embed(
+            [str(folder)], place.url, encoder=tiny_encoder, address=cluster.address
+        )
+        rows = parquet.read_table(place.join("failures.parquet")).to_pylist()
+        assert report.failures == len(rows)
+        return report.shards, {row["path"]: row["failure"] for row in rows}
+
+    with create_for(tmp_path / "library", job.origin) as library:
+
+        def failing() -> set[str]:
+            import_shards(library, place)
+            return {failure.path for failure in library.failures()}
+
+        assert failing() == {"0001.jpg", "0002.jpg", "closed"}
+        # One is mended, one is spoilt in another way, and the folder can be looked into again.
+        (folder / "0001.jpg").write_bytes(good)
+        (folder / "0002.jpg").write_bytes(b"")
+        (folder / "closed" / "0009.jpg").write_bytes(good)
+        assert failing() == {"0001.jpg", "0002.jpg", "closed"}  # no run has looked yet
+        shards, listed = run_again()
+        assert shards == 1
+        assert listed == {"0002.jpg": "the file is empty"}
+        assert run_again() == (0, listed)
+        for _ in range(2):
+            assert failing() == {"0002.jpg"}
+            assert library.count == 4
 
 
 def test_a_library_takes_in_what_was_read_at_the_second_try(
