@@ -85,8 +85,7 @@ def knn() -> Response:
     found, cosines = ids[0][there][:wanted], scores[0][there][:wanted]
     if asked.get("deduplicate") and len(found):
         vectors = np.nan_to_num(library.vectors(found))
-        alone = near_duplicates.fold(found, vectors, _hashes)
-        kept = np.array([image == under for image, under in alone], bool)
+        kept = near_duplicates.fold(found, vectors, _hashes) == found
         found, cosines = found[kept], cosines[kept]
     known = {record.id: record for record in library.images(found[:shown].tolist())}
     return jsonify(

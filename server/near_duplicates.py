@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexer.types import Embeddings, Ids
 
@@ -25,6 +24,13 @@ different ones none differs in fewer than 10."""
 IDENTICAL = 0.9995
 """Cosine from which the hash is not asked: copies of one file, also where it has no hash."""
 
+ROUNDING = 1e-5
+"""More than a matrix product differs from the product of two of its rows, which decides: so what is
+folded does not depend on how many are folded at a time."""
+
+ROWS = 128
+"""Pictures that are compared with all earlier ones at a time."""
+
 
 def fold(
     ids: Ids,
@@ -32,35 +38,41 @@ def fold(
     hashes: Callable[[Ids], Mapping[int, int | None]],
     *,
     before: tuple[Ids, Embeddings] | None = None,
-) -> list[tuple[int, int]]:
-    """For each of ``ids``, in their order: (id, id of the earlier picture it is folded under).
+) -> Ids:
+    """For each of ``ids``, in their order, the id of the earlier picture it is folded under: its
+    own where it stands alone. ``(n,) int64``.
 
-    The second is the id itself for a picture that stands on its own. ``before`` are pictures that
-    were found standing on their own earlier in the same ranking. ``hashes`` gives the perceptual
-    hashes of ids, and is asked only for those whose embeddings agree.
+    ``before`` are pictures that were found standing alone earlier in the same ranking.
+    ``hashes`` gives the perceptual hashes of ids, and is asked only for those whose embeddings
+    agree.
     """
-    heads_before, known = before if before is not None else (ids[:0], vectors[:0])
-    all_ids = np.concatenate([heads_before, ids])
+    heads, known = before if before is not None else (ids[:0], vectors[:0])
+    all_ids = np.concatenate([heads, ids])
     all_vectors = np.concatenate([known, vectors])
-    agree = vectors @ all_vectors.T >= COSINE
-    offset = len(heads_before)
-    # Only what came earlier can take a picture in: the lower triangle.
-    agree &= np.arange(len(all_ids))[None, :] < np.arange(len(ids))[:, None] + offset
-    rows, columns = np.nonzero(agree)
-    if not len(rows):
-        return [(int(image), int(image)) for image in ids]
-    asked = np.unique(np.concatenate([ids[rows], all_ids[columns]]))
-    phash = hashes(asked)
+    offset = len(heads)
+    rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, len(ids), ROWS):
+        some = vectors[start : start + ROWS]
+        near = some @ all_vectors[: offset + start + len(some)].T
+        # Only what came earlier can take a picture in: the lower triangle.
+        near = np.tril(near, offset + start - 1)
+        row, column = np.nonzero(near >= COSINE - ROUNDING)
+        rows.append(start + row)
+        columns.append(column)
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    if not len(row):
+        return ids.copy()
+    phash = hashes(np.unique(np.concatenate([ids[row], all_ids[column]])))
     under: dict[int, int] = {}
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        image, other = int(ids[row]), int(all_ids[column])
+    for one, earlier in zip(row.tolist(), column.tolist(), strict=True):
+        image, other = int(ids[one]), int(all_ids[earlier])
         # A picture that is itself folded takes nothing in: chains would tie strangers together.
         if image in under or other in under:
             continue
-        cosine = float(vectors[row] @ all_vectors[column])
-        if cosine >= IDENTICAL or _close(phash.get(image), phash.get(other)):
+        cosine = float(vectors[one] @ all_vectors[earlier])
+        if cosine >= IDENTICAL or (cosine >= COSINE and _close(phash.get(image), phash.get(other))):
             under[image] = other
-    return [(int(image), under.get(int(image), int(image))) for image in ids]
+    return np.array([under.get(image, image) for image in ids.tolist()], np.int64)
 
 
 def _close(one: int | None, other: int | None) -> bool:
@@ -68,9 +80,3 @@ def _close(one: int | None, other: int | None) -> bool:
     if one is None or other is None:
         return False
     return ((one ^ other) & 0xFFFF_FFFF_FFFF_FFFF).bit_count() <= BITS
-
-
-def heads(folded: list[tuple[int, int]], ids: Ids, vectors: Embeddings) -> tuple[Ids, Embeddings]:
-    """The pictures of ``folded`` that stand on their own, with their vectors."""
-    alone: NDArray[np.bool_] = np.array([image == under for image, under in folded], bool)
-    return ids[alone], vectors[alone]

@@ -42,18 +42,27 @@ if TYPE_CHECKING:
     from indexer.library_interface import AnyLibrary
 
 Scores = NDArray[np.float32]
+Sampled = Callable[[NDArray[np.float32]], Scores]
 
 TURN_AWAY = 0.5
 """Share of its weight with which a negative term counts beside positive ones."""
 
-FIRST, DEEPER = 256, 8
+FIRST, DEEPER = 256, 4
 """Depth of a first look, and how many times deeper each further one goes."""
 
 DEEPEST = 100_000
 """Places of a ranking. Nobody looks further; filters narrow what is ranked."""
 
-BLOCK = 128
-"""Pictures that are folded at a time; fixed, so that pages do not depend on their size."""
+BLOCK = 64
+"""Places are folded in multiples of this."""
+
+STEP, WINDOW = 512, 1024
+"""Places whose vectors are fetched at a time, and how many before them they may be folded under:
+shots that look the same stand close to each other in every ranking, and what a page costs does not
+grow with the pages before it."""
+
+FOLDED = 256
+"""Places from which it is told how many of a large number are near-identical shots."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +115,10 @@ class Ranking:
         self._filters = filters
         self._fold = fold
         self._lock = threading.RLock()
-        self._places: list[int] = []
+        self._alone: Ids = np.empty(0, np.int64)
+        """Places that are not folded under another, among the first ``_folded_upto``."""
         self._folded_upto = 0
         self._under: dict[int, list[int]] = {}
-        self._heads: tuple[Ids, Embeddings] | None = None
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
         """The first ``depth``: ids, scores, standings."""
@@ -136,30 +145,47 @@ class Ranking:
         """Places ``offset`` to ``offset + k`` of the folded ranking: each one's place among
         ``ids``, and the ids of the near-identical shots folded under it."""
         with self._lock:
-            self._fold_until(lambda: len(self._places) >= offset + k)
+            while (missing := offset + k - len(self._alone)) > 0 and self._fold_more(missing):
+                pass
             return [
                 (place, tuple(self._under.get(int(self.ids[place]), ())))
-                for place in self._places[offset : offset + k]
+                for place in self._alone[offset : offset + k].tolist()
             ]
 
     def good(self, exact: int) -> int | None:
         """How many places stand on or above the line; None without a line. Counted where there
-        are up to ``exact``, otherwise counted on from the library's sample by ``_estimate``."""
+        are up to ``exact``, otherwise counted on: from the library's sample, and from how many of
+        the first ``FOLDED`` are shots of something that is there already."""
         with self._lock:
             if self.line is None:
                 return None
-            self.upto(1)
-            below = self.standing < self.line
-            if not below.any() and not self.whole:
-                self.upto(exact)
-                below = self.standing < self.line
-            raw = int(np.argmax(below)) if below.any() else len(self.ids)
-            self._fold_until(lambda: self._folded_upto >= min(raw, exact))
-            above = set(self.ids[:raw].tolist())
-            folded = sum(image in above for others in self._under.values() for image in others)
-            if not below.any() and not self.whole:
-                raw = max(raw, self._estimate())
-            return max(raw - folded, 0)
+            raw, counted = self._raw_good(exact)
+            looked = raw if counted and raw <= exact else min(raw, FOLDED)
+            while self._folded_upto < looked and self._fold_more(looked - self._folded_upto):
+                pass
+            alone = int(np.searchsorted(self._alone, looked))
+            if counted and raw <= exact:
+                return alone
+            return round((raw if counted else max(raw, self._estimate())) * alone / looked)
+
+    def _raw_good(self, exact: int) -> tuple[int, bool]:
+        """How many of the known places stand on or above the line, near-identical shots one by
+        one, and whether that is all of them: looked for to ``exact`` places, unless the sample
+        says that there are more."""
+        self.upto(1)
+        raw, counted = self._above()
+        if not counted and not self._surely_more_than(exact):
+            self.upto(exact)
+            raw, counted = self._above()
+        return raw, counted
+
+    def _above(self) -> tuple[int, bool]:
+        """How many of the known places stand on or above the line, and whether no others do."""
+        assert self.line is not None
+        below = self.standing < self.line
+        if below.any():
+            return int(np.argmax(below)), True
+        return len(self.ids), self.whole
 
     def good_ids(self, most: int) -> Ids:
         """The ids on or above the line (all, without one), at most ``most`` of them."""
@@ -177,32 +203,55 @@ class Ranking:
                     return self.ids[: min(end, most)]
                 depth *= DEEPER
 
+    def _good_of_sample(self) -> tuple[int, int]:
+        """How many pictures of the library's sample stand on or above the line, of how many."""
+        return 0, 0
+
     def _estimate(self) -> int:
         """Good pictures of the whole library, from its sample."""
-        return 0
+        found, of = self._good_of_sample()
+        return round(found / of * self._library.matching(self._filters)) if found else 0
 
-    def _fold_until(self, enough: Callable[[], bool]) -> None:
-        """Folds block after block until ``enough()`` or the end."""
-        while not enough():
-            start = self._folded_upto
-            self.upto(start + BLOCK)
-            block = self.ids[start : start + BLOCK]
-            if not len(block):
-                return
-            if self._fold:
-                vectors = self._library.vectors(block)
-                # A picture that left since it was ranked has no vector.
-                vectors[np.isnan(vectors[:, 0])] = 0
-                folded = near_duplicates.fold(block, vectors, self._hashes, before=self._heads)
-                self._heads = near_duplicates.heads(folded, block, vectors)
-            else:
-                folded = [(int(image), int(image)) for image in block]
-            for place, (image, under) in enumerate(folded, start):
-                if image == under:
-                    self._places.append(place)
-                else:
-                    self._under.setdefault(under, []).append(image)
-            self._folded_upto = start + len(block)
+    def _surely_more_than(self, count: int) -> bool:
+        """Whether the sample shows that more than ``count`` are good: by three times the deviation
+        of a count (Poisson's). What meets a filter may be unlike the rest, and is looked at."""
+        found, of = self._good_of_sample()
+        if self._filters or not found:
+            return False
+        return (found - 3 * found**0.5) / of * self._library.count > count
+
+    def _fold_more(self, count: int) -> bool:
+        """Folds ``count`` more places or some more; False where there are none."""
+        start = self._folded_upto
+        end = start + -(-count // BLOCK) * BLOCK
+        self.upto(end)
+        end = min(end, len(self.ids))
+        while self._folded_upto < end:
+            first = self._folded_upto
+            # Not beyond the next multiple of STEP: so what each place is compared with does not
+            # depend on how the pages before it were cut.
+            last = min(end, first - first % STEP + STEP)
+            self._fold_step(first, last)
+            self._folded_upto = last
+        return end > start
+
+    def _fold_step(self, first: int, last: int) -> None:
+        """Folds the places from ``first`` to ``last`` under each other and under those that stand
+        alone among the ``WINDOW`` or more before them."""
+        ids = self.ids[first:last]
+        under = ids
+        if self._fold:
+            since = np.searchsorted(self._alone, first - first % STEP - WINDOW)
+            # Their vectors are fetched anew for every page, and not kept as long as the ranking.
+            before = self.ids[self._alone[since:]]
+            vectors = self._library.vectors(np.concatenate([before, ids]))
+            # A picture that left since it was ranked has no vector.
+            vectors[np.isnan(vectors[:, 0])] = 0
+            known, own = vectors[: len(before)], vectors[len(before) :]
+            under = near_duplicates.fold(ids, own, self._hashes, before=(before, known))
+        for place in np.flatnonzero(under != ids).tolist():
+            self._under.setdefault(int(under[place]), []).append(int(ids[place]))
+        self._alone = np.concatenate([self._alone, first + np.flatnonzero(under == ids)])
 
     def _hashes(self, ids: Ids) -> dict[int, int | None]:
         return {record.id: record.phash for record in self._library.images(ids.tolist())}
@@ -232,15 +281,16 @@ class Nearest(Ranking):
         picture: bool = False,
         itself: int | None = None,
         fits: float | None = None,
+        sampled: Sampled | None = None,
     ) -> None:
         """``picture``: the vector is one picture's own; ``itself``: the picture of the library
-        that it belongs to; ``fits``: the cosine that means a match, where it is known."""
+        that it belongs to; ``fits``: the cosine that means a match, where it is known;
+        ``sampled`` gives the cosines of the library's sample to a vector."""
         super().__init__(library, filters, fold)
-        sample = library.sample()
         self._vector = vector
         self._picture = picture
         self._itself = itself
-        self._sampled = sample @ vector
+        self._sampled = sampled(vector) if sampled else library.sample() @ vector
         self._scale = Scale.of(self._sampled, fits)
         self.line = self._scale.line
 
@@ -260,9 +310,9 @@ class Nearest(Ranking):
             standing[same] = np.maximum(standing[same], (self.line or 0) + SURE)
         return ids, scores, standing
 
-    def _estimate(self) -> int:
-        good = float((self._scale.standing(self._sampled) >= (self.line or 0)).mean())
-        return round(good * self._library.matching(self._filters))
+    def _good_of_sample(self) -> tuple[int, int]:
+        standing = self._scale.standing(self._sampled)
+        return int((standing >= (self.line or 0)).sum()), len(standing)
 
 
 class AllOf(Ranking):
@@ -313,6 +363,5 @@ class AllOf(Ranking):
                 return candidates[order], lowest[order], standing[order]
             reach = min(reach * 4, DEEPEST)
 
-    def _estimate(self) -> int:
-        good = float((self._sampled >= (self.line or 0)).mean())
-        return round(good * self._library.matching(self._filters))
+    def _good_of_sample(self) -> tuple[int, int]:
+        return int((self._sampled >= (self.line or 0)).sum()), len(self._sampled)

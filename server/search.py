@@ -22,13 +22,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer import models
 from indexer.errors import NotFoundError, UsageError
-from indexer.types import Filters, Ids
+from indexer.types import Embeddings, Filters, Ids
 from server.language import notice
 from server.query import Query, Term, parse
-from server.ranking import AllOf, Listed, Nearest, Ranking, Weighted, combine
+from server.ranking import AllOf, Listed, Nearest, Ranking, Scores, Weighted, combine
 from server.relevance import relevance
 from server.results import Hit, SearchResult
 from server.term_vectors import Kept, TermVectors
@@ -89,6 +90,7 @@ class SearchEngine:
         self.words = WordBank(library, encoder, self.terms.texts)
         self._rankings: Kept[tuple[Ranking, bool]] = Kept(RANKINGS)
         self._totals: Kept[int] = Kept(RANKINGS)
+        self._compared: Kept[tuple[Embeddings, Scores]] = Kept(RANKINGS)
 
     def close(self) -> None:
         """Ends what the engine started."""
@@ -134,8 +136,9 @@ class SearchEngine:
         shown = [self.terms.show(data) for data in images]
         ranking, has_terms = self._ranking(parsed, shown, fold=fold, words=words)
         total = self._total(parsed.filters)
-        page = ranking.page(offset, k)
+        # First, since it may look deeper than a page does, and one look does for both.
         good = ranking.good(EXACTLY) if has_terms else None
+        page = ranking.page(offset, k)
         hits = self._hits(ranking, page, has_terms=has_terms)
         message = None
         if not total:
@@ -236,6 +239,15 @@ class SearchEngine:
         key = (filters, self.library.version)
         return self._totals.setdefault(key, lambda: self.library.matching(filters))
 
+    def _compare(self, vector: NDArray[np.float32]) -> Scores:
+        """The cosines of the library's sample to a vector, remembered: refining a query changes
+        its filters more often than its words, and the sample is 8 MB to go through."""
+        sample = self.library.sample()
+        kept = self._compared.get(key := vector.tobytes())
+        if kept is None or kept[0] is not sample:
+            kept = self._compared.put(key, (sample, sample @ vector))
+        return kept[1]
+
     def _ranking(
         self,
         query: Query,
@@ -281,7 +293,14 @@ class SearchEngine:
             if written is not None:
                 rest = self.terms.texts([written.rest])[0] if written.rest else None
                 ranking = Fused(
-                    self.library, query.filters, fold, vector, written, rest=rest, fits=fits
+                    self.library,
+                    query.filters,
+                    fold,
+                    vector,
+                    written,
+                    rest=rest,
+                    fits=fits,
+                    sampled=self._compare,
                 )
             else:
                 ranking = Nearest(
@@ -292,6 +311,7 @@ class SearchEngine:
                     picture=picture,
                     itself=itself,
                     fits=fits,
+                    sampled=self._compare,
                 )
         if query.sort != "relevance":
             ranking = self._dated(ranking, query.sort == "newest", fold)

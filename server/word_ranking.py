@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog_words import STOP_WORDS
 from indexer.types import Filters, Ids
-from server.ranking import Nearest, Scores
+from server.ranking import Nearest, Sampled, Scores
 from server.relevance import Scale
 from server.seen_words import seen_words
 
@@ -193,14 +193,16 @@ class Fused(Nearest):
         *,
         rest: NDArray[np.float32] | None = None,
         fits: float | None = None,
+        sampled: Sampled | None = None,
     ) -> None:
         """``written``: what the query's words find; ``rest``: the vector of what is left of the
         query for the pictures whose names are known."""
-        super().__init__(library, filters, fold, vector, fits=fits)
+        super().__init__(library, filters, fold, vector, fits=fits, sampled=sampled)
         self._written = written
         self._rest = rest
         if rest is not None:
-            self._rest_scale = Scale.of(library.sample() @ rest, fits)
+            scores = sampled(rest) if sampled else library.sample() @ rest
+            self._rest_scale = Scale.of(scores, fits)
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
         written = self._written

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.near_duplicates import BITS, fold, heads
+from server.near_duplicates import BITS, fold
 from server.relevance import FEWEST, LINE_LARGE, LINE_SMALL, Scale, relevance
 
 
@@ -87,21 +87,21 @@ IDS = np.array([7, 3, 9], np.int64)
 def test_near_embeddings_with_near_hashes_share_a_place() -> None:
     hashes = {7: 0b1111, 3: 0b0111, 9: 0b1111}
     folded = fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: hashes)
-    assert folded == [(7, 7), (3, 7), (9, 9)]
+    assert folded.tolist() == [7, 7, 9]
 
 
 def test_near_embeddings_with_other_hashes_do_not() -> None:
     hashes = {7: 0, 3: (1 << (BITS + 1)) - 1, 9: 0}
-    assert fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: hashes)[1] == (3, 3)
+    assert fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: hashes)[1] == 3
 
 
 def test_negative_hashes_are_the_bits_that_sqlite_keeps() -> None:
-    assert fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: {7: -1, 3: -2, 9: 0})[1] == (3, 7)
+    assert fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: {7: -1, 3: -2, 9: 0})[1] == 7
 
 
 def test_copies_share_a_place_also_without_hashes() -> None:
     folded = fold(IDS, np.stack([A, A, B]), lambda ids: dict.fromkeys(ids.tolist()))
-    assert folded == [(7, 7), (3, 7), (9, 9)]
+    assert folded.tolist() == [7, 7, 9]
 
 
 def test_hashes_are_asked_only_where_embeddings_agree() -> None:
@@ -118,10 +118,38 @@ def test_hashes_are_asked_only_where_embeddings_agree() -> None:
 
 
 def test_a_shot_joins_one_of_an_earlier_block() -> None:
-    first = fold(IDS[:1], A[None], lambda ids: {})
-    before = heads(first, IDS[:1], A[None])
+    before = IDS[:1], A[None]
     folded = fold(IDS[1:], np.stack([A, B]), lambda ids: {}, before=before)
-    assert folded == [(3, 7), (9, 9)]
+    assert folded.tolist() == [7, 9]
+
+
+def test_what_is_folded_does_not_depend_on_how_many_are_folded_at_a_time() -> None:
+    random = np.random.default_rng(0)
+    scenes = random.normal(size=(40, 32))
+    vectors = scenes[random.integers(0, 40, 600)] + random.normal(size=(600, 32)) * 0.22
+    vectors = (vectors / np.linalg.norm(vectors, axis=1)[:, None]).astype(np.float32)
+    ids = random.permutation(600).astype(np.int64)
+    hashes = {int(image): int(image) % 3 * 0xFFFF for image in ids}
+    whole = fold(ids, vectors, lambda asked: hashes)
+    assert 50 < (whole != ids).sum() < 550
+    for size in (1, 7, 128, 300):
+        folded = ids[:0]
+        for start in range(0, 600, size):
+            some = slice(start, start + size)
+            alone = folded == ids[:start]
+            before = ids[:start][alone], vectors[:start][alone]
+            more = fold(ids[some], vectors[some], lambda asked: hashes, before=before)
+            folded = np.concatenate([folded, more])
+        assert folded.tolist() == whole.tolist()
+
+
+def test_a_scale_has_the_quantiles_that_numpy_has() -> None:
+    for n in (2, 3, 20, 51, 300, 4096):
+        scores = noise(n, seed=n)
+        scale = Scale.of(scores)
+        low, middle = np.quantile(scores, [0.1, 0.5])
+        assert scale.middle == pytest.approx(float(middle), rel=1e-6)
+        assert scale.spread == pytest.approx(float(middle - low) / 1.2816, rel=1e-4)
 
 
 def test_a_concept_that_half_the_library_shares_is_found_where_a_models_cosines_are_known() -> None:
