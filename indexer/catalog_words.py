@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from indexer.errors import LibraryError
+from indexer.types import ImageRecord
 
 COLUMNS = ("name", "folders", "title", "caption", "keywords", "place", "date")
 
@@ -90,6 +91,16 @@ def _rows(texts: Iterable[tuple]) -> Iterable[tuple]:
         )
 
 
+def around(record: ImageRecord) -> tuple[str, ...]:
+    """What is written of one picture into each of COLUMNS."""
+    folder, _, name = record.path.rpartition("/")
+    info = record.info
+    taken_at = info.taken_at.isoformat() if info.taken_at else None
+    keywords = " | ".join(info.keywords)
+    facts = (name, record.root, folder, info.title, info.caption, keywords, info.place, taken_at)
+    return next(iter(_rows([(record.id, *facts)])))[1:]
+
+
 _INSERT = f"INSERT INTO words (rowid, {', '.join(COLUMNS)}) VALUES (?{', ?' * len(COLUMNS)})"
 
 
@@ -120,14 +131,19 @@ def to_match(text: str, *, every: bool = False) -> str:
     """The FTS5 query for ``text``: any of its words (``every``: all of them), ``""`` when it has
     none.
 
-    What ``spread`` takes apart is looked for as a phrase: ``IMG_2023``, ``GermanyTrip``, ``北京``.
     Everything is quoted, so nothing in ``text`` is taken for FTS5's own syntax.
     """
-    parts = (_WORD.findall(spread(part)) for part in _SEPARATORS.split(text))
-    phrases = [" ".join(words) for words in parts if words]
-    telling = [phrase for phrase in phrases if phrase.lower() not in STOP_WORDS]
     joint = " AND " if every else " OR "
-    return joint.join(f'"{phrase}"' for phrase in dict.fromkeys(telling or phrases))
+    return joint.join(f'"{phrase}"' for phrase in phrases(text))
+
+
+def phrases(text: str) -> list[str]:
+    """What is looked for of ``text``: its words, without those that say nothing where it has
+    others. What ``spread`` takes apart is a phrase: ``IMG_2023``, ``GermanyTrip``, ``北京``."""
+    parts = (_WORD.findall(spread(part)) for part in _SEPARATORS.split(text))
+    found = [" ".join(words) for words in parts if words]
+    telling = [phrase for phrase in found if phrase.lower() not in STOP_WORDS]
+    return list(dict.fromkeys(telling or found))
 
 
 def search(connection: sqlite3.Connection, text: str, limit: int) -> list[tuple[int, float]]:

@@ -15,18 +15,19 @@ from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
-from indexer.milvus_fill import as_record, filling, folder_number
+from indexer.milvus_fill import embedded, filling, folder_number
 from indexer.milvus_schema import fields, row
+from indexer.milvus_words import words_of
 from indexer.shard_versions import superseded
 from indexer.shards import Place, read_origin, read_shard, whole_shards
-from indexer.shards_to_library import where
 
 
 def prepare(place: Place, address: str, *, index: str = "HNSW") -> None:
-    """Makes the collection at ``address`` for the shards at ``place``, without a picture in it.
+    """Makes the collection at ``address`` for the shards at ``place``, without a picture in it:
+    one for rows that are the same for every server, so that Milvus before 2.4 refuses ``name:``.
     Raises what ``fill_from_shards`` raises."""
-    with filling(place, address, index=index, stop=Event()):
-        pass
+    with filling(place, address, index=index, stop=Event()) as work:
+        work.without_name_parts()
 
 
 def schema(place: Place) -> Any:
@@ -43,9 +44,8 @@ def rows(place: Place) -> Iterator[dict[str, Any]]:
     old = superseded(place, shards)
     for name in shards.values():
         for group in read_shard(place, name, thumbnails=False):
-            for one in group:
-                if one.vector is None or one.id in old:
-                    continue
-                root, path = where(one)
-                folder = folder_number(str(root), path.rpartition("/")[0])
-                yield row(as_record(one, str(root), path), one.vector, folder)
+            found = list(embedded(one for one in group if one.id not in old))
+            words = words_of([record for record, _ in found])
+            for (record, vector), said in zip(found, words, strict=True):
+                folder = folder_number(record.root, record.path.rpartition("/")[0])
+                yield row(record, vector, folder, words=said)

@@ -118,6 +118,18 @@ class Milvus:
             )
             self.version = str(self.client.get_server_version())
 
+    @property
+    def looks_inside(self) -> bool:
+        """Whether LIKE finds a text anywhere in another: in Milvus from 2.4 on, and in Lite."""
+        found = re.match(r"v?(\d+)\.(\d+)", self.version)
+        return self.address.is_file or not found or (int(found[1]), int(found[2])) >= (2, 4)
+
+    def has_field(self, collection: str, field: str) -> bool:
+        """Whether the rows of a collection have a field."""
+        with self.told():
+            found = self.client.describe_collection(collection, timeout=SECONDS)
+        return field in {one["name"] for one in found["fields"]}
+
     def close(self) -> None:
         """Lets go of the server."""
         with suppress(Exception):
@@ -156,7 +168,8 @@ class Milvus:
             return LibraryError(f"Milvus at {self.address.uri} wants a token: set {TOKEN_VARIABLE}")
         if "only prefix pattern" in lower:
             return QueryError(
-                f"name: cannot look inside names in Milvus {self.version}; 2.4 and newer can"
+                f"name: cannot look inside names in this collection (Milvus {self.version}): fill"
+                " another one with `sightline import DIR --to milvus`"
             )
         if any(word in lower for word in away):
             return self._away(Exception(text))

@@ -22,13 +22,15 @@ from typing import Any
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from indexer.catalog_words import fold
 from indexer.errors import LibraryError, ModelMismatchError, UsageError
 from indexer.library import Library
 from indexer.milvus_connection import LONG, STRONG, Address, Milvus
 from indexer.milvus_library import FORMAT, month_of
-from indexer.milvus_schema import METRIC, cut, fact_fields, fields, row
+from indexer.milvus_schema import METRIC, fact_fields, fields, row
+from indexer.milvus_words import WORDS, cut, words_of
 from indexer.shard_versions import superseded
 from indexer.shards import (
     MOST_ROWS,
@@ -41,7 +43,7 @@ from indexer.shards import (
     whole_shards,
 )
 from indexer.shards_to_library import date_of, where
-from indexer.types import Failure, ImageRecord
+from indexer.types import Failure, ImageRecord, PhotoInfo
 
 INDEXES = (
     "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW", "SCANN", "DISKANN", "GPU_IVF_FLAT",
@@ -198,6 +200,7 @@ class _Fill:
                 **self.origin,
                 "facts": 0,
                 "parts": {},
+                "name_parts": not milvus.looks_inside,
                 "low": 0,
                 "high": 0,
                 "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
@@ -207,6 +210,7 @@ class _Fill:
         dimension = self.origin["dimension"]
         self._create(self.collection, fields(dimension, milvus.types), "embedding", self.kind)
         self._check_index()
+        self.has_words = milvus.has_field(self.collection, WORDS)
         for rows in milvus.every(self.facts, 'name like "place:%"', ["name", "value"]):
             for found in rows:
                 root, path = _json(found["value"])["is"]
@@ -286,6 +290,22 @@ class _Fill:
             client.create_index(self.collection, index, sync=False)
             client.load_collection(self.collection, timeout=LONG)
 
+    def words(self, records: Sequence[ImageRecord]) -> Sequence[Sequence[str] | None]:
+        """What the rows of ``records`` hold of the words around them."""
+        return words_of(records) if self.has_words else [None] * len(records)
+
+    @property
+    def name_parts(self) -> bool:
+        """Whether rows hold the parts of names."""
+        assert self.about is not None
+        return bool(self.about.get("name_parts"))
+
+    def without_name_parts(self) -> None:
+        """Says that the rows are written without the parts of names, whatever the server is."""
+        assert self.about is not None
+        self.about = {**self.about, "name_parts": False}
+        self._write_facts({"library": self.about})
+
     # facts ----------------------------------------------------------------------------------------
 
     def _read(self, name: str) -> Any:
@@ -352,7 +372,9 @@ class _Fill:
         for ids, vectors in library.catalog.blocks(BATCH):
             if self.stop.is_set():
                 return
-            records = {record.id: record for record in library.images(ids.tolist())}
+            found = library.images(ids.tolist())
+            words = dict(zip((record.id for record in found), self.words(found), strict=True))
+            records = {record.id: record for record in found}
             labels = library.labels(ids.tolist())
             new, changed = [], []
             for i, vector in zip(ids.tolist(), vectors, strict=True):
@@ -360,7 +382,7 @@ class _Fill:
                 if record is None:
                     continue
                 folder = self.folder(record.root, record.path.rpartition("/")[0])
-                made = row(record, vector, folder, labels.get(i, ()))
+                made = row(record, vector, folder, labels.get(i, ()), words[i], self.name_parts)
                 stamp = there.pop(i, None)
                 if stamp is None:
                     new.append(made)
@@ -401,17 +423,15 @@ class _Fill:
             whole = begun == embedded_rows(place, name) and not any(low <= i < high for i in old)
             length = written = 0
             for rows in read_shard(place, name, thumbnails=False):
+                length = max([length, *(one.id - low + 1 for one in rows)])
+                rows = [one for one in rows if one.id not in old]
+                good = list(embedded(rows))
+                self.counts["failed"] += len(rows) - len(good)
                 made = []
-                for one in rows:
-                    length = max(length, one.id - low + 1)
-                    root, path = where(one)
-                    if one.id in old:
-                        continue
-                    if one.vector is None or one.info is None:
-                        self.counts["failed"] += 1
-                    else:
-                        folder = self.folder(str(root), path.rpartition("/")[0])
-                        made.append(row(as_record(one, str(root), path), one.vector, folder))
+                words = self.words([record for record, _ in good])
+                for (record, vector), said in zip(good, words, strict=True):
+                    folder = self.folder(record.root, record.path.rpartition("/")[0])
+                    made.append(row(record, vector, folder, (), said, self.name_parts))
                 self.keep_folders()
                 if not whole:
                     self.milvus.write(self.collection, made, new=not begun)
@@ -540,17 +560,23 @@ def folder_number(root: str, path: str) -> int:
     return xxhash.xxh3_64_intdigest(f"{root}\0{path}".encode()) >> 1
 
 
-def as_record(one: ShardRow, root: str, path: str) -> ImageRecord:
-    """A shard's row as the record of an image."""
-    assert one.info is not None
+def embedded(rows: Iterable[ShardRow]) -> Iterator[tuple[ImageRecord, NDArray[np.float32]]]:
+    """The record and the vector of each of ``rows`` that has one."""
+    for one in rows:
+        if one.vector is not None and one.info is not None:
+            yield _as_record(one, one.info), one.vector
+
+
+def _as_record(one: ShardRow, info: PhotoInfo) -> ImageRecord:
+    root, path = where(one)
     return ImageRecord(
         id=one.id,
-        root=root,
+        root=str(root),
         path=path,
         size=one.size,
         mtime_ns=date_of(one),
         content_hash=one.content_hash or "",
-        info=replace(one.info),
+        info=replace(info),
         added_at=datetime.now(UTC).replace(tzinfo=None, microsecond=0),
         phash=one.phash,
     )

@@ -18,6 +18,7 @@ from indexer.catalog_filters import ALL_HOLD, EARTH_RADIUS, FORMATS, folder_patt
 from indexer.catalog_words import fold
 from indexer.errors import QueryError
 from indexer.milvus_connection import quoted
+from indexer.milvus_words import named
 from indexer.types import Condition, Filters
 
 NEAR = 50_000
@@ -50,6 +51,12 @@ class Facts(Protocol):
 
     def located(self, box: str) -> Sequence[tuple[int, float, float]]:
         """``(id, latitude, longitude)`` of what meets an expression, at most ``NEAR + 1``."""
+
+    def by_parts(self) -> bool:
+        """Whether names are looked into by their parts."""
+
+    def names(self, candidates: str) -> Sequence[tuple[int, str]]:
+        """``(id, name)`` of what meets an expression, at most ``NEAR + 1``."""
 
 
 def expression(filters: Filters, facts: Facts) -> str:
@@ -187,11 +194,22 @@ def _rating(value: int, _: Facts) -> str:
     return f"rating >= {int(value)}" if int(value) >= 0 else "rating >= 0"
 
 
-def _name(value: str, _: Facts) -> str:
+def _name(value: str, facts: Facts) -> str:
     wanted = fold(value)
     if not wanted:
         return "id >= 0"
-    return f"name like {quoted(f'%{plain(wanted)}%')}"
+    if not facts.by_parts():
+        return f"name like {quoted(f'%{plain(wanted)}%')}"
+    clause, sure = named(wanted)
+    if sure:
+        return clause
+    found = facts.names(clause)
+    if len(found) > NEAR:
+        raise QueryError(
+            f"name: more than {NEAR:,} pictures may be called so, which is more than Milvus before"
+            " 2.4 can be asked for: write more of the name, or three signs of it"
+        )
+    return _among("id", [i for i, name in found if plain(wanted) in name])
 
 
 _CLAUSES: dict[str, Callable[[Any, Facts], str]] = {

@@ -7,8 +7,8 @@ facts (``milvus_schema``), read when the version changes. Ranking is by the exac
 the stored vectors, as in a local library: what an index that keeps them shortened finds is ranked
 again by the vectors themselves.
 
-Not here: words in names and captions are not searched (``search_words`` finds nothing, and the
-status says so), and the original files are shown only where their folders are on this machine too.
+Not here: a ranking of what words find by bm25 (``search_words``), which nothing that serves asks
+for; and the original files are shown only where their folders are on this machine too.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 
 from indexer import catalog_facets as facets
+from indexer import catalog_tokens
 from indexer.catalog_facets import FolderCount, Months, Suggestion
 from indexer.catalog_words import fold
 from indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
@@ -35,6 +36,7 @@ from indexer.milvus_connection import BOUNDED, SECONDS, STRONG, WINDOW, Address,
 from indexer.milvus_filters import NEAR, Folder, expression
 from indexer.milvus_schema import METRIC, RECORDS, UNKNOWN_TIME, moment, to_record
 from indexer.milvus_thumbnails import Thumbs
+from indexer.milvus_words import WORDS, holding
 from indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, IndexState
 
 FORMAT = "sightline-milvus-1"
@@ -115,6 +117,8 @@ class MilvusLibrary:
         self.model: str = about["model"]
         self.revision: str = about["revision"]
         self.dimension: int = about["dimension"]
+        self._has_words = self.milvus.has_field(self.collection, WORDS)
+        self._name_parts = bool(about.get("name_parts"))
         self._read_version()
 
     def _about(self) -> dict[str, Any]:
@@ -243,6 +247,21 @@ class MilvusLibrary:
         wanted = ["id", "latitude", "longitude"]
         for rows in self.milvus.every(self.collection, box, wanted, level=self.level):
             found += [(row["id"], row["latitude"], row["longitude"]) for row in rows]
+            if len(found) > NEAR:
+                break
+        return found
+
+    def by_parts(self) -> bool:
+        """Whether names are looked into by their parts."""
+        return self._name_parts and not self.milvus.looks_inside
+
+    def names(self, candidates: str) -> Sequence[tuple[int, str]]:
+        """``(id, name)`` of what meets an expression; some more than ``NEAR`` at most."""
+        found: list[tuple[int, str]] = []
+        for rows in self.milvus.every(
+            self.collection, candidates, ["id", "name"], level=self.level
+        ):
+            found += [(row["id"], row["name"]) for row in rows]
             if len(found) > NEAR:
                 break
         return found
@@ -573,12 +592,37 @@ class MilvusLibrary:
         return [one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted)][:limit]
 
     def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
-        """Nothing: names and captions are not searched in a collection; ``status`` says so."""
+        """Nothing: a collection knows which pictures hold words, and not how well."""
         return []
 
     def holding_words(self, text: str, limit: int) -> Ids:
-        """Nothing, as ``search_words``."""
-        return np.empty(0, np.int64)
+        """The first ``limit`` images, by id, whose words hold all of ``text``'s; none in a
+        collection without the field for words, whose status says so."""
+        wanted = catalog_tokens.wanted(text) if self._has_words else []
+        if not wanted or limit < 1:
+            return np.empty(0, np.int64)
+
+        def compute() -> Ids:
+            where = holding(wanted)
+            with self.milvus.told():
+                rows = self.milvus.client.query(
+                    self.collection,
+                    filter=where,
+                    output_fields=["id"],
+                    limit=min(limit, WINDOW),
+                    consistency_level=self.level,
+                    timeout=SECONDS,
+                )
+            found = [row["id"] for row in rows]
+            if len(found) == min(limit, WINDOW):  # some of more, in no order that is promised
+                found = []
+                for rows in self.milvus.every(self.collection, where, ["id"], level=self.level):
+                    found += [row["id"] for row in rows]
+                    if len(found) >= limit:
+                        break
+            return np.sort(np.array(found, np.int64))[:limit]
+
+        return self._kept(("holding", tuple(wanted), limit), compute)
 
     def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
         """``(label, fit)`` of each of ``ids`` that has any, best first."""
@@ -631,14 +675,22 @@ class MilvusLibrary:
                 "index": asdict(self.index_state),
                 "roots": self.roots(),
                 "run": None,
-                "note": f"held by Milvus {self.milvus.version}: words in names and captions are"
-                " not searched, and originals are shown where their folders are on this machine",
+                "note": f"held by Milvus {self.milvus.version}: originals are shown where their"
+                " folders are on this machine" + self._lacking(),
             }
         except LibraryAwayError as error:
             if self._told is None:
                 raise
             return {**self._told, "note": str(error), "away": True}
         return self._told
+
+    def _lacking(self) -> str:
+        if self._has_words:
+            return ""
+        return (
+            "; words in names and captions are not searched: an earlier version filled this"
+            " collection, and `sightline import DIR --to milvus` fills another one with them"
+        )
 
 
 def month_of(taken: int) -> str:

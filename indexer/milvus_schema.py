@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog_words import fold
 from indexer.milvus_filters import plain
+from indexer.milvus_words import MOST_WORDS, PARTS, WORD, WORDS, cut, name_parts
 from indexer.types import ImageRecord, PhotoInfo
 
 UNKNOWN_TIME = -(2**60)
@@ -44,6 +45,7 @@ RECORDS = ["id", "folder", "taken", "mtime_ns", "width", "height", "format", "ca
 def fields(dimension: int, types: Any) -> list[tuple[str, Any, dict[str, Any]]]:
     """Of the collection: name, type, options."""
     text = {"element_type": types.VARCHAR, "max_capacity": MOST_LISTED, "max_length": LISTED}
+    words = {"element_type": types.VARCHAR, "max_capacity": MOST_WORDS, "max_length": WORD}
     return [
         ("id", types.INT64, {"is_primary": True}),
         ("embedding", types.FLOAT_VECTOR, {"dim": dimension}),
@@ -61,6 +63,8 @@ def fields(dimension: int, types: Any) -> list[tuple[str, Any, dict[str, Any]]]:
         ("rating", types.INT8, {}),
         ("keywords", types.ARRAY, text),
         ("labels", types.ARRAY, text),
+        (WORDS, types.ARRAY, words),
+        (PARTS, types.ARRAY, words),
         ("stamp", types.INT64, {}),
         ("record", types.JSON, {}),
     ]
@@ -94,8 +98,12 @@ def row(
     vector: NDArray[np.float32],
     folder: int,
     labels: Sequence[tuple[str, float]] = (),
+    words: Sequence[str] | None = None,
+    parts: bool = False,
 ) -> dict[str, Any]:
-    """What is written for one picture. ``folder`` is the number of its folder among the facts."""
+    """What is written for one picture. ``folder`` is the number of its folder among the facts,
+    ``words`` what ``milvus_words`` gives for it; None where a collection has no field for them.
+    ``parts``: those of its name too."""
     info = record.info
     name = record.path.rpartition("/")[2]
     value: dict[str, Any] = {
@@ -132,6 +140,9 @@ def row(
             }
         ),
     }
+    if words is not None:
+        value[WORDS] = list(words)
+        value[PARTS] = name_parts(fold(name)) if parts else []
     digest = xxhash.xxh3_64(json.dumps(value, sort_keys=True, default=str).encode())
     digest.update(np.asarray(vector, "<f2").tobytes())
     value["stamp"] = digest.intdigest() - 2**63
@@ -153,12 +164,6 @@ def kept(record: dict[str, Any]) -> dict[str, Any]:
         if record[name]:
             record[name] = record[name][:most]
     return record
-
-
-def cut(text: str, most: int) -> str:
-    """``text``, at most ``most`` bytes of UTF-8."""
-    data = text.encode("utf-8", "replace")
-    return text if len(data) <= most else data[:most].decode("utf-8", "ignore")
 
 
 def to_record(row: dict[str, Any], folders: dict[int, tuple[str, str]]) -> ImageRecord:
