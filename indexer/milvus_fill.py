@@ -28,7 +28,8 @@ from indexer.catalog_words import fold
 from indexer.errors import LibraryError, ModelMismatchError, UsageError
 from indexer.library import Library
 from indexer.milvus_connection import LONG, STRONG, Address, Milvus
-from indexer.milvus_library import FORMAT, month_of
+from indexer.milvus_dates import month_of
+from indexer.milvus_library import FORMAT
 from indexer.milvus_schema import METRIC, fact_fields, fields, row
 from indexer.milvus_words import WORDS, cut, words_of
 from indexer.shard_versions import superseded

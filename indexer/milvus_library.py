@@ -27,6 +27,7 @@ import numpy as np
 
 from indexer import catalog_facets as facets
 from indexer import catalog_tokens
+from indexer import milvus_dates as dates
 from indexer.catalog_facets import FolderCount, Months, Suggestion
 from indexer.catalog_words import fold
 from indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
@@ -34,7 +35,7 @@ from indexer.index_rows import best, cosines
 from indexer.milvus_approximate import SHORTENED, WIDER, width
 from indexer.milvus_connection import BOUNDED, SECONDS, STRONG, WINDOW, Address, Milvus
 from indexer.milvus_filters import NEAR, Folder, expression
-from indexer.milvus_schema import METRIC, RECORDS, UNKNOWN_TIME, moment, to_record
+from indexer.milvus_schema import METRIC, RECORDS, to_record
 from indexer.milvus_thumbnails import Thumbs
 from indexer.milvus_words import WORDS, holding
 from indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, IndexState
@@ -490,49 +491,16 @@ class MilvusLibrary:
             ["id", "taken", "mtime_ns"],
             level=self.level,
         )
-        return _by_date(rows, descending=descending)
+        return dates.by_date(rows, descending=descending)
 
     def listed(self, filters: Filters, *, descending: bool = True) -> Ids:
         """What meets ``filters`` by date, the first ``LISTED`` of it."""
 
         def compute() -> Ids:
-            where = self._where(filters)
-            dated = _and(where, f"taken > {UNKNOWN_TIME}")
-            found = self._first(dated, "taken", LISTED, descending=descending)
-            if len(found) < LISTED:
-                undated = _and(where, f"taken == {UNKNOWN_TIME}")
-                room = LISTED - len(found)
-                found += self._first(undated, "mtime_ns", room, descending=descending)
-            return _by_date(found, descending=descending)[:LISTED]
+            where, held = self._where(filters), (self.milvus, self.collection, self.level)
+            return dates.listed(*held, where, LISTED, descending=descending)
 
         return self._kept(("listed", filters, descending), compute)
-
-    def _first(
-        self, where: str, field: str, most: int, *, descending: bool
-    ) -> list[dict[str, Any]]:
-        """About ``most`` rows with the highest (lowest) values of ``field``, all where there are
-        not more: Milvus sorts nothing, so the value that cuts off as many is looked for."""
-        if self.milvus.count(self.collection, where, level=self.level) > most:
-            low, high = -(2**62), 2**62
-            if field == "taken":  # from the year 1 to the year 9999
-                low, high = -62_135_596_800, 253_402_300_800
-            sign = ">=" if descending else "<="
-            while high - low > 1:
-                middle = (low + high) // 2
-                cut = _and(where, f"{field} {sign} {middle}")
-                enough = self.milvus.count(self.collection, cut, level=self.level) >= most
-                if enough == descending:
-                    low = middle
-                else:
-                    high = middle
-            where = _and(where, f"{field} {sign} {low if descending else high}")
-        wanted = ["id", "taken", "mtime_ns"]
-        found: list[dict[str, Any]] = []
-        for rows in self.milvus.every(self.collection, where, wanted, level=self.level):
-            found += rows
-            if len(found) > 2 * LISTED:
-                break
-        return found
 
     def histogram(self, ids: Ids | None = None) -> Months:
         """How many of ``ids``, or of all images, were taken in each month."""
@@ -545,7 +513,7 @@ class MilvusLibrary:
         rows = self.milvus.rows(
             self.collection, "id", np.unique(ids).tolist(), ["id", "taken"], level=self.level
         )
-        counted = Counter(month_of(row["taken"]) for row in rows)
+        counted = Counter(dates.month_of(row["taken"]) for row in rows)
         undated = counted.pop("", 0)
         return Months(tuple(sorted(counted.items())), undated)
 
@@ -693,26 +661,5 @@ class MilvusLibrary:
         )
 
 
-def month_of(taken: int) -> str:
-    """``2023-06``; ``""`` where no date is known."""
-    when = moment(taken)
-    return f"{when:%Y-%m}" if when and when.year >= 1000 else (when.isoformat()[:7] if when else "")
-
-
 def _json(value: Any) -> Any:
     return json.loads(value) if isinstance(value, (str, bytes)) else value
-
-
-def _and(first: str, second: str) -> str:
-    return f"({first}) and ({second})" if first else second
-
-
-def _by_date(rows: Sequence[dict[str, Any]], *, descending: bool) -> Ids:
-    """Ids by date, those without one last, as ``catalog_facets.by_date`` orders them."""
-    ids = np.array([row["id"] for row in rows], np.int64)
-    taken = np.array([row["taken"] for row in rows], np.int64)
-    mtime = np.array([row["mtime_ns"] for row in rows], np.int64)
-    undated = taken == UNKNOWN_TIME
-    sign = -1 if descending else 1
-    order = np.lexsort((sign * ids, sign * mtime, sign * taken, undated))
-    return ids[order]
