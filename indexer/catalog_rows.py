@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from indexer.catalog_words import fold
 from indexer.errors import DamagedError, LibraryError
 from indexer.types import Candidate, Failure, Ids, ImageRecord, NewImage, PhotoInfo
+
+_T = TypeVar("_T")
 
 _OF_FILE = ("folder_id", "name", "folded", "size", "mtime_ns")
 _OF_PHOTO = (
@@ -349,7 +352,8 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         content_hash, width, height, format, orientation, taken_at, camera, lens,
         latitude, longitude, title, caption, place, rating, color, phash, url,
     ) = of_photo  # fmt: skip
-    info = PhotoInfo(
+    info = _filled(
+        PhotoInfo,
         width=width,
         height=height,
         format=format,
@@ -367,7 +371,8 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         color=color,
         url=url,
     )
-    return ImageRecord(
+    return _filled(
+        ImageRecord,
         id=image,
         root=root,
         path=path,
@@ -378,3 +383,11 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         added_at=datetime.fromisoformat(added_at),
         phash=phash,
     )
+
+
+def _filled(kind: type[_T], /, **fields: Any) -> _T:
+    """A frozen dataclass with all of its ``fields``, as its own ``__init__`` makes it by a call for
+    each field: half the time of a search's fifty records."""
+    made = object.__new__(kind)
+    made.__dict__.update(fields)
+    return made

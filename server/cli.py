@@ -41,6 +41,15 @@ COMMANDS = {
 
 DEBUG_VARIABLE = "SIGHTLINE_DEBUG"
 
+BACKGROUND = {"index", "rebuild", "import", "label"}
+"""What takes every core for minutes or hours, while somebody may be searching the same library."""
+
+NICENESS = 10
+"""Of those: a core that nothing else wants is theirs as before; where a server wants it too, the
+server gets nine tenths of it."""
+
+OWN_PROCESS = "own process"
+
 
 class Sightline(click.Group):
     """The group of subcommands, each imported when it is first needed."""
@@ -62,7 +71,8 @@ class Sightline(click.Group):
 
 @click.group(cls=Sightline, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sightline")
-def sightline() -> None:
+@click.pass_context
+def sightline(context: click.Context) -> None:
     """Find your pictures by what is in them.
 
     \b
@@ -71,20 +81,32 @@ def sightline() -> None:
     sightline search "dog on a beach"    find some
     sightline serve                      the same in a browser
     """
+    if context.obj == OWN_PROCESS and context.invoked_subcommand in BACKGROUND:
+        step_back()
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and ends the process with its exit status."""
-    sys.exit(run(arguments))
+    sys.exit(run(arguments, obj=OWN_PROCESS))
 
 
-def run(arguments: list[str] | None = None) -> int:
+def step_back() -> None:
+    """Lets other programs go first, where the system knows how."""
+    if hasattr(os, "setpriority"):
+        now = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, 0, max(now, NICENESS))
+
+
+def run(arguments: list[str] | None = None, *, obj: object = None) -> int:
     """Runs the command line; returns 0 done, 1 could not, 2 wrong usage.
 
-    ``SIGHTLINE_DEBUG=1`` shows the traceback behind an error.
+    ``SIGHTLINE_DEBUG=1`` shows the traceback behind an error. ``obj`` is ``OWN_PROCESS`` where the
+    process ends with the command, and so may change what holds for all of it.
     """
     try:
-        result: Any = sightline.main(arguments, prog_name="sightline", standalone_mode=False)
+        result: Any = sightline.main(
+            arguments, prog_name="sightline", standalone_mode=False, obj=obj
+        )
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

@@ -7,7 +7,9 @@ that a burst drains as fast as refusals can be written, and who is refused knows
 Most requests compute, and computing more of them at once than there are cores makes none of them
 sooner. So one a core is at work, a few wait for their turn, and more are refused: what is accepted
 is answered within some times of what it takes alone. What costs next to nothing (thumbnails, the
-page's own files) waits for nobody. Whoever has gone before the turn came is not answered at all.
+page's own files) waits for nobody. A search for many hits at once takes as long as several others,
+and gets half of the turns at most, so that those pass it by. Whoever has gone before the turn came
+is not answered at all.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
@@ -34,6 +36,12 @@ LIGHT = re.compile(r"/(thumbnails/|static/|healthz$|favicon\.ico$|metrics$|api/i
 SPARE = 2
 """Threads that are left for those."""
 
+LARGE = 200
+"""Hits from which a search is large. A thousand take ten times as long to write down as the search
+itself does, and all of that in Python, which one thread does at a time."""
+
+_HITS = re.compile(r"(?:^|&)k=0*(\d{1,9})(?:&|$)", re.ASCII)
+
 
 class Admission:
     """WSGI middleware that refuses requests while too many wait.
@@ -49,8 +57,9 @@ class Admission:
         self._limit = limit
         self.waiting: Callable[[], int] = lambda: 0
         at_work = max(1, min(cores or os.cpu_count() or 1, threads - SPARE))
-        self._turns = threading.Semaphore(at_work)
-        self._patient = threading.Semaphore(max(1, min(threads // 2, threads - at_work - SPARE)))
+        patient = max(1, min(threads // 2, threads - at_work - SPARE))
+        self._all = Lane(at_work, patient)
+        self._large = Lane(max(1, at_work // 2), max(1, patient // 4))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application's answer, or 503."""
@@ -60,19 +69,45 @@ class Admission:
             return _refusal(start_response)
         if LIGHT.match(environ.get("PATH_INFO", "")):
             return self._app(environ, start_response)
-        if not self._turns.acquire(blocking=False):
-            if not self._patient.acquire(blocking=False):
-                return _refusal(start_response)
-            try:
-                self._turns.acquire()
-            finally:
-                self._patient.release()
-        try:
-            if _has_gone(environ):
-                return _nothing(start_response)
+        # A large one waits among its own kind first, and then as all do.
+        lanes = [self._large, self._all] if _is_large(environ) else [self._all]
+        with ExitStack() as taken:
+            for lane in lanes:
+                if not lane.enter():
+                    return _refusal(start_response)
+                taken.callback(lane.leave)
+                if _has_gone(environ):
+                    return _nothing(start_response)
             return self._app(environ, start_response)
+
+
+class Lane:
+    """Some requests at work at a time, some that wait for it, and no more."""
+
+    def __init__(self, at_work: int, patient: int) -> None:
+        self._turns = threading.Semaphore(at_work)
+        self._patient = threading.Semaphore(patient)
+
+    def enter(self) -> bool:
+        """Takes a turn, waiting for it where there is room to wait; False where there is none."""
+        if self._turns.acquire(blocking=False):
+            return True
+        if not self._patient.acquire(blocking=False):
+            return False
+        try:
+            return self._turns.acquire()
         finally:
-            self._turns.release()
+            self._patient.release()
+
+    def leave(self) -> None:
+        """Gives the turn to the next."""
+        self._turns.release()
+
+
+def _is_large(environ: WSGIEnvironment) -> bool:
+    """Whether this takes as long as several searches, by how many hits are to be told of."""
+    found = _HITS.search(environ.get("QUERY_STRING", ""))
+    return found is not None and int(found[1]) > LARGE
 
 
 def _has_gone(environ: WSGIEnvironment) -> bool:

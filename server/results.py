@@ -26,6 +26,12 @@ def _name(root: str) -> str:
     return PurePath(root).name
 
 
+@lru_cache(maxsize=256)
+def _below(root: str) -> str:
+    """What stands before the paths below a root folder. Kept: as above."""
+    return os.path.join(root, "")  # noqa: PTH118 (as above)
+
+
 def facts(record: ImageRecord, *, absolute: bool) -> dict[str, Any]:
     """What JSON says of every picture. ``absolute`` adds where its file is on this machine."""
     info = record.info
@@ -47,7 +53,7 @@ def facts(record: ImageRecord, *, absolute: bool) -> dict[str, Any]:
         "v": record.content_hash[:12],
     }
     if absolute:
-        told["absolute"] = os.path.join(record.root, record.path)  # noqa: PTH118 (as above)
+        told["absolute"] = _below(record.root) + record.path
     return told
 
 
@@ -80,13 +86,12 @@ class Hit:
 
     def as_dict(self, *, absolute: bool = True) -> dict[str, Any]:
         """For JSON."""
-        return {
-            **facts(self.record, absolute=absolute),
-            "score": round(self.score, 6),
-            "relevance": round(self.relevance, 4),
-            "match": self.match,
-            "duplicates": list(self.duplicates),
-        }
+        told = facts(self.record, absolute=absolute)
+        told["score"] = round(self.score, 6)
+        told["relevance"] = round(self.relevance, 4)
+        told["match"] = self.match
+        told["duplicates"] = list(self.duplicates)
+        return told
 
     def _repr_html_(self) -> str:
         """The picture itself, in a notebook."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import os
 import threading
 import urllib.request
@@ -540,6 +541,49 @@ def test_a_request_a_core_computes_a_few_wait_and_more_are_told_to_come_back() -
     for thread in threads:
         thread.join(10)
     assert told[2:] == ["/api/search 200"] * 6
+
+
+def test_searches_for_many_hits_leave_turns_for_the_others() -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    told: list[str] = []
+
+    def app(environ: dict, start_response: Any) -> list[bytes]:
+        if environ["QUERY_STRING"] != "q=dog&k=200":
+            begun.release()
+            assert go_on.wait(10)
+        start_response("200 OK", [])
+        return [b"fine"]
+
+    admission = Admission(app, limit=256, threads=40, cores=2)  # type: ignore[arg-type]
+
+    def ask(query: str) -> None:
+        environ = {"PATH_INFO": "/api/search", "QUERY_STRING": query}
+        admission(environ, lambda status, headers: told.append(f"{query} {status[:3]}"))  # type: ignore[arg-type]
+
+    threads = [threading.Thread(target=ask, args=["q=dog&k=01000"]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert begun.acquire(timeout=10)
+    while len(told) < 2:  # one of eight is at work, and five wait
+        threads[-1].join(0.01)
+    ask("q=dog&k=200")
+    assert told == ["q=dog&k=01000 503"] * 2 + ["q=dog&k=200 200"]
+    assert not begun.acquire(blocking=False), "another one for many hits is at work"
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert told[3:] == ["q=dog&k=01000 200"] * 6
+
+
+def test_what_json_cannot_hold_is_written_as_before(app: Flask) -> None:
+    with app.test_request_context():
+        for value in ({"n": 2**70}, {"é": [1.5, None, True, "\u2028<&>"]}, [], {"a": {"b": ["c"]}}):
+            answer = app.json.response(value)
+            assert answer.mimetype == "application/json"
+            assert json.loads(answer.get_data()) == value
+        assert app.json.response({"é": 1}).get_data() == '{"é":1}\n'.encode()
+        with pytest.raises(TypeError):
+            app.json.response({"a": object()})
 
 
 def test_served_for_real_and_stopped_after_what_is_under_way(app: Flask) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -82,3 +83,23 @@ def test_a_server_multiplies_small_matrices_on_one_thread() -> None:
         assert (np.eye(2) @ np.eye(2)).trace() == 2  # numpy's products are loaded
         own = [pool for pool in threadpool_info() if pool.get("threading_layer") == "pthreads"]
         assert {pool["num_threads"] for pool in own} <= {1}
+
+
+def test_indexing_lets_a_server_go_first() -> None:
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, atexit; from server.cli import main;"
+            "atexit.register(lambda: print(os.getpriority(os.PRIO_PROCESS, 0)));"
+            "main(sys.argv[1:])",
+            "index",
+            "--library",
+            "nowhere",
+        ],
+        env=os.environ | {"PYTHONPATH": str(TOP)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert int(told.stdout) == max(10, os.getpriority(os.PRIO_PROCESS, 0))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -88,6 +90,8 @@ def serve(
         origins=origins,
         threads=threads,
     )
+    share_memory()
+    sys.setswitchinterval(SWITCH_SECONDS)
     if paths:
         if isinstance(directory, str):
             raise click.UsageError("a collection is filled by `sightline import --to milvus`")
@@ -95,6 +99,26 @@ def serve(
             raise click.Abort
     with closing(open_any(directory)) as library, opening(library):
         run_server(library, load_encoder(library, device), config, browse=browse)
+
+
+SWITCH_SECONDS = 0.001
+"""After which a thread that computes in Python lets another one do so; 5 ms unless told otherwise.
+A thumbnail asks for its turn several times, and each time waits so long for every search."""
+
+ARENAS = 2
+"""Of glibc's allocator, which makes one for each thread, up to eight a core; each keeps what its
+largest search took."""
+
+_M_ARENA_MAX = -8
+"""As in glibc's malloc.h."""
+
+
+def share_memory() -> None:
+    """Lets the threads that are still to come take their memory from the same few places, where
+    the C library has such a setting. After filtered searches of 100,000 pictures by sixteen
+    clients at once the server holds 242 MiB and not 381 (docs/reliability.md)."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
 def keep_products_single() -> None:
