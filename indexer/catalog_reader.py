@@ -65,6 +65,11 @@ SELECTIONS = 4
 """Filters whose images are remembered: 8 bytes an image."""
 
 
+SHOWN = 4096
+"""Images whose records are remembered until anything is committed, some 2 kB each: a query that is
+refined shows many of them again."""
+
+
 class CatalogReader:
     """What can be asked of an open catalog. ``Catalog.open`` makes one."""
 
@@ -74,6 +79,7 @@ class CatalogReader:
         self._cache: dict[object, tuple[int, Any]] = {}
         self._selected: dict[tuple[int, Filters], Ids] = {}
         self._last_look = store.stamp()
+        self._shown: tuple[object, dict[int, ImageRecord]] = (None, {})
         try:
             with store.reading() as connection:
                 meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
@@ -258,8 +264,22 @@ class CatalogReader:
     def images(self, ids: Iterable[int]) -> list[ImageRecord]:
         """The images in the order of ``ids``; those that are not there are left out."""
         wanted = [int(i) for i in ids]
-        with self._store.snapshot() as connection:
-            found = rows.records(connection, f"images.id IN {rows.LISTED}", [json.dumps(wanted)])
+        stamp = self._store.stamp()
+        if self._shown[0] != stamp or len(self._shown[1]) > SHOWN:
+            self._shown = stamp, {}
+        # What others put in its place meanwhile is not written to: this one is of this stamp.
+        found = self._shown[1]
+        if missing := [i for i in wanted if i not in found]:
+            with self._store.snapshot() as connection:
+                more = rows.records(
+                    connection, f"images.id IN {rows.LISTED}", [json.dumps(missing)]
+                )
+                if self._store.stamp() != stamp:
+                    # Somebody wrote: all of the answer is about the moment after it.
+                    found = more = rows.records(
+                        connection, f"images.id IN {rows.LISTED}", [json.dumps(wanted)]
+                    )
+            found.update(more)
         return [found[i] for i in wanted if i in found]
 
     def files(self, ids: Ids | None = None) -> rows.Files:

@@ -592,6 +592,40 @@ def test_blocks_are_of_the_moment_they_were_begun(
     assert changes.removed.tolist() == [1, 6]
 
 
+def test_records_are_remembered_until_anybody_writes(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture(f"{n}.jpg", title="old") for n in range(3)])
+    first = catalog.images([1, 2])
+    again = catalog.images([3, 2, 1, 9])
+    assert [record.id for record in again] == [3, 2, 1]
+    assert again[2] is first[0]
+    with Catalog.open(catalog.path) as other:
+        other.write(root, images=[picture("0.jpg", image=1, title="new")])
+        other.remove([2])
+    [one, three] = catalog.images([1, 2, 3])
+    assert (one.info.title, three.info.title) == ("new", "old")
+
+
+def test_pictures_that_change_together_are_told_of_together(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+
+    def write(turn: int) -> None:
+        titled = [picture(f"{n}.jpg", image=n + 1, title=str(turn)) for n in range(4)]
+        catalog.write(root, images=titled)
+
+    catalog.write(root, images=[picture(f"{n}.jpg", title="0") for n in range(4)])
+    writer = threading.Thread(target=lambda: [write(turn) for turn in range(1, 80)])
+    writer.start()
+    seen = set()
+    while writer.is_alive():
+        catalog.images([2])
+        titles = {record.info.title for record in catalog.images([1, 2, 3, 4])}
+        assert len(titles) == 1
+        seen |= titles
+    writer.join()
+    assert len(seen) > 3
+
+
 def test_a_closed_catalog_says_so(made: tuple[Catalog, Root]) -> None:
     catalog, root = made
     blocks = catalog.blocks(1)
