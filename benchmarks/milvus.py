@@ -1,7 +1,8 @@
 """A local library (SQLite, FAISS) beside a Milvus collection of the same pictures.
 
-    python -m benchmarks.milvus --address milvus+http://127.0.0.1:19530/bench --index HNSW IVF_PQ
-    python -m benchmarks.milvus --address /tmp/bench.db --index FLAT HNSW
+    python -m benchmarks.milvus --directory /tmp/bench --index HNSW FLAT \\
+        --address milvus+http://127.0.0.1:19530/bench
+    python -m benchmarks.milvus --directory /tmp/bench --index FLAT HNSW --address /tmp/bench.db
 
 Vectors have CLIP's geometry (``benchmarks.clip_geometry``), every picture a camera, by which
 filters of 50, 10, 1 and 0.1 % are made. Both libraries are asked the same: ``nearest``, a vector

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+Search = Callable[[int, int, str], Mapping[int, int]]
+"""``(picture, how many, filter) -> {id: stamp}``: its neighbours."""
+
+HALF = "stamp >= 0"
+"""A stamp is a digest less 2**63: half of all pictures, one here and another there."""
 
 SHORTENED = frozenset({"IVF_PQ", "IVF_SQ8", "GPU_IVF_PQ", "HNSW_SQ", "HNSW_PQ", "IVF_RABITQ"})
 """Indexes whose own scores are approximate. IVF_PQ of 64 bytes gave recall@10 .53 by itself."""
 
-WIDER = 10
-"""Candidates for each place that such an index is asked for."""
+WIDER, WIDER_PQ = 10, 40
+"""Candidates for each place that such an index is asked for; one that keeps a byte for eight
+dimensions has the right ones further back."""
+
+ASKED, LOOKED_AT = 16, 200
+"""Pictures that an index is tried with, and places of each answer."""
+
+
+def wider(kind: str) -> int:
+    """Candidates for each place that an index of this kind is asked for."""
+    return WIDER_PQ if kind.endswith("PQ") else WIDER
+
+
+def kept_by_filters(search: Search, ids: Iterable[int]) -> float:
+    """The share, 0 to 1, of what an index finds without a filter that it finds with one that this
+    meets; 1 for an index that is in order, however short its vectors are. ``search`` is asked for
+    the neighbours of each of ``ids``.
+
+    IVF_PQ of Milvus 2.3.5 (Knowhere 2.2.3) takes wrong distances where a filter leaves out one
+    picture here and another there: a third.
+    """
+    there = found = 0
+    for id in ids:
+        wanted = {near for near, stamp in search(id, LOOKED_AT, "").items() if stamp >= 0}
+        there += len(wanted)
+        found += len(wanted & set(search(id, len(wanted), HALF))) if wanted else 0
+    return found / there if there else 1.0
 
 
 def width(index: dict[str, Any], limit: int, *, filtered: bool) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from indexer.catalog_words import fold
 from indexer.errors import LibraryError, ModelMismatchError, UsageError
 from indexer.library import Library
+from indexer.milvus_approximate import ASKED, LOOKED_AT, SHORTENED, kept_by_filters, width
 from indexer.milvus_connection import LONG, STRONG, Address, Milvus
 from indexer.milvus_dates import month_of
 from indexer.milvus_library import FORMAT
@@ -54,15 +55,21 @@ INDEXES = (
 
 ONLY = {
     "milvus_lite": ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"),
-    "-lite": ("FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW", "SCANN"),
+    "-lite": ("FLAT", "IVF_FLAT", "HNSW"),
 }
-"""What small editions can build: Milvus Lite, and the server in the PyPI package ``milvus``, which
-accepts DISKANN and never finishes it. Whatever else is asked of a server, it answers itself."""
+"""What small editions can build: Milvus Lite, and the server in the PyPI package ``milvus``. That
+one accepts DISKANN and never finishes it; IVF_SQ8 and IVF_PQ it builds, and takes the file of the
+vectors themselves away when they are read, so that they are lost with the next restart (seen with
+2.3.5). Whatever else is asked of a server, it answers itself."""
 
 BATCH = 2048
 MOST_FAILURES = 100_000
 PART = 40_000
 """Bytes of one part of a fact; Milvus takes 65,535."""
+
+KEPT = 0.8
+"""Of what an index finds, the share that it must find with a filter too; equal scores may change
+places."""
 
 Show = Callable[[str, int, int | None], None]
 
@@ -185,8 +192,8 @@ class _Fill:
         for edition, able in ONLY.items():
             if edition in milvus.version and self.kind not in able:
                 raise UsageError(
-                    f"this store (Milvus {milvus.version}) cannot build {self.kind}, only"
-                    f" {', '.join(able)}"
+                    f"this store (Milvus {milvus.version}) cannot build {self.kind} without loss,"
+                    f" only {', '.join(able)}"
                 )
         if milvus.exists(self.collection) and not milvus.exists(self.facts):
             raise LibraryError(
@@ -468,6 +475,8 @@ class _Fill:
             if not lists or not 0.5 <= built_with(self.kind, count, 2)["nlist"] / lists <= 2:
                 self.rebuild_index(count)
         self.wait_for_index()
+        if self.kind in SHORTENED and not self.stop.is_set():
+            self.check_filters()
         self.count_facts(failures)
         version = self._read("version") or {"n": 0}
         self._write_facts({"version": {"n": version["n"] + 1}})
@@ -500,6 +509,44 @@ class _Fill:
             if not pending and state.endswith("Finished"):
                 return
             self.stop.wait(0.5)
+
+    def check_filters(self) -> None:
+        """LibraryError where the index loses pictures when a filter is set."""
+        milvus = self.milvus
+        with milvus.told():
+            index = milvus.client.describe_index(self.collection, "embedding")
+            some = milvus.client.query(
+                self.collection,
+                filter="id >= 0",
+                output_fields=["id", "embedding"],
+                limit=ASKED,
+                consistency_level=STRONG,
+                timeout=LONG,
+            )
+        vectors = {row["id"]: row["embedding"] for row in some}
+        asked = {"metric_type": METRIC, "params": width(index, LOOKED_AT, filtered=True)}
+
+        def search(id: int, places: int, where: str) -> dict[int, int]:
+            with milvus.told():
+                (hits,) = milvus.client.search(
+                    self.collection,
+                    data=[vectors[id]],
+                    limit=places,
+                    filter=where,
+                    output_fields=["id", "stamp"],
+                    search_params=asked,
+                    consistency_level=STRONG,
+                    timeout=LONG,
+                )
+            return {hit["id"]: hit["entity"]["stamp"] for hit in hits}
+
+        kept = kept_by_filters(search, vectors)
+        if kept < KEPT:
+            raise LibraryError(
+                f"{self.kind} of this store (Milvus {milvus.version}) loses pictures where a filter"
+                f" is set ({1 - kept:.0%} of those it finds without one): run the same command with"
+                " --index-type IVF_SQ8 or HNSW, which keeps what was written"
+            )
 
     def count_facts(self, failures: Sequence[Failure]) -> None:
         """Counts folders, facets and months over the collection, and writes them down."""

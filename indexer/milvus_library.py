@@ -32,7 +32,7 @@ from indexer.catalog_facets import FolderCount, Months, Suggestion
 from indexer.catalog_words import fold
 from indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
 from indexer.index_rows import best, cosines
-from indexer.milvus_approximate import SHORTENED, WIDER, width
+from indexer.milvus_approximate import SHORTENED, wider, width
 from indexer.milvus_connection import BOUNDED, SECONDS, STRONG, WINDOW, Address, Milvus
 from indexer.milvus_filters import NEAR, Folder, expression
 from indexer.milvus_schema import METRIC, RECORDS, to_record
@@ -315,7 +315,7 @@ class MilvusLibrary:
         # One question more for the ties of a place that nobody looks at is not worth it.
         fetch = k + TIES if k + TIES <= WINDOW else k
         if lossy:
-            fetch = max(k * WIDER if k < WINDOW // WIDER else WINDOW, fetch)
+            fetch = max(min(k * wider(index["index_type"]), WINDOW), fetch)
         found, scores = self._candidates(vector, fetch, where, index)
         if lossy or k <= RANKED_AGAIN:
             return self._ranked(vector, found, k)

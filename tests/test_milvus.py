@@ -253,6 +253,33 @@ def test_approximate_indexes_find_what_the_exact_one_finds(
     assert sum(shared) / (10 * len(ids)) >= 0.95
 
 
+def test_an_index_that_loses_pictures_under_filters_is_not_left_in_use(
+    local: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymilvus import MilvusClient
+
+    address = str(tmp_path / "losing.db")
+    search = MilvusClient.search
+
+    def losing(self: Any, *given: Any, **options: Any) -> Any:
+        """Wrong distances where there is a filter, as IVF_PQ of Milvus 2.3.5 has them."""
+        if options.get("filter"):
+            options["data"] = [[-x for x in vector] for vector in options["data"]]
+            options["limit"] = 5
+        return search(self, *given, **options)
+
+    with monkeypatch.context() as defect:
+        defect.setattr(MilvusClient, "search", losing)
+        with pytest.raises(LibraryError, match="loses pictures where a filter is set"):
+            fill_from_library(local, address, index="IVF_SQ8")
+    filled = fill_from_library(local, address, index="HNSW")
+    assert (filled.added, filled.unchanged) == (0, COUNT + 5)
+    with MilvusLibrary.open(address) as remote:
+        assert remote.index_state.type == "milvus hnsw"
+        filters = Filters((Condition("type", "jpeg"),))
+        assert remote.select(filters).tolist() == local.select(filters).tolist()
+
+
 def test_more_neighbours_than_the_store_gives_at_once_are_found(
     remote: MilvusLibrary, local: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,11 +416,16 @@ def test_what_a_bulk_import_brought_in_is_found_there_and_not_written_again(
 
 
 def test_an_index_that_the_store_lacks_is_refused_and_nothing_is_made(
-    local: Library, tmp_path: Path
+    local: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in ("IVF_PQ", "DISKANN", "GPU_CAGRA"):
         with pytest.raises(UsageError, match=f"cannot build {index}"):
             fill_from_library(local, str(tmp_path / "none.db"), index=index)
+    with monkeypatch.context() as server:  # of the PyPI package, which loses their vectors
+        server.setattr("pymilvus.MilvusClient.get_server_version", lambda *_, **__: "v2.3.5-lite")
+        for index in ("IVF_SQ8", "IVF_PQ"):
+            with pytest.raises(UsageError, match=f"cannot build {index} without loss, only"):
+                fill_from_library(local, str(tmp_path / "none.db"), index=index)
     with pytest.raises(UsageError, match="no index is called"):
         fill_from_library(local, str(tmp_path / "none.db"), index="quickest")
     with pytest.raises(LibraryError, match="there is no collection"):
