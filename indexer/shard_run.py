@@ -152,7 +152,7 @@ def embed(
     progress("looking", 0, None, 0, None)
     retry = Retry(place, every=retry_failures)
     found = retry.watching(_counted(sources, exclude, progress))
-    shards, _ = plan(place, found, size=max(1, shard_size))
+    shards, added = plan(place, found, size=max(1, shard_size))
     there = whole_shards(place)
     new = [_Work(shard) for shard in shards if shard.number not in there]
     again = retry.of(shards)
@@ -173,7 +173,8 @@ def embed(
             _run(ray, job, todo, tally, stop, share=share, patience=patience)
     there = whole_shards(place)
     place.sweep([shard_name(number) for number in there])
-    failures = write_failures(place, but=superseded_rows(shards, there))
+    old = superseded_rows(shards, there) if len(added) < len(shards) else set()
+    failures = write_failures(place, but=old)
     return EmbedReport(
         output=place.url,
         model=encoder.model,
