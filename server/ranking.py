@@ -118,6 +118,8 @@ class Ranking:
         self._alone: Ids = np.empty(0, np.int64)
         """Places that are not folded under another, among the first ``_folded_upto``."""
         self._folded_upto = 0
+        self._shown = 0
+        """Places of which somebody was told."""
         self._under: dict[int, list[int]] = {}
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
@@ -134,12 +136,14 @@ class Ranking:
                 step *= DEEPER
             step = min(step, DEEPEST)
             ids, scores, standing = self._look(step)
-            # What has been shown stays where it was.
-            new = ~np.isin(ids, self.ids)
+            # What has been shown stays where it was; the rest is as this deeper look has it.
+            shown = self._shown
+            new = ~np.isin(ids, self.ids[:shown])
             self.whole = len(ids) < step or step >= DEEPEST
-            self.scores = np.concatenate([self.scores, scores[new]])
-            self.standing = np.concatenate([self.standing, standing[new]])
-            self.ids = np.concatenate([self.ids, ids[new]])
+            self.scores = np.concatenate([self.scores[:shown], scores[new]])
+            self.standing = np.concatenate([self.standing[:shown], standing[new]])
+            self.ids = np.concatenate([self.ids[:shown], ids[new]])
+            self._unfold(shown)
 
     def page(self, offset: int, k: int) -> list[tuple[int, tuple[int, ...]]]:
         """Places ``offset`` to ``offset + k`` of the folded ranking: each one's place among
@@ -147,10 +151,10 @@ class Ranking:
         with self._lock:
             while (missing := offset + k - len(self._alone)) > 0 and self._fold_more(missing):
                 pass
-            return [
-                (place, tuple(self._under.get(int(self.ids[place]), ())))
-                for place in self._alone[offset : offset + k].tolist()
-            ]
+            places = self._alone[offset : offset + k].tolist()
+            if places:
+                self._shown = max(self._shown, places[-1] + 1)
+            return [(place, tuple(self._under.get(int(self.ids[place]), ()))) for place in places]
 
     def good(self, exact: int) -> int | None:
         """How many places stand on or above the line; None without a line. Counted where there
@@ -219,6 +223,16 @@ class Ranking:
         if self._filters or not found:
             return False
         return (found - 3 * found**0.5) / of * self._library.count > count
+
+    def _unfold(self, upto: int) -> None:
+        """Forgets what was folded beyond the first ``upto`` places."""
+        if self._folded_upto <= upto:
+            return
+        kept = set(self.ids[:upto].tolist())
+        under = {head: [one for one in some if one in kept] for head, some in self._under.items()}
+        self._under = {head: some for head, some in under.items() if some and head in kept}
+        self._alone = self._alone[self._alone < upto]
+        self._folded_upto = upto
 
     def _fold_more(self, count: int) -> bool:
         """Folds ``count`` more places or some more; False where there are none."""

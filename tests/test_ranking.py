@@ -105,6 +105,38 @@ def test_pages_of_a_folded_ranking_follow_each_other(library: Library) -> None:
         assert folded == all_folded[: len(folded)]
 
 
+class Hasty(Nearest):
+    """Misses every third picture unless it looks deep, as an approximate index may."""
+
+    def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
+        ids, scores, standing = super()._look(depth * 2)
+        seen = (ids % 3 > 0) if depth <= FIRST else np.ones(len(ids), bool)
+        return ids[seen][:depth], scores[seen][:depth], standing[seen][:depth]
+
+
+def test_what_was_missed_at_first_comes_behind_what_was_shown_and_no_further(
+    library: Library,
+) -> None:
+    known = library.select()
+    cosines = library.vectors(known) @ Axis[0]
+    best = known[np.lexsort((known, -cosines))]
+    for fold in (True, False):
+        hasty = Hasty(library, Filters(), fold, Axis[0])
+        first = hasty.page(0, 50)
+        shown = hasty.ids[: first[-1][0] + 1].tolist()
+        assert shown != best[: len(shown)].tolist()
+        second = hasty.page(50, 450)
+        behind = [one for one in best.tolist() if one not in set(shown)]
+        assert hasty.ids[:900].tolist() == [*shown, *behind][:900]
+        assert hasty.page(0, 50) == first if not fold else hasty.page(0, 500)[50:] == second
+        places = [place for place, _ in [*first, *second]]
+        assert places == sorted(set(places))
+        # Asked for at once, nothing is shown before all of it is known.
+        at_once = Hasty(library, Filters(), fold, Axis[0])
+        at_once.page(0, 500)
+        assert at_once.ids[:1000].tolist() == best[:1000].tolist()
+
+
 def test_a_ranking_that_is_kept_for_paging_holds_no_vectors(library: Library) -> None:
     kept = ranking(library, 0)
     kept.page(1000, 50)
