@@ -55,7 +55,7 @@ INDEXES = (
 
 ONLY = {
     "milvus_lite": ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"),
-    "-lite": ("FLAT", "IVF_FLAT", "HNSW"),
+    "-lite": ("FLAT", "IVF_FLAT", "HNSW", "SCANN"),
 }
 """What small editions can build: Milvus Lite, and the server in the PyPI package ``milvus``. That
 one accepts DISKANN and never finishes it; IVF_SQ8 and IVF_PQ it builds, and takes the file of the
