@@ -2,7 +2,7 @@
 
     index/
         manifest.json         which generation is in force, what it was made of, checksums
-        index-000007.faiss    the quantised vectors, opened by memory map
+        index-000007.faiss    the quantised vectors, read into memory
         vectors-000007.f16    the same vectors as the catalog keeps them, for exact ranking
         ids-000007.i64        the image id of each row; -1 for a row that is gone
 
@@ -14,6 +14,7 @@ whose size or checksum is not that of the manifest, or a manifest of another lib
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -67,7 +68,10 @@ class Manifest:
     nlist: int = 0
     nprobe: int = 0
     depth: int = 0
-    """Candidates that are ranked exactly for ten results."""
+    """Candidates that may be ranked exactly for ten results."""
+    slack: float = math.inf
+    """How far a neighbour's exact score may lie above the one its code gives: candidates that even
+    so do not reach the last place wanted are not ranked."""
     filtered: tuple[tuple[float, int], ...] = ()
     """(share of the images that meet a filter, nprobe), falling."""
     recall: Mapping[str, float] = field(default_factory=dict)

@@ -2,8 +2,8 @@
 
 FAISS proposes candidates by their quantised vectors; they are ranked by the exact cosine of the
 float16 vectors that lie beside it. Row numbers are FAISS's ids; ``ids`` gives the image of a row.
-Everything is memory-mapped and nothing is changed after opening, so that any number of threads may
-search.
+The codes are read into memory, the rest is memory-mapped; nothing is changed after opening, so that
+any number of threads may search.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ EXACT_ROWS = 20_000
 MANY_GONE = 0.02
 """Beyond this share of rows that are gone, FAISS is told which; below, their places among the
 candidates are spared."""
+
+FIRST = 64
+"""Candidates ranked at first, or twice what is wanted: they say what the others must reach."""
 
 BLOCK = 65_536
 """Rows scanned at a time."""
@@ -49,8 +52,8 @@ class Generation:
             self.vectors: NDArray[np.float16] = np.asarray(
                 np.memmap(names["vectors"], "<f2", "r", shape=shape)
             )
-            # IO_FLAG_MMAP, the older way, goes through lists "on disk" that threads fetch ahead:
-            # three times as slow as memory. This one is as fast.
+            # Packed codes are read, others mapped. IO_FLAG_MMAP, the older way of mapping, goes
+            # through lists "on disk" that threads fetch ahead: three times as slow as memory.
             self._index = faiss.read_index(str(names["index"]), faiss.IO_FLAG_MMAP_IFC)
         except (KeyError, ValueError, OSError, RuntimeError) as error:
             raise UntrustedError(f"the index cannot be opened ({_line(error)})") from error
@@ -125,9 +128,10 @@ class Generation:
             chosen = np.packbits(self._alive(gone), bitorder="little")
         if nprobe is None:
             nprobe = self._nprobe(there / self.manifest.rows)
-        near = self.candidates(queries, depth, nprobe, chosen)
+        about, near = self.candidates(queries, depth, nprobe, chosen)
         return [
-            self._rank(query, places, gone) for query, places in zip(queries, near, strict=True)
+            self._rank(query, rows, scores, gone, k)
+            for query, rows, scores in zip(queries, near, about, strict=True)
         ]
 
     def _alive(self, gone: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
@@ -153,8 +157,8 @@ class Generation:
 
     def candidates(
         self, queries: Embeddings, depth: int, nprobe: int, chosen: NDArray[np.uint8] | None
-    ) -> Ids:
-        """``(q, depth)`` rows, -1 where there are fewer."""
+    ) -> tuple[Scores, Ids]:
+        """``(q, depth)`` scores by the codes, falling, and rows, -1 where there are fewer."""
         import faiss
 
         parameters: Any = faiss.SearchParametersIVF()
@@ -166,19 +170,34 @@ class Generation:
             inner = parameters
             parameters = faiss.SearchParametersPreTransform()
             parameters.index_params = inner
-        _, rows = self._index.search(queries, depth, params=parameters)
-        return rows
+        about, rows = self._index.search(queries, depth, params=parameters)
+        return about, rows
 
     def _rank(
-        self, query: NDArray[np.float32], rows: Ids, gone: NDArray[np.bool_] | None
+        self,
+        query: NDArray[np.float32],
+        rows: Ids,
+        about: Scores,
+        gone: NDArray[np.bool_] | None,
+        k: int,
     ) -> tuple[Scores, Ids]:
-        rows = rows[rows >= 0]
-        if gone is not None:
-            rows = rows[~gone[rows]]
-        ids = self.ids[rows]
+        """Exact scores of the candidates that may be among the best ``k``, and their ids."""
+        there = rows >= 0
         if self.manifest.gone:
-            rows, ids = rows[ids >= 0], ids[ids >= 0]
-        return cosines(self.vectors[rows], query), ids
+            there &= self.ids[rows] >= 0
+        if gone is not None:
+            there &= ~gone[rows]
+        if not there.all():
+            rows, about = rows[there], about[there]
+        first = max(FIRST, 2 * k)
+        scores = cosines(self.vectors[rows[:first]], query)
+        if len(rows) > first:
+            floor = np.partition(scores, first - k)[first - k]
+            # ``about`` falls, so what may still reach the last place lies together.
+            end = first + int(np.searchsorted(-about[first:], self.manifest.slack - floor, "right"))
+            scores = np.concatenate([scores, cosines(self.vectors[rows[first:end]], query)])
+            rows = rows[:end]
+        return scores, self.ids[rows]
 
     def _scan(self, queries: Embeddings, k: int, rows: Ids) -> Found:
         found: Found = [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]

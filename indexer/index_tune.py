@@ -8,6 +8,7 @@ both is stored; since candidates are ranked exactly, a neighbour is found where 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -32,8 +33,11 @@ DEPTHS = (50, 100, 150, 200, 300, 400, 600, 800, 1200)
 SHARES = (0.5, 0.1, 0.03)
 """Shares of the images that pretended filters are met by."""
 
-PROBE_COST, CANDIDATE_COST = 10e-9, 250e-9
+PROBE_COST, CANDIDATE_COST = 4e-9, 400e-9
 """Seconds, about: to look at one code, and to rank one candidate exactly."""
+
+SPARED = 1000
+"""One true neighbour in so many may be lost by not ranking what is unlikely to be one."""
 
 BLOCK = 65_536
 
@@ -61,7 +65,8 @@ def tuned(generation: Generation, texts: Embeddings | None, progress: Show) -> M
     nprobe, depth, recall = _choose(generation, kinds, truth, rows, target + MARGIN)
     if "text" not in kinds:
         nprobe = min(manifest.nlist, 3 * nprobe)
-    manifest = replace(manifest, nprobe=nprobe, depth=depth, recall=recall)
+    slack = max(_slack(generation, kinds[name], truth[name], nprobe, depth) for name in kinds)
+    manifest = replace(manifest, nprobe=nprobe, depth=depth, recall=recall, slack=slack)
     filtered = []
     least = nprobe
     for share in SHARES:
@@ -143,7 +148,7 @@ def _choose(
             break
         by_depth = {
             name: _recall_by_depth(
-                generation.candidates(queries, DEPTHS[-1] + 1, nprobe, None),
+                generation.candidates(queries, DEPTHS[-1] + 1, nprobe, None)[1],
                 truth[name],
                 own if name == "image" else None,
             )
@@ -158,6 +163,23 @@ def _choose(
                     best = (cost, nprobe, depth, recall)
                 break
     return last if best is None else best[1:]
+
+
+def _slack(
+    generation: Generation, queries: Embeddings, truth: Ids, nprobe: int, depth: int
+) -> float:
+    """How far exact scores of true neighbours lie above those by their codes; all but one in
+    ``SPARED`` of them less."""
+    about, rows = generation.candidates(queries, depth, nprobe, None)
+    above = [np.empty(0, np.float32)]
+    for query, scores, found, true in zip(queries, about, rows, truth, strict=True):
+        near = np.isin(found, true[true >= 0])
+        above.append(generation.fetch(found[near]) @ query - scores[near])
+    return (
+        float(np.quantile(np.concatenate(above), 1 - 1 / SPARED))
+        if any(map(len, above))
+        else math.inf
+    )
 
 
 def _choose_filtered(
@@ -177,7 +199,7 @@ def _choose_filtered(
     queries = np.concatenate([some[: QUERIES // 3] for some in kinds.values()])
     truth = nearest(generation, queries, NEIGHBOURS, allowed=rows)
     for probes in _probes(manifest.nlist, nprobe):
-        found = generation.candidates(queries, manifest.depth, probes, bits)
+        _, found = generation.candidates(queries, manifest.depth, probes, bits)
         hits = sum(int(np.isin(t[t >= 0], row).sum()) for t, row in zip(truth, found, strict=True))
         if hits >= target * max(1, int((truth >= 0).sum())):
             return probes

@@ -5,9 +5,9 @@
     index.refresh()                       # after the catalog has changed
 
 A small library is searched exactly, in memory. A larger one has a *generation* on disk, quantised
-(IVF-PQ), memory-mapped and tuned; what is newer than it, the *delta*, is held in memory and
-searched exactly beside it, and what has gone since is passed over. Scores are always exact cosines
-of the vectors as the catalog keeps them (float16), ties go by id.
+(IVF-PQ) and tuned; what is newer than it, the *delta*, is held in memory and searched exactly
+beside it, and what has gone since is passed over. Scores are always exact cosines of the vectors as
+the catalog keeps them (float16), ties go by id.
 
 The catalog is the truth. A generation that is damaged, of another library or of another model is
 not used: the whole library is then searched exactly, and ``state.note`` says so.
@@ -133,12 +133,11 @@ class VectorIndex:
         for n in range(len(queries)):
             if not parts:
                 break
-            some = [part[n] for part in parts]
-            top, which = best(
-                np.concatenate([score for score, _ in some]),
-                np.concatenate([of for _, of in some]),
-                k,
-            )
+            some, of = parts[0][n]
+            if len(parts) > 1:
+                some = np.concatenate([part[n][0] for part in parts])
+                of = np.concatenate([part[n][1] for part in parts])
+            top, which = best(some, of, k)
             scores[n, : len(top)], ids[n, : len(top)] = top, which
         return scores, ids
 

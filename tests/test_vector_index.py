@@ -15,10 +15,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from indexer import index_build, vector_index
+from indexer import index_build, index_generation, vector_index
 from indexer.catalog import Catalog
 from indexer.errors import UsageError
 from indexer.index_files import MANIFEST, read_manifest
+from indexer.index_generation import Generation
+from indexer.index_rows import best
 from indexer.types import IndexState, NewImage, Root
 from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
 
@@ -191,6 +193,41 @@ def test_ties_go_by_id(tmp_path: Path) -> None:
             index = built(catalog, tmp_path / kind, kind)
             _, ids = index.search(one[None], 5)
             assert ids.tolist() == [catalog.select()[:5].tolist()]
+
+
+def test_a_large_library_has_smaller_codes_and_finds_as_much(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = built(catalog, tmp_path / "fine", "ivf-pq")
+    monkeypatch.setattr(index_build, "FINE_BELOW", 1000)
+    build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cpu")
+    index = open_index(tmp_path / "index", catalog, **MODEL)
+    assert index.state.bytes < fine.state.bytes
+    assert recall(index, catalog) >= 0.97
+
+
+def test_candidates_that_cannot_reach_the_last_place_are_not_ranked(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_generation, "FIRST", 20)
+    built(catalog, tmp_path / "index", "ivf-pq")
+    manifest = read_manifest(tmp_path / "index")
+    assert manifest is not None
+    queries = vectors(40, catalog.dimension, 77)
+
+    def found(slack: float) -> tuple[int, list[set[int]]]:
+        """How many are ranked, and which ten are the best."""
+        changed = dataclasses.replace(manifest, slack=slack, depth=150)
+        some = Generation(tmp_path / "index", changed).search(queries, 10)
+        return sum(len(ids) for _, ids in some), [
+            set(best(scores, ids, 10)[1].tolist()) for scores, ids in some
+        ]
+
+    every, truth = found(float("inf"))
+    few, same = found(manifest.slack)
+    assert few < every / 2
+    assert sum(len(a & b) for a, b in zip(truth, same, strict=True)) >= 398
+    assert found(-1.0)[0] == 40 * 20
 
 
 # growing ------------------------------------------------------------------------------------------
