@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from server.cli import sightline
-from server.commands.serve import keep_products_single
+from server.commands.serve import keep_products_single, spare_the_collector
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -83,6 +84,16 @@ def test_a_server_multiplies_small_matrices_on_one_thread() -> None:
         assert (np.eye(2) @ np.eye(2)).trace() == 2  # numpy's products are loaded
         own = [pool for pool in threadpool_info() if pool.get("threading_layer") == "pthreads"]
         assert {pool["num_threads"] for pool in own} <= {1}
+
+
+def test_a_server_does_not_look_for_garbage_among_what_it_was_started_with() -> None:
+    before = len(gc.get_objects())
+    try:
+        spare_the_collector()
+        assert gc.get_freeze_count() > 0.9 * before
+        assert len(gc.get_objects()) < 0.1 * before
+    finally:
+        gc.unfreeze()
 
 
 def test_indexing_lets_a_server_go_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import signal
 import sys
 import threading
@@ -121,6 +122,14 @@ def share_memory() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
+def spare_the_collector() -> None:
+    """Takes everything that is there by now out of Python's garbage collection. A search makes
+    thousands of small objects, which brings the collector, and it looked at 266,000 of the model's
+    and the libraries' own each time: 0.16 s on an idle machine, in which no other thread works."""
+    gc.collect()
+    gc.freeze()
+
+
 def keep_products_single() -> None:
     """Lets numpy multiply on one thread; torch and FAISS have threads of their own.
 
@@ -151,7 +160,11 @@ def run_server(
 
         # The first search should not wait for the model to be read from disk. Not a daemon: torch
         # aborts the process when Python ends under a thread of its own.
-        warming = threading.Thread(target=warm, args=(encoder, library), name="warm")
+        def get_ready() -> None:
+            warm(encoder, library)
+            spare_the_collector()
+
+        warming = threading.Thread(target=get_ready, name="warm")
 
         def ready() -> None:
             say(f"{library.count:,} pictures at {url} (Ctrl-C to stop)")
