@@ -88,6 +88,7 @@ class Manifest:
             names = {facts[name].name for name in facts}
             if any(Path(name).name != name for name in names):
                 raise UntrustedError("the manifest names files elsewhere")
+            document = {"slack": math.inf, **document}  # not there before it was measured
             known = {name: document[name] for name in cls.__dataclass_fields__ if name != "files"}
             known["filtered"] = tuple((float(a), int(b)) for a, b in known["filtered"])
             return cls(**known, files=facts)

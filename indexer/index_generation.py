@@ -88,7 +88,10 @@ class Generation:
         self, ids: Ids, gone: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.bool_], Embeddings]:
         """Which of ``ids`` are here, and their vectors (rows of the others are undefined)."""
-        places = np.minimum(np.searchsorted(self._sorted, ids), len(self.ids) - 1)
+        last = len(self.ids) - 1
+        places = np.clip(ids - self._sorted[0], 0, last)  # where they lie when none is missing
+        if (self._sorted[places] != ids).any():
+            places = np.minimum(np.searchsorted(self._sorted, ids), last)
         here = (self._sorted[places] == ids) & (ids >= 0)
         rows = places if self._order is None else self._order[places]
         if gone is not None:

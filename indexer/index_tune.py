@@ -29,7 +29,7 @@ QUERIES = 300
 """Of each kind."""
 
 NEIGHBOURS = 10
-DEPTHS = (50, 100, 150, 200, 300, 400, 600, 800, 1200)
+DEPTHS = (50, 100, 150, 200, 300, 400, 600, 800, 1200, 1800, 2600, 4000)
 SHARES = (0.5, 0.1, 0.03)
 """Shares of the images that pretended filters are met by."""
 

@@ -239,8 +239,9 @@ class Library:
         """How many images there are."""
         return self.catalog.count
 
-    def refresh(self) -> None:
-        """Takes in what has been written since the last look. Cheap when nothing has."""
+    def refresh(self, *, wait: bool = True) -> None:
+        """Takes in what has been written since the last look. Cheap when nothing has. Without
+        ``wait`` a new generation of the index is opened in the background."""
         with self._lock:
             if self._opened is None:
                 return
@@ -248,7 +249,7 @@ class Library:
             stamp = self._index_stamp()
             if changed or stamp != self._stamp:
                 self._stamp = stamp
-                self._opened.refresh()
+                self._opened.refresh(wait=wait)
 
     def nearest(
         self,
@@ -371,7 +372,7 @@ class Library:
 
     def status(self) -> dict[str, Any]:
         """What there is, as ``sightline status --json`` prints it."""
-        self.refresh()
+        self.refresh(wait=False)
         return {
             "library": str(self.directory),
             "model": self.model,

@@ -183,8 +183,8 @@ class MilvusLibrary:
             self._vectors.clear()
         self._asked = time.monotonic()
 
-    def refresh(self) -> None:
-        """Takes in what has been written since the last look."""
+    def refresh(self, *, wait: bool = True) -> None:
+        """Takes in what has been written since the last look; there is nothing to wait for."""
         with self._lock:
             if time.monotonic() - self._asked > POLL:
                 self._read_version()

@@ -105,6 +105,9 @@ class VectorIndex:
         self._model, self._revision = model, revision
         self._lock = threading.Lock()
         self._number: int | None = None
+        self._opening: threading.Thread | None = None
+        self._trouble: Exception | None = None
+        self._closed = False
         self._now = self._open()
 
     # searching ------------------------------------------------------------------------------------
@@ -179,24 +182,56 @@ class VectorIndex:
 
     # following the catalog ------------------------------------------------------------------------
 
-    def refresh(self) -> bool:
-        """Takes in what has changed in the source, and a newer generation; whether anything had."""
+    def refresh(self, *, wait: bool = True) -> bool:
+        """Takes in what has changed in the source, and a newer generation; whether anything had.
+
+        Without ``wait`` a newer generation is opened in the background, which takes as long as
+        reading its files does, and searched once it is open; until then the one before is, which
+        finds the same. What went wrong there is raised by the next ``refresh``.
+        """
+        opening = self._opening
+        if wait and opening is not None:
+            opening.join()
         with self._lock:
-            now = self._now
-            if self._newer_on_disk():
+            trouble, self._trouble = self._trouble, None
+            if trouble is not None:
+                raise trouble
+            newer = self._opening is None and self._newer_on_disk()
+            if newer and wait:
                 self._now = self._open()
                 return True
-            if self._source.version == now.version:
+            if newer:
+                self._opening = threading.Thread(target=self._take_up, name="open-index")
+                self._opening.start()
+            if self._source.version == self._now.version:
                 return False
-            changes = self._source.changes(now.version)
-            self._now = _changed(
-                now, changes.ids, changes.vectors, changes.removed, changes.version
-            )
+            self._now = self._followed(self._now)
             return True
+
+    def _take_up(self) -> None:
+        """Opens what is on the disk and searches it from then on."""
+        try:
+            opened = self._open()
+            with self._lock:
+                if not self._closed:
+                    self._now = self._followed(opened)
+        except Exception as error:
+            self._trouble = error
+        finally:
+            self._opening = None
+
+    def _followed(self, now: _Now) -> _Now:
+        """``now`` with what has changed in the source since."""
+        changes = self._source.changes(now.version)
+        return _changed(now, changes.ids, changes.vectors, changes.removed, changes.version)
 
     def close(self) -> None:
         """Lets go of vectors and files."""
+        opening = self._opening
+        if opening is not None:
+            opening.join()
         with self._lock:
+            self._closed = True
             self._now = _Now(self._now.version, None, Rows(self._source.dimension))
 
     def _newer_on_disk(self) -> bool:
@@ -222,15 +257,11 @@ class VectorIndex:
                 note = f"{error}: every search is exact until `sightline rebuild`"
                 continue
             empty = Rows(self._source.dimension)
-            changes = self._source.changes(manifest.version)
-            now = _Now(manifest.version, generation, empty)
-            return _changed(now, changes.ids, changes.vectors, changes.removed, changes.version)
+            return self._followed(_Now(manifest.version, generation, empty))
         version = self._source.version
         rows = Rows.of(self._source.dimension, self._source.blocks(BLOCK, until_version=version))
         # What was encoded again while it was read is in no block, but in the changes.
-        changes = self._source.changes(version)
-        now = _Now(version, None, rows, note=note)
-        return _changed(now, changes.ids, changes.vectors, changes.removed, changes.version)
+        return self._followed(_Now(version, None, rows, note=note))
 
     def _check(self, manifest: Manifest) -> None:
         _check(manifest, self._source, self._model, self._revision)

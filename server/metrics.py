@@ -50,7 +50,7 @@ class LibraryCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """One gauge each."""
         library = self._engine.library
-        library.refresh()
+        library.refresh(wait=False)
         index = library.index_state
         waiting = self._app.extensions["sightline_admission"].waiting
         for name, about, value in (

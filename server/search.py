@@ -132,7 +132,7 @@ class SearchEngine:
             raise UsageError(f"k is {k}; it must be 1 to {MAX_K:,}")
         if not 0 <= offset <= MAX_OFFSET:
             raise UsageError(f"offset is {offset}; it must be 0 to {MAX_OFFSET:,}")
-        self.library.refresh()
+        self.library.refresh(wait=False)
         shown = [self.terms.show(data) for data in images]
         ranking, has_terms = self._ranking(parsed, shown, fold=fold, words=words)
         total = self._total(parsed.filters)
@@ -162,7 +162,7 @@ class SearchEngine:
         """The pictures that a query finds: its good matches, best first (``MAX_DATED`` of them at
         most), or everything that meets its filters when it has no terms."""
         parsed = parse(query) if isinstance(query, str) else query
-        self.library.refresh()
+        self.library.refresh(wait=False)
         ranking, has_terms = self._ranking(
             replace(parsed, sort="relevance"), (), fold=True, listed=False
         )
@@ -181,7 +181,7 @@ class SearchEngine:
         """How many of the good matches (of all that meet the filters, when there are no terms)
         were taken in each month."""
         parsed = parse(query) if isinstance(query, str) else query
-        self.library.refresh()
+        self.library.refresh(wait=False)
         ranking, has_terms = self._ranking(
             replace(parsed, sort="relevance"), (), fold=True, listed=False
         )
@@ -196,7 +196,7 @@ class SearchEngine:
         started = time.perf_counter()
         if not 0 < k <= MAX_K:
             raise UsageError(f"k is {k}; it must be 1 to {MAX_K:,}")
-        self.library.refresh()
+        self.library.refresh(wait=False)
         ids = self.library.random(k, seed)
         ranking = Listed(self.library, ids, False)
         hits = self._hits(ranking, ranking.page(0, k), has_terms=False)

@@ -15,7 +15,8 @@ from test_vector_index import MODEL, assert_in_order, fill, new_catalog, recall,
 
 from indexer import vector_index
 from indexer.catalog import Catalog
-from indexer.index_files import MANIFEST
+from indexer.index_files import MANIFEST, Manifest
+from indexer.index_generation import Generation
 from indexer.types import Root
 from indexer.vector_index import build_index, maintain_index, open_index
 
@@ -89,7 +90,7 @@ def test_searches_go_on_while_generations_are_swapped(
     def search() -> None:
         try:
             while not over.is_set():
-                index.refresh()
+                index.refresh(wait=False)
                 scores, ids = index.search(queries, 10, allowed=kept)
                 assert_in_order(scores, ids)
                 assert (ids >= 0).all()
@@ -115,6 +116,40 @@ def test_searches_go_on_while_generations_are_swapped(
     assert searches
     index.refresh()
     assert (index.state.generation, index.state.pending) == (5, 0)
+
+
+def test_the_old_generation_is_searched_while_the_new_one_is_opened(
+    library: tuple[Catalog, Root], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, root = library
+    directory = tmp_path / "index"
+    build_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu")
+    index = open_index(directory, catalog, **MODEL)
+    build_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu")
+    opening, broken = threading.Event(), RuntimeError("a disk that is gone")
+
+    def held(where: Path, manifest: Manifest) -> Generation:
+        assert opening.wait(60)
+        if manifest.generation == 3:
+            raise broken
+        return Generation(where, manifest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(vector_index, "Generation", held)
+        index.refresh(wait=False)
+        fill(catalog, root, 5, seed=70, start=COUNT)
+        index.refresh(wait=False)
+        assert (index.state.generation, index.state.pending) == (1, 5)
+        assert recall(index, catalog) >= 0.97
+        opening.set()
+        index.refresh()
+        assert (index.state.generation, index.state.pending) == (2, 5)
+    build_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu")
+    monkeypatch.setattr(vector_index, "Generation", held)
+    index.refresh(wait=False)
+    with pytest.raises(RuntimeError, match="a disk that is gone"):
+        index.refresh()
+    assert recall(index, catalog) >= 0.97
 
 
 def test_more_threads_than_cores_may_search(library: tuple[Catalog, Root], tmp_path: Path) -> None:
