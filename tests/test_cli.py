@@ -159,8 +159,10 @@ def test_index_without_the_hub_names_the_ways_out(
 def test_ctrl_c_stops_cleanly_and_keeps_what_was_done(tmp_path: Path, tiny_clip: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
-    for seed in range(400):
-        (folder / f"{seed}.jpg").write_bytes(as_bytes(draw(seed, (200, 150))))
+    # Enough of them that the run has not ended when the signal comes, however busy the machine is.
+    drawn = [as_bytes(draw(seed, (200, 150))) for seed in range(20)]
+    for number in range(4000):
+        (folder / f"{number}.jpg").write_bytes(drawn[number % 20] + b"%d" % number)
     directory = tmp_path / "library"
     command = [sys.executable, "-m", "server.cli", "index", str(folder), "--workers", "1"]
     command += ["--library", str(directory), "--model", str(tiny_clip), "--json"]

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.index_build import EXACT_BELOW, plan_for
+from indexer.index_build import EXACT_BELOW, FINE_BELOW, plan_for
 from indexer.index_rows import CHUNK, cosines, widened
 
 
@@ -38,6 +38,6 @@ def test_a_plan_trains_on_enough_and_not_on_more_than_memory_holds(
     plan = plan_for("ivf-pq", count, dimension)
     assert 39 * plan.nlist <= plan.sample <= count, "FAISS warns below 39 points a centroid"
     assert 2 * 4 * 512 * plan.sample < 3 * 2**30, "the sample and its rotated copy"
-    codes = int(plan.factory.rpartition("PQ")[2].removesuffix("np"))
-    assert codes <= 64
-    assert dimension % codes == 0
+    codes = int(plan.factory.rpartition("PQ")[2].removesuffix("x4fsr"))
+    bits = 2 if count < FINE_BELOW else 4 / 3
+    assert 0.9 * bits * dimension < 4 * codes <= bits * dimension
