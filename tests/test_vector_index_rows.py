@@ -40,4 +40,4 @@ def test_a_plan_trains_on_enough_and_not_on_more_than_memory_holds(
     assert 2 * 4 * 512 * plan.sample < 3 * 2**30, "the sample and its rotated copy"
     codes = int(plan.factory.rpartition("PQ")[2].removesuffix("x4fsr"))
     bits = 2 if count < FINE_BELOW else 4 / 3
-    assert 0.9 * bits * dimension < 4 * codes <= bits * dimension
+    assert 0.7 * bits * dimension < 4 * codes <= bits * dimension
