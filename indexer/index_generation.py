@@ -196,8 +196,9 @@ class Generation:
         scores = cosines(self.vectors[rows[:first]], query)
         if len(rows) > first:
             floor = np.partition(scores, first - k)[first - k]
+            reach = self.manifest.slack + offset(scores, about)
             # ``about`` falls, so what may still reach the last place lies together.
-            end = first + int(np.searchsorted(-about[first:], self.manifest.slack - floor, "right"))
+            end = first + int(np.searchsorted(-about[first:], reach - floor, "right"))
             scores = np.concatenate([scores, cosines(self.vectors[rows[first:end]], query)])
             rows = rows[:end]
         return scores, self.ids[rows]
@@ -215,6 +216,12 @@ class Generation:
                     k,
                 )
         return found
+
+
+def offset(scores: Scores, about: Scores) -> float:
+    """How much higher exact scores are than those by the codes, all in all: codes lose a part of
+    what lies along the query, of every vector alike."""
+    return float(np.median(scores[:FIRST] - about[:FIRST]))
 
 
 def _line(error: Exception) -> str:
