@@ -114,25 +114,29 @@ class Plan:
 def plan_for(kind: str, count: int, dimension: int) -> Plan:
     """How ``count`` vectors are kept. Lists grow with the square root of the count.
 
-    Product quantisers have four bits each, whose tables fit a register and are looked up for 32
-    vectors at once ("fast scan", Andre et al. 2015): of two dimensions each in a smaller library
-    (128 bytes at 512 dimensions), of three each and without the last principal sixteenth in a
-    larger one (80 bytes).
+    In a smaller library product quantisers have four bits for two dimensions (128 bytes at 512):
+    their tables fit a register and are looked up for 32 vectors at once ("fast scan", Andre et al.
+    2015). In a larger one a code has a byte for every eight dimensions (64 at 512): of codes of
+    that size those of eight bits find more among as many candidates.
     """
-    lists = 2 * math.sqrt(max(count, 1))
+    fine = kind == "ivf-pq" and count < FINE_BELOW
+    lists = (2 if fine else 4) * math.sqrt(max(count, 1))
     nlist = min(MOST_LISTS, 1 << max(4, round(math.log2(lists))))
     while nlist > 16 and count < 39 * nlist:  # FAISS warns below 39 points a centroid
         nlist //= 2
     quantiser = f"IVF{nlist}_HNSW32" if nlist >= 1 << 14 else f"IVF{nlist}"
+    sizes = (64, 48, 32, 16, 8, 4, 2, 1)
     if kind == "ivf-rabitq":
         factory = f"RR{dimension},{quantiser},RaBitQ2"
-    else:
-        width = 2 if count < FINE_BELOW else 3
-        kept = dimension if width == 2 else dimension - dimension // 16
-        kept -= kept % (16 * width if kept >= 16 * width else width)
-        blocks = next(m for m in (64, 32, 16, 8, 4, 2, 1) if kept % (m * width) == 0)
+    elif fine:
+        even = dimension - dimension % 2
+        blocks = next(m for m in sizes if even % (2 * m) == 0)
         # r: what is quantised is the difference from the list's centroid.
-        factory = f"OPQ{blocks}_{kept},{quantiser},PQ{kept // width}x4fsr"
+        factory = f"OPQ{blocks}_{even},{quantiser},PQ{even // 2}x4fsr"
+    else:
+        codes = next(m for m in sizes if dimension % m == 0 and m <= max(1, dimension // 4))
+        # np: without polysemous training, which takes twenty times as long and gives nothing here.
+        factory = f"OPQ{codes},{quantiser},PQ{codes}np"
     return Plan(kind, factory, nlist, min(count, POINTS_A_CENTROID * nlist, LARGEST_SAMPLE))
 
 
@@ -256,7 +260,6 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Sh
     import faiss
 
     rows, dimension = vectors.shape
-    # Not yet packed, and np: without polysemous training, which takes twenty times as long.
     unpacked = plan.factory.replace("x4fsr", "x4np")
     index = faiss.index_factory(dimension, unpacked, faiss.METRIC_INNER_PRODUCT)
     index.verbose = False
@@ -321,7 +324,7 @@ def _packed(index: Any) -> Any:
     import faiss
 
     ivf = faiss.downcast_index(index.index)
-    if isinstance(ivf, faiss.IndexIVFPQ):
+    if isinstance(ivf, faiss.IndexIVFPQ) and ivf.pq.nbits == 4:
         fast = faiss.IndexIVFPQFastScan(ivf)
         packed: Any = faiss.IndexPreTransform(index.chain.at(0), fast)
         packed.referenced_objects = [index, fast]  # which own its parts

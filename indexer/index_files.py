@@ -2,7 +2,7 @@
 
     index/
         manifest.json         which generation is in force, what it was made of, checksums
-        index-000007.faiss    the quantised vectors, read into memory
+        index-000007.faiss    the quantised vectors, opened by memory map
         vectors-000007.f16    the same vectors as the catalog keeps them, for exact ranking
         ids-000007.i64        the image id of each row; -1 for a row that is gone
 

@@ -2,8 +2,8 @@
 
 FAISS proposes candidates by their quantised vectors; they are ranked by the exact cosine of the
 float16 vectors that lie beside it. Row numbers are FAISS's ids; ``ids`` gives the image of a row.
-The codes are read into memory, the rest is memory-mapped; nothing is changed after opening, so that
-any number of threads may search.
+Everything is memory-mapped (but packed codes, which FAISS reads) and nothing is changed after
+opening, so that any number of threads may search.
 """
 
 from __future__ import annotations

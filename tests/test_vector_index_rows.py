@@ -38,6 +38,9 @@ def test_a_plan_trains_on_enough_and_not_on_more_than_memory_holds(
     plan = plan_for("ivf-pq", count, dimension)
     assert 39 * plan.nlist <= plan.sample <= count, "FAISS warns below 39 points a centroid"
     assert 2 * 4 * 512 * plan.sample < 3 * 2**30, "the sample and its rotated copy"
-    codes = int(plan.factory.rpartition("PQ")[2].removesuffix("x4fsr"))
-    bits = 2 if count < FINE_BELOW else 4 / 3
-    assert 0.7 * bits * dimension < 4 * codes <= bits * dimension
+    codes = plan.factory.rpartition("PQ")[2]
+    if count < FINE_BELOW:
+        assert codes == f"{dimension // 2}x4fsr", "a byte for four dimensions"
+    else:
+        assert int(codes.removesuffix("np")) <= 64
+        assert dimension % int(codes.removesuffix("np")) == 0
