@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sqlite_utils import Database
 
 from indexer import catalog_check as checks
 from indexer import catalog_rows as rows
@@ -48,6 +47,7 @@ from indexer.catalog_reader import RUN_COUNTS, CatalogReader, Run
 from indexer.catalog_vectors import Changes
 from indexer.database import Kind, Store, create
 from indexer.errors import LibraryError
+from indexer.sqlite import Database
 from indexer.types import Candidate, Failure, Ids, NewImage, Root
 
 __all__ = ["Catalog", "Changes", "Months", "Problem", "Run", "Suggestion", "Written"]

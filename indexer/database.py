@@ -29,9 +29,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from sqlite_utils import Database, Migrations
 
 from indexer.errors import DamagedError, LibraryBusyError, LibraryError
+from indexer.sqlite import Database, Migrations
 from indexer.types import Ids
 
 MAGIC = b"SQLite format 3\x00"

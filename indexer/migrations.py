@@ -7,9 +7,8 @@ due. ``docs/catalog.md`` describes what they come to.
 
 from __future__ import annotations
 
-from sqlite_utils import Database, Migrations
-
 from indexer import catalog_words
+from indexer.sqlite import Database, Migrations
 
 catalog = Migrations("catalog")
 thumbnails = Migrations("thumbnails")

@@ -64,7 +64,12 @@ ROOMS = {
 }
 """How the names of modules that were split off begin, and the room they belong to."""
 
-SPLIT_OFF = {"batching": "encoder", "database": "catalog", "migrations": "catalog"}
+SPLIT_OFF = {
+    "batching": "encoder",
+    "database": "catalog",
+    "migrations": "catalog",
+    "sqlite": "catalog",
+}
 """Modules that were split off under a name of their own."""
 
 HEAVY = {
@@ -137,6 +142,15 @@ def test_help_loads_nothing_heavy() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
     assert result.returncode == 0, f"--help loads {result.stderr}"
     assert "sightline index" in result.stdout
+
+
+def test_a_library_is_opened_without_pandas_and_it_can_be_had_afterwards() -> None:
+    code = (
+        "import sys, indexer.library; assert 'pandas' not in sys.modules;"
+        "import importlib.util; importlib.util.find_spec('pandas') and __import__('pandas')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
+    assert result.returncode == 0, result.stderr
 
 
 def test_no_file_grows_beyond_one_sitting() -> None:
