@@ -174,10 +174,12 @@ def _slack(
     about, rows = generation.candidates(queries, depth, nprobe, None)
     above = [np.empty(0, np.float32)]
     for query, scores, found, true in zip(queries, about, rows, truth, strict=True):
+        scores, found = scores[found >= 0], found[found >= 0]
         near = np.isin(found, true[true >= 0])
-        first = generation.fetch(found[:FIRST]) @ query
-        exact = generation.fetch(found[near]) @ query
-        above.append(exact - scores[near] - offset(first, scores))
+        if near.any():
+            first = generation.fetch(found[:FIRST]) @ query
+            exact = generation.fetch(found[near]) @ query
+            above.append(exact - scores[near] - offset(first, scores))
     return (
         float(np.quantile(np.concatenate(above), 1 - 1 / SPARED))
         if any(map(len, above))

@@ -209,16 +209,21 @@ class VectorIndex:
             return True
 
     def _take_up(self) -> None:
-        """Opens what is on the disk and searches it from then on."""
+        """Opens what is on the disk and searches it from then on; again, where a newer one was put
+        there meanwhile: nobody else would look until something else changes."""
         try:
-            opened = self._open()
-            with self._lock:
-                if not self._closed:
+            while True:
+                opened = self._open()
+                with self._lock:
+                    if self._closed:
+                        return
                     self._now = self._followed(opened)
+                    if not self._newer_on_disk():
+                        self._opening = None  # before a ``refresh`` may look
+                        return
         except Exception as error:
-            self._trouble = error
-        finally:
-            self._opening = None
+            with self._lock:
+                self._trouble, self._opening = error, None
 
     def _followed(self, now: _Now) -> _Now:
         """``now`` with what has changed in the source since."""

@@ -152,6 +152,34 @@ def test_the_old_generation_is_searched_while_the_new_one_is_opened(
     assert recall(index, catalog) >= 0.97
 
 
+def test_a_generation_that_comes_while_another_is_opened_is_not_missed(
+    library: tuple[Catalog, Root], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, _ = library
+    directory = tmp_path / "index"
+    build_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu")
+    index = open_index(directory, catalog, **MODEL)
+    build_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu")
+    opened, goes_on = threading.Event(), threading.Event()
+
+    def held(where: Path, manifest: Manifest) -> Generation:
+        generation = Generation(where, manifest)
+        opened.set()
+        assert goes_on.wait(60)
+        return generation
+
+    monkeypatch.setattr(vector_index, "Generation", held)
+    index.refresh(wait=False)
+    assert opened.wait(60)
+    monkeypatch.undo()
+    build_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu")
+    [opening] = [thread for thread in threading.enumerate() if thread.name == "open-index"]
+    goes_on.set()
+    opening.join()
+    assert index.state.generation == 3
+    assert recall(index, catalog) >= 0.97
+
+
 def test_more_threads_than_cores_may_search(library: tuple[Catalog, Root], tmp_path: Path) -> None:
     catalog, _ = library
     build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cpu")
