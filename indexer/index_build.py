@@ -174,7 +174,8 @@ def build(
     vectors = np.memmap(paths["vectors"], "<f2", "r", shape=(rows, source.dimension))
     plan = plan_for(kind, rows, source.dimension)
     index = _trained(plan, vectors, device, progress)
-    index = _packed(_added(index, vectors, 0, device, progress))
+    _add(index, vectors, 0, device, progress)
+    index = _packed(index)
     manifest = replace(
         manifest, kind=kind, rows=rows, trained_on=rows, factory=plan.factory, nlist=plan.nlist
     )
@@ -213,7 +214,7 @@ def extend(
     paths["ids"].write_bytes(all_ids.astype("<i8").tobytes())
     index = faiss.read_index(str(directory / files["index"].name))
     vectors = np.memmap(paths["vectors"], "<f2", "r", shape=(len(all_ids), source.dimension))
-    index = _added(index, vectors, len(ids), device, progress)
+    _add(index, vectors, len(ids), device, progress)
     manifest = replace(
         old.manifest,
         generation=generation,
@@ -287,10 +288,8 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Sh
     return index
 
 
-def _added(
-    index: Any, vectors: NDArray[np.float16], start: int, device: str, progress: Show
-) -> Any:
-    """``index`` with the rows from ``start`` on; a row's number is its id in FAISS.
+def _add(index: Any, vectors: NDArray[np.float16], start: int, device: str, progress: Show) -> None:
+    """Puts the rows from ``start`` on into ``index``; a row's number is its id in FAISS.
 
     Finding the nearest centroid of each row is nearly all of the work, and is done on the GPU where
     there is one; the codes are made and kept on the processor.
@@ -316,7 +315,6 @@ def _added(
             ivf.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists))
             index.ntotal = ivf.ntotal
         progress("building the index", min(first + BLOCK, rows) - start, rows - start)
-    return index
 
 
 def _packed(index: Any) -> Any:
