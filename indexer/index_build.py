@@ -124,7 +124,7 @@ def plan_for(kind: str, count: int, dimension: int) -> Plan:
     nlist = min(MOST_LISTS, 1 << max(4, round(math.log2(lists))))
     while nlist > 16 and count < 39 * nlist:  # FAISS warns below 39 points a centroid
         nlist //= 2
-    quantiser = f"IVF{nlist}_HNSW32" if nlist >= 1 << 14 else f"IVF{nlist}"
+    quantiser = f"IVF{nlist}"
     sizes = (64, 48, 32, 16, 8, 4, 2, 1)
     if kind == "ivf-rabitq":
         factory = f"RR{dimension},{quantiser},RaBitQ2"
@@ -175,7 +175,7 @@ def build(
     plan = plan_for(kind, rows, source.dimension)
     index = _trained(plan, vectors, device, progress)
     _add(index, vectors, 0, device, progress)
-    index = _packed(index)
+    index = _ready(index)
     manifest = replace(
         manifest, kind=kind, rows=rows, trained_on=rows, factory=plan.factory, nlist=plan.nlist
     )
@@ -292,19 +292,18 @@ def _add(index: Any, vectors: NDArray[np.float16], start: int, device: str, prog
     """Puts the rows from ``start`` on into ``index``; a row's number is its id in FAISS.
 
     Finding the nearest centroid of each row is nearly all of the work, and is done on the GPU where
-    there is one; the codes are made and kept on the processor.
+    there is one, else by products of float32 matrices; codes are made and kept on the processor.
     """
     import faiss
 
     rows = len(vectors)
     ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
-    coarse = ivf.quantizer
+    coarse: Any = faiss.IndexFlatIP(ivf.d)
+    coarse.add(ivf.quantizer.reconstruct_n(0, ivf.nlist))
     if (resources := _gpu(device)) is not None:
         options = faiss.GpuClonerOptions()
         options.useFloat16 = True
-        flat = faiss.IndexFlatIP(ivf.d)
-        flat.add(coarse.reconstruct_n(0, ivf.nlist))
-        coarse = faiss.index_cpu_to_gpu(resources, 0, flat, options)
+        coarse = faiss.index_cpu_to_gpu(resources, 0, coarse, options)
     for first in range(start, rows, BLOCK):
         block = np.asarray(vectors[first : first + BLOCK], np.float32)
         if isinstance(ivf, faiss.IndexIVFPQFastScan):
@@ -317,16 +316,27 @@ def _add(index: Any, vectors: NDArray[np.float16], start: int, device: str, prog
         progress("building the index", min(first + BLOCK, rows) - start, rows - start)
 
 
-def _packed(index: Any) -> Any:
-    """``index`` with its codes of four bits in the order in which a scan takes them, 32 at once."""
+def _ready(index: Any) -> Any:
+    """``index`` as it is searched: codes of four bits in the order in which a scan takes them, 32
+    at once; centroids in float16, since to read all of them is what each search begins with."""
     import faiss
 
-    ivf = faiss.downcast_index(index.index)
+    ivf: Any = faiss.downcast_index(index.index)
+    centroids = ivf.quantizer
+    owners: list[Any] = [ivf, centroids]
     if isinstance(ivf, faiss.IndexIVFPQ) and ivf.pq.nbits == 4:
-        fast = faiss.IndexIVFPQFastScan(ivf)
-        packed: Any = faiss.IndexPreTransform(index.chain.at(0), fast)
-        packed.referenced_objects = [index, fast]  # which own its parts
-        return packed
+        ivf = faiss.IndexIVFPQFastScan(ivf)
+        owners += [index, ivf]
+        index = faiss.IndexPreTransform(index.chain.at(0), ivf)
+    else:
+        ivf.own_fields = False
+        centroids.this.own(True)
+    half = faiss.IndexScalarQuantizer(
+        ivf.d, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    half.add(centroids.reconstruct_n(0, ivf.nlist))
+    ivf.quantizer = half
+    index.referenced_objects = [*owners, half]
     return index
 
 

@@ -26,6 +26,8 @@ import xxhash
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+EVERYWHERE = ((0.0, 2.0),)
+"""A reach that leaves no list out: two cosines differ by no more."""
 READ = 1 << 22
 """Bytes read at once for a checksum."""
 
@@ -67,13 +69,17 @@ class Manifest:
     factory: str = ""
     nlist: int = 0
     nprobe: int = 0
+    """Lists that are looked into at most,"""
+    reach: tuple[tuple[float, float], ...] = EVERYWHERE
+    """of those whose centroid's product with the query is no further than this below the best
+    one's: (the best one's, how far), rising; between them in proportion."""
     depth: int = 0
     """Candidates that may be ranked exactly for ten results."""
     slack: float = math.inf
     """How far a neighbour's exact score may lie above the one its code gives: candidates that even
     so do not reach the last place wanted are not ranked."""
-    filtered: tuple[tuple[float, int], ...] = ()
-    """(share of the images that meet a filter, nprobe), falling."""
+    filtered: tuple[tuple[float, int, float], ...] = ()
+    """(share of the images that meet a filter, nprobe, times the reach), falling."""
     recall: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, FileFacts] = field(default_factory=dict)
     """``index``, ``vectors``, ``ids``."""
@@ -88,9 +94,14 @@ class Manifest:
             names = {facts[name].name for name in facts}
             if any(Path(name).name != name for name in names):
                 raise UntrustedError("the manifest names files elsewhere")
-            document = {"slack": math.inf, **document}  # not there before it was measured
+            # Not there before they were measured.
+            document = {"slack": math.inf, "reach": EVERYWHERE, **document}
             known = {name: document[name] for name in cls.__dataclass_fields__ if name != "files"}
-            known["filtered"] = tuple((float(a), int(b)) for a, b in known["filtered"])
+            known["filtered"] = tuple(
+                (float(share), int(nprobe), float(times[0]) if times else 1.0)
+                for share, nprobe, *times in known["filtered"]
+            )
+            known["reach"] = tuple((float(best), float(far)) for best, far in known["reach"])
             return cls(**known, files=facts)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UntrustedError(f"the manifest cannot be understood ({error!r})") from error

@@ -34,29 +34,37 @@ place may belong there."""
 CHUNK = 1024
 """Rows turned into float32 at a time: 2 MB at 512 dimensions, which stays in a core's cache."""
 
+GROW = np.float32(2.0**112)
+
 SPARSE = 8
 """Where fewer than one row in so many may be found, those are gathered instead of scanning all."""
 
 
 def widened(half: NDArray[Any]) -> NDArray[np.float32]:
-    """Finite float16 as float32, the same values, by moving their bits: a sixth of the time that
-    ``astype`` takes. The exponent is then too small by 112, which a product puts right, also for
-    numbers below the smallest normal one."""
+    """Finite float16 as float32, the same values: a sixth of the time that ``astype`` takes."""
+    wide = _shrunk(half)
+    wide *= GROW
+    return wide
+
+
+def _shrunk(half: NDArray[Any]) -> NDArray[np.float32]:
+    """Finite float16 as float32, by moving their bits. The exponent is then too small by 112, which
+    a product with ``GROW`` puts right, also for numbers below the smallest normal one."""
     bits = np.ascontiguousarray(half, "<f2").view("<i2").astype("<i4")
     bits <<= 13
     bits &= np.int32(-0x70002000)  # the sign, 5 bits of exponent, 10 of fraction
-    wide = bits.view("<f4")
-    wide *= np.float32(2.0**112)
-    return wide
+    return bits.view("<f4")
 
 
 def cosines(rows: Half, query: NDArray[np.float32]) -> Scores:
     """``(n,) float32``: the product of each float16 row and ``query``. Equal rows give equal bits,
     wherever they lie: a matrix product does not promise that, and ties would fall by chance."""
+    grown = query * GROW
+    if len(rows) <= CHUNK:
+        return np.vecdot(_shrunk(rows), grown)
     out = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), CHUNK):
-        block = widened(rows[start : start + CHUNK])
-        out[start : start + CHUNK] = np.einsum("nd,d->n", block, query)
+        out[start : start + CHUNK] = np.vecdot(_shrunk(rows[start : start + CHUNK]), grown)
     return out
 
 

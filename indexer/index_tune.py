@@ -2,20 +2,22 @@
 
 Recall@10 is measured for two kinds of query: images of the library (not their own nearest
 neighbour) and texts, which lie off the cone of the images and need several times the probes. The
-cheapest pair of ``nprobe`` and ``depth`` (candidates ranked exactly) that reaches the target for
-both is stored; since candidates are ranked exactly, a neighbour is found where it is among them.
+cheapest ``reach`` of each (which lists are looked into) and ``depth`` (candidates ranked exactly)
+that reach the target for both are stored; since candidates are ranked exactly, a neighbour is
+found where it is among them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from indexer.index_files import Manifest
-from indexer.index_generation import FIRST, Generation, offset
+from indexer.index_generation import FIRST, Generation, offset, times_as_far
 from indexer.index_rows import Allowed
 from indexer.types import Embeddings, Ids
 
@@ -33,8 +35,19 @@ DEPTHS = (50, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1200, 1800, 2600, 40
 SHARES = (0.5, 0.1, 0.03)
 """Shares of the images that pretended filters are met by."""
 
-PROBE_COST, CANDIDATE_COST = 10e-9, 800e-9
-"""Seconds, about: to look at one code, and to rank one candidate exactly."""
+LEVELS = (0.975, 0.98, 0.985, 0.99, 0.992, 0.994, 0.996, 0.998, 1.0)
+"""Shares of the true neighbours that the lists within a reach that is tried hold: no more of them
+can be found."""
+
+MOST_TIMES = 8
+"""As far as measured is tried under a filter; then all lists are looked into."""
+
+MOST_PROBES = 0.98
+"""Of the queries this share gets all the lists within the reach; the others as many as it."""
+
+CODE_COST, PACKED_CODE_COST, CANDIDATE_COST = 50e-9, 12e-9, 800e-9
+"""Seconds, about: to look at one code, at one of those that a scan takes 32 at once of, and to rank
+one candidate exactly."""
 
 SPARED = 1000
 """One true neighbour in so many may be lost by not ranking what is unlikely to be one."""
@@ -45,8 +58,9 @@ Show = Callable[[str, int, int | None], None]
 
 
 def tuned(generation: Generation, texts: Embeddings | None, progress: Show) -> Manifest:
-    """The manifest of ``generation`` with ``nprobe``, ``depth``, ``filtered`` and the recall that
-    was measured. Without ``texts`` three times the probes of image queries are taken."""
+    """The manifest of ``generation`` with ``nprobe``, ``reach``, ``depth``, ``filtered`` and the
+    recall that was measured. Without ``texts`` half as much again as the reach of image queries is
+    taken, and three times their probes."""
     manifest = generation.manifest
     random = np.random.default_rng(manifest.generation)
     alive = np.flatnonzero(np.asarray(generation.ids) >= 0)
@@ -63,16 +77,17 @@ def tuned(generation: Generation, texts: Embeddings | None, progress: Show) -> M
     }
     target = TARGET_BELOW[1] if manifest.rows < TARGET_BELOW[0] else TARGET
     target += MARGIN * (1 - target)
-    nprobe, depth, recall = _choose(generation, kinds, truth, rows, target)
+    manifest = replace(manifest, **_choose(generation, kinds, truth, rows, target))
     if "text" not in kinds:
-        nprobe = min(manifest.nlist, 3 * nprobe)
-    slack = max(_slack(generation, kinds[name], truth[name], nprobe, depth) for name in kinds)
-    manifest = replace(manifest, nprobe=nprobe, depth=depth, recall=recall, slack=slack)
+        nprobe = min(manifest.nlist, 3 * manifest.nprobe)
+        manifest = replace(manifest, nprobe=nprobe, reach=times_as_far(manifest.reach, 1.5))
+    slack = max(_slack(generation, manifest, kinds[name], truth[name]) for name in kinds)
+    manifest = replace(manifest, slack=slack)
     filtered = []
-    least = nprobe
+    look = manifest.nprobe, 1.0
     for share in SHARES:
-        least = _choose_filtered(generation, kinds, share, manifest, least, target, random)
-        filtered.append((share, least))
+        look = _choose_filtered(generation, kinds, share, manifest, look, target, random)
+        filtered.append((share, *look))
     progress("measuring the index", 1, 1)
     return replace(manifest, filtered=tuple(filtered))
 
@@ -105,12 +120,38 @@ def nearest(
     return best_rows
 
 
-def _probes(nlist: int, first: int = 1) -> list[int]:
-    """Numbers of probes to try, each about 1.4 times the last."""
-    tried = [first]
-    while tried[-1] < nlist:
-        tried.append(min(nlist, max(tried[-1] + 1, round(tried[-1] * 1.4))))
-    return tried
+@dataclass(frozen=True)
+class _Try:
+    """A reach that is tried for one kind of query, and what it comes to."""
+
+    best: float
+    """The product of a query and its nearest centroid, in the middle."""
+    reach: float
+    nprobe: int
+    scan: float
+    """Seconds, about, to look at the codes."""
+    recall: dict[int, float]
+    """By depth."""
+
+
+def _tries(
+    generation: Generation, queries: Embeddings, truth: Ids, own: Ids | None, target: float
+) -> Iterator[_Try]:
+    """For each of ``LEVELS`` the reach that takes in the lists of so many true neighbours."""
+    manifest = generation.manifest
+    code = PACKED_CODE_COST if "x4fs" in manifest.factory else CODE_COST
+    _, near, lists = generation.lists(queries, manifest.nlist)
+    homes = generation.homes(truth.ravel()).reshape(truth.shape)
+    place = (lists[:, None, :] == homes[:, :, None]).argmax(axis=2)
+    behind = (near[:, :1] - np.take_along_axis(near, place, axis=1))[truth >= 0]
+    best = float(np.median(near[:, 0]))
+    for level in (level for level in LEVELS if level >= target):
+        reach = float(np.quantile(behind, level)) + 1e-6
+        count = (near >= near[:, :1] - reach).sum(axis=1)
+        nprobe = math.ceil(np.quantile(count, MOST_PROBES))
+        codes = np.minimum(count, nprobe).mean() * manifest.rows / manifest.nlist
+        found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, ((best, reach),), None)[1]
+        yield _Try(best, reach, nprobe, codes * code, _recall_by_depth(found, truth, own))
 
 
 def _recall_by_depth(candidates: Ids, truth: Ids, own: Ids | None) -> dict[int, float]:
@@ -136,42 +177,37 @@ def _choose(
     truth: dict[str, Ids],
     own: Ids,
     target: float,
-) -> tuple[int, int, dict[str, float]]:
-    """The cheapest (nprobe, depth) that reaches ``target`` for every kind; where none does, the
-    hardest look there is."""
-    manifest = generation.manifest
-    mean_list = manifest.rows / manifest.nlist
-    best: tuple[float, int, int, dict[str, float]] | None = None
-    last: tuple[int, int, dict[str, float]] = (manifest.nlist, DEPTHS[-1], {})
-    for nprobe in _probes(manifest.nlist):
-        scan = nprobe * mean_list * PROBE_COST
-        if best is not None and scan > best[0]:
-            break
-        by_depth = {
-            name: _recall_by_depth(
-                generation.candidates(queries, DEPTHS[-1] + 1, nprobe, None)[1],
-                truth[name],
-                own if name == "image" else None,
-            )
-            for name, queries in kinds.items()
+) -> dict[str, Any]:
+    """The cheapest ``nprobe``, ``reach`` and ``depth`` that reach ``target`` for every kind, and
+    their ``recall``; where none do, the hardest look there is."""
+    tried = {
+        name: list(_tries(generation, some, truth[name], own if name == "image" else None, target))
+        for name, some in kinds.items()
+    }
+    least, chosen, ranked = math.inf, {name: some[-1] for name, some in tried.items()}, DEPTHS[-1]
+    for depth in DEPTHS:
+        enough = {
+            name: [one for one in some if one.recall[depth] >= target]
+            for name, some in tried.items()
         }
-        for depth in DEPTHS:
-            recall = {name: found[depth] for name, found in by_depth.items()}
-            last = (nprobe, depth, recall)
-            if min(recall.values()) >= target:
-                cost = scan + depth * CANDIDATE_COST
-                if best is None or cost < best[0]:
-                    best = (cost, nprobe, depth, recall)
-                break
-    return last if best is None else best[1:]
+        if not all(enough.values()):
+            continue
+        first = {name: some[0] for name, some in enough.items()}
+        cost = depth * CANDIDATE_COST + float(np.mean([one.scan for one in first.values()]))
+        if cost < least:
+            least, chosen, ranked = cost, first, depth
+    return {
+        "nprobe": max(one.nprobe for one in chosen.values()),
+        "reach": tuple(sorted((one.best, one.reach) for one in chosen.values())),
+        "depth": ranked,
+        "recall": {name: one.recall[ranked] for name, one in chosen.items()},
+    }
 
 
-def _slack(
-    generation: Generation, queries: Embeddings, truth: Ids, nprobe: int, depth: int
-) -> float:
+def _slack(generation: Generation, look: Manifest, queries: Embeddings, truth: Ids) -> float:
     """How far exact scores of true neighbours lie above those by their codes, beyond what is so for
     all (``offset``); all but one in ``SPARED`` of them less."""
-    about, rows = generation.candidates(queries, depth, nprobe, None)
+    about, rows = generation.candidates(queries, look.depth, look.nprobe, look.reach, None)
     above = [np.empty(0, np.float32)]
     for query, scores, found, true in zip(queries, about, rows, truth, strict=True):
         scores, found = scores[found >= 0], found[found >= 0]
@@ -180,11 +216,8 @@ def _slack(
             first = generation.fetch(found[:FIRST]) @ query
             exact = generation.fetch(found[near]) @ query
             above.append(exact - scores[near] - offset(first, scores))
-    return (
-        float(np.quantile(np.concatenate(above), 1 - 1 / SPARED))
-        if any(map(len, above))
-        else math.inf
-    )
+    every = np.concatenate(above)
+    return float(np.quantile(every, 1 - 1 / SPARED)) if len(every) else math.inf
 
 
 def _choose_filtered(
@@ -192,20 +225,23 @@ def _choose_filtered(
     kinds: dict[str, Embeddings],
     share: float,
     manifest: Manifest,
-    nprobe: int,
+    look: tuple[int, float],
     target: float,
     random: np.random.Generator,
-) -> int:
-    """The fewest probes, from ``nprobe`` on, that reach ``target`` under a filter that this share
-    of the images meets."""
+) -> tuple[int, float]:
+    """The least ``nprobe``, and times the reach, from ``look`` on, that reach ``target`` under a
+    filter that this share of the images meets."""
     alive = np.flatnonzero(np.asarray(generation.ids) >= 0)
     rows = np.sort(random.choice(alive, max(1, int(share * len(alive))), replace=False))
     bits = Allowed(rows).bits(manifest.rows)
     queries = np.concatenate([some[: QUERIES // 3] for some in kinds.values()])
     truth = nearest(generation, queries, NEIGHBOURS, allowed=rows)
-    for probes in _probes(manifest.nlist, nprobe):
-        _, found = generation.candidates(queries, manifest.depth, probes, bits)
+    nprobe, times = look
+    while times < MOST_TIMES:
+        reach = times_as_far(manifest.reach, times)
+        _, found = generation.candidates(queries, manifest.depth, nprobe, reach, bits)
         hits = sum(int(np.isin(t[t >= 0], row).sum()) for t, row in zip(truth, found, strict=True))
         if hits >= target * max(1, int((truth >= 0).sum())):
-            return probes
-    return manifest.nlist
+            return nprobe, times
+        nprobe, times = min(manifest.nlist, math.ceil(nprobe * 1.5)), times * 1.15
+    return manifest.nlist, 2 / min(far for _, far in manifest.reach)

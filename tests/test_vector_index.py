@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from indexer import index_build, index_generation, vector_index
 from indexer.catalog import Catalog
 from indexer.errors import UsageError
-from indexer.index_files import MANIFEST, read_manifest
+from indexer.index_files import EVERYWHERE, MANIFEST, read_manifest
 from indexer.index_generation import Generation
 from indexer.index_rows import best
 from indexer.types import IndexState, NewImage, Root
@@ -217,7 +217,7 @@ def test_candidates_that_cannot_reach_the_last_place_are_not_ranked(
 
     def found(slack: float) -> tuple[int, list[set[int]]]:
         """How many are ranked, and which ten are the best."""
-        changed = dataclasses.replace(manifest, slack=slack, depth=150)
+        changed = dataclasses.replace(manifest, slack=slack, depth=150, reach=EVERYWHERE)
         some = Generation(tmp_path / "index", changed).search(queries, 10)
         return sum(len(ids) for _, ids in some), [
             set(best(scores, ids, 10)[1].tolist()) for scores, ids in some
@@ -228,6 +228,51 @@ def test_candidates_that_cannot_reach_the_last_place_are_not_ranked(
     assert few < every / 2
     assert sum(len(a & b) for a, b in zip(truth, same, strict=True)) >= 398
     assert found(-1.0)[0] == 40 * 20
+
+
+def test_lists_are_looked_into_that_are_nearly_as_close_as_the_closest(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    built(catalog, tmp_path / "index", "ivf-pq")
+    manifest = read_manifest(tmp_path / "index")
+    assert manifest is not None
+    generation = Generation(tmp_path / "index", manifest)
+    queries = vectors(40, catalog.dimension, 77)
+    _, every, _ = generation.lists(queries, manifest.nlist)
+    for reach in ((0.0, 0.1),), ((0.2, 0.3), (0.9, 0.05)):
+        _, near, lists = generation.lists(queries, manifest.nlist, reach)
+        for row, of, best_first in zip(near, lists, every, strict=True):
+            far = np.interp(best_first[0], *zip(*reach, strict=True))
+            assert (of >= 0).sum() == (best_first >= best_first[0] - far).sum()
+            assert (row[of >= 0] >= best_first[0] - far).all()
+    assert len(manifest.reach) == 2, "one for queries like texts, one for those like pictures"
+    assert manifest.reach[0][0] <= manifest.reach[1][0]
+
+
+def test_of_many_results_as_large_a_share_is_found(catalog: Catalog, tmp_path: Path) -> None:
+    built(catalog, tmp_path / "index", "ivf-pq")
+    manifest = read_manifest(tmp_path / "index")
+    assert manifest is not None
+    narrow = dataclasses.replace(manifest, nprobe=1, reach=((0.0, 0.0),), depth=10)
+    generation = Generation(tmp_path / "index", narrow)
+    queries = vectors(20, catalog.dimension, 78)
+    hits = 0
+    for query, (scores, ids) in zip(queries, generation.search(queries, 30), strict=True):
+        hits += len(set(best(scores, ids, 30)[1].tolist()) & set(exactly(catalog, query, 30)))
+    assert hits >= 0.9 * 30 * len(queries)
+
+
+def test_an_index_whose_reach_was_never_measured_is_used(catalog: Catalog, tmp_path: Path) -> None:
+    built(catalog, tmp_path / "index", "ivf-pq").close()
+    path = tmp_path / "index" / MANIFEST
+    document = json.loads(path.read_text())
+    del document["reach"], document["slack"]
+    document["filtered"] = [pair[:2] for pair in document["filtered"]]
+    path.write_text(json.dumps(document))
+    index = open_index(tmp_path / "index", catalog, **MODEL)
+    assert index.state.type == "ivf-pq"
+    assert index.state.note is None
+    assert recall(index, catalog) >= 0.97
 
 
 # growing ------------------------------------------------------------------------------------------
