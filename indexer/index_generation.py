@@ -154,7 +154,7 @@ class Generation:
         most, reach = self._look(share) if nprobe is None else (nprobe, EVERYWHERE)
         if beyond:
             times = 1 + FURTHER * min(1.0, math.log10(k / 10))
-            most, reach = math.ceil(most * times**2), times_as_far(reach, times)
+            most, reach = math.ceil(most * times), times_as_far(reach, times)
         least = int(CODES_A_RESULT * beyond / share)
         about, near = self.candidates(queries, depth, most, reach, chosen, least=least)
         return [

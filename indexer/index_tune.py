@@ -10,7 +10,7 @@ found where it is among them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,8 +42,10 @@ can be found."""
 MOST_TIMES = 8
 """As far as measured is tried under a filter; then all lists are looked into."""
 
-MOST_PROBES = 0.98
-"""Of the queries this share gets all the lists within the reach; the others as many as it."""
+MOST_PROBES = 0.8
+"""Of the kind that needs more, this share of the queries gets all the lists within the reach; the
+others, which are about as close to everything, as many as it: they lose next to nothing by that,
+and the slowest take half of the time."""
 
 CODE_COST, PACKED_CODE_COST, CANDIDATE_COST = 50e-9, 12e-9, 800e-9
 """Seconds, about: to look at one code, at one of those that a scan takes 32 at once of, and to rank
@@ -135,23 +137,35 @@ class _Try:
 
 
 def _tries(
-    generation: Generation, queries: Embeddings, truth: Ids, own: Ids | None, target: float
-) -> Iterator[_Try]:
+    generation: Generation,
+    kinds: dict[str, Embeddings],
+    truth: dict[str, Ids],
+    own: Ids,
+    target: float,
+) -> dict[str, list[_Try]]:
     """For each of ``LEVELS`` the reach that takes in the lists of so many true neighbours."""
     manifest = generation.manifest
     code = PACKED_CODE_COST if "x4fs" in manifest.factory else CODE_COST
-    _, near, lists = generation.lists(queries, manifest.nlist)
-    homes = generation.homes(truth.ravel()).reshape(truth.shape)
-    place = (lists[:, None, :] == homes[:, :, None]).argmax(axis=2)
-    behind = (near[:, :1] - np.take_along_axis(near, place, axis=1))[truth >= 0]
-    best = float(np.median(near[:, 0]))
+    near, behind = {}, {}
+    for name, queries in kinds.items():
+        _, near[name], lists = generation.lists(queries, manifest.nlist)
+        homes = generation.homes(truth[name].ravel()).reshape(truth[name].shape)
+        place = (lists[:, None, :] == homes[:, :, None]).argmax(axis=2)
+        short = near[name][:, :1] - np.take_along_axis(near[name], place, axis=1)
+        behind[name] = short[truth[name] >= 0]
+    tries = dict[str, list[_Try]]({name: [] for name in kinds})
     for level in (level for level in LEVELS if level >= target):
-        reach = float(np.quantile(behind, level)) + 1e-6
-        count = (near >= near[:, :1] - reach).sum(axis=1)
-        nprobe = math.ceil(np.quantile(count, MOST_PROBES))
-        codes = np.minimum(count, nprobe).mean() * manifest.rows / manifest.nlist
-        found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, ((best, reach),), None)[1]
-        yield _Try(best, reach, nprobe, codes * code, _recall_by_depth(found, truth, own))
+        reach = {name: float(np.quantile(some, level)) + 1e-6 for name, some in behind.items()}
+        counts = {name: (near[name] >= near[name][:, :1] - reach[name]).sum(1) for name in kinds}
+        nprobe = max(math.ceil(np.quantile(some, MOST_PROBES)) for some in counts.values())
+        for name, queries in kinds.items():
+            best = float(np.median(near[name][:, 0]))
+            look = (best, reach[name])
+            found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, (look,), None)[1]
+            recall = _recall_by_depth(found, truth[name], own if name == "image" else None)
+            codes = np.minimum(counts[name], nprobe).mean() * manifest.rows / manifest.nlist
+            tries[name].append(_Try(*look, nprobe, codes * code, recall))
+    return tries
 
 
 def _recall_by_depth(candidates: Ids, truth: Ids, own: Ids | None) -> dict[int, float]:
@@ -180,10 +194,7 @@ def _choose(
 ) -> dict[str, Any]:
     """The cheapest ``nprobe``, ``reach`` and ``depth`` that reach ``target`` for every kind, and
     their ``recall``; where none do, the hardest look there is."""
-    tried = {
-        name: list(_tries(generation, some, truth[name], own if name == "image" else None, target))
-        for name, some in kinds.items()
-    }
+    tried = _tries(generation, kinds, truth, own, target)
     least, chosen, ranked = math.inf, {name: some[-1] for name, some in tried.items()}, DEPTHS[-1]
     for depth in DEPTHS:
         enough = {
