@@ -153,8 +153,7 @@ class Generation:
         share = there / self.manifest.rows
         most, reach = self._look(share) if nprobe is None else (nprobe, EVERYWHERE)
         if beyond:
-            times = 1 + FURTHER * min(1.0, math.log10(k / 10))
-            most, reach = math.ceil(most * times), times_as_far(reach, times)
+            reach = times_as_far(reach, 1 + FURTHER * min(1.0, math.log10(k / 10)))
         least = int(CODES_A_RESULT * beyond / share)
         about, near = self.candidates(queries, depth, most, reach, chosen, least=least)
         return [

@@ -42,7 +42,7 @@ can be found."""
 MOST_TIMES = 8
 """As far as measured is tried under a filter; then all lists are looked into."""
 
-MOST_PROBES = 0.8
+MOST_PROBES = 0.75
 """Of the kind that needs more, this share of the queries gets all the lists within the reach; the
 others, which are about as close to everything, as many as it: they lose next to nothing by that,
 and the slowest take half of the time."""

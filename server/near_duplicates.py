@@ -54,11 +54,10 @@ def fold(
     for start in range(0, len(ids), ROWS):
         some = vectors[start : start + ROWS]
         near = some @ all_vectors[: offset + start + len(some)].T
-        # Only what came earlier can take a picture in: the lower triangle.
-        near = np.tril(near, offset + start - 1)
         row, column = np.nonzero(near >= COSINE - ROUNDING)
-        rows.append(start + row)
-        columns.append(column)
+        before_it = column < offset + start + row  # only those can take a picture in
+        rows.append(start + row[before_it])
+        columns.append(column[before_it])
     row, column = np.concatenate(rows), np.concatenate(columns)
     if not len(row):
         return ids.copy()

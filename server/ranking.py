@@ -47,7 +47,7 @@ Sampled = Callable[[NDArray[np.float32]], Scores]
 TURN_AWAY = 0.5
 """Share of its weight with which a negative term counts beside positive ones."""
 
-FIRST, DEEPER = 64, 4
+FIRST, DEEPER = 256, 4
 """Depth of a first look, and how many times deeper each further one goes."""
 
 DEEPEST = 100_000
@@ -176,12 +176,8 @@ class Ranking:
         """How many of the known places stand on or above the line, near-identical shots one by
         one, and whether that is all of them: looked for to ``exact`` places, unless the sample
         says that there are more."""
-        # Where the sample has good ones there are hundreds: a look at a few would be for nothing.
-        self.upto(FOLDED if self._good_of_sample()[0] else 1)
+        self.upto(1)
         raw, counted = self._above()
-        if not counted:
-            self.upto(FOLDED)
-            raw, counted = self._above()
         if not counted and not self._surely_more_than(exact):
             self.upto(exact)
             raw, counted = self._above()
@@ -308,7 +304,8 @@ class Nearest(Ranking):
         self._vector = vector
         self._picture = picture
         self._itself = itself
-        self._sampled = sampled(vector) if sampled else library.sample() @ vector
+        self._compare = sampled or library.sample().__matmul__
+        self._sampled = self._compare(vector)
         self._scale = Scale.of(self._sampled, fits)
         self.line = self._scale.line
 

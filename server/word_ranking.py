@@ -201,8 +201,7 @@ class Fused(Nearest):
         self._written = written
         self._rest = rest
         if rest is not None:
-            scores = sampled(rest) if sampled else library.sample() @ rest
-            self._rest_scale = Scale.of(scores, fits)
+            self._rest_scale = Scale.of(self._compare(rest), fits)
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
         written = self._written

@@ -13,7 +13,7 @@ from helpers_catalog import TOP, picture
 
 from indexer.library import Library
 from indexer.types import Filters, Ids
-from server.ranking import FIRST, FOLDED, Nearest, Scores
+from server.ranking import FIRST, Nearest, Scores
 
 DIMENSION = 64
 MANY, SOME, OTHERS = 1200, 150, 3300
@@ -78,14 +78,7 @@ def test_many_are_counted_on_from_the_sample_without_a_deep_look(library: Librar
     for fold, there in ((True, MANY), (False, 2 * MANY)):
         looked = ranking(library, 0, fold=fold)
         assert looked.good(1024) == pytest.approx(there, rel=0.1)
-        assert looked.looks == [FOLDED]
-
-
-def test_where_nothing_is_good_a_short_look_is_all(library: Library) -> None:
-    looked = Watched(library, Filters(), True, Axis[5], fits=0.95)
-    assert looked.good(1024) == 0
-    assert len(looked.page(0, 50)) == 50
-    assert looked.looks == [FIRST]
+        assert looked.looks == [FIRST]
 
 
 def test_how_many_are_good_hardly_depends_on_the_page_that_was_looked_at(library: Library) -> None:
@@ -117,7 +110,7 @@ class Hasty(Nearest):
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
         ids, scores, standing = super()._look(depth * 2)
-        seen = (ids % 3 > 0) if depth <= FOLDED else np.ones(len(ids), bool)
+        seen = (ids % 3 > 0) if depth <= FIRST else np.ones(len(ids), bool)
         return ids[seen][:depth], scores[seen][:depth], standing[seen][:depth]
 
 

@@ -217,7 +217,8 @@ def test_candidates_that_cannot_reach_the_last_place_are_not_ranked(
 
     def found(slack: float) -> tuple[int, list[set[int]]]:
         """How many are ranked, and which ten are the best."""
-        changed = dataclasses.replace(manifest, slack=slack, depth=150, reach=EVERYWHERE)
+        wide = {"nprobe": manifest.nlist, "reach": EVERYWHERE}
+        changed = dataclasses.replace(manifest, slack=slack, depth=150, **wide)
         some = Generation(tmp_path / "index", changed).search(queries, 10)
         return sum(len(ids) for _, ids in some), [
             set(best(scores, ids, 10)[1].tolist()) for scores, ids in some
