@@ -18,7 +18,7 @@ import numpy as np
 
 from indexer.index_files import Manifest
 from indexer.index_generation import FIRST, Generation, offset, times_as_far
-from indexer.index_rows import Allowed
+from indexer.index_rows import Allowed, Scores
 from indexer.types import Embeddings, Ids
 
 TARGET = 0.97
@@ -35,17 +35,14 @@ DEPTHS = (50, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1200, 1800, 2600, 40
 SHARES = (0.5, 0.1, 0.03)
 """Shares of the images that pretended filters are met by."""
 
-LEVELS = (0.975, 0.98, 0.985, 0.99, 0.992, 0.994, 0.996, 0.998, 1.0)
-"""Shares of the true neighbours that the lists within a reach that is tried hold: no more of them
-can be found."""
+LEVELS = (0.97, 0.975, 0.98, 0.985, 0.99, 0.992, 0.994, 0.996, 0.998, 1.0)
+"""Shares of the true neighbours that the lists that are tried hold: no more can be found."""
+
+REACHES = 8
+"""That are tried for each."""
 
 MOST_TIMES = 8
 """As far as measured is tried under a filter; then all lists are looked into."""
-
-MOST_PROBES = 0.75
-"""Of the kind that needs more, this share of the queries gets all the lists within the reach; the
-others, which are about as close to everything, as many as it: they lose next to nothing by that,
-and the slowest take half of the time."""
 
 CODE_COST, PACKED_CODE_COST, CANDIDATE_COST = 50e-9, 12e-9, 800e-9
 """Seconds, about: to look at one code, at one of those that a scan takes 32 at once of, and to rank
@@ -137,35 +134,44 @@ class _Try:
 
 
 def _tries(
-    generation: Generation,
-    kinds: dict[str, Embeddings],
-    truth: dict[str, Ids],
-    own: Ids,
-    target: float,
-) -> dict[str, list[_Try]]:
-    """For each of ``LEVELS`` the reach that takes in the lists of so many true neighbours."""
+    generation: Generation, queries: Embeddings, truth: Ids, own: Ids | None, target: float
+) -> list[_Try]:
+    """For each of ``LEVELS`` from ``target`` on, the cheapest look at lists that hold so many."""
     manifest = generation.manifest
     code = PACKED_CODE_COST if "x4fs" in manifest.factory else CODE_COST
-    near, behind = {}, {}
-    for name, queries in kinds.items():
-        _, near[name], lists = generation.lists(queries, manifest.nlist)
-        homes = generation.homes(truth[name].ravel()).reshape(truth[name].shape)
-        place = (lists[:, None, :] == homes[:, :, None]).argmax(axis=2)
-        short = near[name][:, :1] - np.take_along_axis(near[name], place, axis=1)
-        behind[name] = short[truth[name] >= 0]
-    tries = dict[str, list[_Try]]({name: [] for name in kinds})
+    _, near, lists = generation.lists(queries, manifest.nlist)
+    homes = generation.homes(truth.ravel()).reshape(truth.shape)
+    place = (lists[:, None, :] == homes[:, :, None]).argmax(axis=2)
+    behind = near[:, :1] - np.take_along_axis(near, place, axis=1)
+    best = float(np.median(near[:, 0]))
+    tries = []
     for level in (level for level in LEVELS if level >= target):
-        reach = {name: float(np.quantile(some, level)) + 1e-6 for name, some in behind.items()}
-        counts = {name: (near[name] >= near[name][:, :1] - reach[name]).sum(1) for name in kinds}
-        nprobe = max(math.ceil(np.quantile(some, MOST_PROBES)) for some in counts.values())
-        for name, queries in kinds.items():
-            best = float(np.median(near[name][:, 0]))
-            look = (best, reach[name])
-            found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, (look,), None)[1]
-            recall = _recall_by_depth(found, truth[name], own if name == "image" else None)
-            codes = np.minimum(counts[name], nprobe).mean() * manifest.rows / manifest.nlist
-            tries[name].append(_Try(*look, nprobe, codes * code, recall))
+        reach, nprobe, mean = _cheapest(near, place[truth >= 0], behind[truth >= 0], level)
+        look = ((best, reach),)
+        found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, look, None)[1]
+        scan = mean * manifest.rows / manifest.nlist * code
+        tries.append(_Try(best, reach, nprobe, scan, _recall_by_depth(found, truth, own)))
     return tries
+
+
+def _cheapest(near: Scores, place: Ids, behind: Scores, level: float) -> tuple[float, int, float]:
+    """The reach and the most lists within it that hold this share of the true neighbours with the
+    fewest lists in the mean, and how many these are.
+
+    ``near``: ``(q, nlist)`` products with all centroids, falling; of each true neighbour ``place``,
+    that of its list among them, and ``behind``, how far below the first. Without a bound on their
+    number, queries that are about as close to everything would look into nearly all lists."""
+    wanted = math.ceil(level * len(place))
+    found = []
+    for share in np.linspace(level, 1, REACHES):
+        reach = float(np.quantile(behind, share)) + 1e-6
+        inside = np.sort(place[behind <= reach])
+        if len(inside) >= wanted:
+            nprobe = int(inside[wanted - 1]) + 1
+            counts = (near >= near[:, :1] - reach).sum(axis=1)
+            found.append((float(np.minimum(counts, nprobe).mean()), reach, nprobe))
+    mean, reach, nprobe = min(found)
+    return reach, nprobe, mean
 
 
 def _recall_by_depth(candidates: Ids, truth: Ids, own: Ids | None) -> dict[int, float]:
@@ -194,7 +200,10 @@ def _choose(
 ) -> dict[str, Any]:
     """The cheapest ``nprobe``, ``reach`` and ``depth`` that reach ``target`` for every kind, and
     their ``recall``; where none do, the hardest look there is."""
-    tried = _tries(generation, kinds, truth, own, target)
+    tried = {
+        name: _tries(generation, some, truth[name], own if name == "image" else None, target)
+        for name, some in kinds.items()
+    }
     least, chosen, ranked = math.inf, {name: some[-1] for name, some in tried.items()}, DEPTHS[-1]
     for depth in DEPTHS:
         enough = {
