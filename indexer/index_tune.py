@@ -134,9 +134,15 @@ class _Try:
 
 
 def _tries(
-    generation: Generation, queries: Embeddings, truth: Ids, own: Ids | None, target: float
+    generation: Generation,
+    queries: Embeddings,
+    truth: Ids,
+    own: Ids | None,
+    target: float,
+    fewest: int,
 ) -> list[_Try]:
-    """For each of ``LEVELS`` from ``target`` on, the cheapest look at lists that hold so many."""
+    """For each of ``LEVELS`` from ``target`` on, the cheapest look at lists that hold so many,
+    where ``fewest`` lists may be looked into in any case."""
     manifest = generation.manifest
     code = PACKED_CODE_COST if "x4fs" in manifest.factory else CODE_COST
     _, near, lists = generation.lists(queries, manifest.nlist)
@@ -146,7 +152,8 @@ def _tries(
     best = float(np.median(near[:, 0]))
     tries = []
     for level in (level for level in LEVELS if level >= target):
-        reach, nprobe, mean = _cheapest(near, place[truth >= 0], behind[truth >= 0], level)
+        there = place[truth >= 0], behind[truth >= 0]
+        reach, nprobe, mean = _cheapest(near, *there, level, fewest)
         look = ((best, reach),)
         found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, look, None)[1]
         scan = mean * manifest.rows / manifest.nlist * code
@@ -154,7 +161,9 @@ def _tries(
     return tries
 
 
-def _cheapest(near: Scores, place: Ids, behind: Scores, level: float) -> tuple[float, int, float]:
+def _cheapest(
+    near: Scores, place: Ids, behind: Scores, level: float, fewest: int
+) -> tuple[float, int, float]:
     """The reach and the most lists within it that hold this share of the true neighbours with the
     fewest lists in the mean, and how many these are.
 
@@ -167,7 +176,7 @@ def _cheapest(near: Scores, place: Ids, behind: Scores, level: float) -> tuple[f
         reach = float(np.quantile(behind, share)) + 1e-6
         inside = np.sort(place[behind <= reach])
         if len(inside) >= wanted:
-            nprobe = int(inside[wanted - 1]) + 1
+            nprobe = max(int(inside[wanted - 1]) + 1, fewest)
             counts = (near >= near[:, :1] - reach).sum(axis=1)
             found.append((float(np.minimum(counts, nprobe).mean()), reach, nprobe))
     mean, reach, nprobe = min(found)
@@ -200,10 +209,12 @@ def _choose(
 ) -> dict[str, Any]:
     """The cheapest ``nprobe``, ``reach`` and ``depth`` that reach ``target`` for every kind, and
     their ``recall``; where none do, the hardest look there is."""
-    tried = {
-        name: _tries(generation, some, truth[name], own if name == "image" else None, target)
-        for name, some in kinds.items()
-    }
+    tried = dict[str, list[_Try]]()
+    fewest = 1
+    for name in sorted(kinds, reverse=True):  # texts first: the bound on lists is theirs
+        mine = own if name == "image" else None
+        tried[name] = _tries(generation, kinds[name], truth[name], mine, target, fewest)
+        fewest = tried[name][0].nprobe
     least, chosen, ranked = math.inf, {name: some[-1] for name, some in tried.items()}, DEPTHS[-1]
     for depth in DEPTHS:
         enough = {
