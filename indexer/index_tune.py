@@ -153,10 +153,10 @@ def _tries(
     tries = []
     for level in (level for level in LEVELS if level >= target):
         there = place[truth >= 0], behind[truth >= 0]
-        reach, nprobe, mean = _cheapest(near, *there, level, fewest)
+        reach, nprobe, looked = _cheapest(near, *there, level, fewest)
         look = ((best, reach),)
         found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, look, None)[1]
-        scan = mean * manifest.rows / manifest.nlist * code
+        scan = looked * manifest.rows / manifest.nlist * code
         tries.append(_Try(best, reach, nprobe, scan, _recall_by_depth(found, truth, own)))
     return tries
 
@@ -164,8 +164,8 @@ def _tries(
 def _cheapest(
     near: Scores, place: Ids, behind: Scores, level: float, fewest: int
 ) -> tuple[float, int, float]:
-    """The reach and the most lists within it that hold this share of the true neighbours with the
-    fewest lists in the mean, and how many these are.
+    """The reach and the most lists within it that hold this share of the true neighbours while the
+    fewest are looked into, and how many these are: halfway between their mean and their median.
 
     ``near``: ``(q, nlist)`` products with all centroids, falling; of each true neighbour ``place``,
     that of its list among them, and ``behind``, how far below the first. Without a bound on their
@@ -178,9 +178,11 @@ def _cheapest(
         if len(inside) >= wanted:
             nprobe = max(int(inside[wanted - 1]) + 1, fewest)
             counts = (near >= near[:, :1] - reach).sum(axis=1)
-            found.append((float(np.minimum(counts, nprobe).mean()), reach, nprobe))
-    mean, reach, nprobe = min(found)
-    return reach, nprobe, mean
+            looked = np.minimum(counts, nprobe)
+            # Of what most queries take and what all take together.
+            found.append((float(looked.mean() + np.median(looked)) / 2, reach, nprobe))
+    lists, reach, nprobe = min(found)
+    return reach, nprobe, lists
 
 
 def _recall_by_depth(candidates: Ids, truth: Ids, own: Ids | None) -> dict[int, float]:
