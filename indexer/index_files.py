@@ -26,7 +26,11 @@ import xxhash
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-EVERYWHERE = ((0.0, 2.0),)
+Reach = tuple[tuple[float, float], ...]
+"""How much further than the closest centroid others may lie from a query: (the closest one's
+product with it, how much lower), rising; between them in proportion."""
+
+EVERYWHERE: Reach = ((0.0, 2.0),)
 """A reach that leaves no list out: two cosines differ by no more."""
 READ = 1 << 22
 """Bytes read at once for a checksum."""
@@ -70,9 +74,8 @@ class Manifest:
     nlist: int = 0
     nprobe: int = 0
     """Lists that are looked into at most,"""
-    reach: tuple[tuple[float, float], ...] = EVERYWHERE
-    """of those whose centroid's product with the query is no further than this below the best
-    one's: (the best one's, how far), rising; between them in proportion."""
+    reach: Reach = EVERYWHERE
+    """of those that are within it."""
     depth: int = 0
     """Candidates that may be ranked exactly for ten results."""
     slack: float = math.inf

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.index_files import EVERYWHERE, Manifest, UntrustedError, verify
+from indexer.index_files import EVERYWHERE, Manifest, Reach, UntrustedError, verify
 from indexer.index_rows import Allowed, Scores, best, bits_of, cosines, widened
 from indexer.types import Embeddings, Ids
 
@@ -56,8 +56,6 @@ POPULATED = 2
 """Times the bytes of a file: a machine with so much memory has its pages entered beforehand."""
 
 Found = list[tuple[Scores, Ids]]
-Reach = tuple[tuple[float, float], ...]
-"""As in the manifest."""
 
 
 class Generation:
@@ -138,12 +136,9 @@ class Generation:
         *,
         allowed: Allowed | None = None,
         gone: NDArray[np.bool_] | None = None,
-        nprobe: int | None = None,
-        depth: int | None = None,
     ) -> Found:
         """For each of ``(q, d)`` queries the exact scores of its best ``k`` and their ids, in no
-        order, perhaps more. ``gone`` marks rows that must not be found; ``nprobe`` and ``depth``
-        are those of the manifest unless given."""
+        order, perhaps more. ``gone`` marks rows that must not be found."""
         rows: Ids | None = None
         if allowed is not None:
             rows = self.rows_of(allowed.ids)
@@ -151,7 +146,7 @@ class Generation:
                 rows = rows[~gone[rows]]
         there = self.manifest.rows if rows is None else len(rows)
         beyond = max(0, k - 10)
-        depth = (depth or self.manifest.depth) + CANDIDATES_A_RESULT * beyond
+        depth = self.manifest.depth + CANDIDATES_A_RESULT * beyond
         if (rows is not None and there <= max(EXACT_ROWS, depth)) or depth * 8 >= there:
             if rows is None:
                 rows = np.flatnonzero(self._alive(gone))
@@ -162,7 +157,7 @@ class Generation:
         elif self._share_gone(gone) > MANY_GONE:
             chosen = np.packbits(self._alive(gone), bitorder="little")
         share = there / self.manifest.rows
-        most, reach = self._look(share) if nprobe is None else (nprobe, EVERYWHERE)
+        most, reach = self._look(share)
         if beyond:
             reach = times_as_far(reach, 1 + FURTHER * min(1.0, math.log10(k / 10)))
         least = int(CODES_A_RESULT * min(beyond, ENOUGH) / share)

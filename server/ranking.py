@@ -98,6 +98,12 @@ def combine(terms: Sequence[Weighted], sample: Embeddings) -> NDArray[np.float32
     return (total / norm).astype(np.float32)
 
 
+def comparing(library: AnyLibrary, sampled: Sampled | None) -> Sampled:
+    """What gives the cosines of the library's sample to a vector: ``sampled``, or a product. No
+    ranking keeps it: whoever remembers cosines remembers rankings too."""
+    return sampled or library.sample().__matmul__
+
+
 class Ranking:
     """Images in some order, looked at from the front. Safe to use from several threads.
 
@@ -304,8 +310,7 @@ class Nearest(Ranking):
         self._vector = vector
         self._picture = picture
         self._itself = itself
-        self._compare = sampled or library.sample().__matmul__
-        self._sampled = self._compare(vector)
+        self._sampled = comparing(library, sampled)(vector)
         self._scale = Scale.of(self._sampled, fits)
         self.line = self._scale.line
 

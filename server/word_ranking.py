@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from indexer.catalog_words import STOP_WORDS
 from indexer.types import Filters, Ids
-from server.ranking import Nearest, Sampled, Scores
+from server.ranking import Nearest, Sampled, Scores, comparing
 from server.relevance import Scale
 from server.seen_words import seen_words
 
@@ -201,7 +201,7 @@ class Fused(Nearest):
         self._written = written
         self._rest = rest
         if rest is not None:
-            self._rest_scale = Scale.of(self._compare(rest), fits)
+            self._rest_scale = Scale.of(comparing(library, sampled)(rest), fits)
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
         written = self._written

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from indexer import index_build, index_generation, vector_index
 from indexer.catalog import Catalog
 from indexer.errors import UsageError
-from indexer.index_files import EVERYWHERE, MANIFEST, read_manifest
+from indexer.index_files import EVERYWHERE, MANIFEST, Manifest, read_manifest
 from indexer.index_generation import Generation
 from indexer.index_rows import best
 from indexer.types import IndexState, NewImage, Root
@@ -120,6 +120,13 @@ def built(catalog: Catalog, directory: Path, kind: str) -> VectorIndex:
     return open_index(directory, catalog, **MODEL)
 
 
+def manifest_in(directory: Path) -> Manifest:
+    """Of the generation in force there."""
+    manifest = read_manifest(directory)
+    assert manifest is not None
+    return manifest
+
+
 # answers ------------------------------------------------------------------------------------------
 
 
@@ -200,8 +207,7 @@ def test_a_large_library_has_smaller_codes_and_finds_as_much(
 ) -> None:
     monkeypatch.setattr(index_build, "FINE_BELOW", 1000)
     build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cpu")
-    manifest = read_manifest(tmp_path / "index")
-    assert manifest is not None
+    manifest = manifest_in(tmp_path / "index")
     assert manifest.factory.endswith("PQ8np"), "a byte for four dimensions, not for two"
     assert recall(open_index(tmp_path / "index", catalog, **MODEL), catalog) >= 0.97
 
@@ -211,8 +217,7 @@ def test_candidates_that_cannot_reach_the_last_place_are_not_ranked(
 ) -> None:
     monkeypatch.setattr(index_generation, "FIRST", 20)
     built(catalog, tmp_path / "index", "ivf-pq")
-    manifest = read_manifest(tmp_path / "index")
-    assert manifest is not None
+    manifest = manifest_in(tmp_path / "index")
     queries = vectors(40, catalog.dimension, 77)
 
     def found(slack: float) -> tuple[int, list[set[int]]]:
@@ -235,8 +240,7 @@ def test_lists_are_looked_into_that_are_nearly_as_close_as_the_closest(
     catalog: Catalog, tmp_path: Path
 ) -> None:
     built(catalog, tmp_path / "index", "ivf-pq")
-    manifest = read_manifest(tmp_path / "index")
-    assert manifest is not None
+    manifest = manifest_in(tmp_path / "index")
     generation = Generation(tmp_path / "index", manifest)
     queries = vectors(40, catalog.dimension, 77)
     _, every, _ = generation.lists(queries, manifest.nlist)
@@ -252,8 +256,7 @@ def test_lists_are_looked_into_that_are_nearly_as_close_as_the_closest(
 
 def test_of_many_results_as_large_a_share_is_found(catalog: Catalog, tmp_path: Path) -> None:
     built(catalog, tmp_path / "index", "ivf-pq")
-    manifest = read_manifest(tmp_path / "index")
-    assert manifest is not None
+    manifest = manifest_in(tmp_path / "index")
     narrow = dataclasses.replace(manifest, nprobe=1, reach=((0.0, 0.0),), depth=10)
     generation = Generation(tmp_path / "index", narrow)
     queries = vectors(20, catalog.dimension, 78)
@@ -314,8 +317,7 @@ def test_an_index_is_extended_without_training_and_loses_nothing(
     monkeypatch.setattr(vector_index, "EXTEND_AT", 50)
     monkeypatch.setattr(vector_index, "EXACT_BELOW", 100)
     reader = built(catalog, tmp_path / "index", "ivf-pq")
-    trained = read_manifest(tmp_path / "index")
-    assert trained is not None
+    trained = manifest_in(tmp_path / "index")
     [root] = catalog.roots()
     fill(catalog, root, 200, seed=77, start=COUNT)
     gone = catalog.remove(catalog.select()[100:110])
@@ -323,8 +325,7 @@ def test_an_index_is_extended_without_training_and_loses_nothing(
     assert state is not None
     assert (state.count, state.pending, state.generation) == (COUNT + 190, 0, 2)
     assert maintain_index(tmp_path / "index", catalog, **MODEL, device="cpu") is None
-    manifest = read_manifest(tmp_path / "index")
-    assert manifest is not None
+    manifest = manifest_in(tmp_path / "index")
     assert manifest.trained_on == trained.trained_on
     reader.refresh()
     assert reader.state.generation == 2
@@ -343,8 +344,7 @@ def test_an_index_is_trained_anew_when_the_library_has_outgrown_it(
     [root] = catalog.roots()
     fill(catalog, root, 2 * COUNT, seed=77, start=COUNT)
     maintain_index(tmp_path / "index", catalog, **MODEL, device="cpu")
-    manifest = read_manifest(tmp_path / "index")
-    assert manifest is not None
+    manifest = manifest_in(tmp_path / "index")
     assert manifest.trained_on == 3 * COUNT
 
 
@@ -416,8 +416,7 @@ def test_a_spoilt_file_is_not_used_and_said_and_built_again(
 ) -> None:
     directory = tmp_path / "index"
     built(catalog, directory, "ivf-pq")
-    manifest = read_manifest(directory)
-    assert manifest is not None
+    manifest = manifest_in(directory)
     path = directory / (MANIFEST if name == "manifest" else manifest.files[name].name)
     data = bytearray(path.read_bytes())
     if how == "gone":
