@@ -36,8 +36,9 @@ candidates are spared."""
 
 FURTHER, CANDIDATES_A_RESULT, CODES_A_RESULT = 0.25, 5, 128
 """For more results than the ten that are tuned for: so much further it is reached, in proportion to
-the logarithm, for a hundred and more, and for each so many more candidates are ranked and at least
-so many codes looked at. At a million that finds .97 of the first 50 to 300 too."""
+the logarithm, for a hundred and more, and into twice so many more lists at most; and for each so
+many more candidates are ranked and at least so many codes looked at. At a million that finds .97 of
+the first 50 to 300 too."""
 
 ENOUGH = 300
 """Results beyond which no more codes are asked for: of the first 1,000 of a million .95 are found
@@ -159,7 +160,8 @@ class Generation:
         share = there / self.manifest.rows
         most, reach = self._look(share)
         if beyond:
-            reach = times_as_far(reach, 1 + FURTHER * min(1.0, math.log10(k / 10)))
+            further = FURTHER * min(1.0, math.log10(k / 10))
+            most, reach = math.ceil(most * (1 + 2 * further)), times_as_far(reach, 1 + further)
         least = int(CODES_A_RESULT * min(beyond, ENOUGH) / share)
         about, near = self.candidates(queries, depth, most, reach, chosen, least=least)
         return [
@@ -194,13 +196,15 @@ class Generation:
         lists to look into, falling, and the lists, -1 where they are fewer: up to ``nprobe`` within
         ``reach`` of the best, and in any case as many as hold ``least`` rows."""
         nlist = self.manifest.nlist
-        if least:  # the largest lists are some four times the mean
-            nprobe = max(nprobe, 4 * least * nlist // self.manifest.rows)
+        # The largest lists are some four times the mean.
+        seen = min(nlist, max(nprobe, 4 * least * nlist // self.manifest.rows))
         turned = self._turn.apply(queries)
-        near, lists = self._ivf.quantizer.search(turned, min(nprobe, nlist))
+        near, lists = self._ivf.quantizer.search(turned, seen)
         at, far = zip(*reach, strict=True)
         wanted = near >= near[:, :1] - np.interp(near[:, :1], at, far)
         if least:
+            # A query that is about as close to everything would look into all that are seen.
+            wanted[:, nprobe:] = False
             before = np.cumsum(self._sizes[lists], axis=1) - self._sizes[lists]
             wanted |= (before < least) & (lists >= 0)
         lists[~wanted] = -1

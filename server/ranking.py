@@ -47,8 +47,12 @@ Sampled = Callable[[NDArray[np.float32]], Scores]
 TURN_AWAY = 0.5
 """Share of its weight with which a negative term counts beside positive ones."""
 
-FIRST, DEEPER = 256, 4
+FIRST, DEEPER = 256, 2
 """Depth of a first look, and how many times deeper each further one goes."""
+
+SPARE = 1.5
+"""Times the good matches that the sample lets expect, which are looked for at once: a second look
+costs more than a deeper first one."""
 
 DEEPEST = 100_000
 """Places of a ranking. Nobody looks further; filters narrow what is ranked."""
@@ -182,9 +186,10 @@ class Ranking:
         """How many of the known places stand on or above the line, near-identical shots one by
         one, and whether that is all of them: looked for to ``exact`` places, unless the sample
         says that there are more."""
-        self.upto(1)
+        more = self._surely_more_than(exact)
+        self.upto(1 if more else min(exact, self._expected()))
         raw, counted = self._above()
-        if not counted and not self._surely_more_than(exact):
+        if not counted and not more:
             self.upto(exact)
             raw, counted = self._above()
         return raw, counted
@@ -200,7 +205,7 @@ class Ranking:
     def good_ids(self, most: int) -> Ids:
         """The ids on or above the line (all, without one), at most ``most`` of them."""
         with self._lock:
-            depth = FIRST
+            depth = max(FIRST, self._expected())
             while True:
                 self.upto(depth)
                 below = (
@@ -222,9 +227,15 @@ class Ranking:
         found, of = self._good_of_sample()
         return round(found / of * self._library.matching(self._filters)) if found else 0
 
+    def _expected(self) -> int:
+        """Places to look at first: those of the good matches, and some to spare. What meets a
+        filter may be unlike the rest, so nothing is expected of it."""
+        found, of = self._good_of_sample()
+        return 1 if self._filters or not found else int(SPARE * found / of * self._library.count)
+
     def _surely_more_than(self, count: int) -> bool:
         """Whether the sample shows that more than ``count`` are good: by three times the deviation
-        of a count (Poisson's). What meets a filter may be unlike the rest, and is looked at."""
+        of a count (Poisson's). What meets a filter is looked at."""
         found, of = self._good_of_sample()
         if self._filters or not found:
             return False

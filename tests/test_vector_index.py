@@ -250,6 +250,14 @@ def test_lists_are_looked_into_that_are_nearly_as_close_as_the_closest(
             far = np.interp(best_first[0], *zip(*reach, strict=True))
             assert (of >= 0).sum() == (best_first >= best_first[0] - far).sum()
             assert (row[of >= 0] >= best_first[0] - far).all()
+    # For many results more lists are looked into, but no more of them than hold enough: a query
+    # that is about as close to all would look into all.
+    _, _, few = generation.lists(queries, 2, ((0.0, 2.0),))
+    _, _, more = generation.lists(queries, 2, ((0.0, 2.0),), least=manifest.rows // 4)
+    assert (few >= 0).sum(axis=1).max() == 2
+    sizes = np.bincount(generation.homes(np.arange(manifest.rows)), minlength=manifest.nlist)
+    held = [sizes[of[of >= 0]] for of in more]
+    assert all(some.sum() >= manifest.rows // 4 > some[:-1].sum() for some in held)
     assert len(manifest.reach) == 2, "one for queries like texts, one for those like pictures"
     assert manifest.reach[0][0] <= manifest.reach[1][0]
 
