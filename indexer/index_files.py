@@ -81,8 +81,8 @@ class Manifest:
     slack: float = math.inf
     """How far a neighbour's exact score may lie above the one its code gives: candidates that even
     so do not reach the last place wanted are not ranked."""
-    filtered: tuple[tuple[float, int, float], ...] = ()
-    """(share of the images that meet a filter, nprobe, times the reach), falling."""
+    filtered: tuple[tuple[float, int, Reach], ...] = ()
+    """(share of the images that meet a filter, nprobe, reach), falling."""
     recall: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, FileFacts] = field(default_factory=dict)
     """``index``, ``vectors``, ``ids``."""
@@ -101,10 +101,10 @@ class Manifest:
             document = {"slack": math.inf, "reach": EVERYWHERE, **document}
             known = {name: document[name] for name in cls.__dataclass_fields__ if name != "files"}
             known["filtered"] = tuple(
-                (float(share), int(nprobe), float(times[0]) if times else 1.0)
-                for share, nprobe, *times in known["filtered"]
+                (float(share), int(nprobe), _reach(*reach))
+                for share, nprobe, *reach in known["filtered"]
             )
-            known["reach"] = tuple((float(best), float(far)) for best, far in known["reach"])
+            known["reach"] = _reach(known["reach"])
             return cls(**known, files=facts)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UntrustedError(f"the manifest cannot be understood ({error!r})") from error
@@ -112,6 +112,13 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"format": FORMAT, **asdict(self)}
+
+
+def _reach(known: Any = None) -> Reach:
+    """From JSON; earlier versions had none here, or a number."""
+    if not isinstance(known, (list, tuple)):
+        return EVERYWHERE
+    return tuple((float(best), float(far)) for best, far in known)
 
 
 def read_manifest(directory: Path) -> Manifest | None:

@@ -10,15 +10,15 @@ found where it is among them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from indexer.index_files import Manifest
-from indexer.index_generation import FIRST, Generation, offset, times_as_far
-from indexer.index_rows import Allowed, Scores
+from indexer.index_files import Manifest, Reach
+from indexer.index_generation import EXACT_ROWS, FIRST, Generation, offset, times_as_far
+from indexer.index_rows import Bits, Scores, bits_of
 from indexer.types import Embeddings, Ids
 
 TARGET = 0.97
@@ -32,8 +32,8 @@ QUERIES = 300
 
 NEIGHBOURS = 10
 DEPTHS = (50, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1200, 1800, 2600, 4000)
-SHARES = (0.5, 0.1, 0.03)
-"""Shares of the images that pretended filters are met by."""
+SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+"""Shares of the images that pretended filters are met by, down to what is ranked as a whole."""
 
 LEVELS = (0.97, 0.975, 0.98, 0.985, 0.99, 0.992, 0.994, 0.996, 0.998, 1.0)
 """Shares of the true neighbours that the lists that are tried hold: no more can be found."""
@@ -41,12 +41,12 @@ LEVELS = (0.97, 0.975, 0.98, 0.985, 0.99, 0.992, 0.994, 0.996, 0.998, 1.0)
 REACHES = 8
 """That are tried for each."""
 
-MOST_TIMES = 8
-"""As far as measured is tried under a filter; then all lists are looked into."""
-
 CODE_COST, PACKED_CODE_COST, CANDIDATE_COST = 50e-9, 12e-9, 800e-9
 """Seconds, about: to look at one code, at one of those that a scan takes 32 at once of, and to rank
 one candidate exactly."""
+
+FOR_TEXTS = 1.5
+"""Times as far as pictures need, where no texts can be measured."""
 
 SPARED = 1000
 """One true neighbour in so many may be lost by not ranking what is unlikely to be one."""
@@ -79,13 +79,14 @@ def tuned(generation: Generation, texts: Embeddings | None, progress: Show) -> M
     manifest = replace(manifest, **_choose(generation, kinds, truth, rows, target))
     if "text" not in kinds:
         nprobe = min(manifest.nlist, 3 * manifest.nprobe)
-        manifest = replace(manifest, nprobe=nprobe, reach=times_as_far(manifest.reach, 1.5))
+        manifest = replace(manifest, nprobe=nprobe, reach=times_as_far(manifest.reach, FOR_TEXTS))
     slack = max(_slack(generation, manifest, kinds[name], truth[name]) for name in kinds)
     manifest = replace(manifest, slack=slack)
+    least = EXACT_ROWS / manifest.rows
+    shares = [*(share for share in SHARES if share > least), *([least] if least < 1 else [])]
     filtered = []
-    look = manifest.nprobe, 1.0
-    for share in SHARES:
-        look = _choose_filtered(generation, kinds, share, manifest, look, target, random)
+    for share in shares:
+        look = _choose_filtered(generation, kinds, share, manifest, target, random)
         filtered.append((share, *look))
     progress("measuring the index", 1, 1)
     return replace(manifest, filtered=tuple(filtered))
@@ -140,9 +141,10 @@ def _tries(
     own: Ids | None,
     target: float,
     fewest: int,
-) -> list[_Try]:
+    chosen: Bits | None = None,
+) -> Iterator[_Try]:
     """For each of ``LEVELS`` from ``target`` on, the cheapest look at lists that hold so many,
-    where ``fewest`` lists may be looked into in any case."""
+    where ``fewest`` lists may be looked into in any case; ``chosen`` are the rows that count."""
     manifest = generation.manifest
     code = PACKED_CODE_COST if "x4fs" in manifest.factory else CODE_COST
     _, near, lists = generation.lists(queries, manifest.nlist)
@@ -150,15 +152,13 @@ def _tries(
     place = (lists[:, None, :] == homes[:, :, None]).argmax(axis=2)
     behind = near[:, :1] - np.take_along_axis(near, place, axis=1)
     best = float(np.median(near[:, 0]))
-    tries = []
+    there = place[truth >= 0], behind[truth >= 0]
     for level in (level for level in LEVELS if level >= target):
-        there = place[truth >= 0], behind[truth >= 0]
         reach, nprobe, looked = _cheapest(near, *there, level, fewest)
         look = ((best, reach),)
-        found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, look, None)[1]
+        found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, look, chosen)[1]
         scan = looked * manifest.rows / manifest.nlist * code
-        tries.append(_Try(best, reach, nprobe, scan, _recall_by_depth(found, truth, own)))
-    return tries
+        yield _Try(best, reach, nprobe, scan, _recall_by_depth(found, truth, own))
 
 
 def _cheapest(
@@ -215,7 +215,7 @@ def _choose(
     fewest = 1
     for name in sorted(kinds, reverse=True):  # texts first: the bound on lists is theirs
         mine = own if name == "image" else None
-        tried[name] = _tries(generation, kinds[name], truth[name], mine, target, fewest)
+        tried[name] = list(_tries(generation, kinds[name], truth[name], mine, target, fewest))
         fewest = tried[name][0].nprobe
     least, chosen, ranked = math.inf, {name: some[-1] for name, some in tried.items()}, DEPTHS[-1]
     for depth in DEPTHS:
@@ -258,23 +258,23 @@ def _choose_filtered(
     kinds: dict[str, Embeddings],
     share: float,
     manifest: Manifest,
-    look: tuple[int, float],
     target: float,
     random: np.random.Generator,
-) -> tuple[int, float]:
-    """The least ``nprobe``, and times the reach, from ``look`` on, that reach ``target`` under a
-    filter that this share of the images meets."""
+) -> tuple[int, Reach]:
+    """The cheapest ``nprobe`` and ``reach`` that reach ``target`` with the depth that was chosen,
+    for every kind, under a filter that this share of the images meets."""
     alive = np.flatnonzero(np.asarray(generation.ids) >= 0)
     rows = np.sort(random.choice(alive, max(1, int(share * len(alive))), replace=False))
-    bits = Allowed(rows).bits(manifest.rows)
-    queries = np.concatenate([some[: QUERIES // 3] for some in kinds.values()])
-    truth = nearest(generation, queries, NEIGHBOURS, allowed=rows)
-    nprobe, times = look
-    while times < MOST_TIMES:
-        reach = times_as_far(manifest.reach, times)
-        _, found = generation.candidates(queries, manifest.depth, nprobe, reach, bits)
-        hits = sum(int(np.isin(t[t >= 0], row).sum()) for t, row in zip(truth, found, strict=True))
-        if hits >= target * max(1, int((truth >= 0).sum())):
-            return nprobe, times
-        nprobe, times = min(manifest.nlist, math.ceil(nprobe * 1.5)), times * 1.15
-    return manifest.nlist, 2 / min(far for _, far in manifest.reach)
+    bits = bits_of(rows, manifest.rows)
+    fewest, reach = manifest.nprobe, []
+    at, far = zip(*manifest.reach, strict=True)
+    for name in sorted(kinds, reverse=True):
+        queries = kinds[name][: QUERIES // 3]
+        truth = nearest(generation, queries, NEIGHBOURS, allowed=rows)
+        for one in _tries(generation, queries, truth, None, target, fewest, bits):
+            if one.recall[manifest.depth] >= target:
+                break
+        fewest = max(fewest, one.nprobe)
+        # No less far than without a filter.
+        reach.append((one.best, max(one.reach, float(np.interp(one.best, at, far)))))
+    return fewest, times_as_far(sorted(reach), 1 if "text" in kinds else FOR_TEXTS)

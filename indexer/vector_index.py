@@ -42,7 +42,7 @@ from indexer.index_files import (
     read_manifest,
     sweep,
 )
-from indexer.index_generation import Generation
+from indexer.index_generation import REMEMBERED, Generation
 from indexer.index_rows import Allowed, Rows, Scores, best
 from indexer.types import Embeddings, Ids, IndexState
 
@@ -108,6 +108,7 @@ class VectorIndex:
         self._opening: threading.Thread | None = None
         self._trouble: Exception | None = None
         self._closed = False
+        self._filters: tuple[Allowed, ...] = ()
         self._now = self._open()
 
     # searching ------------------------------------------------------------------------------------
@@ -118,13 +119,14 @@ class VectorIndex:
         """The ``k`` nearest of each of ``(q, d)`` unit ``queries``.
 
         Returns ``(q, k)`` exact cosines, falling, and image ids, padded with ``-inf`` and -1.
-        ``allowed`` are the only ids that may be found, in any order.
+        ``allowed`` are the only ids that may be found, in any order; what they mean to the index is
+        remembered while the same array, which cannot be written to, comes again.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self._source.dimension:
             raise ValueError(f"queries are {queries.shape}, not (q, {self._source.dimension})")
         now = self._now
-        wanted = None if allowed is None else Allowed(allowed)
+        wanted = None if allowed is None else self._allowed(allowed)
         parts = []
         with TURNS:
             if now.delta.count:
@@ -143,6 +145,15 @@ class VectorIndex:
             top, which = best(some, of, k)
             scores[n, : len(top)], ids[n, : len(top)] = top, which
         return scores, ids
+
+    def _allowed(self, ids: Ids) -> Allowed:
+        for known in self._filters:
+            if known.ids is ids:
+                return known
+        made = Allowed(ids)
+        if not ids.flags.writeable:
+            self._filters = made, *self._filters[: REMEMBERED - 1]
+        return made
 
     @property
     def version(self) -> int:

@@ -47,10 +47,10 @@ Sampled = Callable[[NDArray[np.float32]], Scores]
 TURN_AWAY = 0.5
 """Share of its weight with which a negative term counts beside positive ones."""
 
-FIRST, DEEPER = 256, 2
+FIRST, DEEPER = 128, 2
 """Depth of a first look, and how many times deeper each further one goes."""
 
-SPARE = 1.5
+SPARE = 1.25
 """Times the good matches that the sample lets expect, which are looked for at once: a second look
 costs more than a deeper first one."""
 
@@ -65,7 +65,7 @@ STEP, WINDOW = 512, 1024
 shots that look the same stand close to each other in every ranking, and what a page costs does not
 grow with the pages before it."""
 
-FOLDED = 256
+FOLDED = 128
 """Places from which it is told how many of a large number are near-identical shots."""
 
 
@@ -187,7 +187,7 @@ class Ranking:
         one, and whether that is all of them: looked for to ``exact`` places, unless the sample
         says that there are more."""
         more = self._surely_more_than(exact)
-        self.upto(1 if more else min(exact, self._expected()))
+        self.upto(FIRST if more else min(exact, self._expected()))
         raw, counted = self._above()
         if not counted and not more:
             self.upto(exact)
@@ -205,7 +205,7 @@ class Ranking:
     def good_ids(self, most: int) -> Ids:
         """The ids on or above the line (all, without one), at most ``most`` of them."""
         with self._lock:
-            depth = max(FIRST, self._expected())
+            depth = self._expected()
             while True:
                 self.upto(depth)
                 below = (
@@ -231,7 +231,10 @@ class Ranking:
         """Places to look at first: those of the good matches, and some to spare. What meets a
         filter may be unlike the rest, so nothing is expected of it."""
         found, of = self._good_of_sample()
-        return 1 if self._filters or not found else int(SPARE * found / of * self._library.count)
+        if self._filters or not of:
+            return FIRST
+        # Where none is in the sample, half of one might have been.
+        return max(FIRST, int(SPARE * (found + 0.5) / of * self._library.count))
 
     def _surely_more_than(self, count: int) -> bool:
         """Whether the sample shows that more than ``count`` are good: by three times the deviation

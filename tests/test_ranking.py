@@ -84,7 +84,7 @@ def test_many_are_counted_on_from_the_sample_without_a_deep_look(library: Librar
 def test_as_many_as_the_sample_lets_expect_are_looked_for_at_once(library: Library) -> None:
     looked = ranking(library, 1)
     assert looked.good(1024) == SOME
-    assert looked.looks == [2 * FIRST], "twice 150, and some to spare"
+    assert looked.looks == [4 * FIRST], "300 pictures, and some to spare"
     every = ranking(library, 0)
     assert len(every.good_ids(100_000)) == 2 * MANY
     assert every.looks == [4096]

@@ -177,6 +177,42 @@ def test_filters_are_exact_where_they_are_left_to_faiss(
     assert recall(index, catalog, allowed) >= 0.97
 
 
+@pytest.mark.parametrize("kind", ["ivf-pq", "ivf-rabitq"])
+def test_a_filter_that_comes_again_is_remembered_and_still_exact(
+    catalog: Catalog, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for few in (0, COUNT):  # left to FAISS, and all of its rows ranked
+        monkeypatch.setattr("indexer.index_generation.EXACT_ROWS", few)
+        index = built(catalog, tmp_path / f"index {few}", kind)
+        allowed = catalog.select()[::2].copy()
+        allowed.flags.writeable = False
+        query = catalog.vectors(allowed[:1])
+        scores, ids = index.search(query, 10, allowed=allowed)
+        for known in (allowed, allowed.copy()):
+            again, same = index.search(query, 10, allowed=known)
+            assert (again == scores).all()
+            assert (same == ids).all()
+        assert ids[0, 0] == allowed[0]
+        # What leaves the library is not found, though the filter is the same.
+        catalog.remove([int(allowed[0])])
+        index.refresh()
+        _, ids = index.search(query, 10, allowed=allowed)
+        assert allowed[0] not in ids
+        assert np.isin(ids, allowed).all()
+        index.close()
+
+
+def test_an_array_of_ids_that_may_change_is_not_remembered(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    index = built(catalog, tmp_path / "index", "ivf-pq")
+    allowed = catalog.select()[:200].copy()
+    query = catalog.vectors(allowed[:1])
+    assert index.search(query, 1, allowed=allowed)[1][0, 0] == allowed[0]
+    allowed += 200
+    assert np.isin(index.search(query, 10, allowed=allowed)[1], allowed).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_allowed_is_nothing_found(catalog: Catalog, tmp_path: Path, kind: str) -> None:
     index = built(catalog, tmp_path / "index", kind)
