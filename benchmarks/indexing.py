@@ -161,7 +161,9 @@ def plain_loop(folder: Path, model: str, few: int) -> Callable[[], float]:
             for start in range(0, len(paths), 32):
                 pictures = [Image.open(path).convert("RGB") for path in paths[start : start + 32]]
                 seen = processor(images=pictures, return_tensors="pt")["pixel_values"]
-                found = tower.get_image_features(pixel_values=seen).pooler_output
+                # ``get_image_features`` does not expect what a convolutional tower pools to.
+                pooled = tower.vision_model(pixel_values=seen).pooler_output.flatten(1)
+                found = tower.visual_projection(pooled)
                 torch.nn.functional.normalize(found, dim=-1).numpy()
         return len(paths) / (time.perf_counter() - started)
 

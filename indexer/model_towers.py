@@ -1,10 +1,10 @@
 """The two halves of a CLIP-family model, each loaded alone: pictures or text to raw embeddings.
 
-Most towers are built from ``model_transformer``, which needs torch only. What is not written there
-(residual networks, XLM-RoBERTa, whatever else a dual encoder may be made of) is transformers' own:
-the whole model built without memory (torch's meta device), stripped of the other half, and given
-its own weights from the files. Either way a server that only answers text queries holds the text
-tower and nothing else.
+Most towers are built from ``model_transformer`` and ``model_resnet``, which need torch only. What
+is not written there (XLM-RoBERTa, whatever else a dual encoder may be made of) is transformers'
+own: the whole model built without memory (torch's meta device), stripped of the other half, and
+given its own weights from the files. Either way a server that only answers text queries holds the
+text tower and nothing else.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from indexer import model_resnet
 from indexer import model_transformer as plain
 from indexer.errors import ModelError
 from indexer.model_families import CLASSES
@@ -75,6 +76,8 @@ def load_image(
     shape = _shape(section, heads=12, activation=activation, eps=eps) if known else None
     if shape:
         return plain.VitImage(plain.Source(weights, "", device, dtype), shape, size)
+    if files.family == "vision-text-dual-encoder" and model_resnet.readable(section):
+        return model_resnet.ResNetImage(plain.Source(weights, "", device, dtype), section)
     return _TransformersImage(_half(files, weights, "image", device=device, dtype=dtype))
 
 

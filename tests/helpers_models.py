@@ -378,9 +378,11 @@ def build_altclip(directory: Path, *, seed: int = 0) -> Path:
     return directory
 
 
-def build_dual_encoder(directory: Path, *, seed: int = 0, image_size: int = 32) -> Path:
+def build_dual_encoder(
+    directory: Path, *, seed: int = 0, image_size: int = 32, **network: Any
+) -> Path:
     """A residual network and a BERT joined by ``VisionTextDualEncoderModel``: what the built-in
-    model is."""
+    model is. ``network`` is given to the residual network's configuration."""
     from transformers import (
         BertConfig,
         ResNetConfig,
@@ -390,9 +392,8 @@ def build_dual_encoder(directory: Path, *, seed: int = 0, image_size: int = 32) 
 
     vocabulary = save_wordpiece_tokenizer(directory, longest=48)
     torch.manual_seed(seed)
-    vision = ResNetConfig(
-        embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", hidden_size=32
-    )
+    small = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "hidden_size": 32}
+    vision = ResNetConfig(**{**small, "layer_type": "basic", **network})
     text = BertConfig(
         vocab_size=vocabulary, **_small(32), max_position_embeddings=48, pad_token_id=0
     )
