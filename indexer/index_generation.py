@@ -29,7 +29,7 @@ from indexer.index_files import EVERYWHERE, Manifest, Reach, UntrustedError, ver
 from indexer.index_rows import Allowed, Bits, Scores, best, bits_of, cosines, ids_in, widened
 from indexer.types import Embeddings, Ids
 
-EXACT_ROWS = 20_000
+EXACT_ROWS = 5_000
 """Where a filter leaves no more rows than this, all of them are ranked."""
 
 MANY_GONE = 0.02
@@ -76,14 +76,18 @@ class Left:
     allowed: Allowed
     gone: NDArray[np.bool_] | None
     count: int
-    bits: Bits
     few: Ids | None
-    """The rows themselves, where they are no more than ``EXACT_ROWS``."""
+    """Themselves, where they are no more than ``EXACT_ROWS``,"""
+    bits: Bits | None
+    """or as a set."""
 
     @property
     def rows(self) -> Ids:
         """Sorted."""
-        return ids_in(self.bits) if self.few is None else self.few
+        if self.bits is not None:
+            return ids_in(self.bits)
+        assert self.few is not None
+        return self.few
 
 
 class Generation:
@@ -152,8 +156,10 @@ class Generation:
         rows = self._rows_of(allowed)
         if gone is not None:
             rows = rows[~gone[rows]]
-        few = rows if len(rows) <= EXACT_ROWS else None
-        made = Left(allowed, gone, len(rows), bits_of(rows, self.manifest.rows), few)
+        if len(rows) <= EXACT_ROWS:
+            made = Left(allowed, gone, len(rows), rows, None)
+        else:
+            made = Left(allowed, gone, len(rows), None, bits_of(rows, self.manifest.rows))
         self._left = made, *self._left[: REMEMBERED - 1]
         return made
 
