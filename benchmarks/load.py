@@ -240,6 +240,9 @@ def press(client: Client, think: float, until: threading.Event) -> None:
     """Asks as ``MIX`` says until it is over."""
     kinds, shares = zip(*MIX.items(), strict=True)
     while not until.is_set():
+        # Thinking comes first, or all would begin with a question in the same moment.
+        if think and until.wait(client.chance.expovariate(1 / think)):
+            return
         [kind] = client.chance.choices(kinds, shares)
         try:
             client.ask(kind)
@@ -248,13 +251,12 @@ def press(client: Client, think: float, until: threading.Event) -> None:
                 return
             client.tally.wrong.append(f"{kind}: {error!r}")
             client.connection.close()
-        if think:
-            until.wait(client.chance.expovariate(1 / think))
 
 
 def dawdle(port: int, until: threading.Event, seed: int) -> None:
     """A client that harms by being slow: half a request, a byte at a time, or gone at once."""
     chance = random.Random(seed)
+    until.wait(chance.uniform(0, 2))
     while not until.is_set():
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as to:
             to.settimeout(1)
@@ -274,7 +276,7 @@ def dawdle(port: int, until: threading.Event, seed: int) -> None:
             elif manner == 2:  # gone before the answer
                 to.sendall(whole)
                 to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                until.wait(1)
+                until.wait(chance.uniform(0, 2))
             else:  # an upload that never comes
                 to.sendall(
                     b"POST /api/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"

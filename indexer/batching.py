@@ -22,10 +22,17 @@ class _Question:
         self.texts = texts
         self.answer: Embeddings | None = None
         self.error: Exception | None = None
+        self.turn = threading.Event()
+        """Set when it was answered, or is the first of those who wait and may ask for all."""
+
+    @property
+    def done(self) -> bool:
+        return self.answer is not None or self.error is not None
 
 
 class Batcher:
-    """Calls ``encode`` from one thread at a time, for several callers at once.
+    """Calls ``encode`` from one thread at a time, for several callers at once, in the order they
+    came.
 
     ``encode`` takes texts and gives ``(n, d)`` rows in their order. At most ``largest`` texts go
     into one call, but for a caller who brings more.
@@ -34,21 +41,42 @@ class Batcher:
     def __init__(self, encode: Callable[[list[str]], Embeddings], *, largest: int = 32) -> None:
         self._encode = encode
         self._largest = largest
+        self._lock = threading.Lock()
         self._waiting: deque[_Question] = deque()
-        self._turn = threading.Lock()
+        self._busy = False
+        """Whether somebody asks, or was told to; otherwise nobody waits."""
 
     def __call__(self, texts: Sequence[str]) -> Embeddings:
         """The rows of these texts. Raises what ``encode`` raises."""
         mine = _Question(texts)
-        self._waiting.append(mine)
-        while mine.answer is None and mine.error is None:
-            with self._turn:  # while waiting here, another's call may answer this one too
-                if mine.answer is None and mine.error is None:
-                    self._answer(self._next())
+        with self._lock:
+            self._waiting.append(mine)
+            first, self._busy = not self._busy, True
+        if not first:
+            mine.turn.wait()
+        if not mine.done:
+            self._ask()
         if mine.error is not None:
             raise mine.error
         assert mine.answer is not None
         return mine.answer
+
+    def _ask(self) -> None:
+        """Answers the first of those who wait and as many others as one call takes, and lets the
+        next one ask: whoever was answered does not wait for that."""
+        with self._lock:
+            together = self._next()
+        try:
+            self._answer(together)
+        finally:
+            with self._lock:
+                self._busy = bool(self._waiting)
+                following = [self._waiting[0]] if self._waiting else []
+            for question in together:
+                if not question.done:
+                    question.error = RuntimeError("the encoder was interrupted")
+            for question in [*following, *together]:
+                question.turn.set()
 
     def _next(self) -> list[_Question]:
         """The questions of the next call, oldest first."""

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -82,26 +83,38 @@ class Admission:
 
 
 class Lane:
-    """Some requests at work at a time, some that wait for it, and no more."""
+    """Some requests at work at a time, some that wait for it, and no more, in the order they came.
+
+    A turn is handed to the one who has waited longest. With a semaphore a newcomer may take it
+    before that one wakes up, who then waits again behind all others.
+    """
 
     def __init__(self, at_work: int, patient: int) -> None:
-        self._turns = threading.Semaphore(at_work)
-        self._patient = threading.Semaphore(patient)
+        self._free = at_work
+        self._patient = patient
+        self._waiting: deque[threading.Event] = deque()
+        self._lock = threading.Lock()
 
     def enter(self) -> bool:
         """Takes a turn, waiting for it where there is room to wait; False where there is none."""
-        if self._turns.acquire(blocking=False):
-            return True
-        if not self._patient.acquire(blocking=False):
-            return False
-        try:
-            return self._turns.acquire()
-        finally:
-            self._patient.release()
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            if len(self._waiting) >= self._patient:
+                return False
+            turn = threading.Event()
+            self._waiting.append(turn)
+        turn.wait()
+        return True
 
     def leave(self) -> None:
         """Gives the turn to the next."""
-        self._turns.release()
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
 
 
 def _is_large(environ: WSGIEnvironment) -> bool:

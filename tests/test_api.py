@@ -22,7 +22,7 @@ from PIL import Image
 
 from server.app import create_app
 from server.config import ServerConfig
-from server.limits import Admission
+from server.limits import Admission, Lane
 from server.search import SearchEngine
 from server.serving import Server
 
@@ -573,6 +573,30 @@ def test_searches_for_many_hits_leave_turns_for_the_others() -> None:
     for thread in threads:
         thread.join(10)
     assert told[3:] == ["q=dog&k=01000 200"] * 6
+
+
+def test_turns_are_taken_in_the_order_of_asking() -> None:
+    lane = Lane(1, 10)
+    assert lane.enter()
+    came: list[int] = []
+
+    def wait(number: int) -> None:
+        assert lane.enter()
+        came.append(number)
+
+    threads = [threading.Thread(target=wait, args=[n]) for n in range(5)]
+    for n, thread in enumerate(threads):
+        thread.start()
+        while len(lane._waiting) <= n:
+            thread.join(0.001)
+    for n in range(5):
+        lane.leave()
+        # A newcomer does not take the turn that was given to another, awake or not.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lane, "_patient", 0)
+            assert not lane.enter()
+        threads[n].join(10)
+    assert came == [0, 1, 2, 3, 4]
 
 
 def test_what_json_cannot_hold_is_written_as_before(app: Flask) -> None:

@@ -49,6 +49,33 @@ def test_those_who_come_meanwhile_share_the_next_call() -> None:
     assert [len(call) for call in encode.calls] == [1, 4, 3]
 
 
+def test_whoever_was_answered_does_not_wait_for_the_next_call() -> None:
+    calls: list[list[str]] = []
+    turns = [threading.Event(), threading.Event()]
+    begun = threading.Semaphore(0)
+
+    def encode(texts: list[str]) -> Embeddings:
+        calls.append(texts)
+        begun.release()
+        assert turns[len(calls) - 1].wait(30)
+        return np.array([[len(text)] for text in texts], np.float32)
+
+    batcher = Batcher(encode, largest=2)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher, ["first"])
+        assert begun.acquire(timeout=30)
+        later = pool.submit(batcher, ["later", "than"])
+        while not batcher._waiting:
+            threading.Event().wait(0.001)
+        turns[0].set()
+        assert first.result(30).tolist() == [[5]]
+        assert begun.acquire(timeout=30)
+        assert not later.done()
+        turns[1].set()
+        assert later.result(30).tolist() == [[5], [4]]
+    assert calls == [["first"], ["later", "than"]]
+
+
 def test_a_large_question_goes_alone_and_whole() -> None:
     encode = Lengths()
     encode.go.set()
