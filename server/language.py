@@ -68,15 +68,26 @@ def language(text: str) -> str | None:
     words = text.lower().split()
     if any(len(word) > 2 and word in everyday_words() for word in words):
         return None
-    import py3langid
-
-    ranked = dict(py3langid.rank(" ".join(words)))
+    ranked = dict(_rank(" ".join(words)))
     code = max(LATIN, key=lambda one: ranked[one])
     found = ranked[code] - ranked["en"]
     if len(words) == 1:
         return LATIN[code] if found > SURE_WORD else None
     found += SMALL_WORD * sum(word in SMALL for word in words)
     return LATIN[code] if found > SURE_WORDS else None
+
+
+def _rank(text: str) -> list[tuple[str, float]]:
+    import py3langid
+
+    return py3langid.rank(text)
+
+
+def prepare(model: str) -> None:
+    """Reads what ``notice`` needs for a library of this model, a second and a half of a processor
+    that some query would wait for otherwise."""
+    if _speaks_little(models.find(model)):
+        _rank("")
 
 
 @cache
@@ -91,7 +102,7 @@ def notice(text: str, model: str) -> str | None:
     Nothing is said of a model that knows many languages, or of which that is not known.
     """
     known = models.find(model)
-    if known is None or known.languages not in ("en", "zh"):
+    if known is None or not _speaks_little(known):
         return None
     found = language(text)
     if found is None or (found == "Chinese" and known.languages == "zh"):
@@ -103,3 +114,8 @@ def notice(text: str, model: str) -> str | None:
         f"this looks like {found}, and {known.name} was trained on {trained}; models for many"
         f" languages: {', '.join(able)}"
     )
+
+
+def _speaks_little(known: models.ModelInfo | None) -> bool:
+    """Whether there are languages that it is known not to know."""
+    return known is not None and known.languages in ("en", "zh")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -97,6 +99,19 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
         SearchEngine(library, encoder) as made,
     ):
         yield made
+
+
+def test_what_telling_languages_needs_is_read_beforehand_where_it_may_be_needed() -> None:
+    read = (
+        "import sys; from server.language import prepare; prepare(sys.argv[1]);"
+        " module = sys.modules.get('py3langid.langid');"
+        " print(module is not None and module.IDENTIFIER is not None)"
+    )
+    for model, wanted in (("builtin", True), ("siglip2-b16", False), ("a folder", False)):
+        found = subprocess.run(
+            [sys.executable, "-c", read, model], capture_output=True, text=True, check=True
+        )
+        assert found.stdout.strip() == str(wanted), model
 
 
 def test_a_search_says_it(engine: SearchEngine) -> None:

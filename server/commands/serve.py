@@ -149,6 +149,7 @@ def run_server(
 ) -> None:
     """Listens until Ctrl-C or SIGTERM, and then answers what was asked before it returns."""
     from server.app import create_app
+    from server.language import prepare
     from server.search import SearchEngine
     from server.serving import Server
 
@@ -162,6 +163,7 @@ def run_server(
         # aborts the process when Python ends under a thread of its own.
         def get_ready() -> None:
             warm(encoder, library)
+            prepare(library.model)
             spare_the_collector()
 
         warming = threading.Thread(target=get_ready, name="warm")
