@@ -166,14 +166,15 @@ class Ranking:
                 self._shown = max(self._shown, places[-1] + 1)
             return [(place, tuple(self._under.get(int(self.ids[place]), ()))) for place in places]
 
-    def good(self, exact: int) -> int | None:
+    def good(self, exact: int, *, page: int = 0) -> int | None:
         """How many places stand on or above the line; None without a line. Counted where there
         are up to ``exact``, otherwise counted on: from the library's sample, and from how many of
-        the first ``FOLDED`` are shots of something that is there already."""
+        the first ``FOLDED`` are shots of something that is there already. ``page``: places that
+        will be wanted in any case, so that one look does for both."""
         with self._lock:
             if self.line is None:
                 return None
-            raw, counted = self._raw_good(exact)
+            raw, counted = self._raw_good(exact, page)
             looked = raw if counted and raw <= exact else min(raw, FOLDED)
             while self._folded_upto < looked and self._fold_more(looked - self._folded_upto):
                 pass
@@ -182,12 +183,12 @@ class Ranking:
                 return alone
             return round((raw if counted else max(raw, self._estimate())) * alone / looked)
 
-    def _raw_good(self, exact: int) -> tuple[int, bool]:
+    def _raw_good(self, exact: int, page: int) -> tuple[int, bool]:
         """How many of the known places stand on or above the line, near-identical shots one by
         one, and whether that is all of them: looked for to ``exact`` places, unless the sample
         says that there are more."""
         more = self._surely_more_than(exact)
-        self.upto(FIRST if more else min(exact, self._expected()))
+        self.upto(max(page, FIRST if more else min(exact, self._expected())))
         raw, counted = self._above()
         if not counted and not more:
             self.upto(exact)
@@ -205,7 +206,7 @@ class Ranking:
     def good_ids(self, most: int) -> Ids:
         """The ids on or above the line (all, without one), at most ``most`` of them."""
         with self._lock:
-            depth = self._expected()
+            depth = min(most, self._expected())
             while True:
                 self.upto(depth)
                 below = (

@@ -136,8 +136,8 @@ class SearchEngine:
         shown = [self.terms.show(data) for data in images]
         ranking, has_terms = self._ranking(parsed, shown, fold=fold, words=words)
         total = self._total(parsed.filters)
-        # First, since it may look deeper than a page does, and one look does for both.
-        good = ranking.good(EXACTLY) if has_terms else None
+        # First, since it may look deeper than a page does.
+        good = ranking.good(EXACTLY, page=offset + k) if has_terms else None
         page = ranking.page(offset, k)
         hits = self._hits(ranking, page, has_terms=has_terms)
         message = None

@@ -85,6 +85,9 @@ def test_as_many_as_the_sample_lets_expect_are_looked_for_at_once(library: Libra
     looked = ranking(library, 1)
     assert looked.good(1024) == SOME
     assert looked.looks == [4 * FIRST], "300 pictures, and some to spare"
+    paged = ranking(library, 0)
+    assert paged.good(1024, page=900) == pytest.approx(MANY, rel=0.1)
+    assert paged.looks == [1024], "one look for the count and the page"
     every = ranking(library, 0)
     assert len(every.good_ids(100_000)) == 2 * MANY
     assert every.looks == [4096]
