@@ -269,7 +269,7 @@ def _choose_filtered(
     fewest, reach = manifest.nprobe, []
     at, far = zip(*manifest.reach, strict=True)
     for name in sorted(kinds, reverse=True):
-        queries = kinds[name][: QUERIES // 3]
+        queries = kinds[name][: 2 * QUERIES // 3]
         truth = nearest(generation, queries, NEIGHBOURS, allowed=rows)
         for one in _tries(generation, queries, truth, None, target, fewest, bits):
             if one.recall[manifest.depth] >= target:
