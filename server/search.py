@@ -132,9 +132,9 @@ class SearchEngine:
             raise UsageError(f"k is {k}; it must be 1 to {MAX_K:,}")
         if not 0 <= offset <= MAX_OFFSET:
             raise UsageError(f"offset is {offset}; it must be 0 to {MAX_OFFSET:,}")
-        self.library.refresh(wait=False)
+        version = self._refreshed()
         shown = [self.terms.show(data) for data in images]
-        ranking, has_terms = self._ranking(parsed, shown, fold=fold, words=words)
+        ranking, has_terms = self._ranking(parsed, shown, version, fold=fold, words=words)
         total = self._total(parsed.filters)
         # First, since it may look deeper than a page does.
         good = ranking.good(EXACTLY, page=offset + k) if has_terms else None
@@ -162,9 +162,8 @@ class SearchEngine:
         """The pictures that a query finds: its good matches, best first (``MAX_DATED`` of them at
         most), or everything that meets its filters when it has no terms."""
         parsed = parse(query) if isinstance(query, str) else query
-        self.library.refresh(wait=False)
         ranking, has_terms = self._ranking(
-            replace(parsed, sort="relevance"), (), fold=True, listed=False
+            replace(parsed, sort="relevance"), (), self._refreshed(), fold=True, listed=False
         )
         return ranking.good_ids(MAX_DATED) if has_terms else self.library.select(parsed.filters)
 
@@ -181,9 +180,8 @@ class SearchEngine:
         """How many of the good matches (of all that meet the filters, when there are no terms)
         were taken in each month."""
         parsed = parse(query) if isinstance(query, str) else query
-        self.library.refresh(wait=False)
         ranking, has_terms = self._ranking(
-            replace(parsed, sort="relevance"), (), fold=True, listed=False
+            replace(parsed, sort="relevance"), (), self._refreshed(), fold=True, listed=False
         )
         if has_terms:
             return self.library.histogram(ranking.good_ids(MAX_DATED))
@@ -233,6 +231,14 @@ class SearchEngine:
                 raise NotFoundError(f"there is no picture {image} in this library")
         return self.words.among(texts, vector, k) if texts else self.words.fitting(vector, k)
 
+    def _refreshed(self) -> int:
+        """Takes in what is new, and gives the version of which everything is searched now. It is
+        read first: what is written in between is searched or not, and must not be remembered as
+        all of a version that it only began."""
+        version = self.library.version
+        self.library.refresh(wait=False)
+        return version
+
     def _total(self, filters: Filters) -> int:
         if not filters:
             return self.library.count
@@ -252,13 +258,15 @@ class SearchEngine:
         self,
         query: Query,
         shown: Sequence[Upload],
+        version: int,
         *,
         fold: bool,
         listed: bool = True,
         words: bool = True,
     ) -> tuple[Ranking, bool]:
-        """The ranking of a query, and whether it has terms."""
-        key = (query, tuple(upload.token for upload in shown), fold, words, self.library.version)
+        """The ranking of a query, and whether it has terms; remembered for the ``version`` that is
+        searched."""
+        key = (query, tuple(upload.token for upload in shown), fold, words, version)
         found = self._rankings.get(key)
         if found is not None:
             return found

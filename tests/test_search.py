@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from helpers_catalog import picture
 from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pictures
 
 from indexer.errors import NotFoundError, QueryError, UsageError
@@ -242,6 +244,30 @@ def test_all_must_fit_is_exact_without_looking_at_everything(
         for k in (1, 3, 9):
             found = ids(engine, 'match:all "red" "snow" -"fog"', k=k, fold=False)
             assert found == whole[:k]
+
+
+def test_what_is_written_while_a_search_begins_is_found_by_the_next(
+    tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = make_pictures(tmp_path / "pictures")
+    with (
+        make_library(tmp_path / "library", tiny_encoder, pictures) as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        before = len(ids(engine, "red", k=1000, fold=False))
+        late = replace(
+            picture("late.jpg", content="late"), vector=library.vectors(library.select()[:1])[0]
+        )
+        refresh = library.refresh
+
+        def written_meanwhile(*, wait: bool = True) -> None:
+            refresh(wait=wait)
+            library.catalog.write(library.ensure_root(pictures), images=[late])
+
+        monkeypatch.setattr(library, "refresh", written_meanwhile)
+        ids(engine, "blue", k=1000, fold=False)
+        monkeypatch.setattr(library, "refresh", refresh)
+        assert len(ids(engine, "blue", k=1000, fold=False)) == before + 1
 
 
 def test_sorting_by_date_keeps_to_the_good_matches(engine: SearchEngine, library: Library) -> None:
