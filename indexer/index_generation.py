@@ -60,9 +60,6 @@ BLOCK = 65_536
 MADV_POPULATE_READ = 22
 """Linux's number for it; Python has no name for it yet."""
 
-REMEMBERED = 4
-"""Filters whose rows are remembered: people change their words more often."""
-
 POPULATED = 2
 """Times the bytes of a file: a machine with so much memory has its pages entered beforehand."""
 
@@ -73,8 +70,10 @@ Found = list[tuple[Scores, Ids]]
 class Left:
     """The rows that a filter leaves."""
 
-    allowed: Allowed
+    manifest: Manifest
+    """Of the generation whose rows they are,"""
     gone: NDArray[np.bool_] | None
+    """without these."""
     count: int
     few: Ids | None
     """Themselves, where they are no more than ``EXACT_ROWS``,"""
@@ -118,7 +117,6 @@ class Generation:
         self._index = index  # which owns its parts
         self._ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
         self._turn: Any = index.chain.at(0)
-        self._left: tuple[Left, ...] = ()
 
     @cached_property
     def _order(self) -> Ids | None:
@@ -136,11 +134,8 @@ class Generation:
     def _sorted(self) -> Ids:
         return self.ids if self._order is None else self.ids[self._order]
 
-    def rows_of(self, ids: Ids) -> Ids:
-        """The rows of those of ``ids`` (sorted) that are here, sorted."""
-        return self._rows_of(Allowed(ids))
-
-    def _rows_of(self, allowed: Allowed) -> Ids:
+    def rows_of(self, allowed: Allowed) -> Ids:
+        """The rows of those of its ids that are here, sorted."""
         if self._order is None and self.ids[-1] - self.ids[0] == len(self.ids) - 1:  # no gaps
             ends = np.searchsorted(allowed.ids, (self.ids[0], self.ids[-1] + 1))
             return allowed.ids[slice(*ends)] - self.ids[0]
@@ -149,18 +144,16 @@ class Generation:
         return places[self.ids[places] >= 0]
 
     def left(self, allowed: Allowed, gone: NDArray[np.bool_] | None) -> Left:
-        """What a filter leaves; the same answer for the same objects is remembered."""
-        for known in self._left:
-            if known.allowed is allowed and known.gone is gone:
-                return known
-        rows = self._rows_of(allowed)
+        """What a filter leaves; ``allowed`` remembers it."""
+        known: Left | None = allowed.left
+        if known is not None and known.manifest is self.manifest and known.gone is gone:
+            return known
+        rows = self.rows_of(allowed)
         if gone is not None:
             rows = rows[~gone[rows]]
-        if len(rows) <= EXACT_ROWS:
-            made = Left(allowed, gone, len(rows), rows, None)
-        else:
-            made = Left(allowed, gone, len(rows), None, bits_of(rows, self.manifest.rows))
-        self._left = made, *self._left[: REMEMBERED - 1]
+        small = len(rows) <= EXACT_ROWS
+        few, bits = (rows, None) if small else (None, bits_of(rows, self.manifest.rows))
+        allowed.left = made = Left(self.manifest, gone, len(rows), few, bits)
         return made
 
     def fetch(self, rows: Ids) -> Embeddings:

@@ -109,6 +109,8 @@ class Allowed:
 
     def __init__(self, ids: Ids) -> None:
         """``ids`` in any order."""
+        self.left: Any = None
+        """The rows that a generation of the index made of it: kept as long as this is."""
         ids = np.asarray(ids, np.int64)
         if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
             ids = np.unique(ids)

@@ -86,8 +86,8 @@ def tuned(generation: Generation, texts: Embeddings | None, progress: Show) -> M
     shares = [*(share for share in SHARES if share > least), *([least] if least < 1 else [])]
     filtered = []
     for share in shares:
-        look = _choose_filtered(generation, kinds, share, manifest, target, random)
-        filtered.append((share, *look))
+        some = random.choice(alive, max(1, int(share * len(alive))), replace=False)
+        filtered.append((share, *_choose_filtered(generation, kinds, some, manifest, target)))
     progress("measuring the index", 1, 1)
     return replace(manifest, filtered=tuple(filtered))
 
@@ -256,15 +256,13 @@ def _slack(generation: Generation, look: Manifest, queries: Embeddings, truth: I
 def _choose_filtered(
     generation: Generation,
     kinds: dict[str, Embeddings],
-    share: float,
+    rows: Ids,
     manifest: Manifest,
     target: float,
-    random: np.random.Generator,
 ) -> tuple[int, Reach]:
     """The cheapest ``nprobe`` and ``reach`` that reach ``target`` with the depth that was chosen,
-    for every kind, under a filter that this share of the images meets."""
-    alive = np.flatnonzero(np.asarray(generation.ids) >= 0)
-    rows = np.sort(random.choice(alive, max(1, int(share * len(alive))), replace=False))
+    for every kind, under a filter that leaves these rows; where none do, the hardest look."""
+    rows = np.sort(rows)
     bits = bits_of(rows, manifest.rows)
     fewest, reach = manifest.nprobe, []
     at, far = zip(*manifest.reach, strict=True)
@@ -274,7 +272,7 @@ def _choose_filtered(
         for one in _tries(generation, queries, truth, None, target, fewest, bits):
             if one.recall[manifest.depth] >= target:
                 break
-        fewest = max(fewest, one.nprobe)
+        fewest = one.nprobe
         # No less far than without a filter.
         reach.append((one.best, max(one.reach, float(np.interp(one.best, at, far)))))
     return fewest, times_as_far(sorted(reach), 1 if "text" in kinds else FOR_TEXTS)

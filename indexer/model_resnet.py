@@ -9,6 +9,7 @@ convolution before it, in float32.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ class Convolution:
     """A convolution over the same place, and the batch normalisation after it."""
 
     def __init__(self, source: Source, *, stride: int) -> None:
-        exact = Source(source.weights, source.prefix, source.device, torch.float32)
+        exact = replace(source, dtype=torch.float32)
         weight, factor, term, mean, variance = exact(
             "convolution.weight",
             "normalization.weight",

@@ -42,7 +42,7 @@ from indexer.index_files import (
     read_manifest,
     sweep,
 )
-from indexer.index_generation import REMEMBERED, Generation
+from indexer.index_generation import Generation
 from indexer.index_rows import Allowed, Rows, Scores, best
 from indexer.types import Embeddings, Ids, IndexState
 
@@ -67,6 +67,9 @@ RETRAIN_GROWTH = 2.5
 
 RETRAIN_GONE = 0.25
 """or when more than this share of its rows is gone."""
+
+REMEMBERED = 4
+"""Filters whose rows are remembered: people change their words more often."""
 
 TURNS = threading.BoundedSemaphore(max(1, os.cpu_count() or 1))
 """Searches at work at once, one a core. With more, threads take time and cache from each other: on
@@ -287,7 +290,7 @@ def _changed(now: _Now, ids: Ids, vectors: Embeddings, removed: Ids, version: in
     """``now`` after these changes."""
     gone = now.gone
     if now.generation is not None and (len(ids) or len(removed)):
-        rows = now.generation.rows_of(np.concatenate([ids, removed]).astype(np.int64))
+        rows = now.generation.rows_of(Allowed(np.concatenate([ids, removed])))
         if len(rows):
             gone = np.zeros(now.generation.manifest.rows, bool) if gone is None else gone.copy()
             gone[rows] = True

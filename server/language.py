@@ -86,7 +86,7 @@ def _rank(text: str) -> list[tuple[str, float]]:
 def prepare(model: str) -> None:
     """Reads what ``notice`` needs for a library of this model, a second and a half of a processor
     that some query would wait for otherwise."""
-    if _speaks_little(models.find(model)):
+    if _limited(model) is not None:
         _rank("")
 
 
@@ -101,8 +101,8 @@ def notice(text: str, model: str) -> str | None:
 
     Nothing is said of a model that knows many languages, or of which that is not known.
     """
-    known = models.find(model)
-    if known is None or not _speaks_little(known):
+    known = _limited(model)
+    if known is None:
         return None
     found = language(text)
     if found is None or (found == "Chinese" and known.languages == "zh"):
@@ -116,6 +116,7 @@ def notice(text: str, model: str) -> str | None:
     )
 
 
-def _speaks_little(known: models.ModelInfo | None) -> bool:
-    """Whether there are languages that it is known not to know."""
-    return known is not None and known.languages in ("en", "zh")
+def _limited(model: str) -> models.ModelInfo | None:
+    """The model, where there are languages that it is known not to know."""
+    known = models.find(model)
+    return known if known is not None and known.languages in ("en", "zh") else None

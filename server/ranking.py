@@ -131,6 +131,8 @@ class Ranking:
         self._shown = 0
         """Places of which somebody was told."""
         self._under: dict[int, list[int]] = {}
+        self._good_of_sample = 0, 0
+        """How many pictures of the library's sample stand on or above the line, of how many."""
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
         """The first ``depth``: ids, scores, standings."""
@@ -219,19 +221,19 @@ class Ranking:
                     return self.ids[: min(end, most)]
                 depth *= DEEPER
 
-    def _good_of_sample(self) -> tuple[int, int]:
-        """How many pictures of the library's sample stand on or above the line, of how many."""
-        return 0, 0
+    def _counted(self, standing: Scores) -> tuple[int, int]:
+        """How many of these stand on or above the line, of how many."""
+        return int((standing >= (self.line or 0)).sum()), len(standing)
 
     def _estimate(self) -> int:
         """Good pictures of the whole library, from its sample."""
-        found, of = self._good_of_sample()
+        found, of = self._good_of_sample
         return round(found / of * self._library.matching(self._filters)) if found else 0
 
     def _expected(self) -> int:
         """Places to look at first: those of the good matches, and some to spare. What meets a
         filter may be unlike the rest, so nothing is expected of it."""
-        found, of = self._good_of_sample()
+        found, of = self._good_of_sample
         if self._filters or not of:
             return FIRST
         # Where none is in the sample, half of one might have been.
@@ -240,7 +242,7 @@ class Ranking:
     def _surely_more_than(self, count: int) -> bool:
         """Whether the sample shows that more than ``count`` are good: by three times the deviation
         of a count (Poisson's). What meets a filter is looked at."""
-        found, of = self._good_of_sample()
+        found, of = self._good_of_sample
         if self._filters or not found:
             return False
         return (found - 3 * found**0.5) / of * self._library.count > count
@@ -325,9 +327,10 @@ class Nearest(Ranking):
         self._vector = vector
         self._picture = picture
         self._itself = itself
-        self._sampled = comparing(library, sampled)(vector)
-        self._scale = Scale.of(self._sampled, fits)
+        of_sample = comparing(library, sampled)(vector)
+        self._scale = Scale.of(of_sample, fits)
         self.line = self._scale.line
+        self._good_of_sample = self._counted(self._scale.standing(of_sample))
 
     def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
         scores, ids = self._library.nearest(self._vector[None], depth, filters=self._filters)
@@ -345,10 +348,6 @@ class Nearest(Ranking):
             standing[same] = np.maximum(standing[same], (self.line or 0) + SURE)
         return ids, scores, standing
 
-    def _good_of_sample(self) -> tuple[int, int]:
-        standing = self._scale.standing(self._sampled)
-        return int((standing >= (self.line or 0)).sum()), len(standing)
-
 
 class AllOf(Ranking):
     """By the worst of several terms."""
@@ -364,7 +363,7 @@ class AllOf(Ranking):
         self._vectors = np.stack([term.vector for term in [*self._towards, *self._away]])
         self._scales = [Scale.of(sample @ vector) for vector in self._vectors]
         self.line = self._scales[0].line
-        self._sampled = self._judge(sample)[1]
+        self._good_of_sample = self._counted(self._judge(sample)[1])
 
     def _judge(self, vectors: Embeddings) -> tuple[Scores, Scores]:
         """Score (the lowest cosine among the terms) and standing of each of ``vectors``."""
@@ -397,6 +396,3 @@ class AllOf(Ranking):
             if seen_all or sure:
                 return candidates[order], lowest[order], standing[order]
             reach = min(reach * 4, DEEPEST)
-
-    def _good_of_sample(self) -> tuple[int, int]:
-        return int((self._sampled >= (self.line or 0)).sum()), len(self._sampled)

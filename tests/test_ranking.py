@@ -164,5 +164,5 @@ def test_a_ranking_that_is_kept_for_paging_holds_no_vectors(library: Library) ->
             if isinstance(one, (dict, list, tuple)):
                 left += gc.get_referents(one)
     arrays = [one for one in seen.values() if isinstance(one, np.ndarray)]
-    # And the cosines of the sample.
+    # And what does not grow with it.
     assert sum(one.nbytes for one in arrays if one.base is None) < 32 * len(kept.ids) + 32 * 2**10
