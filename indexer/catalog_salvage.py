@@ -36,6 +36,9 @@ SAFE_DISTANCE = 10_000_000
 FURTHEST = 1 << 40
 """Beyond any key."""
 
+AWAY = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""What SQLite says of a file that may be whole, but cannot be read at the moment."""
+
 
 @dataclass(frozen=True)
 class Salvaged:
@@ -96,6 +99,11 @@ def _salvage(path: Path, source: Path, target: Path) -> Salvaged:
             model, revision = meta["model"], meta["revision"]
             dimension, version = int(meta["dimension"]), int(meta["version"])
         except (sqlite3.Error, KeyError, ValueError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in AWAY:
+                raise LibraryError(
+                    f"{path} cannot be read now ({error}): is its disk unplugged or failing?"
+                    " Nothing was changed; try again"
+                ) from error
             raise LibraryError(
                 f"nothing of {path} can be saved: its first tables are lost ({error})"
             ) from error

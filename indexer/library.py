@@ -152,8 +152,11 @@ class Library:
                     f"{directory} holds other things ({strangers[0]}) and no library: choose an"
                     " empty or new folder with --library"
                 )
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+        except OSError as error:
+            raise LibraryError.unwritable(directory, error) from error
         Catalog.create(
             directory / CATALOG, model=model, revision=revision, dimension=dimension
         ).close()

@@ -22,6 +22,7 @@ from helpers_catalog import DIMENSION, TOP, new_catalog, picture
 from indexer.catalog import Catalog
 from indexer.catalog_salvage import salvage
 from indexer.errors import LibraryBusyError, LibraryError
+from indexer.library import Library
 from indexer.thumbnails import Thumbnails
 from indexer.types import Condition, Failure, Filters
 
@@ -239,6 +240,21 @@ def test_a_cut_catalog_is_saved_as_far_as_it_goes(tmp_path: Path) -> None:
         salvage(path, tmp_path / "none.db")
     assert not [name for name in names(tmp_path) if "none" in name]
     assert saved == sorted(saved, reverse=True)
+
+
+def test_a_catalog_that_cannot_be_read_at_the_moment_is_not_called_lost(tmp_path: Path) -> None:
+    path = filled(tmp_path, 40)
+    (tmp_path / "catalog.db-wal").mkdir()
+    with pytest.raises(LibraryError, match=r"cannot be read now .* Nothing was changed; try again"):
+        salvage(path, tmp_path / "saved.db")
+    (tmp_path / "catalog.db-wal").rmdir()
+    assert salvage(path, tmp_path / "saved.db").images == 37
+
+
+def test_a_library_that_cannot_be_made_there_says_so_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(LibraryError, match=r"library cannot be written .Not a directory.: is its"):
+        Library.create(tmp_path / "file" / "library", model="toy", revision="1", dimension=8)
 
 
 def test_another_writer_is_waited_for_and_then_named(
