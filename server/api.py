@@ -16,12 +16,13 @@ from indexer.errors import NotFoundError, UsageError
 from indexer.types import ImageRecord
 from server import archive
 from server.app_state import engine, state
+from server.facts import facts
 from server.openapi import COUNT, ID, STRING, document, listed, nullable, obj, ref
 from server.originals import original
 from server.parameters import Choice, Number, Operation, Text, operation, values
 from server.query import MAX_LENGTH, parse
 from server.refusals import AWAY, without_folders, without_places, write_down
-from server.results import facts
+from server.results import SearchResult
 from server.security import sees_paths
 from server.suggestions import suggestions, written
 
@@ -66,7 +67,12 @@ def search() -> Response:
     result = engine().search(
         given["q"], k=given["k"], offset=given["offset"], fold=given["fold"] == "1"
     )
-    return jsonify(result.as_dict(absolute=sees_paths()))
+    return _found(result)
+
+
+def _found(result: SearchResult) -> Response:
+    body = result.as_json(state().facts, absolute=sees_paths())
+    return Response(body, mimetype="application/json")
 
 
 @api.post("/api/search")
@@ -90,7 +96,7 @@ def search_with_pictures() -> Response:
         images=images,
         fold=given["fold"] == "1",
     )
-    return jsonify(result.as_dict(absolute=sees_paths()))
+    return _found(result)
 
 
 @api.post("/api/uploads")
@@ -205,7 +211,7 @@ def random() -> Response:
     """A handful of pictures, different ones every time."""
     given = values()
     seed = given["seed"] if given["seed"] is not None else secrets.randbelow(2**31)
-    return jsonify(engine().random(k=given["k"], seed=seed).as_dict(absolute=sees_paths()))
+    return _found(engine().random(k=given["k"], seed=seed))
 
 
 @api.get("/api/images/<int:id>")
@@ -251,7 +257,7 @@ def similar(id: int) -> Response:
     """More like this."""
     given = values()
     record = find(id)
-    return jsonify(engine().similar(record.id, k=given["k"]).as_dict(absolute=sees_paths()))
+    return _found(engine().similar(record.id, k=given["k"]))
 
 
 @api.get("/api/images/<int:id>/captions")

@@ -8,6 +8,7 @@ from pathlib import Path
 from flask import current_app
 
 from server.duplicates import Group
+from server.facts import Facts
 from server.limits import Slots
 from server.search import SearchEngine
 from server.term_vectors import Kept
@@ -28,6 +29,7 @@ class State:
     templates: Path
     zips: Slots
     grouping: Slots = field(default_factory=lambda: Slots(1))
+    facts: Facts = field(default_factory=Facts)
     groups: Kept[list[Group]] = field(default_factory=lambda: Kept(GROUPINGS))
     previewing: Slots = field(default_factory=lambda: Slots(2))
     resized: Kept[bytes] = field(default_factory=lambda: Kept(RESIZED))

@@ -15,8 +15,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from indexer.errors import NotFoundError
 from indexer.types import ImageRecord
+from server.facts import folder_of
 from server.originals import opened, original
-from server.results import folder_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

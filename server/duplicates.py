@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.types import Filters, Ids, ImageRecord
+from server.facts import facts
 from server.near_duplicates import BITS, COSINE, IDENTICAL
-from server.results import facts
 
 if TYPE_CHECKING:
     from indexer.library import Library

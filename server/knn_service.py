@@ -24,10 +24,10 @@ from indexer.errors import UsageError
 from indexer.types import ImageRecord
 from server import near_duplicates
 from server.app_state import engine
+from server.facts import facts
 from server.openapi import COUNT, ID, STRING, listed, nullable, obj
 from server.parameters import Operation, operation
 from server.query import MAX_LENGTH
-from server.results import facts
 from server.security import sees_paths
 
 knn_service = Blueprint("knn_service", __name__)

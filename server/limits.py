@@ -8,8 +8,9 @@ Most requests compute, and computing more of them at once than there are cores m
 sooner. So one a core is at work, a few wait for their turn, and more are refused: what is accepted
 is answered within some times of what it takes alone. What costs next to nothing (thumbnails, the
 page's own files) waits for nobody. A search for many hits at once takes as long as several others,
-and gets half of the turns at most, so that those pass it by. Whoever has gone before the turn came
-is not answered at all.
+and gets half of the turns at most, so that those pass it by. Whoever needs the model, which takes
+as long as well, lets others have the turn meanwhile (``turns.aside``). Whoever has gone before the
+turn came is not answered at all.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import json
 import os
 import re
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
+
+from server.turns import Lane, holding
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -61,6 +63,7 @@ class Admission:
         patient = max(1, min(threads // 2, threads - at_work - SPARE))
         self._all = Lane(at_work, patient)
         self._large = Lane(max(1, at_work // 2), max(1, patient // 4))
+        self._aside = threading.Semaphore(max(0, threads - at_work - patient - SPARE))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application's answer, or 503."""
@@ -79,42 +82,8 @@ class Admission:
                 taken.callback(lane.leave)
                 if _has_gone(environ):
                     return _nothing(start_response)
-            return self._app(environ, start_response)
-
-
-class Lane:
-    """Some requests at work at a time, some that wait for it, and no more, in the order they came.
-
-    A turn is handed to the one who has waited longest. With a semaphore a newcomer may take it
-    before that one wakes up, who then waits again behind all others.
-    """
-
-    def __init__(self, at_work: int, patient: int) -> None:
-        self._free = at_work
-        self._patient = patient
-        self._waiting: deque[threading.Event] = deque()
-        self._lock = threading.Lock()
-
-    def enter(self) -> bool:
-        """Takes a turn, waiting for it where there is room to wait; False where there is none."""
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return True
-            if len(self._waiting) >= self._patient:
-                return False
-            turn = threading.Event()
-            self._waiting.append(turn)
-        turn.wait()
-        return True
-
-    def leave(self) -> None:
-        """Gives the turn to the next."""
-        with self._lock:
-            if self._waiting:
-                self._waiting.popleft().set()
-            else:
-                self._free += 1
+            with holding(lanes, self._aside):
+                return self._app(environ, start_response)
 
 
 def _is_large(environ: WSGIEnvironment) -> bool:

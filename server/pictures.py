@@ -19,6 +19,7 @@ from server.originals import original
 from server.parameters import Choice, Number, Operation, Text, operation, values
 from server.refusals import without_places
 from server.security import PICTURE_POLICY
+from server.turns import aside
 
 pictures = Blueprint("pictures", __name__)
 
@@ -144,7 +145,7 @@ def _preview(record: ImageRecord, path: Path, size: int) -> Response:
 
     def make() -> bytes:
         # Large pictures are decoded two at a time: memory is bounded, the rest wait their turn.
-        with state().previewing.held():
+        with aside(), state().previewing.held():
             try:
                 return engine().terms.decoder.preview(path, size)
             except PhotoError as error:

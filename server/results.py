@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import PurePath
-from typing import Any
+from functools import partial
+from typing import Any, overload
+
+import orjson
 
 from indexer.types import ImageRecord
+from server.facts import Facts, facts
 
-
-def folder_of(record: ImageRecord) -> str:
-    """The root's own name and the folders below it: enough to know the place, no path of the
-    machine."""
-    below, _, _ = record.path.rpartition("/")
-    name = _name(record.root)
-    return f"{name}/{below}" if below else name
-
-
-@lru_cache(maxsize=256)
-def _name(root: str) -> str:
-    """The own name of a root folder. Kept: pathlib takes longer than the rest of a hit."""
-    return PurePath(root).name
-
-
-@lru_cache(maxsize=256)
-def _below(root: str) -> str:
-    """What stands before the paths below a root folder. Kept: as above."""
-    return os.path.join(root, "")  # noqa: PTH118 (as above)
-
-
-def facts(record: ImageRecord, *, absolute: bool) -> dict[str, Any]:
-    """What JSON says of every picture. ``absolute`` adds where its file is on this machine."""
-    info = record.info
-    told: dict[str, Any] = {
-        "id": record.id,
-        "path": record.path,
-        "name": record.path.rpartition("/")[2],
-        "folder": folder_of(record),
-        "width": info.width,
-        "height": info.height,
-        "taken_at": info.taken_at.isoformat() if info.taken_at else None,
-        "camera": info.camera,
-        "lens": info.lens,
-        "latitude": info.latitude,
-        "longitude": info.longitude,
-        "format": info.format,
-        "size": record.size,
-        "color": info.color,
-        "v": record.content_hash[:12],
-    }
-    if absolute:
-        told["absolute"] = _below(record.root) + record.path
-    return told
+PLACES = 6, 4
+"""Decimal places of scores and relevance in JSON."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +46,8 @@ class Hit:
     def as_dict(self, *, absolute: bool = True) -> dict[str, Any]:
         """For JSON."""
         told = facts(self.record, absolute=absolute)
-        told["score"] = round(self.score, 6)
-        told["relevance"] = round(self.relevance, 4)
+        told["score"] = round(self.score, PLACES[0])
+        told["relevance"] = round(self.relevance, PLACES[1])
         told["match"] = self.match
         told["duplicates"] = list(self.duplicates)
         return told
@@ -98,6 +57,76 @@ class Hit:
         from server.notebook import hit_html
 
         return hit_html(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Hits(Sequence[Hit]):
+    """A page of results. Kept as columns, and a ``Hit`` made when it is looked at: to make a
+    thousand of them takes longer than the search, and most are only written down."""
+
+    records: Sequence[ImageRecord] = ()
+    scores: Sequence[float] = ()
+    relevance: Sequence[float] = ()
+    match: Sequence[bool] = ()
+    duplicates: Sequence[tuple[int, ...]] = ()
+    thumbnail: Callable[[int], bytes | None] | None = field(default=None, repr=False)
+    """Gives the thumbnail of an image, while the library is open."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, place: int) -> Hit: ...
+    @overload
+    def __getitem__(self, place: slice) -> Hits: ...
+    def __getitem__(self, place: int | slice) -> Hit | Hits:
+        if isinstance(place, slice):
+            return self._of([column[place] for column in self._columns])
+        record, score, relevance, match, duplicates = (column[place] for column in self._columns)
+        thumbnail = partial(self.thumbnail, record.id) if self.thumbnail else None
+        return Hit(record, score, relevance, match, duplicates, thumbnail)
+
+    @property
+    def _columns(self) -> tuple[Sequence[Any], ...]:
+        return self.records, self.scores, self.relevance, self.match, self.duplicates
+
+    def without(self, image: int) -> Hits:
+        """All but that image."""
+        place = next((n for n, one in enumerate(self.records) if one.id == image), None)
+        if place is None:
+            return self
+        return self._of([[*column[:place], *column[place + 1 :]] for column in self._columns])
+
+    def _of(self, columns: Sequence[Sequence[Any]]) -> Hits:
+        records, scores, relevance, match, duplicates = columns
+        return Hits(records, scores, relevance, match, duplicates, self.thumbnail)
+
+    def as_json(self, known: Facts, *, absolute: bool) -> bytes:
+        """The list of each ``Hit.as_dict``, written as JSON."""
+        rows = zip(
+            [known.written(record, absolute=absolute) for record in self.records],
+            _each([round(score, PLACES[0]) for score in self.scores]),
+            _each([round(fit, PLACES[1]) for fit in self.relevance]),
+            self.match,
+            self.duplicates,
+            strict=True,
+        )
+        return b"[%b]" % b",".join(
+            b'%b,"score":%b,"relevance":%b,"match":%b,"duplicates":%b}'
+            % (
+                told[:-1],
+                score,
+                fit,
+                b"true" if match else b"false",
+                orjson.dumps(duplicates) if duplicates else b"[]",
+            )
+            for told, score, fit, match, duplicates in rows
+        )
+
+
+def _each(numbers: list[float]) -> list[bytes]:
+    """Each as JSON writes it."""
+    return orjson.dumps(numbers)[1:-1].split(b",") if numbers else []
 
 
 @dataclass(frozen=True)
@@ -111,7 +140,7 @@ class SearchResult:
     good: int | None
     """Hits above the line, near-identical shots counted once; None where there is no line (no
     terms, or too small a library)."""
-    hits: tuple[Hit, ...]
+    hits: Hits
     message: str | None = None
     """One line for the person, when there is something to say."""
 
@@ -122,6 +151,15 @@ class SearchResult:
 
     def as_dict(self, *, absolute: bool = True) -> dict[str, Any]:
         """For JSON. ``absolute`` says where the files are on this machine."""
+        return {**self._head, "hits": [hit.as_dict(absolute=absolute) for hit in self.hits]}
+
+    def as_json(self, known: Facts, *, absolute: bool) -> bytes:
+        """``as_dict`` as JSON; what is ``known`` of pictures is not written again."""
+        head = orjson.dumps(self._head)
+        return b'%b,"hits":%b}' % (head[:-1], self.hits.as_json(known, absolute=absolute))
+
+    @property
+    def _head(self) -> dict[str, Any]:
         return {
             "query": self.query,
             "took_ms": round(self.took_ms, 3),
@@ -129,7 +167,6 @@ class SearchResult:
             "good": self.good,
             "nothing_matches": self.nothing_matches,
             "message": self.message,
-            "hits": [hit.as_dict(absolute=absolute) for hit in self.hits],
         }
 
     def _repr_html_(self) -> str:

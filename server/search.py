@@ -17,7 +17,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -31,7 +30,7 @@ from server.language import notice
 from server.query import Query, Term, parse
 from server.ranking import AllOf, Listed, Nearest, Ranking, Scores, Weighted, combine
 from server.relevance import relevance
-from server.results import Hit, SearchResult
+from server.results import Hit, Hits, SearchResult
 from server.term_vectors import Kept, TermVectors
 from server.uploads import Upload, Uploads
 from server.word_ranking import Fused, Written
@@ -154,7 +153,7 @@ class SearchEngine:
     def similar(self, image: int, *, k: int = 50) -> SearchResult:
         """The pictures most like one of the library, itself left out."""
         result = self.search(Query((Term(like=image),)), k=min(k + 1, MAX_K), fold=False)
-        others = tuple(hit for hit in result.hits if hit.id != image)[:k]
+        others = result.hits.without(image)[:k]
         good = result.good if result.good is None else max(result.good - 1, 0)
         return replace(result, hits=others, good=good, total=max(result.total - 1, 0), message=None)
 
@@ -346,33 +345,26 @@ class SearchEngine:
         page: Sequence[tuple[int, tuple[int, ...]]],
         *,
         has_terms: bool,
-    ) -> tuple[Hit, ...]:
+    ) -> Hits:
         places = np.array([place for place, _ in page], np.int64)
         ids, scores = ranking.ids[places], ranking.scores[places]
         line = ranking.line if has_terms else None
         standing = ranking.standing[places]
         fitting = relevance(standing, line)
         matching = standing >= line if line is not None else np.ones(len(ids), bool)
-        # A picture that left since it was ranked has no record any more.
-        records = {record.id: record for record in self.library.images(ids.tolist())}
-        return tuple(
-            Hit(
-                records[image],
-                score,
-                fit,
-                match,
-                duplicates,
-                partial(self.library.thumbnail, image),
-            )
-            for image, score, fit, match, (_, duplicates) in zip(
-                ids.tolist(),
-                scores.tolist(),
-                fitting.tolist(),
-                matching.tolist(),
-                page,
-                strict=True,
-            )
-            if image in records
+        found = self.library.images(ids.tolist())
+        if len(found) < len(ids):
+            # A picture that left since it was ranked has no record any more.
+            here = np.isin(ids, [record.id for record in found])
+            scores, fitting, matching = scores[here], fitting[here], matching[here]
+            page = [one for one, there in zip(page, here, strict=True) if there]
+        return Hits(
+            found,
+            scores.tolist(),
+            fitting.tolist(),
+            matching.tolist(),
+            [duplicates for _, duplicates in page],
+            self.library.thumbnail,
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from indexer.errors import NotFoundError, PhotoError, SightlineError, UsageError
 from server.originals import original
 from server.query import Box, Term
+from server.turns import aside
 from server.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
@@ -82,9 +83,12 @@ class TextVectors:
         """The vector of each text."""
         found = {text: self._kept.get(text) for text in texts}
         new = [text for text, vector in found.items() if vector is None]
-        # The encoder lets those who ask at the same time share a batch.
-        for text, row in zip(new, self._encode(new), strict=True):
-            found[text] = self._kept.put(text, row.copy())
+        if new:
+            with aside():
+                # The encoder lets those who ask at the same time share a batch.
+                rows = self._encode(new)
+            for text, row in zip(new, rows, strict=True):
+                found[text] = self._kept.put(text, row.copy())
         return [vector for text in texts if (vector := found[text]) is not None]
 
 
@@ -128,11 +132,12 @@ class TermVectors:
         return self._shown.setdefault(key, lambda: self._read(data))
 
     def _read(self, data: bytes) -> Upload:
-        try:
-            photo = self.decoder.read_bytes(data)
-        except PhotoError as error:
-            raise UsageError(f"this picture cannot be read: {error}") from error
-        vector = self._encode(photo.pixels)
+        with aside():
+            try:
+                photo = self.decoder.read_bytes(data)
+            except PhotoError as error:
+                raise UsageError(f"this picture cannot be read: {error}") from error
+            vector = self._encode(photo.pixels)
         return Upload(photo.info.width, photo.info.height, vector, photo.thumbnail)
 
     @property
@@ -183,10 +188,11 @@ class TermVectors:
         return self._parts.setdefault((image, record.content_hash, box), make)
 
     def _part(self, source: Path | bytes, box: Box, term: Term) -> Vector:
-        try:
-            return self._encode(self.decoder.crop(source, box))
-        except PhotoError as error:
-            raise UsageError(f"{term.to_text()} cannot be cut: {error}") from error
+        with aside():
+            try:
+                return self._encode(self.decoder.crop(source, box))
+            except PhotoError as error:
+                raise UsageError(f"{term.to_text()} cannot be cut: {error}") from error
 
     def _encode(self, pixels: Pixels) -> Vector:
         with self._tower:

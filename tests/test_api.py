@@ -12,6 +12,7 @@ import urllib.request
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from PIL import Image
 
 from server.app import create_app
 from server.config import ServerConfig
-from server.limits import Admission, Lane
+from server.facts import Facts
+from server.results import Hit
 from server.search import SearchEngine
 from server.serving import Server
 
@@ -492,111 +494,26 @@ def test_failures_have_a_page(client: FlaskClient) -> None:
 # serving -----------------------------------------------------------------------------------------
 
 
-def test_a_full_queue_is_an_honest_503() -> None:
-    def app(environ: dict, start_response: Any) -> list[bytes]:
-        start_response("200 OK", [])
-        return [b"fine"]
-
-    admission = Admission(app, limit=3)  # type: ignore[arg-type]
-    told: list[Any] = []
-    for waiting in (0, 3, 4):
-        admission.waiting = lambda waiting=waiting: waiting  # type: ignore[misc]
-        admission({}, lambda status, headers: told.append((status, dict(headers))))  # type: ignore[arg-type]
-    assert [status[:3] for status, _ in told] == ["200", "200", "503"]
-    assert told[-1][1]["Retry-After"] == "2"
-
-
-def test_a_request_a_core_computes_a_few_wait_and_more_are_told_to_come_back() -> None:
-    begun, go_on = threading.Semaphore(0), threading.Event()
-
-    def app(environ: dict, start_response: Any) -> list[bytes]:
-        begun.release()
-        if environ["PATH_INFO"] == "/api/search":
-            assert go_on.wait(10)
-        start_response("200 OK", [])
-        return [b"fine"]
-
-    admission = Admission(app, limit=256, threads=8, cores=2)  # type: ignore[arg-type]
-    told: list[str] = []
-
-    def ask(path: str, gone: bool = False) -> None:
-        environ = {"PATH_INFO": path, "waitress.client_disconnected": lambda: gone}
-        admission(environ, lambda status, headers: told.append(f"{path} {status[:3]}"))  # type: ignore[arg-type]
-
-    threads = [threading.Thread(target=ask, args=["/api/search"]) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    assert begun.acquire(timeout=10)
-    assert begun.acquire(timeout=10)
-    while len(told) < 2:  # eight came, two compute, four wait
-        threads[-1].join(0.01)
-    assert told == ["/api/search 503"] * 2
-    assert not begun.acquire(blocking=False)
-    ask("/thumbnails/5")
-    assert told.pop() == "/thumbnails/5 200", "what costs nothing waits for nobody"
-    assert begun.acquire(blocking=False)
-    ask("/api/search", gone=True)
-    assert told.pop() == "/api/search 503"
-    go_on.set()
-    for thread in threads:
-        thread.join(10)
-    assert told[2:] == ["/api/search 200"] * 6
+def test_a_page_is_written_as_json_writes_its_hits(
+    library: Library, engine: SearchEngine, client: FlaskClient
+) -> None:
+    known = Facts()
+    for query in ("dog", "", "is:portrait", "nothing-is-called-so"):
+        for absolute in (True, False):
+            result = engine.search(query, k=1000)
+            for _ in range(2):  # written, and as it was kept
+                told = json.loads(result.as_json(known, absolute=absolute))
+                assert told == result.as_dict(absolute=absolute)
+    told = client.get("/api/search?q=dog").get_json()
+    assert told["hits"] == engine.search("dog").as_dict()["hits"]
+    record = result_of(engine).record
+    other = replace(record, path="elsewhere.jpg")
+    assert json.loads(known.written(other, absolute=False))["path"] == "elsewhere.jpg"
 
 
-def test_searches_for_many_hits_leave_turns_for_the_others() -> None:
-    begun, go_on = threading.Semaphore(0), threading.Event()
-    told: list[str] = []
-
-    def app(environ: dict, start_response: Any) -> list[bytes]:
-        if environ["QUERY_STRING"] != "q=dog&k=200":
-            begun.release()
-            assert go_on.wait(10)
-        start_response("200 OK", [])
-        return [b"fine"]
-
-    admission = Admission(app, limit=256, threads=40, cores=2)  # type: ignore[arg-type]
-
-    def ask(query: str) -> None:
-        environ = {"PATH_INFO": "/api/search", "QUERY_STRING": query}
-        admission(environ, lambda status, headers: told.append(f"{query} {status[:3]}"))  # type: ignore[arg-type]
-
-    threads = [threading.Thread(target=ask, args=["q=dog&k=01000"]) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    assert begun.acquire(timeout=10)
-    while len(told) < 2:  # one of eight is at work, and five wait
-        threads[-1].join(0.01)
-    ask("q=dog&k=200")
-    assert told == ["q=dog&k=01000 503"] * 2 + ["q=dog&k=200 200"]
-    assert not begun.acquire(blocking=False), "another one for many hits is at work"
-    go_on.set()
-    for thread in threads:
-        thread.join(10)
-    assert told[3:] == ["q=dog&k=01000 200"] * 6
-
-
-def test_turns_are_taken_in_the_order_of_asking() -> None:
-    lane = Lane(1, 10)
-    assert lane.enter()
-    came: list[int] = []
-
-    def wait(number: int) -> None:
-        assert lane.enter()
-        came.append(number)
-
-    threads = [threading.Thread(target=wait, args=[n]) for n in range(5)]
-    for n, thread in enumerate(threads):
-        thread.start()
-        while len(lane._waiting) <= n:
-            thread.join(0.001)
-    for n in range(5):
-        lane.leave()
-        # A newcomer does not take the turn that was given to another, awake or not.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lane, "_patient", 0)
-            assert not lane.enter()
-        threads[n].join(10)
-    assert came == [0, 1, 2, 3, 4]
+def result_of(engine: SearchEngine) -> Hit:
+    """Any hit."""
+    return engine.search("dog").hits[0]
 
 
 def test_what_json_cannot_hold_is_written_as_before(app: Flask) -> None:
