@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -124,39 +125,48 @@ def test_whoever_waits_for_the_model_lets_others_have_the_turn() -> None:
 
     def work(name: str) -> None:
         assert lane.enter()
-        with holding([lane], room):
-            order.append(name)
+        order.append(name)
         lane.leave()
 
     assert lane.enter()
     with holding([lane], room):
         with aside():
-            passing = [threading.Thread(target=work, args=[name]) for name in ("one", "two")]
-            for thread in passing:
-                thread.start()
-                thread.join(10)
-            assert order == ["one", "two"], "others work meanwhile"
+            for name in ("one", "two"):
+                passing = threading.Thread(target=work, args=[name])
+                passing.start()
+                passing.join(10)
+            order.append("the model")
             with aside():
-                assert not lane._waiting, "who stands aside has no turn to give"
-            assert lane.enter()
-            waiting = threading.Thread(target=work, args=["a newcomer"])
-            waiting.start()
-            while not lane._waiting:
-                waiting.join(0.001)
-            back = threading.Thread(target=lane.again)
-            back.start()
-            while len(lane._waiting) < 2:
-                back.join(0.001)
-            lane.leave()
-            back.join(10)
-            assert order == ["one", "two"], "whoever had a turn is before those who had none"
-            lane.leave()
-            waiting.join(10)
+                pass  # who stands aside has no turn to give
         order.append("back")
         assert not lane._free
-    assert order == ["one", "two", "a newcomer", "back"]
+    assert order == ["one", "two", "the model", "back"]
     with aside():
-        pass  # no turn, nothing to give
+        assert not lane._free, "this thread's turn is no turn of a request any more"
+
+
+def test_whoever_comes_back_is_before_those_who_had_no_turn_yet() -> None:
+    lane = Lane(1, 10)
+    assert lane.enter()
+    order: list[str] = []
+
+    def wait(take: Callable[[], object], name: str) -> None:
+        take()
+        order.append(name)
+        lane.leave()
+
+    threads = [
+        threading.Thread(target=wait, args=[lane.enter, "a newcomer"]),
+        threading.Thread(target=wait, args=[lane.again, "back"]),
+    ]
+    for n, thread in enumerate(threads):
+        thread.start()
+        while len(lane._waiting) <= n:
+            thread.join(0.001)
+    lane.leave()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["back", "a newcomer"]
 
 
 def test_only_so_many_stand_aside() -> None:
