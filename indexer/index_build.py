@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import index_files
+from indexer import index_files, index_gpu
 from indexer.errors import UsageError
 from indexer.index_files import Manifest, install, next_generation
 from indexer.index_generation import Generation
@@ -275,7 +275,7 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Sh
             turn.niter = 15 if rows >= EXACT_BELOW else 4
             turn.niter_pq_0 = 10
             turn.max_train_points = 16_384
-    if (resources := _gpu(device)) is not None:
+    if (resources := index_gpu.resources(device)) is not None:
         ivf.clustering_index = faiss.index_cpu_to_gpu(resources, 0, faiss.IndexFlatIP(dimension))
     progress("training the index", 0, plan.sample)
     chosen = np.sort(np.random.default_rng(SEED).choice(rows, plan.sample, replace=False))
@@ -300,7 +300,7 @@ def _add(index: Any, vectors: NDArray[np.float16], start: int, device: str, prog
     ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     coarse: Any = faiss.IndexFlatIP(ivf.d)
     coarse.add(ivf.quantizer.reconstruct_n(0, ivf.nlist))
-    if (resources := _gpu(device)) is not None:
+    if (resources := index_gpu.resources(device)) is not None:
         options = faiss.GpuClonerOptions()
         options.useFloat16 = True
         coarse = faiss.index_cpu_to_gpu(resources, 0, coarse, options)
@@ -338,18 +338,6 @@ def _ready(index: Any) -> Any:
     ivf.quantizer = half
     index.referenced_objects = [*owners, half]
     return index
-
-
-def _gpu(device: str) -> Any:
-    """FAISS's resources of a GPU that is there and wanted, else None."""
-    import faiss
-
-    there = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
-    if device.startswith("cuda") and not there:
-        raise UsageError(
-            'FAISS has no GPU here: install ".[gpu]" on a machine with one, or leave out --device'
-        )
-    return faiss.StandardGpuResources() if there and device in ("auto", "cuda") else None
 
 
 def _write(index: Any, path: Path) -> None:

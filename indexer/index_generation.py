@@ -15,7 +15,7 @@ import math
 import mmap
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +64,9 @@ POPULATED = 2
 """Times the bytes of a file: a machine with so much memory has its pages entered beforehand."""
 
 Found = list[tuple[Scores, Ids]]
+Propose = Callable[[Embeddings, int, int], tuple[Scores, Ids] | None]
+"""Given queries as the lists know them, how many and ``nprobe``: what ``candidates`` gives, or None
+where it is to be asked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +118,11 @@ class Generation:
         ):
             raise UntrustedError("the index is not of the size that its manifest says")
         self._index = index  # which owns its parts
-        self._ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
+        self.ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
+        """FAISS's inverted lists."""
         self._turn: Any = index.chain.at(0)
+        self.gpu: Propose | None = None
+        """Proposes candidates where nothing is filtered: ``index_gpu.OnGpu``."""
 
     @cached_property
     def _order(self) -> Ids | None:
@@ -127,7 +133,7 @@ class Generation:
     @cached_property
     def _sizes(self) -> Ids:
         """Rows in each list."""
-        lists = self._ivf.invlists
+        lists = self.ivf.invlists
         return np.array([lists.list_size(n) for n in range(self.manifest.nlist)])
 
     @cached_property
@@ -196,7 +202,7 @@ class Generation:
         chosen = None
         if left is not None:
             chosen = left.bits
-        elif self._share_gone(gone) > MANY_GONE:
+        elif self.many_gone(gone):
             chosen = np.packbits(self._alive(gone), bitorder="little")
         share = there / self.manifest.rows
         most, reach = self._look(share)
@@ -204,7 +210,12 @@ class Generation:
             further = FURTHER * min(1.0, math.log10(k / 10))
             most, reach = math.ceil(most * (1 + 2 * further)), times_as_far(reach, 1 + further)
         least = int(CODES_A_RESULT * min(beyond, ENOUGH) / share**CODES_OF_A_SHARE)
-        about, near = self.candidates(queries, depth, most, reach, chosen, least=least)
+        proposed = None
+        if self.gpu is not None and chosen is None:
+            proposed = self.gpu(self._turn.apply(queries), depth, self._seen(most, least))
+        if proposed is None:
+            proposed = self.candidates(queries, depth, most, reach, chosen, least=least)
+        about, near = proposed
         return [
             self._rank(query, rows, scores, gone, k)
             for query, rows, scores in zip(queries, near, about, strict=True)
@@ -214,9 +225,10 @@ class Generation:
         alive = self.ids >= 0
         return alive if gone is None else alive & ~gone
 
-    def _share_gone(self, gone: NDArray[np.bool_] | None) -> float:
+    def many_gone(self, gone: NDArray[np.bool_] | None = None) -> bool:
+        """Whether FAISS must be told which rows are gone: ``gone`` and what was so when written."""
         extra = 0 if gone is None else int(gone.sum())
-        return (self.manifest.gone + extra) / max(1, self.manifest.rows)
+        return self.manifest.gone + extra > MANY_GONE * self.manifest.rows
 
     def _look(self, share: float) -> tuple[int, Reach]:
         """``nprobe`` and ``reach`` for a filter that this share of the rows meets: as measured for
@@ -230,17 +242,20 @@ class Generation:
         least = self.manifest.filtered[-1][0] if self.manifest.filtered else 1.0
         return min(self.manifest.nlist, int(nprobe * least / share)), EVERYWHERE
 
+    def _seen(self, nprobe: int, least: int) -> int:
+        """How many of the nearest lists may be looked into for ``nprobe``, or ``least`` rows."""
+        nlist = self.manifest.nlist
+        # The largest lists are some four times the mean.
+        return min(nlist, max(nprobe, 4 * least * nlist // self.manifest.rows))
+
     def lists(
         self, queries: Embeddings, nprobe: int, reach: Reach = EVERYWHERE, *, least: int = 0
     ) -> tuple[Embeddings, Scores, Ids]:
         """``queries`` as the lists know them, and for each the products with the centroids of the
         lists to look into, falling, and the lists, -1 where they are fewer: up to ``nprobe`` within
         ``reach`` of the best, and in any case as many as hold ``least`` rows."""
-        nlist = self.manifest.nlist
-        # The largest lists are some four times the mean.
-        seen = min(nlist, max(nprobe, 4 * least * nlist // self.manifest.rows))
         turned = self._turn.apply(queries)
-        near, lists = self._ivf.quantizer.search(turned, seen)
+        near, lists = self.ivf.quantizer.search(turned, self._seen(nprobe, least))
         at, far = zip(*reach, strict=True)
         wanted = near >= near[:, :1] - np.interp(near[:, :1], at, far)
         if least:
@@ -254,7 +269,7 @@ class Generation:
 
     def homes(self, rows: Ids) -> Ids:
         """The list that each row belongs to: that of the nearest centroid."""
-        return self._ivf.quantizer.search(self._turn.apply(self.fetch(rows)), 1)[1][:, 0]
+        return self.ivf.quantizer.search(self._turn.apply(self.fetch(rows)), 1)[1][:, 0]
 
     def candidates(
         self,
@@ -279,7 +294,7 @@ class Generation:
         about = np.empty((len(queries), depth), np.float32)
         rows = np.empty((len(queries), depth), np.int64)
         # The plain method of C++: what Python wraps around it takes no parameters.
-        self._ivf.search_preassigned_c(
+        self.ivf.search_preassigned_c(
             len(queries),
             faiss.swig_ptr(turned),
             depth,

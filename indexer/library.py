@@ -40,6 +40,7 @@ from indexer.types import (
 from indexer.vector_index import (
     VectorIndex,
     build_index,
+    check_search_device,
     maintain_index,
     open_index,
     orphans,
@@ -103,8 +104,12 @@ class Library:
     dimension: int
     catalog: Catalog
 
-    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, read_only: bool = False, search_device: str = "cpu"
+    ) -> None:
+        check_search_device(search_device)
         self.directory = directory
+        self._search_device = search_device
         self.catalog = Catalog.open(directory / CATALOG, read_only=read_only)
         self._thumbnails: Thumbnails | None = None
         try:
@@ -163,8 +168,14 @@ class Library:
         return cls(directory)
 
     @classmethod
-    def open(cls, directory: Path | str, *, read_only: bool = False) -> Self:
-        """Opens the library in ``directory``; LibraryError when there is none or it is damaged."""
+    def open(
+        cls, directory: Path | str, *, read_only: bool = False, search_device: str = "cpu"
+    ) -> Self:
+        """Opens the library in ``directory``; LibraryError when there is none or it is damaged.
+
+        ``search_device`` is ``cpu`` or ``cuda``: where its vector index is searched, as far as it
+        can be. UsageError for ``cuda`` where FAISS has no GPU.
+        """
         directory = Path(directory).expanduser()
         if not cls.exists(directory):
             if (directory / SALVAGED).exists():
@@ -176,7 +187,7 @@ class Library:
                 f"there is no library in {directory}: make one with `sightline index FOLDER`"
                 " or point to another with --library"
             )
-        return cls(directory, read_only=read_only)
+        return cls(directory, read_only=read_only, search_device=search_device)
 
     def close(self) -> None:
         """Lets go of every file."""
@@ -417,7 +428,11 @@ class Library:
                 self.catalog.changed_since_last_look()
                 self._stamp = self._index_stamp()
                 self._opened = open_index(
-                    self.directory / INDEX, self.catalog, model=self.model, revision=self.revision
+                    self.directory / INDEX,
+                    self.catalog,
+                    model=self.model,
+                    revision=self.revision,
+                    device=self._search_device,
                 )
             return self._opened
 

@@ -253,3 +253,7 @@ class IndexState:
     recall: dict[str, float] = field(default_factory=dict)
     """Measured recall@10 by kind of query: ``{"image": .., "text": ..}``; empty when exact."""
     note: str | None = None
+    device: str | None = None
+    """Where it is searched: ``cpu`` or ``cuda``; None where a store decides."""
+    device_note: str | None = None
+    """Why not on the GPU, where that was asked for."""

@@ -14,6 +14,7 @@ not used: the whole library is then searched exactly, and ``state.note`` says so
 
     index_build        choosing, training, adding, extending
     index_tune         measuring recall, choosing how hard to look
+    index_gpu          a generation searched on a GPU
     index_generation   one generation, opened
     index_files        manifest, checksums
     index_rows         vectors in memory
@@ -21,6 +22,7 @@ not used: the whole library is then searched exactly, and ``state.note`` says so
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +45,7 @@ from indexer.index_files import (
     sweep,
 )
 from indexer.index_generation import Generation
+from indexer.index_gpu import SOME_GONE, OnGpu, check_search_device
 from indexer.index_rows import Allowed, Rows, Scores, best
 from indexer.types import Embeddings, Ids, IndexState
 
@@ -50,6 +53,7 @@ __all__ = [
     "VectorIndex",
     "VectorSource",
     "build_index",
+    "check_search_device",
     "maintain_index",
     "open_index",
     "orphans",
@@ -75,6 +79,8 @@ TURNS = threading.BoundedSemaphore(max(1, os.cpu_count() or 1))
 """Searches at work at once, one a core. With more, threads take time and cache from each other: on
 two cores 32 threads did a sixth of the searches that two did, and do three quarters with this."""
 
+log = logging.getLogger("sightline")
+
 Show = Callable[[str, int, int | None], None]
 Queries = Callable[[], Embeddings]
 
@@ -93,6 +99,8 @@ class _Now:
     gone: NDArray[np.bool_] | None = None
     """Rows of the generation whose image was removed or encoded again since."""
     note: str | None = None
+    gpu: OnGpu | None = None
+    """Where ``generation`` is to be searched on one."""
 
     @property
     def gone_count(self) -> int:
@@ -102,10 +110,12 @@ class _Now:
 class VectorIndex:
     """The vectors of a library, ready to be searched by any number of threads."""
 
-    def __init__(self, directory: Path, source: VectorSource, model: str, revision: str) -> None:
+    def __init__(
+        self, directory: Path, source: VectorSource, model: str, revision: str, device: str
+    ) -> None:
         """Use ``open_index``."""
         self._directory, self._source = directory, source
-        self._model, self._revision = model, revision
+        self._model, self._revision, self._device = model, revision, device
         self._lock = threading.Lock()
         self._number: int | None = None
         self._opening: threading.Thread | None = None
@@ -178,9 +188,16 @@ class VectorIndex:
     def state(self) -> IndexState:
         """What ``status`` says of it."""
         now = self._now
+        device, why = self._searched_on(now)
         if now.generation is None:
             return IndexState(
-                "exact", now.delta.count, self._number or 0, now.delta.bytes, note=now.note
+                "exact",
+                now.delta.count,
+                self._number or 0,
+                now.delta.bytes,
+                note=now.note,
+                device=device,
+                device_note=why,
             )
         manifest = now.generation.manifest
         return IndexState(
@@ -192,7 +209,21 @@ class VectorIndex:
             nprobe=manifest.nprobe,
             recall=dict(manifest.recall),
             note=now.note,
+            device=device,
+            device_note=why,
         )
+
+    def _searched_on(self, now: _Now) -> tuple[str, str | None]:
+        """``cpu`` or ``cuda``, and where that was asked for in vain, why."""
+        if self._device == "cpu":
+            return "cpu", None
+        if now.gpu is None or now.generation is None:
+            why: str | None = "a library without an index is searched exactly, on the processor"
+        else:
+            why = now.gpu.note
+            if why is None and now.generation.many_gone(now.gone):
+                why = SOME_GONE
+        return "cuda" if why is None else "cpu", why
 
     # following the catalog ------------------------------------------------------------------------
 
@@ -232,6 +263,8 @@ class VectorIndex:
                     if self._closed:
                         return
                     self._now = self._followed(opened)
+                    if why := self._searched_on(self._now)[1]:
+                        log.warning("searches run on the processor: %s", why)
                     if not self._newer_on_disk():
                         self._opening = None  # before a ``refresh`` may look
                         return
@@ -276,7 +309,8 @@ class VectorIndex:
                 note = f"{error}: every search is exact until `sightline rebuild`"
                 continue
             empty = Rows(self._source.dimension)
-            return self._followed(_Now(manifest.version, generation, empty))
+            gpu = None if self._device == "cpu" else OnGpu(generation)
+            return self._followed(_Now(manifest.version, generation, empty, gpu=gpu))
         version = self._source.version
         rows = Rows.of(self._source.dimension, self._source.blocks(BLOCK, until_version=version))
         # What was encoded again while it was read is in no block, but in the changes.
@@ -294,7 +328,8 @@ def _changed(now: _Now, ids: Ids, vectors: Embeddings, removed: Ids, version: in
         if len(rows):
             gone = np.zeros(now.generation.manifest.rows, bool) if gone is None else gone.copy()
             gone[rows] = True
-    return _Now(version, now.generation, now.delta.changed(ids, vectors, removed), gone, now.note)
+    delta = now.delta.changed(ids, vectors, removed)
+    return replace(now, version=version, delta=delta, gone=gone)
 
 
 def _check(manifest: Manifest, source: VectorSource, model: str, revision: str) -> None:
@@ -312,10 +347,17 @@ def _check(manifest: Manifest, source: VectorSource, model: str, revision: str) 
 # made and looked after ----------------------------------------------------------------------------
 
 
-def open_index(directory: Path, source: VectorSource, *, model: str, revision: str) -> VectorIndex:
+def open_index(
+    directory: Path, source: VectorSource, *, model: str, revision: str, device: str = "cpu"
+) -> VectorIndex:
     """The index of ``source`` whose files are in ``directory``; never an error, and never a wrong
-    answer: what cannot be trusted is not used."""
-    return VectorIndex(directory, source, model, revision)
+    answer: what cannot be trusted is not used.
+
+    ``device`` is ``cpu`` or ``cuda``: where it is searched, as far as it can be; ``state`` says
+    where it is. UsageError for ``cuda`` where there is no GPU.
+    """
+    check_search_device(device)
+    return VectorIndex(directory, source, model, revision, device)
 
 
 def build_index(

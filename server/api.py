@@ -368,6 +368,7 @@ def public_status() -> dict[str, Any]:
         facts["index"] = dict(facts["index"])
         if facts["index"].get("note"):
             facts["index"]["note"] = UNUSED
+        facts["index"].pop("device_note", None)
         facts.pop("library", None)
         facts["roots"] = [
             {**root, "path": PurePath(root["path"]).name} for root in facts.get("roots", [])

@@ -398,6 +398,23 @@ def test_no_path_of_the_machine_is_told_to_a_visitor(
     assert b"/tmp" not in bad.data
 
 
+def test_what_ails_a_gpu_is_not_told_to_a_visitor(
+    library: Library, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.index_gpu.gpu_there", lambda: True)
+    with (
+        Library.open(library.directory, read_only=True, search_device="cuda") as small,
+        SearchEngine(small, tiny_encoder) as engine,
+    ):
+        client = client_of(create_app(engine))
+        index = client.get("/api/status").json["index"]
+        assert (index["device"], "exactly" in index["device_note"]) == ("cpu", True)
+        client.environ_base["REMOTE_ADDR"] = "192.0.2.7"
+        index = client.get("/api/status").json["index"]
+        assert index["device"] == "cpu"
+        assert "device_note" not in index
+
+
 @pytest.mark.parametrize("file", ["catalog.db", "thumbnails.db"])
 def test_what_is_wrong_with_the_library_is_in_the_log_and_not_in_the_answer(
     file: str, tmp_path: Path, tiny_encoder: Encoder, caplog: pytest.LogCaptureFixture

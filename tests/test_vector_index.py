@@ -20,6 +20,7 @@ from indexer.catalog import Catalog
 from indexer.errors import UsageError
 from indexer.index_files import EVERYWHERE, MANIFEST, Manifest, read_manifest
 from indexer.index_generation import Generation
+from indexer.index_gpu import gpu_there
 from indexer.index_rows import best
 from indexer.types import IndexState, NewImage, Root
 from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
@@ -533,9 +534,7 @@ def test_a_gpu_that_is_not_there_is_an_error_only_when_it_is_asked_for(
     catalog: Catalog, tmp_path: Path
 ) -> None:
     build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="auto")
-    import faiss
-
-    if not hasattr(faiss, "StandardGpuResources"):
+    if not gpu_there():
         with pytest.raises(UsageError, match="gpu"):
             build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cuda")
 

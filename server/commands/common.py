@@ -82,13 +82,14 @@ def place_option(function: F) -> F:
     )(function)
 
 
-def open_any(place: Path | str) -> AnyLibrary:
-    """The library in a folder or at the address of a collection, for asking only."""
+def open_any(place: Path | str, *, search_device: str = "cpu") -> AnyLibrary:
+    """The library in a folder or at the address of a collection, for asking only.
+    ``search_device`` is for one in a folder."""
     if isinstance(place, str):
         from indexer.milvus_library import MilvusLibrary
 
         return MilvusLibrary.open(place)
-    return open_library(place, read_only=True)
+    return open_library(place, read_only=True, search_device=search_device)
 
 
 def library_option(function: F) -> F:
@@ -120,11 +121,13 @@ def json_option(function: F) -> F:
     )(function)
 
 
-def open_library(directory: Path, *, read_only: bool = False) -> Library:
+def open_library(
+    directory: Path, *, read_only: bool = False, search_device: str = "cpu"
+) -> Library:
     """The library in ``directory``, or an error that says how to make one."""
     from indexer.library import Library
 
-    return Library.open(directory, read_only=read_only)
+    return Library.open(directory, read_only=read_only, search_device=search_device)
 
 
 def load_encoder(library: AnyLibrary, device: str) -> Encoder:

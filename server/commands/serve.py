@@ -28,6 +28,7 @@ from server.config import PORT, ServerConfig, read_token
 if TYPE_CHECKING:
     from indexer.encoder import Encoder
     from indexer.library_interface import AnyLibrary
+    from indexer.types import IndexState
     from server.serving import Server
 
 
@@ -59,6 +60,13 @@ if TYPE_CHECKING:
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
 @place_option
 @device_option
+@click.option(
+    "--search-device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Where the vector index of a large library is searched.",
+)
 def serve(
     paths: tuple[Path, ...],
     host: str,
@@ -70,6 +78,7 @@ def serve(
     browse: bool,
     directory: Path | str,
     device: str,
+    search_device: str,
 ) -> None:
     """Serve the library as a web page and an API.
 
@@ -93,12 +102,18 @@ def serve(
     )
     share_memory()
     sys.setswitchinterval(SWITCH_SECONDS)
+    if search_device != "cpu":  # said before an hour of indexing
+        if isinstance(directory, str):
+            raise click.UsageError("Milvus searches a collection itself: leave out --search-device")
+        from indexer.vector_index import check_search_device
+
+        check_search_device(search_device)
     if paths:
         if isinstance(directory, str):
             raise click.UsageError("a collection is filled by `sightline import --to milvus`")
         if index_paths(paths, directory=directory, model=None, device=device).interrupted:
             raise click.Abort
-    with closing(open_any(directory)) as library, opening(library):
+    with closing(open_any(directory, search_device=search_device)) as library, opening(library):
         run_server(library, load_encoder(library, device), config, browse=browse)
 
 
@@ -210,8 +225,17 @@ def warm(encoder: Encoder, library: AnyLibrary) -> None:
     try:
         encoder.warm(("text",))
         read_index(library)
+        tell_device(library.index_state)
     except SightlineError as error:
         say(f"warning: {error}")
+
+
+def tell_device(state: IndexState) -> None:
+    """Says where the index is searched, if a GPU was asked for."""
+    if state.device == "cuda":
+        say("searches run on the GPU, filtered ones on the processor")
+    elif state.device_note:
+        say(f"searches run on the processor: {state.device_note}")
 
 
 @contextmanager
