@@ -1,7 +1,7 @@
 """How good and how fast the vector index is, beside exact search, in one run.
 
     python -m benchmarks.vector_index [--images 100000] [--kind auto] [--rebuild]
-        [--keep DIRECTORY] [--write VECTORS.npy] [--peer INDEX.faiss]
+        [--keep DIRECTORY] [--write VECTORS.npy] [--peer INDEX.faiss] [--search-device cuda]
 
 Vectors with CLIP's geometry (``benchmarks.clip_geometry``) go through the index as a library's
 would. The whole search is timed: a vector in, ranked ids and exact scores out. Printed are build
@@ -14,12 +14,14 @@ on the same vectors.
 an hour to build. ``--write`` leaves the vectors for another program, and ``--peer`` measures the
 index that it made of them, with the search parameters that it left inside. ``--rebuild`` times
 searches while another process builds the next generation and until it is in force.
+``--search-device cuda`` has the same index searched on a GPU beside it, too, and in batches.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import tempfile
 import threading
 import time
@@ -33,7 +35,7 @@ import numpy as np
 from benchmarks.clip_geometry import ClipGeometry
 from indexer.catalog_vectors import Changes
 from indexer.types import Embeddings, Ids, IndexState
-from indexer.vector_index import VectorIndex, build_index, open_index
+from indexer.vector_index import VectorIndex, build_index, check_search_device, open_index
 
 DIMENSION = 512
 BLOCK = 50_000
@@ -98,7 +100,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write the vectors here, float32, and end")
     parser.add_argument("--peer", type=Path, help="another program's FAISS index of them")
     parser.add_argument("--rebuild", action="store_true")
+    parser.add_argument("--search-device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
+    check_search_device(options.search_device)
     import faiss
 
     geometry = ClipGeometry(DIMENSION, seed=0)
@@ -150,6 +154,13 @@ def main() -> None:
         if options.peer:
             others[options.peer.stem] = faiss.read_index(str(options.peer))
         searches: dict[str, Callable[[Embeddings], Ids]] = {"Sightline": ours}
+        there: VectorIndex | None = None
+        if options.search_device != "cpu":
+            started = time.perf_counter()
+            there = on_gpu = open_index(directory, source, model="m", revision="r", device="cuda")
+            note = there.state.device_note or "searched there"
+            print(f"opened on the GPU in {(time.perf_counter() - started) * 1000:.0f} ms: {note}\n")
+            searches["on the GPU"] = lambda query: on_gpu.search(query, 10)[1][0]
         for name, other in others.items():
             searches[name] = lambda query, other=other: other.search(query, 10)[1][0] + 1
         print(
@@ -187,8 +198,29 @@ def main() -> None:
                 begun = time.perf_counter()
                 list(pool.map(lambda n: ours(every[n : n + 1]), range(len(every))))
                 print(f"{threads:<12}{len(every) / (time.perf_counter() - begun):10.0f}")
+        if there is not None:
+            in_batches(index, there, every)
         if options.rebuild:
             while_rebuilding(directory, index, every, options)
+
+
+def in_batches(index: VectorIndex, there: VectorIndex, queries: Embeddings) -> None:
+    """Prints searches a second of both, several in a call, and the share of the one's ten nearest
+    that the other found. The processor has all of its cores."""
+    import faiss
+
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
+    print(f"\n{'batches of':12}{'processor':>12}{'GPU':>12}{'agreement':>12}")
+    for size in (1, 8, 64, len(queries)):
+        rates, found = [], []
+        for one in (index, there):
+            one.search(queries[:size], 10)
+            begun = time.perf_counter()
+            parts = range(0, len(queries), size)
+            found.append(np.concatenate([one.search(queries[n : n + size], 10)[1] for n in parts]))
+            rates.append(len(queries) / (time.perf_counter() - begun))
+        same = [np.isin(b, a).mean() for a, b in zip(*found, strict=True)]
+        print(f"{size:<12}{rates[0]:12.0f}{rates[1]:12.0f}{np.mean(same):12.3f}")
 
 
 def resident() -> int:
