@@ -15,12 +15,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from indexer import index_build, index_generation, vector_index
+from indexer import index_build, index_generation, index_gpu, vector_index
 from indexer.catalog import Catalog
 from indexer.errors import UsageError
 from indexer.index_files import EVERYWHERE, MANIFEST, Manifest, read_manifest
 from indexer.index_generation import Generation
-from indexer.index_gpu import gpu_there
 from indexer.index_rows import best
 from indexer.types import IndexState, NewImage, Root
 from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
@@ -531,12 +530,12 @@ def test_a_manifest_cannot_name_files_elsewhere(catalog: Catalog, tmp_path: Path
 
 
 def test_a_gpu_that_is_not_there_is_an_error_only_when_it_is_asked_for(
-    catalog: Catalog, tmp_path: Path
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="auto")
-    if not gpu_there():
-        with pytest.raises(UsageError, match="gpu"):
-            build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cuda")
+    monkeypatch.setattr(index_gpu, "gpu_there", lambda: False)
+    with pytest.raises(UsageError, match="gpu"):
+        build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cuda")
 
 
 # any order of anything ----------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from indexer import index_build, index_gpu, vector_index
 from indexer.catalog import Catalog
 from indexer.errors import UsageError
 from indexer.index_generation import Generation
-from indexer.index_gpu import OnGpu, check_search_device, copied, gpu_there
+from indexer.index_gpu import OnGpu, check_search_device
 from indexer.index_rows import best
 from indexer.library import Library
 from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
@@ -507,6 +507,12 @@ def test_a_new_generation_that_does_not_fit_beside_the_old_one_is_searched_on_th
     assert_exact(catalog, index.search(QUERIES, 10))
 
 
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without one, whatever this one has."""
+    monkeypatch.setattr(index_gpu, "gpu_there", lambda: False)
+
+
 # asking for it ------------------------------------------------------------------------------------
 
 
@@ -521,7 +527,7 @@ def test_a_library_is_searched_on_a_gpu_when_that_is_asked_for(
     assert copies[0]() is None
 
 
-@pytest.mark.skipif(gpu_there(), reason="there is a GPU")
+@pytest.mark.usefixtures("no_gpu")
 def test_a_gpu_that_is_not_there_is_one_line_that_says_what_to_do(
     catalog: Catalog, tmp_path: Path
 ) -> None:
@@ -533,7 +539,7 @@ def test_a_gpu_that_is_not_there_is_one_line_that_says_what_to_do(
         check_search_device("mps")
 
 
-@pytest.mark.skipif(gpu_there(), reason="there is a GPU")
+@pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(
     ("place", "said"),
     [("library", "GPU"), ("milvus+http://localhost:1/photos", "Milvus searches a collection")],
@@ -569,30 +575,3 @@ def test_a_server_says_where_it_searches(
         library.nearest(QUERIES, 10)
         warm(tiny_encoder, library)
         assert "on the processor: the GPU failed: alloc fail" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(
-    gpu_there() or not hasattr(faiss, "StandardGpuResources"),
-    reason="needs FAISS for GPUs, and none there",
-)
-def test_faiss_says_itself_that_there_is_no_gpu(
-    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(index_gpu, "gpu_there", lambda: True)
-    index = opened(catalog, tmp_path)
-    assert "Invalid GPU device 0" in (index.state.device_note or "")
-    assert_exact(catalog, index.search(QUERIES, 10))
-
-
-@pytest.mark.skipif(not gpu_there(), reason="needs a GPU")
-def test_a_real_gpu_finds_what_the_processor_finds(catalog: Catalog, tmp_path: Path) -> None:
-    index = opened(catalog, tmp_path)
-    assert (index.state.device, index.state.device_note) == ("cuda", None)
-    for k in (1, 10, 40):
-        found = index.search(QUERIES, k)
-        assert_exact(catalog, found)
-        assert shares(opened(catalog, tmp_path, "cpu").search(QUERIES, k), found) >= 0.98
-    assert isinstance(
-        copied(Generation(tmp_path / "index", manifest_in(tmp_path / "index")).ivf),
-        faiss.GpuIndexIVFPQ,
-    )
