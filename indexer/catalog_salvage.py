@@ -86,7 +86,7 @@ def _whole(path: Path, copy: Path) -> Path:
             shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
         os.truncate(copy, whole)
     except OSError as error:
-        raise LibraryError(f"{copy} cannot be written: {error.strerror or error}") from error
+        raise LibraryError.unwritable(copy, error) from error
     return copy
 
 

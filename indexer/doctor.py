@@ -89,8 +89,16 @@ def examine(directory: Path, *, files: bool = True, progress: Show = _silent) ->
 def repair(directory: Path, *, files: bool = True, progress: Show = _silent) -> list[Finding]:
     """Puts right what can be, and returns what was wrong and what still is.
 
-    LibraryBusyError while a run is writing; LibraryError when nothing of the catalog can be saved.
+    LibraryBusyError while a run is writing; LibraryError when nothing of the catalog can be saved,
+    or the disk refuses: what was there is there, and the next repair goes on from it.
     """
+    try:
+        return _repaired(directory, files, progress)
+    except OSError as error:
+        raise LibraryError.unwritable(Path(error.filename or directory), error) from error
+
+
+def _repaired(directory: Path, files: bool, progress: Show) -> list[Finding]:
     done: list[Finding] = []
     with write_lock(directory):
         _finish_swap(directory)

@@ -105,6 +105,18 @@ def test_a_repair_that_was_cut_off_before_its_last_step_is_ended_by_the_next(
     assert doctor.examine(directory) == []
 
 
+def test_a_disk_that_refuses_during_a_repair_is_one_line_and_the_next_repair_goes_on(
+    directory: Path,
+) -> None:
+    (directory / "catalog.db").rename(directory / "catalog.db.salvaged")
+    (directory / "catalog.db.salvaged.copy").mkdir()
+    with pytest.raises(LibraryError, match=r"salvaged\.copy cannot be written .* is its disk full"):
+        doctor.repair(directory)
+    (directory / "catalog.db.salvaged.copy").rmdir()
+    doctor.repair(directory)
+    assert doctor.examine(directory) == []
+
+
 def test_files_left_over_in_the_index_are_told_and_removed(directory: Path) -> None:
     (directory / "index").mkdir(exist_ok=True)
     (directory / "index" / "vectors-000009.f16").write_bytes(b"a build that was cut off")
