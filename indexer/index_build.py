@@ -264,7 +264,7 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Sh
     unpacked = plan.factory.replace("x4fsr", "x4np")
     index = faiss.index_factory(dimension, unpacked, faiss.METRIC_INNER_PRODUCT)
     index.verbose = False
-    ivf = faiss.extract_index_ivf(index)
+    ivf: Any = faiss.extract_index_ivf(index)
     ivf.cp.niter = ITERATIONS
     ivf.cp.spherical = True
     ivf.cp.seed = SEED
@@ -275,8 +275,8 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Sh
             turn.niter = 15 if rows >= EXACT_BELOW else 4
             turn.niter_pq_0 = 10
             turn.max_train_points = 16_384
-    if (resources := index_gpu.resources(device)) is not None:
-        ivf.clustering_index = faiss.index_cpu_to_gpu(resources, 0, faiss.IndexFlatIP(dimension))
+    if (there := index_gpu.moved(faiss.IndexFlatIP(dimension), device)) is not None:
+        ivf.clustering_index = there
     progress("training the index", 0, plan.sample)
     chosen = np.sort(np.random.default_rng(SEED).choice(rows, plan.sample, replace=False))
     sample = np.empty((plan.sample, dimension), np.float32)
@@ -284,6 +284,8 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Sh
         part = chosen[start : start + BLOCK]
         sample[start : start + len(part)] = vectors[part]
     index.train(sample)
+    if there is not None:
+        ivf.clustering_index = None  # FAISS keeps its address, which ends with this function
     progress("training the index", plan.sample, plan.sample)
     return index
 
@@ -298,22 +300,28 @@ def _add(index: Any, vectors: NDArray[np.float16], start: int, device: str, prog
 
     rows = len(vectors)
     ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
-    coarse: Any = faiss.IndexFlatIP(ivf.d)
-    coarse.add(ivf.quantizer.reconstruct_n(0, ivf.nlist))
-    if (resources := index_gpu.resources(device)) is not None:
-        options = faiss.GpuClonerOptions()
-        options.useFloat16 = True
-        coarse = faiss.index_cpu_to_gpu(resources, 0, coarse, options)
+    # Packed codes have no way in for rows whose lists are known.
+    coarse = None if isinstance(ivf, faiss.IndexIVFPQFastScan) else _coarse(ivf, device)
     for first in range(start, rows, BLOCK):
         block = np.asarray(vectors[first : first + BLOCK], np.float32)
-        if isinstance(ivf, faiss.IndexIVFPQFastScan):
-            index.add(block)  # packed: it has no way in for lists that are known
+        if coarse is None:
+            index.add(block)
         else:
             block = index.chain.at(0).apply(block)
             _, lists = coarse.search(block, 1)
             ivf.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists))
             index.ntotal = ivf.ntotal
         progress("building the index", min(first + BLOCK, rows) - start, rows - start)
+
+
+def _coarse(ivf: Any, device: str) -> Any:
+    """The centroids of ``ivf`` as an index, on the GPU where there is one."""
+    import faiss
+
+    coarse: Any = faiss.IndexFlatIP(ivf.d)
+    coarse.add(ivf.quantizer.reconstruct_n(0, ivf.nlist))
+    there = index_gpu.moved(coarse, device, half=True)
+    return coarse if there is None else there
 
 
 def _ready(index: Any) -> Any:

@@ -54,15 +54,22 @@ def gpu_there() -> bool:
     return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
 
 
-def resources(device: str) -> Any:
-    """What FAISS needs of a GPU, where one is there and wanted (``auto``, ``cuda``), else None.
+def moved(index: Any, device: str, *, half: bool = False) -> Any:
+    """``index`` on the GPU that ``device`` names (``auto`` or ``cuda``: the first, ``cuda:1``), in
+    float16 with ``half``; None where it names the processor, or no GPU is there for ``auto``.
     UsageError for ``cuda`` without one."""
     import faiss
 
-    there = gpu_there()
-    if device.startswith("cuda") and not there:
+    if device != "auto" and not device.startswith("cuda"):
+        return None
+    if not gpu_there():
+        if device == "auto":
+            return None
         raise _no_gpu("--device")
-    return faiss.StandardGpuResources() if there and device in ("auto", "cuda") else None
+    options = faiss.GpuClonerOptions()
+    options.useFloat16 = half
+    number = int(device.partition(":")[2] or 0)
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), number, index, options)
 
 
 def check_search_device(device: str) -> None:

@@ -507,6 +507,40 @@ def test_a_new_generation_that_does_not_fit_beside_the_old_one_is_searched_on_th
     assert_exact(catalog, index.search(QUERIES, 10))
 
 
+# building -----------------------------------------------------------------------------------------
+
+
+def test_clusters_and_their_rows_are_found_on_the_gpu(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, str, bool]] = []
+    used: list[Any] = []
+
+    def moved(index: Any, device: str, *, half: bool = False) -> Any:
+        asked.append((index.ntotal, device, half))
+        used.append(faiss.clone_index(index))
+        return used[-1]
+
+    monkeypatch.setattr(index_gpu, "moved", moved)
+    state = build_index(tmp_path / "there", catalog, **MODEL, kind="ivf-pq", device="cuda:1")
+    lists = manifest_in(tmp_path / "there").nlist
+    assert asked == [(0, "cuda:1", False), (lists, "cuda:1", True)]
+    assert used[0].ntotal == lists, "centroids were found in it"
+    assert state.recall["image"] >= 0.97
+    with_processor = open_index(tmp_path / "index", catalog, **MODEL).search(QUERIES, 10)
+    built_there = open_index(tmp_path / "there", catalog, **MODEL).search(QUERIES, 10)
+    assert shares(with_processor, built_there) >= 0.97
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_building_takes_the_processor_where_there_is_no_gpu() -> None:
+    for device in ("auto", "cpu"):
+        assert index_gpu.moved(faiss.IndexFlatIP(4), device) is None
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(UsageError, match="--device"):
+            index_gpu.moved(faiss.IndexFlatIP(4), device)
+
+
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without one, whatever this one has."""
