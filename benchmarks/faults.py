@@ -377,7 +377,9 @@ def suffer(
 
     highest = 0
     if (act.before / "catalog.db").exists():
-        with sqlite3.connect(act.before / "catalog.db") as connection:
+        # Immutable: no log beside it, which another lane would find as it copies the folder.
+        uri = f"{(act.before / 'catalog.db').as_uri()}?immutable=1"
+        with sqlite3.connect(uri, uri=True) as connection:
             [(highest,)] = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='images'")
         connection.close()
     with copied(act, place) as directory:
