@@ -30,26 +30,23 @@ class Lane:
 
     def enter(self) -> bool:
         """Takes a turn, waiting for it where there is room to wait; False where there is none."""
+        return self._take(first=False)
+
+    def again(self) -> None:
+        """Takes a turn anew after ``leave``, before all who wait for their first."""
+        self._take(first=True)
+
+    def _take(self, *, first: bool) -> bool:
         with self._lock:
             if self._free:
                 self._free -= 1
                 return True
-            if len(self._waiting) >= self._patient:
+            if not first and len(self._waiting) >= self._patient:
                 return False
             turn = threading.Event()
-            self._waiting.append(turn)
+            (self._waiting.appendleft if first else self._waiting.append)(turn)
         turn.wait()
         return True
-
-    def again(self) -> None:
-        """Takes a turn anew after ``leave``, before all who wait for their first."""
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return
-            turn = threading.Event()
-            self._waiting.appendleft(turn)
-        turn.wait()
 
     def leave(self) -> None:
         """Gives the turn to the next."""

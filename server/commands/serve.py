@@ -120,8 +120,7 @@ def serve(
 SWITCH_SECONDS = 0.0002
 """After which a thread that computes in Python lets another one do so; 5 ms unless told otherwise.
 A thumbnail asks for its turn several times, and each time waits so long for every search. Under the
-load of docs/reliability.md what is known of a picture takes 16 ms at most, of a hundred, and 31
-with 1 ms."""
+load of docs/reliability.md the p99 of what is known of one picture is 16 ms so, and 31 with 1."""
 
 ARENAS = 2
 """Of glibc's allocator, which makes one for each thread, up to eight a core; each keeps what its
