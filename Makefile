@@ -22,14 +22,15 @@ fuzz: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	mkdir -p .links && ln -sfn .. .links/sightline
+	MYPYPATH=.links $(BIN)/mypy
 
 # Keys and passwords in what git holds; nothing is asked of a network. What is listed in
 # .secrets.baseline was looked at and is none.
 leaks: $(VENV)/.installed-test
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
-# Known faults of the packages that are installed; asks pypi.org.
+# Known faults of the installed packages; asks the package index.
 audit: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m pip_audit --skip-editable
@@ -45,7 +46,7 @@ wheel: $(VENV)/.installed-test
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build .links .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sightline needs Python 3.11 or newer; choose one with: make PYTHON=python3.12")'

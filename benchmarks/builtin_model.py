@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.scenes import captions, compose, render
-from data.training_data import phrase, read_flickr_captions, wordnet_names
-from indexer.encoder import Encoder
-from indexer.types import Embeddings, Geometry, Pixels
+from sightline.data.scenes.gallery import captions, compose, render
+from sightline.data.training.data import phrase, read_flickr_captions, wordnet_names
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.types import Embeddings, Geometry, Pixels
 
 
 @dataclass(frozen=True)

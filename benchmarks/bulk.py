@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.clip_geometry import ClipGeometry
-from indexer.library import Library
-from indexer.shards import (
+from sightline.indexer.library.library import Library
+from sightline.indexer.shards.import_shards import create_for, import_shards
+from sightline.indexer.shards.shard_files import (
     Origin,
     Place,
     ShardRow,
@@ -35,8 +36,7 @@ from indexer.shards import (
     whole_shards,
     write_origin,
 )
-from indexer.shards_to_library import create_for, import_shards
-from indexer.types import PhotoInfo
+from sightline.indexer.types import PhotoInfo
 
 DIMENSION = 512
 SHARD = 2048

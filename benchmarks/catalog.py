@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from indexer.catalog import Catalog
-from indexer.thumbnails import Thumbnails
-from indexer.types import Candidate, Condition, Filters, NewImage, Photo, PhotoInfo
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.types import Candidate, Condition, Filters, NewImage, Photo, PhotoInfo
 
 ROOT = Path("/photographs")
 BATCH = 1_000

@@ -32,12 +32,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from benchmarks.photographs import SIZES, write_photographs
-from indexer import photo
-from indexer.decode import Decoder
-from indexer.discover import scan
-from indexer.encoder import Encoder
-from indexer.errors import PhotoError
-from indexer.types import Candidate, Geometry, Pixels
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import PhotoError
+from sightline.indexer.files.walk import scan
+from sightline.indexer.photo import photo
+from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.types import Candidate, Geometry, Pixels
 
 CORES = os.cpu_count() or 1
 

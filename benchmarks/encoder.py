@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel
 
-from indexer.encoder import Encoder
+from sightline.indexer.encoder.encoder import Encoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from helpers_models import save_clip_tokenizer, save_preprocessor

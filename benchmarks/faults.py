@@ -54,10 +54,13 @@ import helpers_faults as faults  # noqa: E402
 from helpers_library import as_bytes, draw  # noqa: E402
 from helpers_models import build_clip  # noqa: E402
 
-from indexer import captions, doctor, index_build, index_tune, pipeline, vector_index  # noqa: E402
-from indexer.encoder import Encoder  # noqa: E402
-from indexer.index_files import MANIFEST, read_manifest  # noqa: E402
-from indexer.library import Library  # noqa: E402
+from sightline.indexer.encoder.encoder import Encoder  # noqa: E402
+from sightline.indexer.indexing import doctor, run  # noqa: E402
+from sightline.indexer.library.library import Library  # noqa: E402
+from sightline.indexer.vector_index import build, tune  # noqa: E402
+from sightline.indexer.vector_index import index as vector_index  # noqa: E402
+from sightline.indexer.vector_index.manifest import MANIFEST, read_manifest  # noqa: E402
+from sightline.indexer.zero_shot import captions  # noqa: E402
 
 MANY = 300
 """Pictures of the larger library: a code book has 256 entries."""
@@ -108,10 +111,10 @@ class Stage:
         self.place = place
         self.encoder = Encoder.load(str(build_clip(place / "model")), device="cpu")
         type(self.encoder).batch_size = property(lambda self: 4)  # type: ignore[assignment]
-        index_build.EXACT_BELOW = vector_index.EXACT_BELOW = MANY // 2
+        build.EXACT_BELOW = vector_index.EXACT_BELOW = MANY // 2
         vector_index.EXTEND_AT, vector_index.EXTEND_SHARE = 5, 0.0
         # Measuring an index writes nothing and takes most of the time.
-        index_tune.QUERIES, captions.CAPTIONS = 10, captions.CAPTIONS[:10]
+        tune.QUERIES, captions.CAPTIONS = 10, captions.CAPTIONS[:10]
         few, many = place / "few", place / "many"
         for folder, count in ((few, 10), (many, MANY)):
             folder.mkdir()
@@ -177,7 +180,7 @@ class Stage:
                 dimension=self.encoder.dimension,
             )
         with library:
-            pipeline.run(library, self.encoder, folders, workers=1)
+            run.run(library, self.encoder, folders, workers=1)
 
     def rebuild(self, directory: Path) -> None:
         """``sightline rebuild``."""

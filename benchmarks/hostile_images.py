@@ -27,8 +27,8 @@ sys.path.append(str(TOP / "tests"))
 
 import helpers_photos as files  # noqa: E402
 
-from indexer.decode import MEMORY, Decoder  # noqa: E402
-from indexer.types import Candidate, Geometry, Photo  # noqa: E402
+from sightline.indexer.photo.decoder import MEMORY, Decoder  # noqa: E402
+from sightline.indexer.types import Candidate, Geometry, Photo  # noqa: E402
 
 DEATHS = ("crashes the decoder", "ended by the system", "took longer", "broken off")
 """How the reasons begin, or go on, that say that a worker died."""
@@ -82,10 +82,10 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 
 def uploads(directory: Path, count: int, seed: int) -> int:
     """Sends the files to the upload of a library's server, and prints what it answers."""
-    from indexer.library import Library
-    from indexer.pipeline import encoder_for
-    from server.app import create_app
-    from server.search import SearchEngine
+    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.library.library import Library
+    from sightline.server.search.engine import SearchEngine
+    from sightline.server.web.app import create_app
 
     answers: Counter[int] = Counter()
     pids: set[int] = set()

@@ -39,11 +39,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.photographs import SIZES, write_photographs
-from indexer import discover
-from indexer.decode import Decoder
-from indexer.encoder import Encoder
-from indexer.encoding import in_batches
-from indexer.types import Photo
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder.image_batches import in_batches
+from sightline.indexer.files import walk
+from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.types import Photo
 
 TOP = Path(__file__).resolve().parent.parent
 CORES = os.cpu_count() or 1
@@ -117,7 +117,7 @@ def speeds(place: Path, options: argparse.Namespace) -> None:
 def decode_rate(folder: Path, encoder: Encoder) -> float:
     """Pictures a second through the decoding workers, from the first to the last."""
     with Decoder(encoder.geometry, workers=CORES) as decoder:
-        photos = decoder.photos(discover.scan(folder))
+        photos = decoder.photos(walk.scan(folder))
         next(photos)
         started = time.perf_counter()
         count = sum(isinstance(photo, Photo) for _, photo in photos)
@@ -127,7 +127,7 @@ def decode_rate(folder: Path, encoder: Encoder) -> float:
 def encode_rate(folder: Path, encoder: Encoder) -> float:
     """Pictures a second through the tower, as the indexer drives it."""
     with Decoder(encoder.geometry, workers=CORES) as decoder:
-        some = [photo for _, photo in decoder.photos(islice(discover.scan(folder), 32))]
+        some = [photo for _, photo in decoder.photos(islice(walk.scan(folder), 32))]
     wanted = max(encoder.batch_size * CORES * 4, 256)
 
     def photos() -> Iterator[tuple[int, Photo]]:
@@ -148,7 +148,7 @@ def plain_loop(folder: Path, model: str, few: int) -> Callable[[], float]:
     import torch
     from transformers import AutoModel, CLIPImageProcessorPil
 
-    from indexer.models import builtin_directory
+    from sightline.indexer.encoder.registry import builtin_directory
 
     where = builtin_directory() if model == "builtin" else Path(model)
     processor = CLIPImageProcessorPil.from_pretrained(where)
@@ -190,7 +190,7 @@ def peak_memory(folder: Path, library: Path, model: str) -> float:
 
 
 def _indexing(folder: Path, library: Path, model: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "server.cli", "index", str(folder), "--library", str(library)]
+    command = [sys.executable, "-m", "sightline", "index", str(folder), "--library", str(library)]
     command += ["--model", model, "--json", "--quiet"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=TOP)
 

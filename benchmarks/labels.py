@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.builtin_model import encoded, opened
-from data.training_data import wordnet_names
-from indexer.encoder import Encoder
-from indexer.evaluation_sets import read_captioned
-from indexer.prompts import templates
-from indexer.zero_shot import Label, Labeller, label
-from server.relevance import Scale
+from sightline.data.training.data import wordnet_names
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.evaluation.datasets import read_captioned
+from sightline.indexer.zero_shot.labels import Label, Labeller, label
+from sightline.indexer.zero_shot.prompts import templates
+from sightline.server.search.relevance import Scale
 
 A_CLASS = 300
 """Pictures of each class of CIFAR-10."""

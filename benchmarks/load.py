@@ -46,8 +46,8 @@ import numpy as np
 from benchmarks.catalog import BATCH, ROOT, synthetic
 from benchmarks.clip_geometry import ClipGeometry
 from benchmarks.photographs import photograph, write_photographs
-from indexer.encoder import Encoder
-from indexer.library import Library
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.library.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -290,7 +290,7 @@ def dawdle(port: int, until: threading.Event, seed: int) -> None:
 
 def index_and_rebuild(place: Path, until: threading.Event, told: Counter[str]) -> None:
     """Adds pictures and rebuilds the index, one after the other, until it is over."""
-    command = [sys.executable, "-m", "server.cli"]
+    command = [sys.executable, "-m", "sightline"]
     library = ["--library", str(place / "library"), "--quiet"]
     while not until.is_set():
         folder = place / "added"
@@ -335,7 +335,7 @@ def children(pid: int) -> list[int]:
 @contextlib.contextmanager
 def served(directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """``sightline serve`` on a free port."""
-    command = [sys.executable, "-m", "server.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "sightline", "serve", "--port", "0"]
     with subprocess.Popen(
         [*command, "--library", str(directory)], stderr=subprocess.PIPE, text=True, cwd=TOP
     ) as process:

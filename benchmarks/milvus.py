@@ -22,12 +22,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.clip_geometry import ClipGeometry
-from indexer.errors import SightlineError
-from indexer.library import Library
-from indexer.library_interface import AnyLibrary
-from indexer.milvus_fill import fill_from_library
-from indexer.milvus_library import MilvusLibrary
-from indexer.types import Candidate, Condition, Embeddings, Filters, NewImage, Photo, PhotoInfo
+from sightline.indexer.errors import SightlineError
+from sightline.indexer.library.interface import AnyLibrary
+from sightline.indexer.library.library import Library
+from sightline.indexer.milvus.fill import fill_from_library
+from sightline.indexer.milvus.library import MilvusLibrary
+from sightline.indexer.types import (
+    Candidate,
+    Condition,
+    Embeddings,
+    Filters,
+    NewImage,
+    Photo,
+    PhotoInfo,
+)
 
 DIMENSION = 512
 BLOCK = 5_000

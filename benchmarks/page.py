@@ -31,10 +31,10 @@ import numpy as np
 
 from benchmarks.catalog import BATCH, ROOT, synthetic
 from benchmarks.search import served
-from data.scenes import write_gallery
-from indexer import pipeline
-from indexer.encoder import Encoder
-from indexer.library import Library
+from sightline.data.scenes.gallery import write_gallery
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.indexing import run
+from sightline.indexer.library.library import Library
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -131,7 +131,7 @@ def make(place: Path, images: int) -> None:
     }
     write_gallery(place / "scenes", count=SCENES, seed=0)
     with Library.create(place / "small", **identity) as small:
-        pipeline.run(small, encoder, [place / "scenes"])
+        run.run(small, encoder, [place / "scenes"])
         ids = small.select()
         vectors = small.vectors(ids)
         scenes = [

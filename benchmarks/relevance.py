@@ -4,7 +4,7 @@
 
 Scenes of held-out seeds are the first library. Queries with an answer are a caption of each;
 queries without are everyday things that no scene shows. Printed, without and with the cosine that
-is known to mean a match (``indexer.models``): the share of described scenes above the line, the
+is known to mean a match (``registry``): the share of described scenes above the line, the
 share of queries that find anything above it, and the share of the others that do.
 
 Photographs are the other libraries: some classes of Tiny ImageNet's validation set, or CIFAR-10's
@@ -24,11 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.builtin_model import encoded, opened
-from data.scenes import captions, compose, render
-from data.training_data import wordnet_names
-from indexer import models, photo
-from indexer.encoder import Encoder
-from server.relevance import Scale
+from sightline.data.scenes.gallery import captions, compose, render
+from sightline.data.training.data import wordnet_names
+from sightline.indexer.encoder import registry
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.photo import photo
+from sightline.server.search.relevance import Scale
 
 NOWHERE = (
     "a plate of sushi",
@@ -80,7 +81,7 @@ def main() -> None:
     long = encoder.encode_texts([captions(scene)[0] for scene in scenes])
     short = encoder.encode_texts([min(captions(scene), key=len) for scene in scenes])
     nowhere = encoder.encode_texts(list(NOWHERE))
-    info = models.find(encoder.model)
+    info = registry.find(encoder.model)
     known = info.fits if info else None
     print(f"{'':20}{'answer':>10}{'anything':>10}")
     for name, fits in {"standing alone": None, f"and cosine {known}": known}.items():

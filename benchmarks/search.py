@@ -45,8 +45,8 @@ import numpy as np
 from benchmarks.catalog import BATCH, ROOT, synthetic
 from benchmarks.clip_geometry import ClipGeometry
 from benchmarks.photographs import photograph
-from indexer.encoder import Encoder
-from indexer.library import Library
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.library.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
 WORDS = [
@@ -149,7 +149,7 @@ def make(place: Path, images: int) -> None:
 @contextlib.contextmanager
 def served(directory: Path) -> Iterator[int]:
     """``sightline serve`` on a free port."""
-    command = [sys.executable, "-m", "server.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "sightline", "serve", "--port", "0"]
     command += ["--library", str(directory)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=TOP) as process:
         assert process.stderr is not None
@@ -168,7 +168,8 @@ def first_answer(place: Path) -> None:
     """From the start of the process to the first answer, and what of that is the model's."""
     command = [sys.executable, "-c"]
     load = (
-        "from indexer.encoder import Encoder; import sys; Encoder.load(sys.argv[1]).warm(['text'])"
+        "import sys; from sightline.indexer.encoder import encoder;"
+        "encoder.Encoder.load(sys.argv[1]).warm(['text'])"
     )
     times: dict[str, list[float]] = {"torch": [], "model": [], "served": []}
     for _ in range(3):

@@ -33,9 +33,14 @@ from typing import Any, Self
 import numpy as np
 
 from benchmarks.clip_geometry import ClipGeometry
-from indexer.catalog_vectors import Changes
-from indexer.types import Embeddings, Ids, IndexState
-from indexer.vector_index import VectorIndex, build_index, check_search_device, open_index
+from sightline.indexer.catalog.embeddings import Changes
+from sightline.indexer.types import Embeddings, Ids, IndexState
+from sightline.indexer.vector_index.index import (
+    VectorIndex,
+    build_index,
+    check_search_device,
+    open_index,
+)
 
 DIMENSION = 512
 BLOCK = 50_000

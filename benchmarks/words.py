@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.relevance import _pixels
-from data.scenes import captions, compose, render
-from indexer.encoder import Encoder
-from indexer.library import Library
-from indexer.types import Candidate, Embeddings, NewImage, Photo, PhotoInfo
-from server.search import SearchEngine
+from sightline.data.scenes.gallery import captions, compose, render
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.library.library import Library
+from sightline.indexer.types import Candidate, Embeddings, NewImage, Photo, PhotoInfo
+from sightline.server.search.engine import SearchEngine
 
 COUNTRIES = (
     "Germany", "Italy", "Norway", "Portugal", "Japan", "Peru", "Kenya", "Canada", "Greece",

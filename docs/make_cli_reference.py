@@ -5,15 +5,13 @@ python docs/make_cli_reference.py
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+from sightline.server.cli import sightline
 
-from server.cli import sightline  # noqa: E402
+HERE = Path(__file__).resolve().parent
 
 WIDTH = 88
 """Columns: fixed, so that the page does not depend on whose terminal wrote it."""

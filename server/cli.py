@@ -15,27 +15,27 @@ from typing import Any
 
 import click
 
-from indexer import __version__
-from indexer.errors import SightlineError, UsageError
+from sightline import __version__
+from sightline.indexer.errors import SightlineError, UsageError
 
 COMMANDS = {
-    "index": "server.commands.index",
-    "embed": "server.commands.embed",
-    "search": "server.commands.search",
-    "serve": "server.commands.serve",
-    "label": "server.commands.label",
-    "describe": "server.commands.describe",
-    "eval": "server.commands.eval",
-    "demo": "server.commands.demo",
-    "status": "server.commands.manage",
-    "failures": "server.commands.manage",
-    "roots": "server.commands.manage",
-    "rebuild": "server.commands.manage",
-    "doctor": "server.commands.doctor",
-    "models": "server.commands.manage",
-    "duplicates": "server.commands.duplicates",
-    "export": "server.commands.export",
-    "import": "server.commands.import_",
+    "index": "sightline.server.commands.index",
+    "embed": "sightline.server.commands.embed",
+    "search": "sightline.server.commands.search",
+    "serve": "sightline.server.commands.serve",
+    "label": "sightline.server.commands.label",
+    "describe": "sightline.server.commands.describe",
+    "eval": "sightline.server.commands.eval",
+    "demo": "sightline.server.commands.demo",
+    "status": "sightline.server.commands.manage",
+    "failures": "sightline.server.commands.manage",
+    "roots": "sightline.server.commands.manage",
+    "rebuild": "sightline.server.commands.manage",
+    "doctor": "sightline.server.commands.doctor",
+    "models": "sightline.server.commands.manage",
+    "duplicates": "sightline.server.commands.duplicates",
+    "export": "sightline.server.commands.export",
+    "import": "sightline.server.commands.import_",
 }
 """Name of each subcommand and the module that holds it, in the order of ``--help``."""
 

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -43,7 +43,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_encoder(tiny_clip: Path) -> Encoder:
     """``tiny_clip``, loaded."""
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
     return Encoder.load(str(tiny_clip), device="cpu")
 
@@ -53,7 +53,7 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``pictures`` (a drawn gallery) and their ``library``, by the built-in model."""
     from helpers_browser import make_gallery
 
-    from server.cli import run
+    from sightline.server.cli import run
 
     place = tmp_path_factory.mktemp("gallery")
     make_gallery(place / "pictures")

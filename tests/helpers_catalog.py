@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.catalog import Catalog
-from indexer.types import Candidate, NewImage, Photo, PhotoInfo, Root
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.types import Candidate, NewImage, Photo, PhotoInfo, Root
 
 DIMENSION = 8
 TOP = Path("/home/ana/Pictures")

@@ -151,7 +151,7 @@ def _in_child(work: Callable[[], object], to: socket.socket, say: int) -> None:
         work()
         status = 0
     except BaseException as error:
-        from indexer.errors import SightlineError
+        from sightline.indexer.errors import SightlineError
 
         ours = isinstance(error, SightlineError)
         text = f"{type(error).__name__}: {error}" if ours else traceback.format_exc()

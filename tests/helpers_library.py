@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
-    from indexer.library import Library
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.library.library import Library
 
 COUNT = 60
 """Pictures in Trips and Home together; Odd holds six more."""
@@ -61,7 +61,7 @@ def make_pictures(folder: Path) -> Path:
 
 def empty_library(directory: Path, encoder: Encoder) -> Library:
     """A library for what ``encoder`` makes, without any pictures."""
-    from indexer.library import Library
+    from sightline.indexer.library.library import Library
 
     return Library.create(
         directory,
@@ -73,10 +73,10 @@ def empty_library(directory: Path, encoder: Encoder) -> Library:
 
 def make_library(directory: Path, encoder: Encoder, pictures: Path) -> Library:
     """A library of everything in ``pictures``."""
-    from indexer import pipeline
+    from sightline.indexer.indexing import run
 
     library = empty_library(directory, encoder)
-    pipeline.run(library, encoder, [pictures], workers=1)
+    run.run(library, encoder, [pictures], workers=1)
     return library
 
 

@@ -32,7 +32,7 @@ def serving(*arguments: str | Path) -> Iterator[str]:
 @contextmanager
 def serving_process(*arguments: str | Path) -> Iterator[tuple[str, int]]:
     """The same, with its process id."""
-    command = [sys.executable, "-m", "server.cli", "serve", "--port", "0", *map(str, arguments)]
+    command = [sys.executable, "-m", "sightline", "serve", "--port", "0", *map(str, arguments)]
     with subprocess.Popen(
         command,
         stderr=subprocess.PIPE,

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 from helpers_library import as_bytes, draw
 
 if TYPE_CHECKING:
-    from indexer.shards import Place, ShardRow
+    from sightline.indexer.shards.shard_files import Place, ShardRow
 
 
 def make_archive(path: Path, seeds: range) -> Path:
@@ -49,7 +49,7 @@ def make_drawings(folder: Path, count: int) -> Path:
 
 def rows_of(place: Place) -> list[ShardRow]:
     """Every row of every shard."""
-    from indexer.shards import read_shard, whole_shards
+    from sightline.indexer.shards.shard_files import read_shard, whole_shards
 
     return [
         row for name in whole_shards(place).values() for rows in read_shard(place, name)

@@ -21,19 +21,19 @@ from helpers_client import client_of
 from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 from PIL import Image
 
-from server.app import create_app
-from server.config import ServerConfig
-from server.facts import Facts
-from server.results import Hit
-from server.search import SearchEngine
-from server.serving import Server
+from sightline.server.search.engine import SearchEngine
+from sightline.server.search.image_json import Facts
+from sightline.server.search.results import Hit
+from sightline.server.web.app import create_app
+from sightline.server.web.config import ServerConfig
+from sightline.server.web.waitress_server import Server
 
 if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from indexer.encoder import Encoder
-    from indexer.library import Library
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.library.library import Library
 
 CASES = int(os.environ.get("SIGHTLINE_FUZZ_CASES", "5"))
 """Generated requests for each operation of the API; 1,000 make more than 10,000 in all."""
@@ -552,7 +552,7 @@ def test_served_for_real_and_stopped_after_what_is_under_way(app: Flask) -> None
 
 
 def test_an_address_that_is_taken_is_one_line(app: Flask) -> None:
-    from indexer.errors import SightlineError
+    from sightline.indexer.errors import SightlineError
 
     first = Server(app, ServerConfig(port=0, threads=1))
     try:

@@ -1,4 +1,4 @@
-"""The house: which module may know which, and what may be loaded when."""
+"""The rooms of the house: which package may import which, and what may be loaded when."""
 
 from __future__ import annotations
 
@@ -11,153 +11,187 @@ import pytest
 
 TOP = Path(__file__).resolve().parent.parent
 
-SHARED = {"errors", "types"}
-"""Modules of the indexer that everyone may use: they hold words, not machinery."""
+SHARED = {"indexer.errors", "indexer.types", ""}
+"""Modules that every room may import; "" is the root package, which holds the version."""
 
 ARROWS: dict[str, set[str]] = {
-    "errors": set(),
-    "types": set(),
-    "discover": {"archives"},
-    "photo": {"archives"},
-    "decode": {"photo"},
-    "models": set(),
-    "encoder": {"models"},
-    "catalog": set(),
-    "thumbnails": {"catalog"},
-    "vector_index": set(),
-    "library": {"catalog", "thumbnails", "vector_index"},
-    "captions": set(),
-    "prompts": set(),
-    "zero_shot": {"encoder", "prompts", "captions"},
-    "evaluation": {
-        *("library", "encoder", "encoding", "photo", "decode", "prompts", "zero_shot", "captions"),
+    "indexer.errors": set(),
+    "indexer.types": set(),
+    "indexer.files": set(),
+    "indexer.catalog": set(),
+    "indexer.vector_index": set(),
+    "indexer.encoder": set(),
+    "indexer.photo": {"indexer.files"},
+    "indexer.zero_shot": {"indexer.encoder"},
+    "indexer.library": {"indexer.catalog", "indexer.vector_index"},
+    "indexer.indexing": {
+        "indexer.library",
+        "indexer.catalog",
+        "indexer.photo",
+        "indexer.files",
+        "indexer.encoder",
+        "indexer.zero_shot",
     },
-    "scopes": {"discover", "archives"},
-    "encoding": set(),
-    "pipeline": {
-        *("library", "catalog", "scopes", "photo", "decode", "models", "encoder", "encoding"),
-        *("captions", "redraw"),
+    "indexer.evaluation": {
+        "indexer.encoder",
+        "indexer.photo",
+        "indexer.zero_shot",
+        "indexer.library",
     },
-    "redraw": {"library", "decode"},
-    "watch": {"discover", "archives"},
-    "archives": set(),
-    "embedding_files": set(),
-    "exchange": {"library", "catalog", "decode", "embedding_files", "archives"},
-    "exporting": {"library", "embedding_files", "exchange"},
-    "doctor": {"library", "catalog", "thumbnails", "redraw", "archives"},
-    "shards": {"discover", "photo", "decode", "encoding", "encoder", "models", "archives"},
-    "shards_to_library": {"shards", "library", "catalog"},
-    "library_interface": {"catalog"},
-    "milvus": {"catalog", "vector_index", "library", "thumbnails", "shards", "shards_to_library"},
+    "indexer.exchange": {"indexer.library", "indexer.catalog", "indexer.photo", "indexer.files"},
+    "indexer.shards": {
+        "indexer.library",
+        "indexer.catalog",
+        "indexer.photo",
+        "indexer.files",
+        "indexer.encoder",
+    },
+    "indexer.milvus": {
+        "indexer.shards",
+        "indexer.library",
+        "indexer.catalog",
+        "indexer.vector_index",
+    },
+    "server.search": {
+        "indexer.encoder",
+        "indexer.photo",
+        "indexer.files",
+        "indexer.zero_shot",
+        "indexer.catalog",
+        "indexer.library",
+    },
+    "server.web": {"server.search", "indexer.library", "indexer.files"},
+    "data.scenes": set(),
+    "data.training": {"data.scenes", "indexer.encoder"},
 }
-"""Who may import whom inside the indexer, beyond errors and types. A module split off another
-(``vector_index`` -> ``index_files``) belongs to the same room and shares its arrows."""
+"""The packages that each package may import, beyond itself and ``SHARED``. ``server.commands``,
+``server.cli`` and the root may import everything."""
 
-ROOMS = {
-    "catalog_": "catalog",
-    "model_": "encoder",
-    "index_": "vector_index",
-    "photo_": "photo",
-    "evaluation_": "evaluation",
-    "shard_": "shards",
-    "milvus_": "milvus",
-}
-"""How the names of modules that were split off begin, and the room they belong to."""
-
-SPLIT_OFF = {
-    "batching": "encoder",
-    "database": "catalog",
-    "migrations": "catalog",
-    "sqlite": "catalog",
-}
-"""Modules that were split off under a name of their own."""
+TOPMOST = {"", "__main__", "server.cli", "server.commands", "indexer", "server", "data"}
 
 HEAVY = {
-    "torch": {"encoder"},
-    "transformers": {"encoder"},
-    "faiss": {"vector_index"},
-    "sqlite3": {"catalog", "thumbnails"},
-    "sqlite_utils": {"catalog", "thumbnails"},
-    "flask": set(),
-    "ray": {"shards"},
-    "pymilvus": {"milvus"},
-    "fsspec": {"shards"},
+    "torch": {"indexer.encoder", "data.training"},
+    "transformers": {"indexer.encoder", "data.training"},
+    "faiss": {"indexer.vector_index"},
+    "sqlite3": {"indexer.catalog"},
+    "sqlite_utils": {"indexer.catalog"},
+    "flask": {"server.web"},
+    "waitress": {"server.web"},
+    "ray": {"indexer.shards"},
+    "fsspec": {"indexer.shards"},
+    "pymilvus": {"indexer.milvus"},
 }
-"""Packages that are imported in one room of the indexer only."""
+"""Third-party packages that only these packages import."""
+
+MODULES = sorted(
+    path
+    for top in ("indexer", "server", "data")
+    for path in (TOP / top).rglob("*.py")
+    if "__pycache__" not in path.parts
+)
 
 
-def imports(path: Path) -> set[str]:
-    """Dotted names of everything that the file imports at run time."""
-    found: set[str] = set()
+def module_name(path: Path) -> str:
+    """``indexer/files/walk.py`` -> ``indexer.files.walk``; a package's name for ``__init__.py``."""
+    parts = path.relative_to(TOP).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+KNOWN = {module_name(path) for path in MODULES} | {"", "__main__"}
+
+
+def package_of(module: str) -> str:
+    """The package that a module is judged by: two levels, such as ``indexer.files``."""
+    return ".".join(module.split(".")[:2])
+
+
+def imports(path: Path) -> tuple[set[str], set[str]]:
+    """What a file imports at run time: (modules of this project, top-level third-party names).
+
+    Lazy imports count, relative ones are resolved, imports for type checking are left out.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
+    here = ["sightline", *module_name(path).split(".")]
+    if path.name != "__init__.py":
+        here.pop()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                full = f"{source}.{alias.name}"
+                inside = full.removeprefix("sightline.")
+                found.add(full if inside != full and inside in KNOWN else source)
+    own = {name.removeprefix("sightline").lstrip(".") for name in found if is_own(name)}
+    return own, {name.split(".")[0] for name in found if not is_own(name)}
 
 
-def room(module: str) -> str:
-    """The room that a module of the indexer belongs to."""
-    prefix, _, rest = module.partition("_")
-    return SPLIT_OFF.get(module) or (rest and ROOMS.get(f"{prefix}_")) or module
+def is_own(name: str) -> bool:
+    """Whether a dotted name is a module of this project."""
+    return name == "sightline" or name.startswith("sightline.")
 
 
-@pytest.mark.parametrize("path", sorted((TOP / "indexer").glob("*.py")), ids=lambda path: path.stem)
-def test_arrows_run_one_way_inside_the_indexer(path: Path) -> None:
-    if path.stem == "__init__":
-        return
-    here = room(path.stem)
-    assert here in ARROWS, f"say in this test where {path.name} stands"
-    for name in imports(path):
-        package, _, rest = name.partition(".")
-        assert package != "server", f"{path.name} imports {name}: the indexer is below the server"
-        if package == "indexer" and rest:
-            module = rest.split(".")[0]
-            if (TOP / "indexer" / f"{module}.py").exists() and module not in SHARED:
-                assert room(module) in ARROWS[here] | {here}, f"{path.name} imports {name}"
-        if package in HEAVY:
-            assert here in HEAVY[package], f"{path.name} imports {package}"
+def test_every_module_is_checked() -> None:
+    assert len(MODULES) > 100
+    assert {package_of(module_name(path)) for path in MODULES} == set(ARROWS) | TOPMOST - {
+        "",
+        "__main__",
+    }
 
 
-@pytest.mark.parametrize("path", sorted((TOP / "server").glob("*.py")), ids=lambda path: path.stem)
-def test_the_server_knows_nothing_of_the_command_line(path: Path) -> None:
-    names = imports(path)
-    if path.stem != "cli":
-        assert not any(name.startswith(("server.cli", "server.commands")) for name in names)
-    heavy = {"torch", "transformers", "faiss", "sqlite3", "sqlite_utils"}
-    assert not {name.split(".")[0] for name in names} & heavy
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_run_downwards_only(path: Path) -> None:
+    here = package_of(module_name(path))
+    own, foreign = imports(path)
+    assert own <= KNOWN, f"imports what does not exist: {own - KNOWN}"
+    assert not foreign & {"indexer", "server", "data"}, "the one import name is sightline"
+    if here not in TOPMOST:
+        upwards = {m for m in own if m not in SHARED and package_of(m) not in ARROWS[here] | {here}}
+        assert not upwards, f"{here} must not import {sorted(upwards)}"
+    misplaced = {name for name in foreign if here not in HEAVY.get(name, {here})}
+    assert not misplaced, f"{here} must not import {sorted(misplaced)}"
+
+
+def test_arrows_have_no_cycle() -> None:
+    remaining = dict(ARROWS)
+    while remaining:
+        free = {room for room, below in remaining.items() if not below & set(remaining)}
+        assert free, f"a cycle among {sorted(remaining)}"
+        for room in free:
+            del remaining[room]
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from server.cli import run; run(['--help']);"
+        "import sys; from sightline.server.cli import run; run(['--help']);"
         "heavy = {'torch', 'transformers', 'faiss', 'flask', 'numpy', 'PIL', 'sqlite_utils'};"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, f"--help loads {result.stderr}"
     assert "sightline index" in result.stdout
 
 
-def test_a_library_is_opened_without_pandas_and_it_can_be_had_afterwards() -> None:
+def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
-        "import sys, indexer.library; assert 'pandas' not in sys.modules;"
+        "import sys, sightline;"
+        "sys.exit(', '.join(sorted({'torch', 'numpy', 'faiss', 'sqlite3', 'flask'}"
+        " & set(sys.modules))) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, f"importing sightline loads {result.stderr}"
+
+
+def test_opening_a_library_does_not_import_pandas() -> None:
+    code = (
+        "import sys, sightline.indexer.library.library; assert 'pandas' not in sys.modules;"
         "import importlib.util; importlib.util.find_spec('pandas') and __import__('pandas')"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-
-
-def test_no_file_grows_beyond_one_sitting() -> None:
-    large = [
-        f"{path.relative_to(TOP)}: {path.stat().st_size}"
-        for folder in ("indexer", "server", "data", "tests", "benchmarks")
-        for path in (TOP / folder).rglob("*.py")
-        if path.stat().st_size > 30_000
-    ]
-    assert not large

@@ -14,15 +14,17 @@ import pytest
 from helpers_client import client_of
 from helpers_library import as_bytes, draw, empty_library
 
-from indexer import archives, doctor, photo, pipeline
-from indexer.errors import PhotoError
-from indexer.library import Library
-from indexer.types import Geometry
-from server.app import create_app
-from server.search import SearchEngine
+from sightline.indexer.errors import PhotoError
+from sightline.indexer.files import archives
+from sightline.indexer.indexing import doctor, run
+from sightline.indexer.library.library import Library
+from sightline.indexer.photo import photo
+from sightline.indexer.types import Geometry
+from sightline.server.search.engine import SearchEngine
+from sightline.server.web.app import create_app
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
 
 def pack(path: Path, files: dict[str, bytes]) -> Path:
@@ -64,7 +66,7 @@ def test_a_folder_of_archives_is_indexed_shown_and_kept_up_to_date(
     shard(shards / "0001.tar", range(3, 5))
     (shards / "beside.jpg").write_bytes(as_bytes(draw(50)))
     with library, SearchEngine(library, tiny_encoder) as engine:
-        report = pipeline.run(library, tiny_encoder, [shards], workers=1)
+        report = run.run(library, tiny_encoder, [shards], workers=1)
         assert (report.added, report.failed) == (6, 0)
         known = {r.path: r for r in library.images(library.select().tolist())}
         record = known["0001.tar/000000004.jpg"]
@@ -92,15 +94,15 @@ def test_a_folder_of_archives_is_indexed_shown_and_kept_up_to_date(
         assert engine.search(f"like:{record.id}@0,0,.5,.5", k=1).hits
 
         assert doctor.examine(library.directory) == []
-        again = pipeline.run(library, tiny_encoder, workers=1)
+        again = run.run(library, tiny_encoder, workers=1)
         assert (again.unchanged, again.added, again.updated) == (6, 0, 0)
         # An archive written anew with one picture more: the old ones are not encoded again.
         shard(shards / "0001.tar", range(3, 6))
         os.utime(shards / "0001.tar", (1, 1))
-        third = pipeline.run(library, tiny_encoder, workers=1)
+        third = run.run(library, tiny_encoder, workers=1)
         assert (third.unchanged, third.added, third.updated) == (6, 1, 0)
         (shards / "0000.tar").unlink()
-        assert pipeline.run(library, tiny_encoder, workers=1, prune=True).removed == 3
+        assert run.run(library, tiny_encoder, workers=1, prune=True).removed == 3
         assert client.get(f"/images/{known['0000.tar/000000001.jpg'].id}").status_code == 404
 
 
@@ -108,9 +110,9 @@ def test_one_archive_is_a_root(tmp_path: Path, tiny_encoder: Encoder, library: L
     (tmp_path / "stranger.jpg").write_bytes(as_bytes(draw(60)))
     tar = shard(tmp_path / "only.tar", range(2))
     with library:
-        assert pipeline.run(library, tiny_encoder, [tar], workers=1).added == 2
+        assert run.run(library, tiny_encoder, [tar], workers=1).added == 2
         assert library.root_paths() == [tar]
-        assert pipeline.run(library, tiny_encoder, workers=1).unchanged == 2
+        assert run.run(library, tiny_encoder, workers=1).unchanged == 2
         assert doctor.examine(library.directory) == []
 
 
@@ -122,18 +124,18 @@ def test_a_damaged_archive_costs_what_is_damaged_and_removes_nothing(
     tar = pack(shards / "a.tar", {**sample(0), "bad.jpg": b"no picture", **sample(1)})
     whole = tar.read_bytes()
     with library:
-        report = pipeline.run(library, tiny_encoder, [shards], workers=1)
+        report = run.run(library, tiny_encoder, [shards], workers=1)
         assert (report.added, report.failed) == (2, 1)
         assert report.failures[0].path == "a.tar/bad.jpg"
         tar.write_bytes(whole[: len(whole) // 2])
-        report = pipeline.run(library, tiny_encoder, workers=1, prune=True)
+        report = run.run(library, tiny_encoder, workers=1, prune=True)
         assert (report.removed, library.count) == (0, 2)
         assert any("cut short" in failure.reason for failure in report.failures)
         tar.write_bytes(b"this is no archive at all" * 100)
-        report = pipeline.run(library, tiny_encoder, workers=1, prune=True)
+        report = run.run(library, tiny_encoder, workers=1, prune=True)
         assert (report.removed, library.count) == (0, 2)
         tar.write_bytes(whole)
-        report = pipeline.run(library, tiny_encoder, workers=1)
+        report = run.run(library, tiny_encoder, workers=1)
         assert (report.unchanged, report.updated) == (2, 0)
 
 

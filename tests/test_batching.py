@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from indexer.batching import Batcher
-from indexer.types import Embeddings
+from sightline.indexer.encoder.text_batcher import Batcher
+from sightline.indexer.types import Embeddings
 
 
 class Lengths:

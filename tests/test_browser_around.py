@@ -13,7 +13,7 @@ import pytest
 from helpers_browser import BURST, PHONE, PICTURES, looking, search, tiles
 from helpers_serving import get, serving
 
-from server.cli import run
+from sightline.server.cli import run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -84,8 +84,8 @@ def test_an_empty_library_says_what_to_do_and_fills_before_ones_eyes(
 def held_run(library: Path) -> Iterator[Callable[[], None]]:
     """A run under way over the library's folder, held after its second batch until the function
     that this gives is called."""
-    from indexer import pipeline
-    from indexer.library import Library
+    from sightline.indexer.indexing import run as pipeline
+    from sightline.indexer.library.library import Library
 
     held, steps = threading.Event(), []
 

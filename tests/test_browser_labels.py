@@ -10,7 +10,7 @@ import pytest
 from helpers_browser import PHONE, PICTURES, SHIFTS, looking, tiles
 from helpers_serving import serving
 
-from server.cli import run
+from sightline.server.cli import run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

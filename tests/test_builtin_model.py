@@ -15,8 +15,8 @@ from safetensors import safe_open
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
-from data import train_builtin, training_data
-from data.scenes import captions, compose, render, triples
+from sightline.data.scenes.gallery import captions, compose, render, triples
+from sightline.data.training import data, train_builtin
 
 BUILTIN = Path(train_builtin.__file__).parent / "builtin"
 
@@ -168,16 +168,16 @@ def test_the_recipe_prepares_trains_resumes_and_exports(photographs: Path, tmp_p
 
 
 def test_a_source_comes_back_as_it_was_saved(photographs: Path, tmp_path: Path) -> None:
-    source = training_data.tiny_imagenet(photographs, workers=1)
+    source = data.tiny_imagenet(photographs, workers=1)
     source.save(tmp_path)
-    again = training_data.Source.load(tmp_path, "tiny_imagenet")
+    again = data.Source.load(tmp_path, "tiny_imagenet")
     assert np.array_equal(source.pixels, again.pixels)
     assert source.levels == again.levels
     assert again.levels[0].names[0] == ["goldfish", "Goldfish"]
 
 
 def test_broader_names_belong_to_their_classes(photographs: Path) -> None:
-    broader = training_data.tiny_imagenet(photographs, workers=1).levels[1]
+    broader = data.tiny_imagenet(photographs, workers=1).levels[1]
     of_dog = {broader.names[group][0] for group in broader.members[12]}
     assert {"dog", "animal"} <= of_dog
     assert "vehicle" not in of_dog
@@ -185,7 +185,7 @@ def test_broader_names_belong_to_their_classes(photographs: Path) -> None:
 
 def test_what_is_held_out_is_not_learnt_from() -> None:
     pixels = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1).repeat(3, axis=3)
-    source = training_data.Source("scenes", pixels, [[str(row)] for row in range(20)], [])
+    source = data.Source("scenes", pixels, [[str(row)] for row in range(20)], [])
     kept, held = source.hold_out(5)
     assert [texts[0] for texts in held.captions] == ["4", "9", "14", "19"]
     assert not {texts[0] for texts in kept.captions} & {texts[0] for texts in held.captions}
@@ -193,7 +193,7 @@ def test_what_is_held_out_is_not_learnt_from() -> None:
 
 def test_an_order_depends_on_the_step_alone() -> None:
     pixels = np.zeros((7, 4, 4, 3), dtype=np.uint8)
-    source = training_data.Source("scenes", pixels, [["a"]] * 7, [])
+    source = data.Source("scenes", pixels, [["a"]] * 7, [])
     one, two = (train_builtin.Feed(source, torch.device("cpu"), seed=3) for _ in range(2))
     straight = [row for step in range(7) for row in one.rows(step, 3)]
     assert two.rows(5, 3) == straight[15:18]
@@ -203,7 +203,7 @@ def test_an_order_depends_on_the_step_alone() -> None:
 def test_pictures_of_one_setting_are_shown_together() -> None:
     pixels = np.zeros((240, 4, 4, 3), dtype=np.uint8)
     settings = [("beach", "forest", "lake")[row % 3] for row in range(240)]
-    source = training_data.Source("scenes", pixels, [["a"]] * 240, [], settings)
+    source = data.Source("scenes", pixels, [["a"]] * 240, [], settings)
     feed = train_builtin.Feed(source, torch.device("cpu"), seed=3)
     rows = feed.rows(0, 240)
     assert sorted(rows) == list(range(240))
@@ -216,7 +216,7 @@ def test_contrasts_are_almost_true_and_never_of_a_held_out_combination() -> None
     for seed in range(40):
         scene = compose(seed, split="train")
         own = captions(scene, count=1)[0]
-        almost = training_data.contrasting(scene, random.Random(seed))
+        almost = data.contrasting(scene, random.Random(seed))
         assert len(almost) > 2
         assert own not in almost
         for text in almost:
@@ -253,4 +253,4 @@ def test_left_and_right_are_never_mirrored() -> None:
     ],
 )
 def test_names_carry_the_right_article(name: str, expected: str) -> None:
-    assert training_data.with_article(name) == expected
+    assert data.with_article(name) == expected

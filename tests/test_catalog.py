@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from helpers_catalog import DIMENSION, TOP, file, new_catalog, picture, unit
 
-from indexer.catalog import Catalog, Months, Suggestion, Written
-from indexer.errors import LibraryError
-from indexer.types import Condition, Failure, Filters, Known, Root
+from sightline.indexer.catalog.catalog import Catalog, Months, Suggestion, Written
+from sightline.indexer.errors import LibraryError
+from sightline.indexer.types import Condition, Failure, Filters, Known, Root
 
 
 @pytest.fixture
@@ -466,7 +466,7 @@ def test_dates_order_pictures_and_fill_the_timeline(
     newest, oldest = [1, 4, 3, 2, 5], [3, 4, 1, 5, 2]
     everything = catalog.select()
     for few in (5_000, 0):  # small sets are asked of SQLite, large ones of arrays
-        monkeypatch.setattr("indexer.catalog_reader.FEW", few)
+        monkeypatch.setattr("sightline.indexer.catalog.reader.FEW", few)
         assert catalog.by_date(everything).tolist() == newest
         assert catalog.by_date(everything, descending=False).tolist() == oldest
         assert catalog.by_date(np.array([5, 3, 99, 4])).tolist() == [4, 3, 5]

@@ -14,8 +14,8 @@ import pytest
 from helpers_library import as_bytes, draw, make_pictures
 from PIL import Image
 
-from indexer.library import Library
-from server.cli import COMMANDS, run
+from sightline.indexer.library.library import Library
+from sightline.server.cli import COMMANDS, run
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -164,7 +164,7 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_was_done(tmp_path: Path, tiny_clip:
     for number in range(4000):
         (folder / f"{number}.jpg").write_bytes(drawn[number % 20] + b"%d" % number)
     directory = tmp_path / "library"
-    command = [sys.executable, "-m", "server.cli", "index", str(folder), "--workers", "1"]
+    command = [sys.executable, "-m", "sightline", "index", str(folder), "--workers", "1"]
     command += ["--library", str(directory), "--model", str(tiny_clip), "--json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=TOP
@@ -248,7 +248,7 @@ def test_a_search_that_cannot_be_asked_says_why(
 
 
 def test_a_pipe_whose_reader_has_gone_is_no_error(library: Path) -> None:
-    command = f"{sys.executable} -m server.cli search blots --paths-only --library {library}"
+    command = f"{sys.executable} -m sightline search blots --paths-only --library {library}"
     result = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} | head -0"],
         capture_output=True,
@@ -375,7 +375,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path: Path, tiny_clip: 
     for seed in range(120):
         (pictures / f"{seed}.jpg").write_bytes(as_bytes(draw(seed, (400, 300))))
     directory = tmp_path / "library"
-    command = [sys.executable, "-m", "server.cli", "index", str(pictures), "--quiet"]
+    command = [sys.executable, "-m", "sightline", "index", str(pictures), "--quiet"]
     command += ["--library", str(directory), "--model", str(tiny_clip), "--workers", "1"]
     # No file may grow beyond this: to the program that is a disk without room.
     full = subprocess.run(

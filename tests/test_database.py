@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from helpers_catalog import DIMENSION, TOP, new_catalog, picture
 
-from indexer.catalog import Catalog
-from indexer.catalog_salvage import salvage
-from indexer.errors import LibraryBusyError, LibraryError
-from indexer.library import Library
-from indexer.thumbnails import Thumbnails
-from indexer.types import Condition, Failure, Filters
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog.salvage import salvage
+from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.errors import LibraryBusyError, LibraryError
+from sightline.indexer.library.library import Library
+from sightline.indexer.types import Condition, Failure, Filters
 
 HERE = Path(__file__).resolve().parent
 
@@ -261,7 +261,7 @@ def test_another_writer_is_waited_for_and_then_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = filled(tmp_path)
-    monkeypatch.setattr("indexer.database.PATIENCE", 0.1)
+    monkeypatch.setattr("sightline.indexer.catalog.store.PATIENCE", 0.1)
     with Catalog.open(path) as catalog:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -278,7 +278,7 @@ def test_a_writer_holds_the_file_from_the_start(
 ) -> None:
     """What it has read before it writes is still so when it writes."""
     path = filled(tmp_path)
-    monkeypatch.setattr("indexer.database.PATIENCE", 0.1)
+    monkeypatch.setattr("sightline.indexer.catalog.store.PATIENCE", 0.1)
     with Catalog.open(path) as one, Catalog.open(path) as other:
         with one._store.writing(), pytest.raises(LibraryBusyError):
             other.remove([10])
@@ -415,8 +415,8 @@ def test_a_limit_on_the_size_of_files_loses_nothing(tmp_path: Path) -> None:
         import resource, sys
         sys.path.insert(0, {str(HERE)!r})
         from helpers_catalog import picture
-        from indexer.catalog import Catalog
-        from indexer.errors import LibraryError
+        from sightline.indexer.catalog.catalog import Catalog
+        from sightline.indexer.errors import LibraryError
         from pathlib import Path
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
         with Catalog.open(Path({str(path)!r})) as catalog:
@@ -452,8 +452,8 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
         import sys
         sys.path.insert(0, {str(HERE)!r})
         from helpers_catalog import picture
-        from indexer.catalog import Catalog
-        from indexer.thumbnails import Thumbnails
+        from sightline.indexer.catalog.catalog import Catalog
+        from sightline.indexer.catalog.thumbnails import Thumbnails
         from pathlib import Path
         folder = Path({str(tmp_path)!r})
         with Catalog.open(folder / "catalog.db") as catalog, \\

@@ -16,11 +16,11 @@ import helpers_photos as files
 import numpy as np
 import pytest
 
-from indexer import photo
-from indexer.decode import Decoder
-from indexer.discover import scan
-from indexer.errors import PhotoError, SightlineError
-from indexer.types import Candidate, Geometry, Photo
+from sightline.indexer.errors import PhotoError, SightlineError
+from sightline.indexer.files.walk import scan
+from sightline.indexer.photo import photo
+from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.types import Candidate, Geometry, Photo
 
 SMALL = Geometry(32, 32, 32)
 TOP = Path(__file__).resolve().parent.parent
@@ -274,8 +274,8 @@ def test_no_worker_is_started_before_it_is_needed() -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from indexer.decode import Decoder
-from indexer.types import Candidate, Geometry
+from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.types import Candidate, Geometry
 
 many = [Candidate(Path(sys.argv[1]), "a.jpg", 1, 1)] * 50_000  # half a minute and more
 
@@ -304,7 +304,6 @@ def test_workers_end_with_the_program_however_that_ends(
         [sys.executable, str(tmp_path / "program.py"), str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(TOP)},
         text=True,
         start_new_session=True,
     ) as program:
@@ -325,7 +324,7 @@ def test_workers_end_with_the_program_however_that_ends(
 
 def test_workers_load_nothing_heavy() -> None:
     code = (
-        "import sys; from indexer import decode, photo;"
+        "import sys; from sightline.indexer.photo import decoder, photo;"
         "sys.exit(', '.join({'torch', 'faiss', 'transformers', 'sqlite3'} & set(sys.modules)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from helpers_photos import named_files, write
 
-from indexer import discover
-from indexer.types import Candidate, Failure
+from sightline.indexer.files import walk
+from sightline.indexer.types import Candidate, Failure
 
 
 def grow(root: Path, *paths: str) -> Path:
@@ -27,7 +27,7 @@ def paths(root: Path, *, below: str = "", exclude: Sequence[str] = ()) -> list[s
     """What is found; nothing may be reported."""
     failures: list[Failure] = []
     found = [
-        c.path for c in discover.scan(root, below=below, exclude=exclude, on_error=failures.append)
+        c.path for c in walk.scan(root, below=below, exclude=exclude, on_error=failures.append)
     ]
     assert not failures
     return found
@@ -36,7 +36,7 @@ def paths(root: Path, *, below: str = "", exclude: Sequence[str] = ()) -> list[s
 def reports(root: Path, *, below: str = "") -> dict[str, str]:
     """Path -> reason of what is reported."""
     failures: list[Failure] = []
-    list(discover.scan(root, below=below, on_error=failures.append))
+    list(walk.scan(root, below=below, on_error=failures.append))
     assert {failure.root for failure in failures} <= {str(root)}
     return {failure.path: failure.reason for failure in failures}
 
@@ -52,7 +52,7 @@ def test_pictures_are_found_by_their_suffix_in_the_order_of_their_names(tmp_path
 def test_a_candidate_says_where_the_file_is_and_when_it_was_written(tmp_path: Path) -> None:
     grow(tmp_path, "a/b.jpg")
     os.utime(tmp_path / "a/b.jpg", ns=(1, 1_600_000_000_123_456_700))
-    [found] = discover.scan(tmp_path)
+    [found] = walk.scan(tmp_path)
     assert found == Candidate(tmp_path, "a/b.jpg", 5, 1_600_000_000_123_456_700)
     assert found.absolute == tmp_path / "a" / "b.jpg"
 
@@ -202,7 +202,7 @@ def test_names_that_are_not_text_are_reported(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path) -> None:
     grow(tmp_path, "a.jpg")
     failures: list[Failure] = []
-    found = discover.scan(tmp_path / "gone", on_error=failures.append)
+    found = walk.scan(tmp_path / "gone", on_error=failures.append)
     assert not list(found)
     assert failures[0].path == ""
     assert failures[0].reason == "this folder is not there any more"
@@ -214,7 +214,7 @@ def test_an_ignore_file_that_is_not_text_is_reported_and_the_pictures_are_found(
     grow(tmp_path, "a.jpg")
     (tmp_path / ".sightlineignore").write_bytes(b"\xff\xfe\xff")
     failures: list[Failure] = []
-    assert [c.path for c in discover.scan(tmp_path, on_error=failures.append)] == ["a.jpg"]
+    assert [c.path for c in walk.scan(tmp_path, on_error=failures.append)] == ["a.jpg"]
     assert failures[0].path == ".sightlineignore"
 
 
@@ -226,4 +226,4 @@ def test_an_ignore_file_that_is_not_text_is_reported_and_the_pictures_are_found(
     ],
 )
 def test_the_reason_is_one_that_a_person_can_act_on(error: OSError, reason: str) -> None:
-    assert reason in discover._why(error, "folder")
+    assert reason in walk._why(error, "folder")

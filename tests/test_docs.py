@@ -29,7 +29,7 @@ def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    from server.cli import COMMANDS
+    from sightline.server.cli import COMMANDS
 
     text = (TOP / "README.md").read_text(encoding="utf-8")
     for name in re.findall(r"^\$? ?sightline ([a-z]+)", text, flags=re.MULTILINE):

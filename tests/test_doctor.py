@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from helpers_library import as_bytes, draw, make_library
 
-from indexer import doctor, pipeline
-from indexer.encoder import Encoder
-from indexer.errors import LibraryBusyError, LibraryError
-from indexer.library import Library
-from server.cli import run
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import LibraryBusyError, LibraryError
+from sightline.indexer.indexing import doctor
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.library.library import Library
+from sightline.server.cli import run
 
 PICTURES = 40
 

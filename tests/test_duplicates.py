@@ -13,15 +13,15 @@ from helpers_client import client_of
 from helpers_library import as_bytes, draw, make_library
 from PIL import ImageEnhance
 
-from indexer.types import Condition, Filters
-from server.app import create_app
-from server.cli import run
-from server.duplicates import find_groups
-from server.search import SearchEngine
+from sightline.indexer.types import Condition, Filters
+from sightline.server.cli import run
+from sightline.server.search.duplicate_groups import find_groups
+from sightline.server.search.engine import SearchEngine
+from sightline.server.web.app import create_app
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
-    from indexer.library import Library
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.library.library import Library
 
 
 @pytest.fixture(scope="module")

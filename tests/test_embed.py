@@ -28,12 +28,14 @@ from helpers_shards import (
     workers_of_ray,
 )
 
-from indexer import pipeline, shard_run
-from indexer.encoder import Encoder
-from indexer.errors import LibraryError, ModelMismatchError, UsageError
-from indexer.shard_sources import Item, look, plan, read_plan
-from indexer.shard_worker import Job, embed_shard
-from indexer.shards import (
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.shards import ray_run
+from sightline.indexer.shards.import_shards import create_for, import_shards
+from sightline.indexer.shards.plan import Item, look, plan, read_plan
+from sightline.indexer.shards.ray_task import Job, embed_shard
+from sightline.indexer.shards.shard_files import (
     Origin,
     Place,
     failed_rows,
@@ -42,8 +44,7 @@ from indexer.shards import (
     whole_shards,
     write_origin,
 )
-from indexer.shards_to_library import create_for, import_shards
-from server.cli import run
+from sightline.server.cli import run
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -62,7 +63,7 @@ def embedded(
 ) -> tuple[Place, dict[str, Any]]:
     """What the command made of ``pictures``, and the document that it printed."""
     output = tmp_path_factory.mktemp("embedded") / "shards"
-    command = [sys.executable, "-m", "server.cli", "embed", str(pictures), "--output", str(output)]
+    command = [sys.executable, "-m", "sightline", "embed", str(pictures), "--output", str(output)]
     options = ["--model", str(tiny_clip), "--shard-size", "10", "--json", "--quiet"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=TOP)
     assert done.returncode == 0, done.stderr
@@ -189,8 +190,8 @@ def test_shards_that_are_there_are_not_done_again_and_new_pictures_are(
     folder = make_drawings(tmp_path / "in", 20)
     output = str(tmp_path / "out")
 
-    def embed() -> shard_run.EmbedReport:
-        return shard_run.embed(
+    def embed() -> ray_run.EmbedReport:
+        return ray_run.embed(
             [str(folder)], output, encoder=tiny_encoder, address=cluster.address, shard_size=5
         )
 
@@ -218,10 +219,10 @@ def test_a_run_that_is_stopped_keeps_whole_shards_only_and_goes_on(
             stop.set()
 
     options: dict[str, Any] = {"encoder": tiny_encoder, "address": cluster.address, "shard_size": 3}
-    first = shard_run.embed([str(folder)], output, progress=after_the_first, stop=stop, **options)
+    first = ray_run.embed([str(folder)], output, progress=after_the_first, stop=stop, **options)
     assert first.interrupted
     assert 0 < first.shards < 10
-    second = shard_run.embed([str(folder)], output, **options)
+    second = ray_run.embed([str(folder)], output, **options)
     assert first.shards + second.shards >= 10 - first.shards
     paths = [row.path for row in rows_of(Place.at(output))]
     assert len(paths) == len(set(paths)) == 30
@@ -252,9 +253,9 @@ def test_what_could_not_be_read_is_tried_again_in_its_place(
     before = {row.path: row for row in rows_of(place)}
     assert {path for path, row in before.items() if row.failure} == {"0001.jpg", "0006.jpg"}
 
-    def embed(**options: Any) -> tuple[shard_run.EmbedReport, set[str]]:
+    def embed(**options: Any) -> tuple[ray_run.EmbedReport, set[str]]:
         """A run, and the pictures that are still not there after it."""
-        report = shard_run.embed(
+        report = ray_run.embed(
             [str(folder)], place.url, encoder=tiny_encoder, address=cluster.address, **options
         )
         rows = rows_of(place)
@@ -300,7 +301,7 @@ def test_a_failure_is_off_the_lists_once_its_file_has_changed_and_was_embedded_a
         embed_shard(job, shard)
 
     def run_again() -> tuple[int, dict[str, str]]:
-        report = shard_run.embed(
+        report = ray_run.embed(
             [str(folder)], place.url, encoder=tiny_encoder, address=cluster.address
         )
         rows = parquet.read_table(place.join("failures.parquet")).to_pylist()
@@ -379,7 +380,7 @@ def embedded_in_spite_of(
 ) -> list[str]:
     """Embeds 60 pictures while ``progress`` does harm, and no shard may fail; the rows' paths."""
     folder = make_drawings(place / "in", 60)
-    report = shard_run.embed(
+    report = ray_run.embed(
         [str(folder)],
         str(place / "out"),
         encoder=encoder,
@@ -444,7 +445,7 @@ def test_what_no_machine_of_a_cluster_is_large_enough_for_is_refused_and_not_wai
 ) -> None:
     warnings: list[str] = []
     with pytest.raises(UsageError, match=reason) as error:
-        shard_run.embed(
+        ray_run.embed(
             [str(make_drawings(tmp_path / "in", 2))],
             str(tmp_path / "out"),
             encoder=tiny_encoder,
@@ -466,7 +467,7 @@ def test_a_machine_that_joins_is_waited_for_and_a_warning_says_so(
         warnings.append(warning)
         cluster.join(num_gpus=1)
 
-    report = shard_run.embed(
+    report = ray_run.embed(
         [str(make_drawings(tmp_path / "in", 6))],
         str(tmp_path / "out"),
         encoder=tiny_encoder,
@@ -499,7 +500,7 @@ def test_another_model_never_adds_to_an_output(
     embedded: tuple[Place, dict[str, Any]], pictures: Path
 ) -> None:
     with pytest.raises(ModelMismatchError, match="give another --output"):
-        shard_run.embed(
+        ray_run.embed(
             [str(pictures)], embedded[0].url, encoder=Encoder.load("builtin", device="cpu")
         )
 
@@ -508,7 +509,7 @@ def test_an_output_with_other_things_in_it_is_refused(
     pictures: Path, tiny_encoder: Encoder
 ) -> None:
     with pytest.raises(LibraryError, match="holds other things"):
-        shard_run.embed([str(pictures)], str(pictures), encoder=tiny_encoder)
+        ray_run.embed([str(pictures)], str(pictures), encoder=tiny_encoder)
 
 
 def test_a_source_that_is_not_there_is_one_line(
@@ -522,7 +523,7 @@ def test_a_source_that_is_not_there_is_one_line(
 def test_a_cluster_that_is_not_there_is_one_line() -> None:
     with (
         pytest.raises(LibraryError, match=r"Ray cluster at 127\.0\.0\.1:1 cannot be reached"),
-        shard_run.cluster("127.0.0.1:1"),
+        ray_run.cluster("127.0.0.1:1"),
     ):
         pass
 
@@ -650,9 +651,9 @@ def test_a_local_ray_is_reached_from_this_machine_only_and_with_its_token() -> N
     code = """
 import os, subprocess, sys
 from pathlib import Path
-from indexer import shard_run
+from sightline.indexer.shards import ray_run
 
-with shard_run.cluster(None) as ray:
+with ray_run.cluster(None) as ray:
     assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     me = os.getpid()

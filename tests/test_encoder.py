@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
-from indexer import model_devices, model_transformer
-from indexer.encoder import Encoder
-from indexer.errors import ModelError
-from indexer.types import Geometry
+from sightline.indexer.encoder import devices, transformer
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import ModelError
+from sightline.indexer.types import Geometry
 
 TOP = Path(__file__).resolve().parent.parent
 FAMILIES = list(helpers_models.BUILDERS)
@@ -172,7 +172,7 @@ def test_plain_and_packed_matrices_agree(
     vectors = {}
     for packs in (True, False):
         if not packs:
-            monkeypatch.setattr(model_transformer, "can_pack", lambda dtype: False)
+            monkeypatch.setattr(transformer, "can_pack", lambda dtype: False)
         for family in ("clip", "siglip", "chinese-clip"):
             encoder = Encoder.load(str(family_folders(family)), device="cpu", dtype="float32")
             vectors[packs, family] = (
@@ -229,7 +229,7 @@ def test_residual_networks_of_every_shape_are_read(tmp_path: Path, network: dict
 LOADED = """
 import sys
 sys.path.insert(0, "tests")
-from indexer.encoder import Encoder
+from sightline.indexer.encoder.encoder import Encoder
 encoder = Encoder.load(sys.argv[1])
 print("torch" in sys.modules, "transformers" in sys.modules)
 encoder.encode_texts(["a dog"])
@@ -467,6 +467,6 @@ def test_a_device_that_is_not_there_is_one_line(family_folders: Callable[[str], 
 
 def test_the_fast_number_format_is_taken_where_the_hardware_has_it() -> None:
     cpu = torch.device("cpu")
-    expected = torch.bfloat16 if model_devices.multiplies_bfloat16() else torch.float32
-    assert model_devices.dtype("auto", cpu) == expected
-    assert model_devices.dtype("float32", cpu) == torch.float32
+    expected = torch.bfloat16 if devices.multiplies_bfloat16() else torch.float32
+    assert devices.dtype("auto", cpu) == expected
+    assert devices.dtype("float32", cpu) == torch.float32

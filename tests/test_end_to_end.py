@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from helpers_serving import FLAGS, chromium, get, serving
 
-from data.scenes import write_gallery
-from indexer import pipeline
-from indexer.library import Library
-from server.cli import run
-from server.search import SearchEngine
+from sightline.data.scenes.gallery import write_gallery
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.library.library import Library
+from sightline.server.cli import run
+from sightline.server.search.engine import SearchEngine
 
 PICTURES = 60
 QUERY = "a red car under a night sky"

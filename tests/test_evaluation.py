@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.scenes import captions as captions_of
-from data.scenes import compose, render
-from indexer import evaluation
-from indexer.errors import UsageError
-from indexer.evaluation_metrics import (
+from sightline.data.scenes.gallery import captions as captions_of
+from sightline.data.scenes.gallery import compose, render
+from sightline.indexer.errors import UsageError
+from sightline.indexer.evaluation import evaluate
+from sightline.indexer.evaluation.datasets import read_captioned, read_classified
+from sightline.indexer.evaluation.metrics import (
     centred,
     plain,
     query_bank,
@@ -24,8 +25,7 @@ from indexer.evaluation_metrics import (
     shares_of_groups,
     standing,
 )
-from indexer.evaluation_sets import read_captioned, read_classified
-from server.cli import run
+from sightline.server.cli import run
 
 SCENES = 24
 
@@ -340,7 +340,7 @@ def test_a_probe_of_two_classes_and_of_a_class_with_one_picture() -> None:
     random = np.random.default_rng(0)
     truth = np.repeat([0, 1], 20)
     vectors = unit(random.standard_normal((40, 8)) + 4 * np.eye(8)[truth * 3])
-    found = evaluation.linear_probe(vectors[::2], truth[::2], vectors[1::2], truth[1::2])
+    found = evaluate.linear_probe(vectors[::2], truth[::2], vectors[1::2], truth[1::2])
     assert found.top1.value > 0.9
     with pytest.raises(UsageError, match="two pictures"):
-        evaluation.linear_probe(vectors[:21], truth[:21], vectors, truth)
+        evaluate.linear_probe(vectors[:21], truth[:21], vectors, truth)

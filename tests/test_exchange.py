@@ -12,16 +12,18 @@ import pytest
 from helpers_client import client_of
 from helpers_library import as_bytes, dated, draw, empty_library
 
-from indexer import doctor, embedding_files, exchange, exporting, pipeline
-from indexer.embedding_files import open_set
-from indexer.encoder import Encoder
-from indexer.errors import LibraryBusyError, UsageError
-from indexer.library import Library
-from indexer.types import Condition, Filters
-from server.app import create_app
-from server.cards import card
-from server.cli import run
-from server.search import SearchEngine
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import LibraryBusyError, UsageError
+from sightline.indexer.exchange import export_set, formats, import_set
+from sightline.indexer.exchange.formats import open_set
+from sightline.indexer.indexing import doctor
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.library.library import Library
+from sightline.indexer.types import Condition, Filters
+from sightline.server.cli import run
+from sightline.server.search.engine import SearchEngine
+from sightline.server.web.app import create_app
+from sightline.server.web.placeholder import card
 
 DIMENSION = 32
 
@@ -123,7 +125,7 @@ def test_a_picture_that_turns_up_later_is_read(tmp_path: Path, tiny_encoder: Enc
         tmp_path / "set", [(unit(2), {"image_path": ["a.jpg", "b.jpg"], "caption": ["x", "y"]})]
     )
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        exchange.import_set(library, open_set(source), workers=1)
+        import_set.import_set(library, open_set(source), workers=1)
         assert library.thumbnail(1) is None
         (source / "a.jpg").write_bytes(as_bytes(draw(1)))
         report = pipeline.run(library, tiny_encoder, workers=1)
@@ -141,7 +143,7 @@ def test_pictures_that_are_there_are_read_and_not_encoded(
     paths = [str(folder / f"{n}.jpg") for n in range(4)]
     source = clip_set(tmp_path / "set", [(unit(4), {"image_path": paths})])
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        report = exchange.import_set(library, open_set(source), workers=1)
+        report = import_set.import_set(library, open_set(source), workers=1)
         assert (report.imported, report.read) == (4, 4)
         assert library.root_paths() == [folder]
         found = everything(library)
@@ -153,7 +155,7 @@ def test_pictures_that_are_there_are_read_and_not_encoded(
         assert (again.unchanged, again.added, again.updated) == (4, 0, 0)
 
 
-@pytest.mark.parametrize("format", embedding_files.FORMATS)
+@pytest.mark.parametrize("format", formats.FORMATS)
 def test_what_is_exported_comes_back_as_it_was(
     tmp_path: Path, tiny_encoder: Encoder, format: str
 ) -> None:
@@ -163,22 +165,22 @@ def test_what_is_exported_comes_back_as_it_was(
     here, away = tmp_path / "here", tmp_path / "away"
     with empty_library(tmp_path / "library", tiny_encoder) as library:
         pipeline.run(library, tiny_encoder, [folder], workers=1)
-        assert exporting.write_set(library, target, format=format) == 4
+        assert export_set.write_set(library, target, format=format) == 4
         before = everything(library)
     source = open_set(target)
     assert (source.model, source.revision) == (tiny_encoder.model, tiny_encoder.revision)
     with empty_library(here, tiny_encoder) as library:
-        assert exchange.import_set(library, source, workers=1).read == 4
+        assert import_set.import_set(library, source, workers=1).read == 4
         assert everything(library) == before
     # On a machine without the pictures everything but the thumbnails is the same.
     folder.rename(tmp_path / "elsewhere")
     with empty_library(away, tiny_encoder) as library:
-        assert exchange.import_set(library, open_set(target), workers=1).read == 0
+        assert import_set.import_set(library, open_set(target), workers=1).read == 0
         assert everything(library) == before
     # And where they lie elsewhere, one option says so.
     with empty_library(tmp_path / "moved", tiny_encoder) as library:
         moved = tmp_path / "elsewhere"
-        report = exchange.import_set(library, open_set(target), pictures=moved, workers=1)
+        report = import_set.import_set(library, open_set(target), pictures=moved, workers=1)
         assert report.read == 4
         assert library.root_paths() == [moved]
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -188,7 +190,7 @@ def test_npy_is_the_layout_that_clip_retrieval_reads(tmp_path: Path, tiny_encode
     folder = pictures(tmp_path / "pictures")
     with empty_library(tmp_path / "library", tiny_encoder) as library:
         pipeline.run(library, tiny_encoder, [folder], workers=1)
-        exporting.write_set(library, tmp_path / "set", format="npy")
+        export_set.write_set(library, tmp_path / "set", format="npy")
         stored = library.vectors(library.select())
     vectors = np.load(tmp_path / "set/img_emb/img_emb_0.npy")
     assert (vectors.dtype, vectors.shape) == (np.float16, (4, DIMENSION))
@@ -223,7 +225,7 @@ def test_vectors_that_are_no_vectors_are_named_and_the_others_kept(
     names = ["a.jpg", "b.jpg", "a.jpg", "d.jpg", "../../e.jpg"]
     source = clip_set(tmp_path / "set", [(vectors, {"image_path": names})])
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        report = exchange.import_set(library, open_set(source), workers=1)
+        report = import_set.import_set(library, open_set(source), workers=1)
         assert (report.found, report.imported, report.skipped) == (5, 2, 3)
         assert [problem.partition(":")[0] for problem in report.problems] == [
             "row 1", "row 2", "row 3",
@@ -243,10 +245,10 @@ def test_a_set_of_another_model_is_refused_before_anything_is_written(
     assert "256" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        exchange.import_set(library, open_set(source), workers=1)
-        exporting.write_set(library, tmp_path / "set.parquet", format="parquet")
+        import_set.import_set(library, open_set(source), workers=1)
+        export_set.write_set(library, tmp_path / "set.parquet", format="parquet")
         with library.writing(), pytest.raises(LibraryBusyError):
-            exchange.import_set(library, open_set(source), workers=1)
+            import_set.import_set(library, open_set(source), workers=1)
     there = ["--library", str(tmp_path / "library"), "-q"]
     assert run(["import", str(tmp_path / "set.parquet"), "--model", "builtin", *there]) == 1
     assert "made with builtin" in capsys.readouterr().err
@@ -281,7 +283,7 @@ def test_a_card_holds_any_caption_and_nothing_that_runs(
     columns = {"caption": captions, "width": [10, 1, 9999, 5, 5], "height": [1, 10, 1, 5, 5]}
     source = clip_set(tmp_path / "set", [(unit(5), columns)])
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        exchange.import_set(library, open_set(source), workers=1)
+        import_set.import_set(library, open_set(source), workers=1)
         for record in library.images(library.select().tolist()):
             drawn = xml.etree.ElementTree.fromstring(card(record))
             kinds = {element.tag.rpartition("}")[2] for element in drawn.iter()}

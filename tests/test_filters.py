@@ -13,9 +13,9 @@ from helpers_catalog import TOP, new_catalog, picture
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from indexer.catalog import Catalog
-from indexer.errors import QueryError
-from indexer.types import Condition, Filters, ImageRecord, Root
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.errors import QueryError
+from sightline.indexer.types import Condition, Filters, ImageRecord, Root
 
 FOLDERS = (
     "", "Holidays", "holidays 2", "2023/Italy/Rome", "2023-07 Italy", "Italyna", "Straße", "İzmir",

@@ -7,10 +7,10 @@ from pathlib import Path
 import helpers_photos as files
 import pytest
 
-from indexer.decode import Decoder
-from indexer.discover import scan
-from indexer.errors import PhotoError
-from indexer.types import Geometry, Photo
+from sightline.indexer.errors import PhotoError
+from sightline.indexer.files.walk import scan
+from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.types import Geometry, Photo
 
 SMALL = Geometry(32, 32, 32)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from helpers_library import as_bytes, draw
 
-from indexer import pipeline
-from indexer.encoder import Encoder
-from indexer.library import Library
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.indexing import run
+from sightline.indexer.library.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
 PICTURES = 240
@@ -57,7 +57,7 @@ def test_twenty_kills_and_then_one_run_have_every_picture_once(
             connection.close()
     assert deaths == KILLS
     with Library.open(directory) as library:
-        report = pipeline.run(library, tiny_encoder, [pictures], workers=1)
+        report = run.run(library, tiny_encoder, [pictures], workers=1)
         assert report.failed == 0
         records = library.images(library.select().tolist())
         assert sorted(r.path for r in records) == [f"{n:03}.jpg" for n in range(PICTURES)]
@@ -70,8 +70,8 @@ def test_twenty_kills_and_then_one_run_have_every_picture_once(
 CHILD = """
 import sys
 from pathlib import Path
-from indexer import pipeline
-from indexer.library import Library
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.library.library import Library
 
 model, directory, pictures = sys.argv[1:]
 encoder = pipeline.load_encoder(model)

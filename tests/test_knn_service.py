@@ -12,15 +12,15 @@ import pytest
 from helpers_client import client_of
 from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 
-from server.app import create_app
-from server.config import ServerConfig
-from server.search import SearchEngine
+from sightline.server.search.engine import SearchEngine
+from sightline.server.web.app import create_app
+from sightline.server.web.config import ServerConfig
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-    from indexer.encoder import Encoder
-    from indexer.library import Library
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.library.library import Library
 
 TOKEN = "a token of some length"
 FRONT = "http://localhost:1234"

@@ -23,15 +23,23 @@ from helpers_models import (
 )
 from PIL import Image
 
-from data.scenes import Scene, compose, render
-from indexer import pipeline, prompts
-from indexer.encoder import Encoder
-from indexer.errors import NotFoundError, UsageError
-from indexer.library import Library
-from indexer.zero_shot import FITS, Labeller, classifier, label, probabilities, read_labels
-from server.app import create_app
-from server.cli import run
-from server.search import SearchEngine
+from sightline.data.scenes.gallery import Scene, compose, render
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import NotFoundError, UsageError
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.library.library import Library
+from sightline.indexer.zero_shot import prompts
+from sightline.indexer.zero_shot.labels import (
+    FITS,
+    Labeller,
+    classifier,
+    label,
+    probabilities,
+    read_labels,
+)
+from sightline.server.cli import run
+from sightline.server.search.engine import SearchEngine
+from sightline.server.web.app import create_app
 
 KINDS = ("sailboat", "lighthouse", "windmill", "campfire")
 
@@ -183,9 +191,9 @@ def test_every_family_labels_in_its_own_way(
 
 
 def test_what_suits_a_model_is_known_by_its_name() -> None:
-    from indexer import models
+    from sightline.indexer.encoder import registry
 
-    for info in models.MODELS:
+    for info in registry.MODELS:
         assert info.templates in prompts.TEMPLATES
         assert (info.templates == "siglip") == info.name.startswith("siglip")
 

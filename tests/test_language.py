@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from helpers_library import empty_library
 
-from indexer.encoder import Encoder
-from server.language import language, notice
-from server.search import SearchEngine
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.server.search.engine import SearchEngine
+from sightline.server.search.language import language, notice
 
 ENGLISH = (
     "dog on a beach", "red car", "birthday cake", "sunset", "a man riding a bicycle",
@@ -103,7 +103,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
 
 def test_what_telling_languages_needs_is_read_beforehand_where_it_may_be_needed() -> None:
     read = (
-        "import sys; from server.language import prepare; prepare(sys.argv[1]);"
+        "import sys; from sightline.server.search.language import prepare; prepare(sys.argv[1]);"
         " module = sys.modules.get('py3langid.langid');"
         " print(module is not None and module.IDENTIFIER is not None)"
     )

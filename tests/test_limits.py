@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from server.limits import Admission
-from server.turns import Lane, aside, holding
+from sightline.server.web.admission import Admission
+from sightline.server.web.turns import Lane, aside, holding
 
 
 def test_a_full_queue_is_an_honest_503() -> None:

@@ -13,11 +13,11 @@ import pytest
 from helpers_catalog import TOP, picture
 from sqlite_utils import Database
 
-from indexer import migrations
-from indexer.catalog import Catalog
-from indexer.errors import LibraryError
-from indexer.thumbnails import Thumbnails
-from indexer.types import Condition, Failure, Filters
+from sightline.indexer.catalog import migrations
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.errors import LibraryError
+from sightline.indexer.types import Condition, Failure, Filters
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 STEPS = [migration.name for migration in migrations.catalog._migrations]

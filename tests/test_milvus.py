@@ -18,28 +18,30 @@ from helpers_client import client_of
 from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pictures
 from helpers_shards import make_drawings, rows_of
 
-from indexer import milvus_bulk, milvus_schema, pipeline
-from indexer.encoder import Encoder
-from indexer.errors import (
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import (
     LibraryAwayError,
     LibraryError,
     ModelMismatchError,
     QueryError,
     UsageError,
 )
-from indexer.library import Library
-from indexer.library_interface import AnyLibrary
-from indexer.milvus_connection import Address, Milvus, is_address
-from indexer.milvus_fill import fill_from_library, fill_from_shards
-from indexer.milvus_library import MilvusLibrary
-from indexer.shard_sources import look, plan
-from indexer.shard_worker import Job, embed_shard
-from indexer.shards import MOST_ROWS, Origin, Place, write_origin
-from indexer.types import Condition, Filters
-from server.app import create_app
-from server.cli import run
-from server.query import parse
-from server.search import SearchEngine
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.library.interface import AnyLibrary
+from sightline.indexer.library.library import Library
+from sightline.indexer.milvus import bulk as milvus_bulk
+from sightline.indexer.milvus import schema
+from sightline.indexer.milvus.connection import Address, Milvus, is_address
+from sightline.indexer.milvus.fill import fill_from_library, fill_from_shards
+from sightline.indexer.milvus.library import MilvusLibrary
+from sightline.indexer.shards.plan import look, plan
+from sightline.indexer.shards.ray_task import Job, embed_shard
+from sightline.indexer.shards.shard_files import MOST_ROWS, Origin, Place, write_origin
+from sightline.indexer.types import Condition, Filters
+from sightline.server.cli import run
+from sightline.server.search.engine import SearchEngine
+from sightline.server.search.query import parse
+from sightline.server.web.app import create_app
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +210,7 @@ def test_a_server_that_cannot_look_inside_a_text_finds_parts_of_names_too(
             for negated in (False, True):
                 filters = Filters((Condition("name", value, negated),))
                 assert remote.select(filters).tolist() == written.select(filters).tolist(), value
-        monkeypatch.setattr("indexer.milvus_filters.NEAR", 1)
+        monkeypatch.setattr("sightline.indexer.milvus.filters.NEAR", 1)
         with pytest.raises(QueryError, match="write more of the name"):
             remote.select(Filters((Condition("name", "img_0"),)))
 
@@ -217,10 +219,10 @@ def test_a_collection_of_an_earlier_version_goes_on_without_the_words(
     written: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = str(tmp_path / "earlier.db")
-    fields = milvus_schema.fields
+    fields = schema.fields
     with monkeypatch.context() as earlier:
         earlier.setattr(
-            "indexer.milvus_fill.fields",
+            "sightline.indexer.milvus.fill.fields",
             lambda *given: [one for one in fields(*given) if one[0] not in ("words", "name_parts")],
         )
         fill_from_library(written, address, index="FLAT")
@@ -283,7 +285,7 @@ def test_an_index_that_loses_pictures_under_filters_is_not_left_in_use(
 def test_more_neighbours_than_the_store_gives_at_once_are_found(
     remote: MilvusLibrary, local: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.milvus_library.WINDOW", 20)
+    monkeypatch.setattr("sightline.indexer.milvus.library.WINDOW", 20)
     query = local.vectors(local.select()[:1])
     assert remote.nearest(query, 60)[1].tolist() == local.nearest(query, 60)[1].tolist()
 
@@ -291,7 +293,7 @@ def test_more_neighbours_than_the_store_gives_at_once_are_found(
 def test_listing_by_date_looks_for_where_to_cut(
     remote: MilvusLibrary, local: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.milvus_library.LISTED", 7)
+    monkeypatch.setattr("sightline.indexer.milvus.library.LISTED", 7)
     filters = Filters((Condition("in", "Lake Como"), Condition("type", "jpeg")))
     for newest in (True, False):
         listed = remote.listed(filters, descending=newest)
@@ -304,7 +306,7 @@ def test_listing_by_date_looks_for_where_to_cut(
 def test_filling_again_follows_the_library_and_an_open_reader_sees_it(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.milvus_library.POLL", 0.0)
+    monkeypatch.setattr("sightline.indexer.milvus.library.POLL", 0.0)
     folder = make_drawings(tmp_path / "Pictures", 12)
     address = str(tmp_path / "pictures.db")
     with make_library(tmp_path / "library", tiny_encoder, folder) as library:
@@ -477,7 +479,7 @@ def test_while_the_store_is_away_the_server_says_503_and_goes_on_afterwards(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("indexer.milvus_library.POLL", 0.0)
+    monkeypatch.setattr("sightline.indexer.milvus.library.POLL", 0.0)
 
     def away(*_: Any, **__: Any) -> Any:
         from pymilvus import MilvusException

@@ -21,9 +21,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from indexer import models
-from indexer.encoder import Encoder
-from indexer.errors import ModelError
+from sightline.indexer.encoder import registry
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import ModelError
 
 TOP = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -39,21 +39,21 @@ def folder(tiny_clip: Path, tmp_path: Path) -> Path:
 
 
 def test_the_default_is_a_model_one_may_use_for_anything() -> None:
-    default = models.find(models.DEFAULT)
+    default = registry.find(registry.DEFAULT)
     assert default is not None
     assert default.licence == "MIT"
 
 
 def test_names_and_hub_ids_find_the_same_model() -> None:
-    assert len({info.name for info in models.MODELS}) == len(models.MODELS)
-    for info in models.MODELS:
-        assert models.find(info.name.upper()) is info
-        assert models.find(info.id) is info
-    assert models.find("nothing") is None
+    assert len({info.name for info in registry.MODELS}) == len(registry.MODELS)
+    for info in registry.MODELS:
+        assert registry.find(info.name.upper()) is info
+        assert registry.find(info.id) is info
+    assert registry.find("nothing") is None
 
 
 def test_metaclip_says_that_it_is_not_for_commercial_use() -> None:
-    for info in models.MODELS:
+    for info in registry.MODELS:
         if info.name.startswith("metaclip"):
             assert info.licence == "CC-BY-NC-4.0"
             assert "not for commercial use" in info.note
@@ -341,8 +341,8 @@ def hub(tiny_clip: Path) -> Iterator[Hub]:
 
 LOAD = """
 import sys
-from indexer.encoder import Encoder
-from indexer.errors import ModelError
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import ModelError
 try:
     encoder = Encoder.load(sys.argv[1])
     print(encoder.model, encoder.revision, encoder.encode_texts(["a dog"]).shape)
@@ -407,7 +407,7 @@ def test_a_hub_out_of_reach_names_the_ways_out(hub: Hub, tmp_path: Path) -> None
     away = load_from("http://127.0.0.1:9", tmp_path)
     offline = load_from(hub.url, tmp_path, HF_HUB_OFFLINE="1")
     unknown = load_from(hub.url, tmp_path, model="owner/nothing")
-    named = load_from("http://127.0.0.1:9", tmp_path, model=models.DEFAULT)
+    named = load_from("http://127.0.0.1:9", tmp_path, model=registry.DEFAULT)
     for message in (away, offline, named):
         assert "--model builtin" in message
         assert "HF_HOME" in message

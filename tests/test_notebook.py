@@ -13,7 +13,7 @@ from helpers_library import as_bytes, draw, make_library
 from PIL import Image
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "python.md"
 
@@ -51,8 +51,7 @@ def test_the_first_example_of_the_page_shows_pictures(
 def test_one_hit_shows_itself_also_without_a_thumbnail(
     directory: Path, tiny_encoder: Encoder
 ) -> None:
-    from indexer import Library
-    from server import SearchEngine
+    from sightline import Library, SearchEngine
 
     with Library.open(directory) as library, SearchEngine(library) as engine:
         (hit,) = engine.search("red", k=1).hits
@@ -64,10 +63,8 @@ def test_one_hit_shows_itself_also_without_a_thumbnail(
         assert "no picture meets these filters" in empty
 
 
-def test_the_packages_offer_nothing_else_by_chance() -> None:
-    import indexer
-    import server
+def test_the_package_raises_attribute_error_for_unknown_names() -> None:
+    import sightline
 
-    for package in (indexer, server):
-        with pytest.raises(AttributeError):
-            _ = package.Nothing
+    with pytest.raises(AttributeError):
+        _ = sightline.Nothing

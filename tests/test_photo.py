@@ -15,9 +15,10 @@ import pytest
 import xxhash
 from PIL import Image, ImageCms
 
-from indexer import discover, photo, photo_files, photo_raw
-from indexer.errors import PhotoError
-from indexer.types import Geometry
+from sightline.indexer.errors import PhotoError
+from sightline.indexer.files import walk
+from sightline.indexer.photo import formats, photo, raw
+from sightline.indexer.types import Geometry
 
 CLIP = Geometry()
 SIGLIP = Geometry(width=256, height=256, resize=256, fit="squash", resample="bilinear")
@@ -235,7 +236,7 @@ def test_equal_bytes_have_equal_hashes(tmp_path: Path, monkeypatch: pytest.Monke
     assert photo.read(path, CLIP).content_hash == expected
     assert photo.read_bytes(data, CLIP).content_hash == expected
     # Files too large to be held in memory take another way.
-    monkeypatch.setattr(photo_files, "HELD_BYTES", 100)
+    monkeypatch.setattr(formats, "HELD_BYTES", 100)
     assert photo.read(path, CLIP).content_hash == expected
 
 
@@ -319,7 +320,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path) -> No
     path = tmp_path / "picture.jpg"
     path.write_bytes(files.saved(files.scene()))
     with ExitStack() as stack:
-        stack.enter_context(photo_files.regular_file(path))
+        stack.enter_context(formats.regular_file(path))
         path.write_bytes(files.saved(files.scene(1)))
         with pytest.raises(PhotoError, match="changed while it was read"):
             stack.close()
@@ -330,7 +331,7 @@ def test_a_change_that_makes_a_file_unreadable_is_named_as_the_change(tmp_path: 
     path.write_bytes(files.saved(files.scene()))
 
     def read_and_fail() -> None:
-        with photo_files.regular_file(path):
+        with formats.regular_file(path):
             path.write_bytes(b"")
             raise PhotoError("it is cut off")
 
@@ -349,7 +350,7 @@ def test_a_change_that_makes_a_file_unreadable_is_named_as_the_change(tmp_path: 
     ],
 )
 def test_every_error_becomes_one_line(error: Exception, reason: str, passing: bool) -> None:
-    with pytest.raises(PhotoError, match=reason) as caught, photo_files.reasons():
+    with pytest.raises(PhotoError, match=reason) as caught, formats.reasons():
         raise error
     assert caught.value.passing == passing  # worth trying again although the file is as it was
 
@@ -407,4 +408,4 @@ def test_without_the_extra_the_reason_says_how_to_get_it(
 
 
 def test_the_same_suffixes_are_taken_for_camera_raw_everywhere() -> None:
-    assert photo_raw.SUFFIXES == discover.RAW
+    assert raw.SUFFIXES == walk.RAW

@@ -9,8 +9,8 @@ import helpers_photos as files
 import pytest
 from PIL import Image
 
-from indexer import photo
-from indexer.types import Geometry, PhotoInfo
+from sightline.indexer.photo import photo
+from sightline.indexer.types import Geometry, PhotoInfo
 
 SMALL = Geometry(32, 32, 32)
 

@@ -8,8 +8,8 @@ import helpers_photos as files
 import numpy as np
 import pytest
 
-from indexer import photo
-from indexer.types import Geometry
+from sightline.indexer.photo import photo
+from sightline.indexer.types import Geometry
 
 SIZES = [(160, 120), (120, 161), (333, 500), (640, 427), (225, 224), (224, 224), (50, 300), (7, 5)]
 

@@ -13,11 +13,11 @@ import pytest
 from helpers_library import as_bytes, draw, empty_library
 from PIL import Image
 
-from indexer import pipeline
-from indexer.encoder import Encoder
-from indexer.errors import LibraryBusyError, ModelMismatchError, UsageError
-from indexer.library import Library
-from indexer.types import IndexReport
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import LibraryBusyError, ModelMismatchError, UsageError
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.library.library import Library
+from sightline.indexer.types import IndexReport
 
 PICTURES = 12
 
@@ -84,7 +84,7 @@ def test_embeddings_are_those_of_the_encoder(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
-    from indexer import photo
+    from sightline.indexer.photo import photo
 
     for record in library.images(library.select().tolist()):
         pixels = photo.read(Path(record.absolute), tiny_encoder.geometry).pixels

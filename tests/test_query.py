@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.errors import QueryError
-from indexer.types import Condition, Filters
-from server.query import FILTER_NAMES, MAX_LENGTH, Box, Query, Term, parse
+from sightline.indexer.errors import QueryError
+from sightline.indexer.types import Condition, Filters
+from sightline.server.search.query import FILTER_NAMES, MAX_LENGTH, Box, Query, Term, parse
 
 
 def terms(text: str) -> list[tuple[object, float]]:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from helpers_catalog import TOP, picture
 
-from indexer.library import Library
-from indexer.types import Filters, Ids
-from server.ranking import FIRST, Nearest, Scores
+from sightline.indexer.library.library import Library
+from sightline.indexer.types import Filters, Ids
+from sightline.server.search.ranking import FIRST, Nearest, Scores
 
 DIMENSION = 64
 MANY, SOME, OTHERS = 1200, 150, 3300

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.near_duplicates import BITS, fold
-from server.relevance import FEWEST, LINE_LARGE, LINE_SMALL, Scale, relevance
+from sightline.server.search.near_duplicates import BITS, fold
+from sightline.server.search.relevance import FEWEST, LINE_LARGE, LINE_SMALL, Scale, relevance
 
 
 def noise(n: int, seed: int = 0) -> np.ndarray:

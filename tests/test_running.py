@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from server.cli import sightline
-from server.commands.serve import keep_products_single, spare_the_collector
+from sightline.server.cli import sightline
+from sightline.server.commands.serve import keep_products_single, spare_the_collector
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -45,7 +45,8 @@ def test_the_container_runs_what_there_is() -> None:
 def test_what_the_wheel_needs_is_sent_to_the_container() -> None:
     left_out = (TOP / ".dockerignore").read_text(encoding="utf-8").split()
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
-    needed = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    packages = project["tool"]["setuptools"]["packages"]
+    needed = {name.split(".")[1] for name in packages if "." in name} | {"templates"}
     assert not {*needed, "README.md", "LICENSE", "pyproject.toml"} & set(left_out)
 
 
@@ -62,14 +63,13 @@ def test_the_unit_runs_what_there_is() -> None:
     [("sightline ind", "plain,index"), ("sightline index --wat", "plain,--watch")],
 )
 def test_the_shell_completes(words: str, expected: str) -> None:
-    environment = {
+    environment = os.environ | {
         "_SIGHTLINE_COMPLETE": "bash_complete",
         "COMP_WORDS": words,
         "COMP_CWORD": str(words.count(" ")),
-        "PYTHONPATH": str(TOP),
     }
     told = subprocess.run(
-        [sys.executable, "-c", "from server.cli import main; main()"],
+        [sys.executable, "-c", "from sightline.server.cli import main; main()"],
         env=environment,
         capture_output=True,
         text=True,
@@ -101,14 +101,13 @@ def test_indexing_lets_a_server_go_first() -> None:
         [
             sys.executable,
             "-c",
-            "import os, sys, atexit; from server.cli import main;"
+            "import os, sys, atexit; from sightline.server.cli import main;"
             "atexit.register(lambda: print(os.getpriority(os.PRIO_PROCESS, 0)));"
             "main(sys.argv[1:])",
             "index",
             "--library",
             "nowhere",
         ],
-        env=os.environ | {"PYTHONPATH": str(TOP)},
         capture_output=True,
         text=True,
         check=False,

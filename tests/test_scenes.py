@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from data.scenes import (
+from sightline.data.scenes.gallery import (
     KINDS,
     PLACES,
     TIMES,

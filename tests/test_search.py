@@ -13,15 +13,15 @@ import pytest
 from helpers_catalog import picture
 from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pictures
 
-from indexer.errors import NotFoundError, QueryError, UsageError
-from indexer.types import Filters
-from server.query import Query, Term, parse
-from server.ranking import Weighted, combine
-from server.search import MAX_K, SearchEngine
+from sightline.indexer.errors import NotFoundError, QueryError, UsageError
+from sightline.indexer.types import Filters
+from sightline.server.search.engine import MAX_K, SearchEngine
+from sightline.server.search.query import Query, Term, parse
+from sightline.server.search.ranking import Weighted, combine
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
-    from indexer.library import Library
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.library.library import Library
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_a_picture_from_outside_finds_the_one_in_the_library(
 def test_a_part_of_a_picture_is_searched_by_its_own_pixels(
     engine: SearchEngine, library: Library, tiny_encoder: Encoder
 ) -> None:
-    from indexer import photo
+    from sightline.indexer.photo import photo
 
     image = id_of(library, "IMG_0005.jpg")
     path = library.image(image).absolute  # type: ignore[union-attr]
@@ -214,7 +214,7 @@ def test_terms_that_cancel_are_an_error_that_says_so(engine: SearchEngine) -> No
 def test_all_must_fit_is_ranked_by_the_worst_term(
     engine: SearchEngine, library: Library, tiny_encoder: Encoder
 ) -> None:
-    from server.relevance import Scale
+    from sightline.server.search.relevance import Scale
 
     known, vectors = everything(library)
     image = id_of(library, "IMG_0009.jpg")
@@ -234,7 +234,7 @@ def test_all_must_fit_is_ranked_by_the_worst_term(
 def test_all_must_fit_is_exact_without_looking_at_everything(
     library: Library, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from server import ranking
+    from sightline.server.search import ranking
 
     with SearchEngine(library, tiny_encoder) as engine:
         whole = ids(engine, 'match:all "red" "snow" -"fog"', k=1000, fold=False)
@@ -389,7 +389,7 @@ def test_threads_get_the_same_answers(engine: SearchEngine) -> None:
 
 
 def test_new_pictures_are_found_at_the_next_search(tmp_path: Path, tiny_encoder: Encoder) -> None:
-    from indexer import pipeline
+    from sightline.indexer.indexing import run
 
     pictures = make_pictures(tmp_path / "pictures")
     with (
@@ -399,7 +399,7 @@ def test_new_pictures_are_found_at_the_next_search(tmp_path: Path, tiny_encoder:
         data = as_bytes(draw(500), quality=90)
         assert engine.search("", images=[data], k=1).hits[0].score < 0.9999
         (pictures / "Home" / "new.jpg").write_bytes(data)
-        pipeline.run(library, tiny_encoder, [pictures], workers=1)
+        run.run(library, tiny_encoder, [pictures], workers=1)
         hit = engine.search("", images=[data], k=1).hits[0]
         assert hit.record.path == "Home/new.jpg"
         assert ids(engine, "name:new.jpg") == [hit.id]

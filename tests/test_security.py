@@ -13,18 +13,18 @@ from helpers_client import client_of
 from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 from helpers_shards import make_drawings
 
-from indexer.errors import NotFoundError, UsageError
-from indexer.library import Library
-from server.app import create_app
-from server.config import ServerConfig, is_loopback, read_token
-from server.originals import original
-from server.refusals import without_places
-from server.search import SearchEngine
+from sightline.indexer.errors import NotFoundError, UsageError
+from sightline.indexer.library.library import Library
+from sightline.server.search.engine import SearchEngine
+from sightline.server.search.originals import original
+from sightline.server.web.app import create_app
+from sightline.server.web.config import ServerConfig, is_loopback, read_token
+from sightline.server.web.errors import without_places
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
 TOKEN = "correct horse battery staple"
 
@@ -401,7 +401,7 @@ def test_no_path_of_the_machine_is_told_to_a_visitor(
 def test_what_ails_a_gpu_is_not_told_to_a_visitor(
     library: Library, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.index_gpu.gpu_there", lambda: True)
+    monkeypatch.setattr("sightline.indexer.vector_index.gpu.gpu_there", lambda: True)
     with (
         Library.open(library.directory, read_only=True, search_device="cuda") as small,
         SearchEngine(small, tiny_encoder) as engine,

@@ -15,10 +15,12 @@ import pytest
 from helpers_library import as_bytes, draw, make_library
 from helpers_serving import TOP, get, serving
 
-from indexer import catalog_rows, doctor, pipeline
-from indexer.encoder import Encoder
-from indexer.errors import LibraryError
-from indexer.library import Library
+from sightline.indexer.catalog import images
+from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.errors import LibraryError
+from sightline.indexer.indexing import doctor
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.library.library import Library
 
 PICTURES = 24
 
@@ -39,7 +41,7 @@ def place(tmp_path: Path, tiny_encoder: Encoder) -> Path:
 
 def indexing(place: Path, *more: str) -> subprocess.Popen[str]:
     """``sightline index`` as a process of its own."""
-    command = [sys.executable, "-m", "server.cli", "index", "--quiet", "--workers", "1"]
+    command = [sys.executable, "-m", "sightline", "index", "--quiet", "--workers", "1"]
     command += ["--library", str(place / "library"), *more]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=TOP
@@ -140,7 +142,7 @@ def test_a_clock_that_goes_back_years_changes_nothing(
     ahead = datetime(2051, 1, 1, tzinfo=UTC).timestamp()
     for seed in range(5):
         os.utime(place / "pictures" / f"{seed:03}.jpg", (ahead, ahead))
-    monkeypatch.setattr(catalog_rows, "now", lambda: "2001-01-01T00:00:00")
+    monkeypatch.setattr(images, "now", lambda: "2001-01-01T00:00:00")
     with Library.open(place / "library") as library:
         before = library.version
         report = pipeline.run(library, tiny_encoder, workers=1)

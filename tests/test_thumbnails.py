@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from helpers_catalog import file, new_catalog, picture
 
-from indexer.errors import LibraryError
-from indexer.thumbnails import Thumbnails
+from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.errors import LibraryError
 
 
 @pytest.fixture

@@ -15,14 +15,22 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from indexer import index_build, index_generation, index_gpu, vector_index
-from indexer.catalog import Catalog
-from indexer.errors import UsageError
-from indexer.index_files import EVERYWHERE, MANIFEST, Manifest, read_manifest
-from indexer.index_generation import Generation
-from indexer.index_rows import best
-from indexer.types import IndexState, NewImage, Root
-from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.errors import UsageError
+from sightline.indexer.types import IndexState, NewImage, Root
+from sightline.indexer.vector_index import build as index_build
+from sightline.indexer.vector_index import generation as index_generation
+from sightline.indexer.vector_index import gpu
+from sightline.indexer.vector_index import index as vector_index
+from sightline.indexer.vector_index.exact import best
+from sightline.indexer.vector_index.generation import Generation
+from sightline.indexer.vector_index.index import (
+    VectorIndex,
+    build_index,
+    maintain_index,
+    open_index,
+)
+from sightline.indexer.vector_index.manifest import EVERYWHERE, MANIFEST, Manifest, read_manifest
 
 MODEL = {"model": "m", "revision": "r"}
 COUNT = 1500
@@ -169,7 +177,7 @@ def test_filters_are_exact(catalog: Catalog, tmp_path: Path, kind: str, every: i
 def test_filters_are_exact_where_they_are_left_to_faiss(
     catalog: Catalog, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.index_generation.EXACT_ROWS", 0)
+    monkeypatch.setattr("sightline.indexer.vector_index.generation.EXACT_ROWS", 0)
     index = built(catalog, tmp_path / "index", kind)
     allowed = catalog.select()[::2]
     _, ids = index.search(vectors(20, catalog.dimension, 3), 10, allowed=allowed)
@@ -182,7 +190,7 @@ def test_a_filter_that_comes_again_is_remembered_and_still_exact(
     catalog: Catalog, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for few in (0, COUNT):  # left to FAISS, and all of its rows ranked
-        monkeypatch.setattr("indexer.index_generation.EXACT_ROWS", few)
+        monkeypatch.setattr("sightline.indexer.vector_index.generation.EXACT_ROWS", few)
         index = built(catalog, tmp_path / f"index {few}", kind)
         allowed = catalog.select()[::2].copy()
         allowed.flags.writeable = False
@@ -533,7 +541,7 @@ def test_a_gpu_that_is_not_there_is_an_error_only_when_it_is_asked_for(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="auto")
-    monkeypatch.setattr(index_gpu, "gpu_there", lambda: False)
+    monkeypatch.setattr(gpu, "gpu_there", lambda: False)
     with pytest.raises(UsageError, match="gpu"):
         build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cuda")
 

@@ -31,19 +31,26 @@ from test_vector_index import (
     with_vector,
 )
 
-from indexer import index_build, index_gpu, vector_index
-from indexer.catalog import Catalog
-from indexer.errors import UsageError
-from indexer.index_generation import Generation
-from indexer.index_gpu import OnGpu, check_search_device
-from indexer.index_rows import best
-from indexer.library import Library
-from indexer.vector_index import VectorIndex, build_index, maintain_index, open_index
-from server.cli import run
-from server.commands.serve import warm
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.errors import UsageError
+from sightline.indexer.library.library import Library
+from sightline.indexer.vector_index import build
+from sightline.indexer.vector_index import gpu as index_gpu
+from sightline.indexer.vector_index import index as vector_index
+from sightline.indexer.vector_index.exact import best
+from sightline.indexer.vector_index.generation import Generation
+from sightline.indexer.vector_index.gpu import OnGpu, check_search_device
+from sightline.indexer.vector_index.index import (
+    VectorIndex,
+    build_index,
+    maintain_index,
+    open_index,
+)
+from sightline.server.cli import run
+from sightline.server.commands.serve import warm
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
 COUNT = 6000
 QUERIES = vectors(40, 32, 1234)
@@ -97,7 +104,7 @@ def there(copies: list[weakref.ref[Copy]]) -> Copy:
 @pytest.fixture(autouse=True)
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Codes of eight bits, as libraries of 300,000 and more have them."""
-    monkeypatch.setattr(index_build, "FINE_BELOW", 1000)
+    monkeypatch.setattr(build, "FINE_BELOW", 1000)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +113,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("large")
     catalog, root = new_catalog(place, dimension=32)
     with catalog, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_build, "FINE_BELOW", 1000)
+        patch.setattr(build, "FINE_BELOW", 1000)
         fill(catalog, root, COUNT)
         texts = vectors(60, 32, 5)
         build_index(
@@ -198,7 +205,7 @@ def test_filters_are_for_the_processor_and_exact(
     copies: list[weakref.ref[Copy]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("indexer.index_generation.EXACT_ROWS", 0)
+    monkeypatch.setattr("sightline.indexer.vector_index.generation.EXACT_ROWS", 0)
     index, plain = opened(catalog, tmp_path), opened(catalog, tmp_path, "cpu")
     before = there(copies).searches
     for every in (2, 10, 100):
@@ -428,7 +435,7 @@ def test_what_a_gpu_cannot_search_is_searched_on_the_processor_and_said(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    monkeypatch.setattr(index_build, "FINE_BELOW", 300_000)  # packed codes of four bits
+    monkeypatch.setattr(build, "FINE_BELOW", 300_000)  # packed codes of four bits
     build_index(tmp_path / "index", catalog, **MODEL, kind=kind, device="cpu")
     index = opened(catalog, tmp_path)
     assert (index.state.type, index.state.device) == (kind, "cpu")

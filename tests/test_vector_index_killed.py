@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 from test_vector_index import MODEL, assert_in_order, fill, new_catalog, recall, vectors
 
-from indexer import vector_index
-from indexer.catalog import Catalog
-from indexer.index_files import MANIFEST, Manifest
-from indexer.index_generation import Generation
-from indexer.types import Root
-from indexer.vector_index import build_index, maintain_index, open_index
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.types import Root
+from sightline.indexer.vector_index import index as vector_index
+from sightline.indexer.vector_index.generation import Generation
+from sightline.indexer.vector_index.index import build_index, maintain_index, open_index
+from sightline.indexer.vector_index.manifest import MANIFEST, Manifest
 
 COUNT = 1000
 
 BUILD = """
 import os, signal, sys
 from pathlib import Path
-from indexer.catalog import Catalog
-from indexer.vector_index import build_index
+from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.vector_index.index import build_index
 
 def die(phase, done, total):
     if phase == sys.argv[2]:

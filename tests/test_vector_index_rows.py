@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.index_build import EXACT_BELOW, FINE_BELOW, plan_for
-from indexer.index_rows import CHUNK, cosines, widened
+from sightline.indexer.vector_index.build import EXACT_BELOW, FINE_BELOW, plan_for
+from sightline.indexer.vector_index.exact import CHUNK, cosines, widened
 
 
 def test_every_finite_half_is_widened_to_the_same_number() -> None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers_library import as_bytes, draw, empty_library
 
-from indexer import pipeline
-from indexer.types import IndexReport
-from indexer.watch import changes
-from server.commands.index import keep_up
+from sightline.indexer.files.watch import changes
+from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.types import IndexReport
+from sightline.server.commands.index import keep_up
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
 PATIENCE = 60
 """Seconds until a test gives up."""

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from helpers_library import empty_library
 
-from indexer.library import Library
-from indexer.types import Candidate, NewImage, Photo, PhotoInfo
-from server.search import SearchEngine
-from server.word_ranking import Written
+from sightline.indexer.library.library import Library
+from sightline.indexer.types import Candidate, NewImage, Photo, PhotoInfo
+from sightline.server.search.engine import SearchEngine
+from sightline.server.search.fused_ranking import Written
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
 LIGHTHOUSE = "a lighthouse by the sea"
 OTHERS = (
@@ -33,7 +33,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     """A library of the built-in model in which what is seen and where it was are independent: each
     trip has some lighthouses, the vectors of which are those of captions with so much noise that
     they are as far from them as pictures are (cosines about .55)."""
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
     encoder = Encoder.load("builtin")
     directory = tmp_path_factory.mktemp("words") / "library"
@@ -124,7 +124,7 @@ def test_pages_follow_each_other(engine: SearchEngine) -> None:
 
 
 def test_pictures_of_the_same_words_share_one_rank(engine: SearchEngine) -> None:
-    from indexer.types import Filters
+    from sightline.indexer.types import Filters
 
     written = Written.find(engine.library, "norway", Filters())
     assert written is not None
@@ -143,7 +143,7 @@ def test_what_turns_away_is_not_looked_for_in_words(engine: SearchEngine) -> Non
 
 
 def test_a_word_that_is_nowhere_takes_nothing_from_the_others(engine: SearchEngine) -> None:
-    from indexer.types import Filters
+    from sightline.indexer.types import Filters
 
     written = Written.find(engine.library, "zanzibar norway neuschwanstein", Filters())
     assert written is not None

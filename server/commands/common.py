@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
-    from indexer.library import Library
-    from indexer.library_interface import AnyLibrary
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.library.library import Library
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,7 +86,7 @@ def open_any(place: Path | str, *, search_device: str = "cpu") -> AnyLibrary:
     """The library in a folder or at the address of a collection, for asking only.
     ``search_device`` is for one in a folder."""
     if isinstance(place, str):
-        from indexer.milvus_library import MilvusLibrary
+        from sightline.indexer.milvus.library import MilvusLibrary
 
         return MilvusLibrary.open(place)
     return open_library(place, read_only=True, search_device=search_device)
@@ -125,14 +125,14 @@ def open_library(
     directory: Path, *, read_only: bool = False, search_device: str = "cpu"
 ) -> Library:
     """The library in ``directory``, or an error that says how to make one."""
-    from indexer.library import Library
+    from sightline.indexer.library.library import Library
 
     return Library.open(directory, read_only=read_only, search_device=search_device)
 
 
 def load_encoder(library: AnyLibrary, device: str) -> Encoder:
     """The model that ``library`` was made with."""
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder.encoder import Encoder
 
     encoder = Encoder.load(library.model, device=device, revision=library.revision)
     library.check_model(encoder.model, encoder.revision, encoder.dimension)

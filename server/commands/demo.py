@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from server.commands.common import say
-from server.commands.index import index_paths
-from server.commands.progress import shown
-from server.config import PORT, ServerConfig
+from sightline.server.commands.common import say
+from sightline.server.commands.index import index_paths
+from sightline.server.commands.progress import shown
+from sightline.server.web.config import PORT, ServerConfig
 
 PICTURES = 300
 
@@ -56,9 +56,9 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
         "The built-in model knows everyday things; the default model is the one for serious use:"
         " sightline index FOLDER"
     )
-    from indexer.library import Library
-    from indexer.pipeline import encoder_for
-    from server.commands.serve import run_server
+    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.library.library import Library
+    from sightline.server.commands.serve import run_server
 
     with Library.open(library_directory, read_only=True) as library:
         run_server(
@@ -71,23 +71,23 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
 
 def forget_older_model(library_directory: Path) -> None:
     """Removes a demo's library that an older built-in model made: it is made again in seconds."""
-    from indexer import pipeline
-    from indexer.errors import ModelMismatchError
-    from indexer.library import Library
+    from sightline.indexer.errors import ModelMismatchError
+    from sightline.indexer.indexing import run
+    from sightline.indexer.library.library import Library
 
     if not Library.exists(library_directory):
         return
     try:
         with Library.open(library_directory) as library:
-            pipeline.encoder_for(library, device="cpu")
+            run.encoder_for(library, device="cpu")
     except ModelMismatchError:
         shutil.rmtree(library_directory)
 
 
 def draw(pictures: Path, *, quiet: bool) -> None:
     """Renders the gallery beside its place and moves it there when it is whole."""
-    from data.scenes import write_gallery
-    from indexer.pipeline import Progress
+    from sightline.data.scenes.gallery import write_gallery
+    from sightline.indexer.indexing.run import Progress
 
     unfinished = pictures.with_name("gallery.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.errors import NotFoundError, UsageError
-from server.commands.common import (
+from sightline.indexer.errors import NotFoundError, UsageError
+from sightline.server.commands.common import (
     device_option,
     json_option,
     library_option,
@@ -19,8 +19,8 @@ from server.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
-    from server.words import Fitting
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.server.search.caption_bank import Fitting
 
 
 @click.command()
@@ -65,14 +65,14 @@ def describe(
     path = Path(image).expanduser()
     found: Sequence[Fitting]
     if model is not None:
-        from indexer.encoder import Encoder
+        from sightline.indexer.encoder.encoder import Encoder
 
         if not path.is_file():
             raise NotFoundError(f"there is no file {image}")
         encoder = Encoder.load(model, device=device)
         found = _alone(encoder, path, texts, count)
     else:
-        from server.search import SearchEngine
+        from sightline.server.search.engine import SearchEngine
 
         with open_library(directory, read_only=True) as library:
             shown: int | bytes
@@ -103,9 +103,9 @@ def describe(
 
 def _alone(encoder: Encoder, path: Path, texts: Sequence[str] | None, count: int) -> list[Fitting]:
     """The texts that fit a file best, without a library to compare it with."""
-    from indexer.captions import CAPTIONS
-    from indexer.evaluation import encode_files
-    from server.words import ranked
+    from sightline.indexer.evaluation.evaluate import encode_files
+    from sightline.indexer.zero_shot.captions import CAPTIONS
+    from sightline.server.search.caption_bank import ranked
 
     wanted = texts or CAPTIONS
     image = encode_files(encoder, [path], workers=1).vectors[0]
@@ -114,7 +114,7 @@ def _alone(encoder: Encoder, path: Path, texts: Sequence[str] | None, count: int
 
 def read_captions(given: str) -> list[str]:
     """Texts of a file, one a line, or between the commas of ``given``. Raises ``UsageError``."""
-    from indexer.zero_shot import is_file, read_text
+    from sightline.indexer.zero_shot.labels import is_file, read_text
 
     path = Path(given).expanduser()
     parts = read_text(path).splitlines() if is_file(path) else given.split(",")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.errors import LibraryError
-from server.commands.common import json_option, library_option, print_json, say
-from server.commands.progress import shown
+from sightline.indexer.errors import LibraryError
+from sightline.server.commands.common import json_option, library_option, print_json, say
+from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from indexer.doctor import Finding
+    from sightline.indexer.indexing.doctor import Finding
 
 
 @click.command()
@@ -35,8 +35,8 @@ def doctor(repair: bool, no_files: bool, quiet: bool, as_json: bool, directory: 
     Reads the whole library. --repair removes nothing that cannot be made again: a damaged file is
     kept under another name. The exit status is 1 while something is wrong.
     """
-    from indexer import doctor as surgery
-    from indexer.pipeline import Progress
+    from sightline.indexer.indexing import doctor as surgery
+    from sightline.indexer.indexing.run import Progress
 
     if not directory.is_dir():
         raise LibraryError(

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from server.commands.common import json_option, library_option, open_library, print_json, say
+from sightline.server.commands.common import (
+    json_option,
+    library_option,
+    open_library,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
-    from indexer.types import ImageRecord
-    from server.duplicates import Group
+    from sightline.indexer.types import ImageRecord
+    from sightline.server.search.duplicate_groups import Group
 
 
 @click.command()
@@ -41,8 +47,8 @@ def duplicates(
     Equal files come first, then shots whose embeddings and perceptual hashes agree. The best file
     is the one with most pixels, then the largest. Nothing is deleted, here or anywhere.
     """
-    from server.duplicates import find_groups
-    from server.query import parse
+    from sightline.server.search.duplicate_groups import find_groups
+    from sightline.server.search.query import parse
 
     query = parse(" ".join(filters))
     if query.terms:

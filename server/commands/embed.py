@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from server.commands.common import device_option, json_option, print_json, say
-from server.commands.index import stopping
-from server.commands.progress import shown
+from sightline.server.commands.common import device_option, json_option, print_json, say
+from sightline.server.commands.index import stopping
+from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from indexer.pipeline import Progress
-    from indexer.shard_run import EmbedReport
+    from sightline.indexer.indexing.run import Progress
+    from sightline.indexer.shards.ray_run import EmbedReport
 
 
 @click.command()
@@ -98,11 +98,12 @@ def embed(
     A SOURCE is a folder, a picture, a WebDataset archive (.tar), or the address of one in a store.
     Shards that are there are not done again: the same command goes on after whatever stopped it.
     """
-    from indexer import pipeline, shard_run
+    from sightline.indexer.indexing import run
+    from sightline.indexer.shards import ray_run
 
-    encoder = pipeline.load_encoder(model, device=device)
+    encoder = run.load_encoder(model, device=device)
     with stopping() as stop, shown(quiet=quiet) as progress:
-        report = shard_run.embed(
+        report = ray_run.embed(
             sources,
             output,
             encoder=encoder,
@@ -128,7 +129,7 @@ def embed(
 def _told(
     progress: Callable[[Progress], None],
 ) -> Callable[[str, int, int | None, int, float | None], None]:
-    from indexer.pipeline import Progress
+    from sightline.indexer.indexing.run import Progress
 
     return lambda phase, done, total, failed, rate: progress(
         Progress(phase, done, total, failed, rate)

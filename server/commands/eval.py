@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from server.commands.common import (
+from sightline.server.commands.common import (
     default_library,
     device_option,
     json_option,
@@ -19,11 +19,11 @@ from server.commands.common import (
     print_json,
     say,
 )
-from server.commands.progress import shown
+from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
-    from indexer.evaluation import Accuracy, Retrieval
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.evaluation.evaluate import Accuracy, Retrieval
 
 F = Callable[..., Any]
 
@@ -129,13 +129,13 @@ def retrieval(
     with a column for the file and one for the caption. Recall@1, @5 and @10 and the median rank, in
     both directions, with 95% intervals.
     """
-    from indexer import evaluation
-    from indexer.evaluation_sets import read_captioned
-    from indexer.prompts import templates
+    from sightline.indexer.evaluation import evaluate
+    from sightline.indexer.evaluation.datasets import read_captioned
+    from sightline.indexer.zero_shot.prompts import templates
 
     if (model is None) == (directory is None):
         raise click.UsageError("give --model, or --library for a library with its own model")
-    rankings = evaluation.RANKINGS if ranking == "all" else _split(ranking)
+    rankings = evaluate.RANKINGS if ranking == "all" else _split(ranking)
     given = template_names[0] if len(template_names) == 1 else template_names
     wording = templates(given or "plain")
     captioned = read_captioned(
@@ -149,9 +149,9 @@ def retrieval(
             place = default_library() if str(directory) == "default" else directory
             with open_library(place, read_only=True) as library:
                 encoder = load_encoder(library, device)
-                texts = evaluation.encode_captions(encoder, captioned.captions, wording, show=show)
-                gallery = evaluation.gallery_in(library, captioned.images)
-                found = evaluation.retrieval(
+                texts = evaluate.encode_captions(encoder, captioned.captions, wording, show=show)
+                gallery = evaluate.gallery_in(library, captioned.images)
+                found = evaluate.retrieval(
                     texts,
                     gallery,
                     captioned,
@@ -159,7 +159,7 @@ def retrieval(
                     bank=_bank(encoder, bank, rankings),
                     show=show,
                 )
-                indexed, same = evaluation.through_index(library, texts, gallery, captioned)
+                indexed, same = evaluate.through_index(library, texts, gallery, captioned)
                 found.append(indexed)
                 state = library.index_state
                 notes["index"] = {
@@ -170,12 +170,12 @@ def retrieval(
                 notes["library"] = str(library.directory)
         else:
             encoder = _encoder(model, revision, device, dtype)
-            encoded = evaluation.encode_files(encoder, captioned.images, show=show)
+            encoded = evaluate.encode_files(encoder, captioned.images, show=show)
             notes["unreadable"] = list(encoded.failures)
-            texts = evaluation.encode_captions(encoder, captioned.captions, wording, show=show)
-            found = evaluation.retrieval(
+            texts = evaluate.encode_captions(encoder, captioned.captions, wording, show=show)
+            found = evaluate.retrieval(
                 texts,
-                evaluation.gallery_of(encoded, len(captioned.images)),
+                evaluate.gallery_of(encoded, len(captioned.images)),
                 captioned,
                 rankings=rankings,
                 bank=_bank(encoder, bank, rankings),
@@ -275,9 +275,9 @@ def classification(
     """
     import numpy as np
 
-    from indexer import evaluation
-    from indexer.evaluation_sets import read_classified
-    from indexer.prompts import TEMPLATES, templates
+    from sightline.indexer.evaluation import evaluate
+    from sightline.indexer.evaluation.datasets import read_classified
+    from sightline.indexer.zero_shot.prompts import TEMPLATES, templates
 
     wanted = read_classified(data, images=images, names=names)
     started = time.monotonic()
@@ -287,20 +287,20 @@ def classification(
     unreadable: list[str] = []
 
     def encoded(some: Any) -> tuple[Any, Any]:
-        found = evaluation.encode_files(encoder, some.images, show=show)
+        found = evaluate.encode_files(encoder, some.images, show=show)
         unreadable.extend(found.failures)
         return found.vectors, np.asarray(some.truth, np.int64)[found.kept]
 
     with showing(quiet=quiet) as show:
         vectors, truth = encoded(wanted)
-        found: list[Accuracy] = evaluation.zero_shot(
+        found: list[Accuracy] = evaluate.zero_shot(
             encoder, vectors, truth, wanted, wording, show=show
         )
         if train is not None:
             learnt = read_classified(train, images=images, shots=shots, classes=wanted.folders)
             learn, answers = encoded(learnt)
             show("training the probe", 0, None)
-            found.append(evaluation.linear_probe(learn, answers, vectors, truth))
+            found.append(evaluate.linear_probe(learn, answers, vectors, truth))
     document = {
         "task": "classification",
         **_who(encoder),
@@ -334,26 +334,26 @@ def classification(
 @contextmanager
 def showing(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
     """Shows phases on standard error."""
-    from indexer.pipeline import Progress
+    from sightline.indexer.indexing.run import Progress
 
     with shown(quiet=quiet) as progress:
         yield lambda phase, done, total: progress(Progress(phase, done, total))
 
 
 def _encoder(model: str | None, revision: str | None, device: str, dtype: str) -> Encoder:
-    from indexer import models
-    from indexer.encoder import Encoder
+    from sightline.indexer.encoder import registry
+    from sightline.indexer.encoder.encoder import Encoder
 
-    return Encoder.load(model or models.DEFAULT, device=device, dtype=dtype, revision=revision)
+    return Encoder.load(model or registry.DEFAULT, device=device, dtype=dtype, revision=revision)
 
 
 def _bank(encoder: Encoder, given: str | None, rankings: Sequence[str]) -> Any:
     if not set(rankings) & {"centred", "querybank"}:
         return None
-    from indexer import evaluation
-    from server.commands.describe import read_captions
+    from sightline.indexer.evaluation import evaluate
+    from sightline.server.commands.describe import read_captions
 
-    return evaluation.bank_vectors(encoder, read_captions(given) if given else None)
+    return evaluate.bank_vectors(encoder, read_captions(given) if given else None)
 
 
 def _split(names: str) -> tuple[str, ...]:
@@ -361,7 +361,7 @@ def _split(names: str) -> tuple[str, ...]:
 
 
 def _who(encoder: Encoder) -> dict[str, Any]:
-    from indexer import __version__
+    from sightline import __version__
 
     return {
         "model": encoder.model,

@@ -7,8 +7,8 @@ from typing import cast
 
 import click
 
-from server.commands.common import json_option, library_option, open_library, print_json
-from server.commands.progress import shown
+from sightline.server.commands.common import json_option, library_option, open_library, print_json
+from sightline.server.commands.progress import shown
 
 
 @click.command()
@@ -41,9 +41,9 @@ def export(
     npy is clip-retrieval's folder (img_emb/img_emb_0.npy, metadata/metadata_0.parquet). parquet
     and npy need the extra `exchange`. `sightline import` reads all three.
     """
-    from indexer import exporting
-    from indexer.pipeline import Progress
-    from server.query import parse
+    from sightline.indexer.exchange import export_set
+    from sightline.indexer.indexing.run import Progress
+    from sightline.server.search.query import parse
 
     ending = target.suffix.lstrip(".")
     chosen = layout or (ending if ending in ("parquet", "jsonl") else "npy")
@@ -51,10 +51,10 @@ def export(
     if query.terms:
         raise click.UsageError(f"--only takes filters (in:Holidays), and {only!r} has words")
     with open_library(directory, read_only=True) as library, shown(quiet=quiet) as progress:
-        count = exporting.write_set(
+        count = export_set.write_set(
             library,
             target,
-            format=cast(exporting.Format, chosen),
+            format=cast(export_set.Format, chosen),
             ids=library.select(query.filters),
             progress=lambda phase, done, total: progress(Progress(phase, done, total)),
         )

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.errors import ModelMismatchError, UsageError
-from server.commands import import_shards
-from server.commands.common import json_option, library_option, print_json, say
-from server.commands.index import stopping
-from server.commands.progress import shown
+from sightline.indexer.errors import ModelMismatchError, UsageError
+from sightline.server.commands import import_shards
+from sightline.server.commands.common import json_option, library_option, print_json, say
+from sightline.server.commands.index import stopping
+from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from indexer.embedding_files import EmbeddingSet
-    from indexer.encoder import Encoder
-    from indexer.exchange import ImportReport
-    from indexer.types import Embeddings
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.exchange.formats import EmbeddingSet
+    from sightline.indexer.exchange.import_set import ImportReport
+    from sightline.indexer.types import Embeddings
 
 CLIP_RETRIEVAL = {
     "ViT-B/32": "openai-b32",
@@ -99,17 +99,18 @@ def import_(
         return import_shards.into_library(source, directory, quiet=quiet, as_json=as_json)
     if not Path(source).exists():
         raise UsageError(f"there is nothing at {source}")
-    from indexer import embedding_files, exchange, pipeline
-    from indexer.captions import CAPTIONS
-    from indexer.library import Library
-    from indexer.pipeline import Progress
+    from sightline.indexer.exchange import formats, import_set
+    from sightline.indexer.indexing import run
+    from sightline.indexer.indexing.run import Progress
+    from sightline.indexer.library.library import Library
+    from sightline.indexer.zero_shot.captions import CAPTIONS
 
-    found = embedding_files.open_set(Path(source))
+    found = formats.open_set(Path(source))
     if Library.exists(directory):
         library = Library.open(directory)
         try:
             check_made_with(library.model, named(model) or found.model, directory)
-            encoder = pipeline.encoder_for(library, device="cpu")
+            encoder = run.encoder_for(library, device="cpu")
         except BaseException:
             library.close()
             raise
@@ -126,7 +127,7 @@ def import_(
         return encoder.encode_texts(CAPTIONS)
 
     with library, stopping() as stop, shown(quiet=quiet) as progress:
-        report = exchange.import_set(
+        report = import_set.import_set(
             library,
             found,
             pictures=pictures,
@@ -149,9 +150,9 @@ def named(model: str | None) -> str | None:
 
 def check_made_with(library_model: str, model: str | None, directory: Path) -> None:
     """ModelMismatchError when the set says that another model made it than the library's."""
-    from indexer import models
+    from sightline.indexer.encoder import registry
 
-    known = models.find(model) if model else None
+    known = registry.find(model) if model else None
     if model and library_model not in (model, known and known.id):
         raise ModelMismatchError(
             f"the set was made with {model}, and the library in {directory} with"
@@ -161,8 +162,8 @@ def check_made_with(library_model: str, model: str | None, directory: Path) -> N
 
 def encoder_of(found: EmbeddingSet, model: str | None) -> Encoder:
     """The model of a new library for ``found``: what it names, or ``model``; of its dimension."""
-    from indexer.encoder import Encoder
-    from indexer.models import MODELS
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder.registry import MODELS
 
     fitting = ", ".join(one.name for one in MODELS if one.dimension == found.dimension)
     fitting = f" ({found.dimension} dimensions: {fitting})" if fitting else ""

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.errors import UsageError
-from server.commands.common import print_json, say
-from server.commands.index import stopping
-from server.commands.progress import shown
+from sightline.indexer.errors import UsageError
+from sightline.server.commands.common import print_json, say
+from sightline.server.commands.index import stopping
+from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from indexer.types import Embeddings
+    from sightline.indexer.types import Embeddings
 
 
 def are_at(source: str) -> bool:
     """Whether there are shards at a path or an address."""
     if "://" not in source:
         return (Path(source).expanduser() / "embedding.json").is_file()
-    from indexer.shards import ORIGIN, Place
+    from sightline.indexer.shards.shard_files import ORIGIN, Place
 
     return ORIGIN in Place.at(source).names()
 
@@ -33,10 +33,10 @@ def is_library(source: str) -> bool:
 
 def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool) -> int:
     """Fills the collection at ``uri`` with a library or with shards."""
-    from indexer import milvus_fill
-    from indexer.library import Library
-    from indexer.pipeline import Progress
-    from indexer.shards import Place
+    from sightline.indexer.indexing.run import Progress
+    from sightline.indexer.library.library import Library
+    from sightline.indexer.milvus import fill
+    from sightline.indexer.shards.shard_files import Place
 
     with stopping() as stop, shown(quiet=quiet) as progress:
 
@@ -45,11 +45,9 @@ def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool
 
         if is_library(source):
             with Library.open(Path(source).expanduser(), read_only=True) as library:
-                report = milvus_fill.fill_from_library(
-                    library, uri, index=index, progress=show, stop=stop
-                )
+                report = fill.fill_from_library(library, uri, index=index, progress=show, stop=stop)
         elif are_at(source):
-            report = milvus_fill.fill_from_shards(
+            report = fill.fill_from_shards(
                 Place.at(source), uri, index=index, progress=show, stop=stop
             )
         else:
@@ -71,23 +69,24 @@ def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool
 
 def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) -> int:
     """Takes the shards at ``source`` into the library in ``directory``, new if there is none."""
-    from indexer import pipeline, shards_to_library
-    from indexer.captions import CAPTIONS
-    from indexer.library import Library
-    from indexer.pipeline import Progress
-    from indexer.shards import Place, read_origin
+    from sightline.indexer.indexing import run
+    from sightline.indexer.indexing.run import Progress
+    from sightline.indexer.library.library import Library
+    from sightline.indexer.shards import import_shards
+    from sightline.indexer.shards.shard_files import Place, read_origin
+    from sightline.indexer.zero_shot.captions import CAPTIONS
 
     place = Place.at(source)
     if Library.exists(directory):
         library = Library.open(directory)
     else:
-        library = shards_to_library.create_for(directory, read_origin(place))
+        library = import_shards.create_for(directory, read_origin(place))
 
     def queries() -> Embeddings:
-        return pipeline.encoder_for(library, device="cpu").encode_texts(CAPTIONS)
+        return run.encoder_for(library, device="cpu").encode_texts(CAPTIONS)
 
     with library, stopping() as stop, shown(quiet=quiet) as progress:
-        report = shards_to_library.import_shards(
+        report = import_shards.import_shards(
             library,
             place,
             text_queries=queries,

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError
-from server.commands.common import (
+from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError
+from sightline.server.commands.common import (
     device_option,
     json_option,
     library_option,
     print_json,
     say,
 )
-from server.commands.progress import shown
+from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from indexer.library import Library
-    from indexer.types import IndexReport
+    from sightline.indexer.library.library import Library
+    from sightline.indexer.types import IndexReport
 
 BUSY_SECONDS = 2.0
 """How long to wait when another process writes to the library."""
@@ -125,8 +125,8 @@ def index_paths(
     With ``watched`` the library's folders are watched from then on, until Ctrl-C or SIGTERM, and
     every run that did anything is told to it, the first one always.
     """
-    from indexer import pipeline
-    from indexer.library import Library
+    from sightline.indexer.indexing import run as pipeline
+    from sightline.indexer.library.library import Library
 
     if Library.exists(directory):
         library = Library.open(directory)
@@ -176,7 +176,7 @@ def keep_up(
 ) -> None:
     """Runs over what changes in the folders of ``library``, and is at rest for ``quiet`` seconds,
     until ``stop`` is set. While another process writes, it waits its turn."""
-    from indexer.watch import QUIET, changes
+    from sightline.indexer.files.watch import QUIET, changes
 
     roots = [path for path in library.root_paths() if path.is_dir()]
     if not roots:

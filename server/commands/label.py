@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from server.commands.common import (
+from sightline.server.commands.common import (
     device_option,
     json_option,
     library_option,
@@ -22,9 +22,9 @@ from server.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from indexer.library import Library
-    from indexer.types import Ids, ImageRecord
-    from indexer.zero_shot import Labeller
+    from sightline.indexer.library.library import Library
+    from sightline.indexer.types import Ids, ImageRecord
+    from sightline.indexer.zero_shot.labels import Labeller
 
 AT_ONCE = 2048
 """Pictures that are scored at a time."""
@@ -40,7 +40,7 @@ class Row:
     probability: float
     """The model's own: among these labels, or, for SigLIP, by itself."""
     fit: float
-    """0 to 1; see ``indexer.zero_shot.Labeller``."""
+    """0 to 1; see ``sightline.indexer.zero_shot.labels.Labeller``."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON and CSV."""
@@ -118,8 +118,8 @@ def label(
     if as_csv and as_json:
         raise click.UsageError("--csv and --json are two different things: give one of them")
 
-    from indexer.prompts import templates
-    from indexer.zero_shot import FITS, Labeller, read_labels
+    from sightline.indexer.zero_shot.labels import FITS, Labeller, read_labels
+    from sightline.indexer.zero_shot.prompts import templates
 
     wanted = read_labels(labels)
     threshold = FITS if threshold is None else threshold
@@ -168,7 +168,7 @@ def _ids(library: Library, encoder: Any, query: str) -> Ids:
     """The pictures that are meant."""
     if not query:
         return library.select()
-    from server.search import SearchEngine
+    from sightline.server.search.engine import SearchEngine
 
     with SearchEngine(library, encoder) as engine:
         return engine.ids(query)
@@ -233,7 +233,7 @@ def _keep(library: Library, ids: Ids, labeller: Labeller, *, threshold: float, t
 
 
 def _forget(directory: Path, given: str, *, as_json: bool) -> int:
-    from indexer.zero_shot import read_labels
+    from sightline.indexer.zero_shot.labels import read_labels
 
     with open_library(directory) as library:
         known = {one.text for one in library.facets("label")}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from indexer.errors import LibraryError
-from server.commands.common import (
+from sightline.indexer.errors import LibraryError
+from sightline.server.commands.common import (
     json_option,
     library_option,
     open_any,
@@ -18,7 +18,7 @@ from server.commands.common import (
     print_json,
     say,
 )
-from server.commands.progress import shown
+from sightline.server.commands.progress import shown
 
 
 @click.command()
@@ -138,9 +138,9 @@ def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path)
     with open_library(directory) as library, shown(quiet=quiet) as progress:
         if not library.count:
             raise LibraryError(f"the library in {directory} is empty: there is nothing to build")
-        from indexer import pipeline
+        from sightline.indexer.indexing import run
 
-        missed = pipeline.rebuild(library, kind=kind, device=device, progress=progress)
+        missed = run.rebuild(library, kind=kind, device=device, progress=progress)
         facts = library.status()["index"]
     if missed:
         say(missed)
@@ -158,7 +158,7 @@ def models(as_json: bool) -> None:
     """List the models known by name: size, languages, licence, and how good they are."""
     from dataclasses import asdict
 
-    from indexer.models import DEFAULT, MODELS
+    from sightline.indexer.encoder.registry import DEFAULT, MODELS
 
     if as_json:
         print_json([{**asdict(model), "default": model.name == DEFAULT} for model in MODELS])

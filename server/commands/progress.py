@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from server.commands.common import say
+from sightline.server.commands.common import say
 
 if TYPE_CHECKING:
-    from indexer.pipeline import Progress
+    from sightline.indexer.indexing.run import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from server.commands.common import (
+from sightline.server.commands.common import (
     device_option,
     json_option,
     load_encoder,
@@ -19,7 +19,7 @@ from server.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from server.search import SearchResult
+    from sightline.server.search.engine import SearchResult
 
 
 @click.command()
@@ -70,7 +70,7 @@ def search(
     if not query and not images:
         raise click.UsageError("say what to look for: words, --image FILE or --like ID")
 
-    from server.search import SearchEngine
+    from sightline.server.search.engine import SearchEngine
 
     with closing(open_any(directory)) as library:
         engine = SearchEngine(library, load_encoder(library, device))

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexer.errors import SightlineError
-from server.commands.common import (
+from sightline.indexer.errors import SightlineError
+from sightline.server.commands.common import (
     device_option,
     load_encoder,
     open_any,
     place_option,
     say,
 )
-from server.commands.index import index_paths
-from server.config import PORT, ServerConfig, read_token
+from sightline.server.commands.index import index_paths
+from sightline.server.web.config import PORT, ServerConfig, read_token
 
 if TYPE_CHECKING:
-    from indexer.encoder import Encoder
-    from indexer.library_interface import AnyLibrary
-    from indexer.types import IndexState
-    from server.serving import Server
+    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.types import IndexState
+    from sightline.server.web.waitress_server import Server
 
 
 @click.command()
@@ -105,7 +105,7 @@ def serve(
     if search_device != "cpu":  # said before an hour of indexing
         if isinstance(directory, str):
             raise click.UsageError("Milvus searches a collection itself: leave out --search-device")
-        from indexer.vector_index import check_search_device
+        from sightline.indexer.vector_index.index import check_search_device
 
         check_search_device(search_device)
     if paths:
@@ -164,13 +164,14 @@ def run_server(
     library: AnyLibrary, encoder: Encoder, config: ServerConfig, *, browse: bool = False
 ) -> None:
     """Listens until Ctrl-C or SIGTERM, and then answers what was asked before it returns."""
-    from server.app import create_app
-    from server.language import prepare
-    from server.search import SearchEngine
-    from server.serving import Server
+    from sightline.server.search.engine import SearchEngine
+    from sightline.server.search.language import prepare
+    from sightline.server.web.app import create_app
+    from sightline.server.web.turns import aside
+    from sightline.server.web.waitress_server import Server
 
     keep_products_single()
-    with SearchEngine(library, encoder) as engine:
+    with SearchEngine(library, encoder, yielding=aside) as engine:
         server = Server(create_app(engine, config=config), config)
         name = f"[{config.host}]" if ":" in config.host else config.host
         url = f"http://{name}:{server.port}/"

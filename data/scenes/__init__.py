@@ -1,0 +1,1 @@
+"""Scenes: the drawn sample gallery and its captions."""

@@ -1,0 +1,1 @@
+"""Training: the recipe of the built-in model."""

@@ -1,0 +1,1 @@
+"""Catalog: images, embeddings, full text and failures in SQLite."""

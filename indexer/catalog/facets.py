@@ -1,0 +1,251 @@
+"""What a search box and a timeline need of the catalog: names with counts, months, order by date.
+
+Functions on a connection; ``Catalog`` is what others use, and it keeps their answers until the
+catalog changes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from sightline.indexer.catalog.filters import folder_pattern
+from sightline.indexer.catalog.full_text import fold
+from sightline.indexer.catalog.images import LISTED
+from sightline.indexer.types import Ids
+
+KINDS = ("folder", "camera", "lens", "type", "year", "keyword", "label", "rating")
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A value for a filter, and how many pictures meet it."""
+
+    kind: str
+    """One of KINDS."""
+    text: str
+    count: int
+
+
+@dataclass(frozen=True)
+class FolderCount:
+    """A folder that holds pictures, and how many lie in it itself."""
+
+    root: str
+    path: str
+    """Relative to the root; ``""`` is the root itself."""
+    folded: str
+    """``/root/path/``, folded."""
+    count: int
+
+
+@dataclass(frozen=True)
+class Months:
+    """How many pictures were taken in each month."""
+
+    months: tuple[tuple[str, int], ...]
+    """``("2023-06", 12)``, oldest first; months without pictures are left out."""
+    undated: int
+
+
+@dataclass(frozen=True)
+class Dates:
+    """All images in the order of their dates."""
+
+    dated: Ids
+    """By (taken_at, mtime, id), oldest first."""
+    undated: Ids
+    """By (mtime, id), oldest first."""
+    months: Months
+
+
+def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
+    """Every value of ``kind`` except ``folder``, most pictures first."""
+    sql = {
+        "camera": "SELECT camera, count(*) FROM images WHERE camera IS NOT NULL GROUP BY camera",
+        "lens": "SELECT lens, count(*) FROM images WHERE lens IS NOT NULL GROUP BY lens",
+        "type": "SELECT format, count(*) FROM images GROUP BY format",
+        "keyword": "SELECT min(keyword), count(DISTINCT image_id) FROM keywords GROUP BY folded",
+        "label": "SELECT min(label), count(DISTINCT image_id) FROM labels GROUP BY folded",
+        "rating": "SELECT rating, count(*) FROM images WHERE rating IS NOT NULL GROUP BY rating",
+    }
+    if kind == "year":
+        years: Counter[str] = Counter()
+        for month, count in months(connection).months:
+            years[month[:4]] += count
+        rows: Iterable = years.items()
+    elif kind in sql:
+        rows = connection.execute(sql[kind]).fetchall()
+    else:
+        raise ValueError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}")
+    found = [Suggestion(kind, str(text), count) for text, count in rows]
+    return sorted(found, key=lambda one: (-one.count, fold(one.text)))
+
+
+def has(connection: sqlite3.Connection, kind: str) -> bool:
+    """Whether any image has a ``keyword``, a ``label`` or a ``year``; nothing is counted."""
+    sql = {
+        "keyword": "SELECT EXISTS (SELECT 1 FROM keywords)",
+        "label": "SELECT EXISTS (SELECT 1 FROM labels)",
+        "year": "SELECT EXISTS (SELECT 1 FROM images WHERE taken_at IS NOT NULL)",
+    }
+    return bool(connection.execute(sql[kind]).fetchone()[0])
+
+
+def counts_of(connection: sqlite3.Connection, kind: str, ids: Ids) -> list[Suggestion]:
+    """Every ``keyword`` or ``label`` of the images ``ids``, most pictures first."""
+    if kind not in ("keyword", "label"):
+        raise ValueError(f"{kind!r} is counted over the whole catalog only")
+    rows = connection.execute(
+        f"SELECT min({kind}), count(DISTINCT image_id) FROM {kind}s WHERE image_id IN {LISTED}"
+        " GROUP BY folded",
+        [json.dumps(ids.tolist())],
+    ).fetchall()
+    found = [Suggestion(kind, str(text), count) for text, count in rows]
+    return sorted(found, key=lambda one: (-one.count, fold(one.text)))
+
+
+def folders(connection: sqlite3.Connection) -> list[FolderCount]:
+    """Every folder with pictures in it."""
+    rows = connection.execute(
+        """SELECT roots.path, folders.path, folders.folded, count(images.id)
+        FROM folders
+        JOIN roots ON roots.id = folders.root_id
+        JOIN images ON images.folder_id = folders.id
+        GROUP BY folders.id ORDER BY roots.path, folders.path"""
+    ).fetchall()
+    bases = {root: "/" + fold(root).replace("\\", "/").strip("/") + "/" for root, *_ in rows}
+    return [
+        FolderCount(root, path, f"{bases[root]}{folded}/", count)
+        for root, path, folded, count in rows
+    ]
+
+
+def suggest_folders(known: list[FolderCount], prefix: str, limit: int) -> list[Suggestion]:
+    """Names of folders of which a word starts with ``prefix``, with the number of pictures that
+    ``in:`` would find. A slash in ``prefix`` asks for two folders, one below the other, and so on.
+    Only what lies below the roots, and the roots' own names, is suggested."""
+    wanted = fold(prefix.lstrip("/"))
+    size = wanted.count("/") + 1
+    rough: Counter[str] = Counter()
+    for folder in known:
+        name = folder.root.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        parts = [part for part in (name, *folder.path.split("/")) if part]
+        windows = {"/".join(parts[i : i + size]) for i in range(len(parts) - size + 1)}
+        for window in windows:
+            rough[window] += folder.count
+    fitting = [(text, count) for text, count in rough.items() if starts_a_word(text, wanted)]
+    fitting.sort(key=lambda one: (-one[1], one[0]))
+    exact = [Suggestion("folder", text, _below(known, text)) for text, _ in fitting[:limit]]
+    return sorted(exact, key=lambda one: (-one.count, fold(one.text)))
+
+
+def _below(known: list[FolderCount], value: str) -> int:
+    core, pattern = folder_pattern(value)
+    return sum(
+        folder.count for folder in known if core in folder.folded and pattern.search(folder.folded)
+    )
+
+
+def starts_a_word(text: str, folded_prefix: str) -> bool:
+    """Whether ``text`` or a word in it starts with the prefix, case aside."""
+    folded = fold(text)
+    place = folded.find(folded_prefix)
+    while place > 0 and folded[place - 1].isalnum():
+        place = folded.find(folded_prefix, place + 1)
+    return place >= 0
+
+
+def months(connection: sqlite3.Connection) -> Months:
+    """Pictures a month, over the whole catalog."""
+    rows = connection.execute(
+        "SELECT substr(taken_at, 1, 7) AS month, count(*) FROM images"
+        " WHERE taken_at IS NOT NULL GROUP BY month ORDER BY month"
+    ).fetchall()
+    (undated,) = connection.execute("SELECT count(*) FROM images WHERE taken_at IS NULL").fetchone()
+    return Months(tuple(rows), undated)
+
+
+def months_of(connection: sqlite3.Connection, ids: Ids) -> Months:
+    """Pictures a month among a few ``ids``."""
+    rows = connection.execute(
+        f"SELECT substr(taken_at, 1, 7) AS month, count(*) FROM images WHERE id IN {LISTED}"
+        " GROUP BY month ORDER BY month",
+        [json.dumps(ids.tolist())],
+    ).fetchall()
+    return Months(
+        tuple((month, count) for month, count in rows if month is not None),
+        sum(count for month, count in rows if month is None),
+    )
+
+
+def months_among(dates: Dates, ids: Ids) -> Months:
+    """Pictures a month among many ``ids``."""
+    chosen = np.isin(dates.dated, ids)
+    ends = np.cumsum([count for _, count in dates.months.months], dtype=np.int64)
+    before = np.concatenate([[0], np.cumsum(chosen)])
+    found = np.diff(before[np.concatenate([[0], ends])])
+    return Months(
+        tuple(
+            (month, int(count))
+            for (month, _), count in zip(dates.months.months, found, strict=True)
+            if count
+        ),
+        int(np.isin(dates.undated, ids).sum()),
+    )
+
+
+def dates(connection: sqlite3.Connection) -> Dates:
+    """The order of all images by date, and their months; of one moment."""
+
+    def ordered(sql: str) -> Ids:
+        return np.fromiter(chain.from_iterable(connection.execute(sql)), np.int64)
+
+    return Dates(
+        ordered("SELECT id FROM images WHERE taken_at IS NOT NULL ORDER BY taken_at, mtime_ns, id"),
+        ordered("SELECT id FROM images WHERE taken_at IS NULL ORDER BY mtime_ns, id"),
+        months(connection),
+    )
+
+
+def by_date(connection: sqlite3.Connection, ids: Ids, *, descending: bool) -> Ids:
+    """A few ``ids`` in the order of their dates, those without one last."""
+    way = "DESC" if descending else "ASC"
+    rows = connection.execute(
+        f"SELECT id FROM images WHERE id IN {LISTED}"
+        f" ORDER BY taken_at IS NULL, taken_at {way}, mtime_ns {way}, id {way}",
+        [json.dumps(ids.tolist())],
+    )
+    return np.fromiter(chain.from_iterable(rows), np.int64)
+
+
+def among(dates: Dates, ids: Ids, *, descending: bool) -> Ids:
+    """Many ``ids`` in the order of their dates, those without one last."""
+    parts = [part[np.isin(part, ids)] for part in (dates.dated, dates.undated)]
+    return np.concatenate([part[::-1] for part in parts] if descending else parts)
+
+
+def newest(connection: sqlite3.Connection, n: int, offset: int) -> Ids:
+    """The newest images by date, those without one last."""
+    found: list[int] = []
+    for condition in ("IS NOT NULL", "IS NULL"):
+        order = "taken_at DESC, mtime_ns DESC, id DESC"
+        rows = connection.execute(
+            f"SELECT id FROM images WHERE taken_at {condition} ORDER BY {order} LIMIT ? OFFSET ?",
+            [n - len(found), offset],
+        ).fetchall()
+        found += [image for (image,) in rows]
+        if len(found) >= n:
+            break
+        if offset:
+            (passed,) = connection.execute(
+                f"SELECT count(*) FROM images WHERE taken_at {condition}"
+            ).fetchone()
+            offset = max(0, offset - passed)
+    return np.array(found, np.int64)

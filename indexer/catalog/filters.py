@@ -1,0 +1,243 @@
+"""Filters -> SQL: which images meet a search's conditions, exactly.
+
+A condition about something that is not known of a picture (its date, its place) is not met, so its
+negation is. What each condition means is in ``types.Condition``; two need more words here.
+
+``in:`` matches where the value stands on whole words somewhere in root/folder, case aside:
+``in:italy`` finds ``2023-07 Italy/Rome`` and everything below, but not ``Italyna``;
+``in:2023/Italy`` wants the folders one below the other. A slash at an end pins that end to a whole
+folder name: ``in:/Italy/`` is only a folder named exactly so. The file's own name is not looked at.
+
+``near:`` is the great circle on a sphere of 6,371.0088 km (the mean radius of the IUGG), which is
+within 0.6% of the ellipsoid.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+
+from sightline.indexer.catalog.full_text import fold
+from sightline.indexer.errors import QueryError
+from sightline.indexer.types import Condition, Filters
+
+EARTH_RADIUS = 6371.0088
+"""Kilometres."""
+
+FORMATS = {
+    "jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "tif": "tiff", "heic": "heif", "hif": "heif",
+    "heics": "heif", "heifs": "heif", "dib": "bmp", "apng": "png", "avifs": "avif",
+    "dng": "raw", "cr2": "raw", "cr3": "raw", "nef": "raw", "arw": "raw", "orf": "raw",
+    "raf": "raw", "rw2": "raw", "pef": "raw",
+}  # fmt: skip
+"""What people type for a format, where it is not the format's name."""
+
+ALL_HOLD = frozenset({"after", "before", "rating", "label", "keyword"})
+"""Names of which several positive conditions must all hold; of the others any one."""
+
+Clause = tuple[str, list]
+"""An SQL expression over ``images`` that is true, false or null, and its parameters."""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Gives ``connection`` the functions that the conditions use."""
+    connection.create_function("kilometres", 4, kilometres, deterministic=True)
+
+
+def kilometres(latitude: float, longitude: float, other: float, elsewhere: float) -> float:
+    """The great-circle distance of two points in degrees (haversine)."""
+    a, b = math.radians(latitude), math.radians(other)
+    across = math.radians(elsewhere - longitude)
+    h = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(across / 2) ** 2
+    return 2 * EARTH_RADIUS * math.asin(min(1.0, math.sqrt(h)))
+
+
+def where(connection: sqlite3.Connection, filters: Filters) -> Clause:
+    """The SQL expression for ``filters``. Folder, camera and lens names are looked up at once, so
+    that what runs over the images is an index. Raises QueryError for a condition that is none."""
+    clauses: list[Clause] = []
+    alternatives: dict[str, list[Clause]] = {}
+    for condition in filters.conditions:
+        sql, parameters = _clause(connection, condition)
+        if condition.negated:
+            clauses.append((f"({sql}) IS NOT TRUE", parameters))
+        elif condition.name in ALL_HOLD:
+            clauses.append((sql, parameters))
+        else:
+            alternatives.setdefault(condition.name, []).append((sql, parameters))
+    clauses += [_joined(group, " OR ") for group in alternatives.values()]
+    return _joined(clauses, " AND ") if clauses else ("TRUE", [])
+
+
+def _joined(clauses: Sequence[Clause], word: str) -> Clause:
+    sql = word.join(f"({sql})" for sql, _ in clauses)
+    return sql, [parameter for _, parameters in clauses for parameter in parameters]
+
+
+def _clause(connection: sqlite3.Connection, condition: Condition) -> Clause:
+    make = _CLAUSES.get(condition.name)
+    if make is None:
+        raise QueryError(f"there is no filter named {condition.name!r}")
+    value = condition.value
+    if isinstance(value, str):  # half of a surrogate pair is in no name, and SQLite takes none
+        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        return make(connection, value)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise QueryError(f"{condition.name}: cannot be {condition.value!r}: {error}") from error
+
+
+def _after(_: sqlite3.Connection, value: date) -> Clause:
+    return "images.taken_at >= ?", [_day(value)]
+
+
+def _before(_: sqlite3.Connection, value: date) -> Clause:
+    return "images.taken_at < ?", [_day(value)]
+
+
+def _day(value: date) -> str:
+    return date(value.year, value.month, value.day).isoformat()
+
+
+def _in(connection: sqlite3.Connection, value: str) -> Clause:
+    folders = folders_named(connection, value)
+    return "images.folder_id IN (SELECT value FROM json_each(?))", [json.dumps(folders)]
+
+
+def folder_pattern(value: str) -> tuple[str, re.Pattern[str]]:
+    """``(text, pattern)``: every folded path that ``in:value`` matches holds the text, and the
+    pattern is found in ``/root/folder/``."""
+    folded = fold(value.strip()).replace("\\", "/")
+    core = folded.strip("/")
+    start = "(?<=/)" if folded.startswith("/") else r"(?<![^\W_])"
+    end = "(?=/)" if folded.endswith("/") else r"(?![^\W_])"
+    return core, re.compile(start + re.escape(core) + end)
+
+
+def folders_named(connection: sqlite3.Connection, value: str) -> list[int]:
+    """Ids of the folders that ``in:value`` matches, those below included."""
+    core, pattern = folder_pattern(value)
+    if not core:
+        return [folder for (folder,) in connection.execute("SELECT id FROM folders")]
+    found: list[int] = []
+    for root, path in connection.execute("SELECT id, path FROM roots").fetchall():
+        base = "/" + fold(path).replace("\\", "/").strip("/") + "/"
+        rows = connection.execute(
+            "SELECT id, folded FROM folders WHERE root_id = ? AND instr(? || folded, ?)",
+            [root, base, core],
+        )
+        found += [folder for folder, folded in rows if pattern.search(f"{base}{folded}/")]
+    return found
+
+
+def _contained(column: str) -> Callable[[sqlite3.Connection, str], Clause]:
+    def clause(connection: sqlite3.Connection, value: str) -> Clause:
+        wanted = fold(value)
+        names = [name for name in distinct(connection, column) if wanted in fold(name)]
+        marks = ", ".join("?" * len(names))
+        return f"images.{column} IN ({marks})", names
+
+    return clause
+
+
+def distinct(connection: sqlite3.Connection, column: str) -> list[str]:
+    """The different values of an indexed column of ``images``: one step down the index a value,
+    where DISTINCT walks over every row."""
+    rows = connection.execute(
+        f"""WITH RECURSIVE each (value) AS (
+            SELECT min({column}) FROM images
+            UNION ALL
+            SELECT (SELECT min({column}) FROM images WHERE {column} > value) FROM each
+            WHERE value IS NOT NULL
+        ) SELECT value FROM each WHERE value IS NOT NULL"""
+    )
+    return [value for (value,) in rows if isinstance(value, str)]
+
+
+def _type(_: sqlite3.Connection, value: str) -> Clause:
+    name = fold(value).lstrip(".")
+    return "images.format = ?", [FORMATS.get(name, name)]
+
+
+def _is(_: sqlite3.Connection, value: str) -> Clause:
+    shapes = {
+        "portrait": "images.height > images.width",
+        "landscape": "images.width > images.height",
+        "square": "images.width = images.height AND images.width > 0",
+    }
+    if value.lower() not in shapes:
+        raise ValueError("portrait, landscape or square is meant")
+    return shapes[value.lower()], []
+
+
+def _near(_: sqlite3.Connection, value: tuple[float, float, float]) -> Clause:
+    latitude, longitude, radius = (float(number) for number in value)
+    if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 <= radius < math.inf):
+        raise ValueError("latitude -90..90, longitude -180..180 and kilometres are meant")
+    box, numbers = _box(latitude, longitude, radius)
+    sql = (
+        f"images.latitude IS NOT NULL AND {box}"
+        " AND kilometres(images.latitude, images.longitude, ?, ?) <= ?"
+    )
+    return sql, [*numbers, latitude, longitude, radius]
+
+
+def _box(latitude: float, longitude: float, radius: float) -> Clause:
+    """A box in degrees that holds the circle, across the date line and over the poles too.
+
+    The meridians that touch a circle of angular radius r about latitude p lie asin(sin r / cos p)
+    away (J. P. Matuschek, "Finding points within a distance of a latitude/longitude").
+    """
+    angle = radius / EARTH_RADIUS
+    margin = 1e-9  # of a degree: 0.1 mm, for the rounding of the sums below
+    low = latitude - math.degrees(angle) - margin
+    high = latitude + math.degrees(angle) + margin
+    sql, numbers = "images.latitude BETWEEN ? AND ?", [low, high]
+    if low <= -90 or high >= 90:
+        return sql, numbers
+    ratio = math.sin(angle) / math.cos(math.radians(latitude))
+    across = math.degrees(math.asin(min(1.0, ratio))) * (1 + 1e-9) + margin
+    west, east = longitude - across, longitude + across
+    spans = [(west, east)]
+    if west < -180:
+        spans = [(-180.0, east), (west + 360, 180.0)]
+    elif east > 180:
+        spans = [(west, 180.0), (-180.0, east - 360)]
+    meridians = " OR ".join("images.longitude BETWEEN ? AND ?" for _ in spans)
+    return f"{sql} AND ({meridians})", numbers + [degree for span in spans for degree in span]
+
+
+def _listed(table: str) -> Callable[[sqlite3.Connection, str], Clause]:
+    def clause(_: sqlite3.Connection, value: str) -> Clause:
+        return f"images.id IN (SELECT image_id FROM {table} WHERE folded = ?)", [fold(value)]
+
+    return clause
+
+
+def _rating(_: sqlite3.Connection, value: int) -> Clause:
+    return "images.rating >= ?", [int(value)]
+
+
+def _name(_: sqlite3.Connection, value: str) -> Clause:
+    return "instr(images.folded, ?)", [fold(value)]
+
+
+_CLAUSES: dict[str, Callable[[sqlite3.Connection, Any], Clause]] = {
+    "after": _after,
+    "before": _before,
+    "in": _in,
+    "camera": _contained("camera"),
+    "lens": _contained("lens"),
+    "type": _type,
+    "is": _is,
+    "near": _near,
+    "label": _listed("labels"),
+    "keyword": _listed("keywords"),
+    "rating": _rating,
+    "name": _name,
+}

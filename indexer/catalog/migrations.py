@@ -1,0 +1,247 @@
+"""The tables of a library's two SQLite files, as the steps that make them.
+
+The lists are only ever added to: a step that has been released is never changed, and each is tried
+in the tests from every version before it. A step runs in one transaction with the others that are
+due. ``docs/catalog.md`` describes what they come to.
+"""
+
+from __future__ import annotations
+
+from sightline.indexer.catalog import full_text
+from sightline.indexer.catalog.sqlite import Database, Migrations
+
+catalog = Migrations("catalog")
+thumbnails = Migrations("thumbnails")
+
+
+@catalog()
+def images_and_embeddings(db: Database) -> None:
+    """Pictures, where they lie, and their vectors."""
+    db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+    db.execute(
+        """CREATE TABLE roots (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            path TEXT NOT NULL UNIQUE,
+            added_at TEXT NOT NULL
+        )"""
+    )
+    db.execute(
+        """CREATE TABLE folders (
+            id INTEGER PRIMARY KEY,
+            root_id INTEGER NOT NULL REFERENCES roots (id),
+            path TEXT NOT NULL,
+            folded TEXT NOT NULL,
+            UNIQUE (root_id, path)
+        )"""
+    )
+    db.execute(
+        """CREATE TABLE images (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            folder_id INTEGER NOT NULL REFERENCES folders (id),
+            name TEXT NOT NULL,
+            folded TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            content_hash TEXT NOT NULL,
+            width INTEGER NOT NULL,
+            height INTEGER NOT NULL,
+            format TEXT NOT NULL,
+            orientation INTEGER NOT NULL,
+            taken_at TEXT,
+            camera TEXT,
+            lens TEXT,
+            latitude REAL,
+            longitude REAL,
+            title TEXT,
+            caption TEXT,
+            place TEXT,
+            rating INTEGER,
+            color TEXT,
+            phash INTEGER,
+            added_at TEXT NOT NULL,
+            UNIQUE (folder_id, name)
+        )"""
+    )
+    db.execute("CREATE INDEX images_folded ON images (folded)")
+    db.execute("CREATE INDEX images_content_hash ON images (content_hash)")
+    db.execute("CREATE INDEX images_taken_at ON images (taken_at, mtime_ns)")
+    db.execute("CREATE INDEX images_camera ON images (camera)")
+    db.execute("CREATE INDEX images_lens ON images (lens)")
+    db.execute("CREATE INDEX images_format ON images (format)")
+    db.execute("CREATE INDEX images_width_height ON images (width, height)")
+    db.execute(
+        "CREATE INDEX images_latitude_longitude ON images (latitude, longitude)"
+        " WHERE latitude IS NOT NULL"
+    )
+    db.execute("CREATE INDEX images_rating ON images (rating) WHERE rating IS NOT NULL")
+    db.execute(
+        """CREATE TABLE keywords (
+            image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            keyword TEXT NOT NULL,
+            folded TEXT NOT NULL,
+            PRIMARY KEY (image_id, position)
+        ) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX keywords_folded ON keywords (folded)")
+    db.execute(
+        """CREATE TABLE embeddings (
+            image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
+            vector BLOB NOT NULL,
+            version INTEGER NOT NULL
+        )"""
+    )
+    db.execute("CREATE INDEX embeddings_version ON embeddings (version)")
+    db.execute("CREATE TABLE removals (image_id INTEGER PRIMARY KEY, version INTEGER NOT NULL)")
+    db.execute("CREATE INDEX removals_version ON removals (version)")
+
+
+@catalog()
+def failures_and_runs(db: Database) -> None:
+    """Files that could not be read, and what each run did."""
+    db.execute(
+        """CREATE TABLE failures (
+            root_id INTEGER NOT NULL REFERENCES roots (id),
+            path TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            failed_at TEXT NOT NULL,
+            PRIMARY KEY (root_id, path)
+        )"""
+    )
+    db.execute(
+        """CREATE TABLE runs (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            started_at TEXT NOT NULL,
+            finished_at TEXT,
+            folders TEXT NOT NULL,
+            total INTEGER,
+            found INTEGER NOT NULL DEFAULT 0,
+            added INTEGER NOT NULL DEFAULT 0,
+            updated INTEGER NOT NULL DEFAULT 0,
+            moved INTEGER NOT NULL DEFAULT 0,
+            removed INTEGER NOT NULL DEFAULT 0,
+            unchanged INTEGER NOT NULL DEFAULT 0,
+            failed INTEGER NOT NULL DEFAULT 0,
+            interrupted INTEGER NOT NULL DEFAULT 0
+        )"""
+    )
+
+
+@catalog()
+def labels(db: Database) -> None:
+    """What ``sightline label`` found in pictures."""
+    db.execute(
+        """CREATE TABLE labels (
+            image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+            label TEXT NOT NULL,
+            folded TEXT NOT NULL,
+            score REAL NOT NULL,
+            PRIMARY KEY (image_id, label)
+        ) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX labels_folded ON labels (folded)")
+
+
+@catalog()
+def words(db: Database) -> None:
+    """The words around the pictures, for full-text search."""
+    db.execute(
+        """CREATE VIRTUAL TABLE words USING fts5 (
+            name, folders, title, caption, keywords, place, date,
+            tokenize = 'unicode61 remove_diacritics 2'
+        )"""
+    )
+    full_text.fill(db.conn)
+
+
+@catalog()
+def views(db: Database) -> None:
+    """What a person asks of the catalog."""
+    db.create_view(
+        "pictures",
+        """SELECT images.id,
+            rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
+                || images.name AS path,
+            roots.path AS root, folders.path AS folder, images.name,
+            images.format, images.width, images.height,
+            round(images.width * images.height / 1e6, 1) AS megapixels, images.size,
+            datetime(images.mtime_ns / 1000000000, 'unixepoch') AS modified_at,
+            images.taken_at, images.camera, images.lens, images.latitude, images.longitude,
+            images.title, images.caption, images.place, images.rating, images.color,
+            (SELECT group_concat(keyword, ', ') FROM keywords WHERE image_id = images.id)
+                AS keywords,
+            (SELECT group_concat(label, ', ') FROM labels WHERE image_id = images.id) AS labels,
+            images.added_at
+        FROM images
+        JOIN folders ON folders.id = images.folder_id
+        JOIN roots ON roots.id = folders.root_id""",
+    )
+    db.create_view(
+        "failed",
+        """SELECT rtrim(roots.path, '/') || '/' || failures.path AS path, failures.reason,
+            failures.size, failures.failed_at
+        FROM failures JOIN roots ON roots.id = failures.root_id""",
+    )
+    db.create_view(
+        "pictures_per_folder",
+        """SELECT roots.path AS root, folders.path AS folder, count(*) AS pictures,
+            min(images.taken_at) AS first_taken, max(images.taken_at) AS last_taken
+        FROM images
+        JOIN folders ON folders.id = images.folder_id
+        JOIN roots ON roots.id = folders.root_id
+        GROUP BY folders.id""",
+    )
+    db.create_view(
+        "pictures_per_month",
+        """SELECT substr(taken_at, 1, 7) AS month, count(*) AS pictures
+        FROM images GROUP BY month""",
+    )
+    db.create_view(
+        "pictures_per_camera",
+        """SELECT camera, lens, count(*) AS pictures, min(taken_at) AS first_taken,
+            max(taken_at) AS last_taken
+        FROM images GROUP BY camera, lens""",
+    )
+    db.create_view(
+        "pictures_per_keyword",
+        "SELECT keyword, count(*) AS pictures FROM keywords GROUP BY folded",
+    )
+    db.create_view(
+        "pictures_per_label",
+        """SELECT label, count(*) AS pictures, round(avg(score), 4) AS mean_score
+        FROM labels GROUP BY folded""",
+    )
+
+
+@catalog()
+def web_addresses(db: Database) -> None:
+    """Where on the web a picture came from, when it came with a set of embeddings."""
+    db.execute("ALTER TABLE images ADD COLUMN url TEXT")
+    db.execute("DROP VIEW pictures")
+    db.create_view(
+        "pictures",
+        """SELECT images.id,
+            rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
+                || images.name AS path,
+            roots.path AS root, folders.path AS folder, images.name,
+            images.format, images.width, images.height,
+            round(images.width * images.height / 1e6, 1) AS megapixels, images.size,
+            datetime(images.mtime_ns / 1000000000, 'unixepoch') AS modified_at,
+            images.taken_at, images.camera, images.lens, images.latitude, images.longitude,
+            images.title, images.caption, images.place, images.rating, images.color,
+            (SELECT group_concat(keyword, ', ') FROM keywords WHERE image_id = images.id)
+                AS keywords,
+            (SELECT group_concat(label, ', ') FROM labels WHERE image_id = images.id) AS labels,
+            images.url, images.added_at
+        FROM images
+        JOIN folders ON folders.id = images.folder_id
+        JOIN roots ON roots.id = folders.root_id""",
+    )
+
+
+@thumbnails()
+def thumbnail_blobs(db: Database) -> None:
+    """One WebP an image."""
+    db.execute("CREATE TABLE thumbnails (image_id INTEGER PRIMARY KEY, webp BLOB NOT NULL)")

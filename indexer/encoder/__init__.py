@@ -1,0 +1,1 @@
+"""Encoder: CLIP-family models; images and texts become unit vectors (torch, transformers)."""

@@ -1,0 +1,1 @@
+"""Evaluation: recall and accuracy on captioned or labelled sets."""

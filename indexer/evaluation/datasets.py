@@ -1,0 +1,274 @@
+"""Sets of pictures to measure a model on, in the formats in which people have them.
+
+Captioned: Karpathy's JSON (``dataset_flickr8k.json``, ``dataset_coco.json``), COCO's captions JSON,
+Flickr8k's and Flickr30k's token files, CSV. Classified: a folder a class, or a list of files with
+their classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.indexer.errors import UsageError
+from sightline.indexer.zero_shot.labels import Label, label, read_text
+
+PICTURES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
+)
+"""What is taken for a picture in a folder of a class."""
+
+FILE_COLUMNS = ("filepath", "filename", "file_name", "image_name", "image", "file", "path")
+TEXT_COLUMNS = ("caption", "title", "comment", "text", "sentence", "raw")
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Pictures, and captions that describe them."""
+
+    images: tuple[Path, ...]
+    captions: tuple[str, ...]
+    own: tuple[int, ...]
+    """The place among ``images`` of the picture that each caption describes."""
+    format: str
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Pictures, and the class of each."""
+
+    images: tuple[Path, ...]
+    truth: tuple[int, ...]
+    """The place among ``labels`` of each picture's class."""
+    labels: tuple[Label, ...]
+    folders: tuple[str, ...]
+    """What the classes are called on disk."""
+
+
+# captioned ----------------------------------------------------------------------------------------
+
+
+def read_captioned(
+    path: Path,
+    images: Path,
+    *,
+    split: str | None = None,
+    per_image: int | None = None,
+    tidy: bool = False,
+) -> Captioned:
+    """The set that ``path`` describes, with its pictures below the folder ``images``.
+
+    ``split`` is a split's name where the file has splits (``test`` unless given, in Karpathy's
+    JSON), or a file with the names of the pictures that are meant, one a line. ``per_image`` keeps
+    the first so many captions of each picture; ``tidy`` takes full stops off their ends, as people
+    write queries without. Raises ``UsageError`` for a file that is none of
+    the formats, and for pictures that are not there.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    if not images.is_dir():
+        raise UsageError(f"there is no folder {images}")
+    wanted = _listed(Path(split)) if split and Path(split).is_file() else None
+    name = split if wanted is None else None
+    format, rows = _rows(path, name)
+    found: dict[str, list[str]] = {}
+    for file, text in rows:
+        if text and (wanted is None or file in wanted or Path(file).name in wanted):
+            found.setdefault(file, []).append(text)
+    if not found:
+        raise UsageError(f"{path} has no caption" + (f" of the split {split!r}" if split else ""))
+    places = {file: _place(images, file) for file in found}
+    missing = [file for file, place in places.items() if place is None]
+    if missing:
+        raise UsageError(
+            f"{len(missing):,} of the {len(found):,} pictures are not below {images}, {missing[0]}"
+            " the first of them"
+        )
+    kept = {file: texts[:per_image] for file, texts in found.items()}
+    if tidy:
+        kept = {file: [text.rstrip(" .") or text for text in kept[file]] for file in kept}
+    return Captioned(
+        tuple(place for place in places.values() if place is not None),
+        tuple(text for texts in kept.values() for text in texts),
+        tuple(row for row, texts in enumerate(kept.values()) for _ in texts),
+        format,
+    )
+
+
+def _listed(path: Path) -> set[str]:
+    return {line.strip() for line in read_text(path).splitlines() if line.strip()}
+
+
+def _place(images: Path, file: str) -> Path | None:
+    """Where a picture lies: below ``images`` as it is named, or by its own name alone."""
+    for place in (images / file, images / Path(file).name):
+        if place.is_file():
+            return place
+    return None
+
+
+def _rows(path: Path, split: str | None) -> tuple[str, Iterable[tuple[str, str]]]:
+    """The format's name, and (file, caption) after (file, caption)."""
+    text = read_text(path)
+    if text.lstrip()[:1] in ("{", "["):
+        return _from_json(path, text, split)
+    first = text.lstrip().split("\n", 1)[0]
+    if re.match(r"[^\t#]+#\d+\t", first):
+        _no_splits(path, split)
+        return "flickr", _from_tokens(text)
+    return "csv", _from_csv(path, text, split)
+
+
+def _no_splits(path: Path, split: str | None) -> None:
+    if split is not None:
+        raise UsageError(
+            f"{path} has no splits: --split takes a file with the names of the pictures here, and"
+            f" there is none called {split}"
+        )
+
+
+def _from_json(path: Path, text: str, split: str | None) -> tuple[str, Iterable[tuple[str, str]]]:
+    try:
+        given: Any = json.loads(text)
+        if "annotations" in given:
+            _no_splits(path, split)
+            names = {one["id"]: one["file_name"] for one in given["images"]}
+            return "coco", [
+                (names[one["image_id"]], _clean(one["caption"])) for one in given["annotations"]
+            ]
+        chosen = [one for one in given["images"] if one.get("split") == (split or "test")]
+        return "karpathy", [
+            (f"{one.get('filepath', '')}/{one['filename']}".lstrip("/"), _clean(sentence["raw"]))
+            for one in chosen
+            for sentence in one["sentences"]
+        ]
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path} is neither Karpathy's JSON (images with sentences and a split) nor COCO's"
+            f" captions JSON (images and annotations): {type(error).__name__} {error}"
+        ) from error
+
+
+def _from_tokens(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, tab, caption = line.partition("\t")
+        if tab:
+            yield name.rpartition("#")[0].strip(), _clean(caption)
+
+
+def _from_csv(path: Path, text: str, split: str | None) -> list[tuple[str, str]]:
+    header = text.lstrip().split("\n", 1)[0]
+    delimiter = max(",\t|;", key=header.count)
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    file = next((columns[name] for name in FILE_COLUMNS if name in columns), None)
+    caption = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
+    if file is None or caption is None:
+        raise UsageError(
+            f"{path} is none of the formats known: a CSV file needs a header with a column for the"
+            f" file ({', '.join(FILE_COLUMNS)}) and one for the caption ({', '.join(TEXT_COLUMNS)})"
+        )
+    if split is not None and "split" not in columns:
+        _no_splits(path, split)
+    return [
+        (row[file].strip(), _clean(row[caption] or ""))
+        for row in reader
+        if row[file] and (split is None or row[columns["split"]] == split)
+    ]
+
+
+def _clean(text: str) -> str:
+    return " ".join(text.split())
+
+
+# classified ---------------------------------------------------------------------------------------
+
+
+def read_classified(
+    path: Path,
+    *,
+    images: Path | None = None,
+    names: Path | None = None,
+    shots: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> Classified:
+    """The pictures below ``path``, a folder a class; or those that a file lists, each line a file,
+    a tab or comma and its class (what follows is passed over), below ``images``.
+
+    ``names`` says what the classes are called in words: lines of a class, a tab and names with
+    commas between them (WordNet's ``words.txt``), or JSON; without it a folder's own name, with
+    blanks for underscores. ``shots`` keeps the first so many pictures of each class, ``classes``
+    gives the order of the classes. Raises ``UsageError``.
+    """
+    if path.is_dir():
+        found = _from_folders(path)
+    elif path.is_file():
+        found = _from_list(path, images or path.parent)
+    else:
+        raise UsageError(f"there is no folder or file {path}")
+    if len(found) < 2:
+        raise UsageError(f"{path} holds {len(found)} classes of pictures: two are the least")
+    if classes is not None and set(found) - set(classes):
+        raise UsageError(f"{path} has the class {min(set(found) - set(classes))!r}, and others not")
+    folders = tuple(classes or sorted(found))
+    words = _names(names) if names else {}
+    lacking = [folder for folder in folders if names and folder not in words]
+    if lacking:
+        raise UsageError(f"{names} has no name for the class {lacking[0]!r}")
+    labels = tuple(
+        label(*words[folder]) if folder in words else label(folder.replace("_", " ").strip())
+        for folder in folders
+    )
+    files = [found.get(folder, [])[:shots] for folder in folders]
+    return Classified(
+        tuple(file for several in files for file in several),
+        tuple(row for row, several in enumerate(files) for _ in several),
+        labels,
+        folders,
+    )
+
+
+def _from_folders(path: Path) -> Mapping[str, list[Path]]:
+    found = {}
+    for folder in sorted(one for one in path.iterdir() if one.is_dir()):
+        files = sorted(one for one in folder.rglob("*") if one.suffix.lower() in PICTURES)
+        if files:
+            found[folder.name] = files
+    return found
+
+
+def _from_list(path: Path, images: Path) -> Mapping[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        parts = [part.strip() for part in re.split(r"[\t,]", line)]
+        if len(parts) < 2:
+            raise UsageError(f"{path}, line {number}: not a file, a tab or comma, and a class")
+        place = images / parts[0]
+        if not place.is_file():
+            raise UsageError(f"{path}, line {number}: there is no file {place}")
+        found.setdefault(parts[1], []).append(place)
+    return found
+
+
+def _names(path: Path) -> dict[str, list[str]]:
+    text = read_text(path)
+    if text.lstrip()[:1] == "{":
+        try:
+            given: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{path} is not JSON: {error}") from error
+        return {key: [value] if isinstance(value, str) else value for key, value in given.items()}
+    rows = (line.partition("\t") for line in text.splitlines() if "\t" in line)
+    return {
+        key.strip(): [name.strip() for name in words.split(",") if name.strip()]
+        for key, _, words in rows
+    }

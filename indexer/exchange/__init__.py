@@ -1,0 +1,1 @@
+"""Exchange: embeddings in and out as parquet, npy and JSON lines."""

@@ -1,0 +1,305 @@
+"""Sets of embeddings as files, in the layouts that other programs read and write.
+
+    parquet   one file (or a folder of them), a row a picture, the vector in a column of lists
+    npy       clip-retrieval's folder: ``img_emb/img_emb_0.npy``, ``metadata/metadata_0.parquet``
+    jsonl     one JSON object a line, the vector in ``embedding``
+
+``open_set`` sees by itself which it is. Nothing here knows of a library: a set is rows (what is
+known of each picture, whatever the columns are called there) and vectors. pyarrow is needed for
+parquet, and is imported when it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.indexer.errors import UsageError
+
+FORMATS = ("parquet", "npy", "jsonl")
+
+VECTOR_COLUMNS = ("embedding", "image_embedding", "img_emb", "clip_embedding", "vector", "emb")
+"""What the column with the vectors is called, the likeliest first."""
+
+ROWS = 10_000
+"""Rows that are read at a time: 30 MB of 768 dimensions."""
+
+MODEL_KEY, REVISION_KEY = "sightline.model", "sightline.revision"
+"""Under these names a parquet file says which model made its vectors."""
+
+Row = dict[str, Any]
+"""Column -> value; names in lower case."""
+
+Vectors = NDArray[np.float32]
+"""``(n, d) float32`` as they lie in the file: of any length, perhaps not finite."""
+
+
+def pyarrow() -> ModuleType:
+    """pyarrow with its parquet module, or a ``UsageError`` that says how to install it."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UsageError(
+            'parquet files are read and written by pyarrow: pip install "sightline[exchange]"'
+        ) from error
+    return pyarrow
+
+
+def in_order(paths: Iterator[Path]) -> list[Path]:
+    """``paths`` by the numbers in their names: ``part_2`` before ``part_10``."""
+    return sorted(
+        paths, key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)]
+    )
+
+
+class EmbeddingSet(ABC):
+    """Vectors of pictures, and what is known of each."""
+
+    path: Path
+    dimension: int
+    count: int | None
+    """Rows, where that is known without reading everything."""
+    model: str | None = None
+    """Who made the vectors, where the set says so."""
+    revision: str | None = None
+
+    @abstractmethod
+    def batches(self) -> Iterator[tuple[list[Row], Vectors]]:
+        """Rows and their ``(n, dimension)`` vectors, in the order of the files."""
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """Of every row the ``columns`` (lower case) that it has, without the vectors."""
+        for rows, _ in self.batches():
+            yield from ({name: row[name] for name in columns if name in row} for row in rows)
+
+
+def open_set(path: Path) -> EmbeddingSet:
+    """The set at ``path``: a ``.parquet`` or ``.jsonl`` file, clip-retrieval's folder, a folder of
+    ``.npy`` files, or one of ``.parquet`` files. UsageError for anything else."""
+    if path.is_dir():
+        folder = path / "img_emb" if (path / "img_emb").is_dir() else path
+        if arrays := in_order(folder.glob("*.npy")):
+            return NpySet(path, arrays)
+        if tables := in_order(path.glob("*.parquet")):
+            return ParquetSet(path, tables)
+    elif path.is_file():
+        if path.suffix == ".parquet":
+            return ParquetSet(path, [path])
+        if path.suffix in (".jsonl", ".ndjson"):
+            return JsonlSet(path)
+        if path.suffix == ".npy":
+            return NpySet(path, [path])
+    else:
+        raise UsageError(f"there is no file or folder {path}")
+    raise UsageError(
+        f"{path} holds no embeddings: a folder with img_emb/*.npy (and metadata/*.parquet), a"
+        " .parquet file with a column `embedding`, or a .jsonl file is wanted"
+    )
+
+
+class NpySet(EmbeddingSet):
+    """clip-retrieval's layout. The metadata may be missing."""
+
+    def __init__(self, path: Path, arrays: Sequence[Path]) -> None:
+        self.path = path
+        self._arrays = [self._open(array) for array in arrays]
+        self.dimension = int(self._arrays[0].shape[1])
+        self.count = sum(len(array) for array in self._arrays)
+        self._tables: list[Any] = []
+        tables = in_order((path / "metadata").glob("*.parquet")) if path.is_dir() else []
+        if tables:
+            self._pair(arrays, tables)
+
+    def _open(self, path: Path) -> NDArray[Any]:
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise UsageError(f"{path} is no array of numpy: {error}") from error
+        if array.ndim != 2 or array.dtype.kind != "f":
+            raise UsageError(f"{path} holds {array.dtype} {array.shape}, not rows of numbers")
+        return array
+
+    def _pair(self, arrays: Sequence[Path], tables: Sequence[Path]) -> None:
+        """Opens the tables, and makes sure that each belongs to its array."""
+        if len(arrays) != len(tables):
+            raise UsageError(
+                f"{self.path} has {len(arrays)} files of vectors and {len(tables)} of metadata"
+            )
+        if any(array.shape[1] != self.dimension for array in self._arrays):
+            raise UsageError(f"the vectors in {self.path} are of several dimensions")
+        parquet = pyarrow().parquet
+        for path, array in zip(tables, self._arrays, strict=True):
+            table = _parquet_file(parquet, path)
+            if table.metadata.num_rows != len(array):
+                raise UsageError(
+                    f"{path} has {table.metadata.num_rows:,} rows for {len(array):,} vectors"
+                )
+            self._tables.append(table)
+        self.model, self.revision = _made_by(self._tables[0])
+
+    def batches(self) -> Iterator[tuple[list[Row], Vectors]]:
+        """See ``EmbeddingSet``."""
+        for number, array in enumerate(self._arrays):
+            if not self._tables:
+                for start in range(0, len(array), ROWS):
+                    part = np.asarray(array[start : start + ROWS], np.float32)
+                    yield [{} for _ in part], part
+                continue
+            start = 0
+            for batch in self._tables[number].iter_batches(batch_size=ROWS):
+                rows = _rows(batch)
+                yield rows, np.asarray(array[start : start + len(rows)], np.float32)
+                start += len(rows)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """See ``EmbeddingSet``."""
+        for table in self._tables:
+            yield from _columns_of(table, columns)
+
+
+class ParquetSet(EmbeddingSet):
+    """Parquet files with the vectors in a column of lists."""
+
+    def __init__(self, path: Path, files: Sequence[Path]) -> None:
+        self.path = path
+        parquet = pyarrow().parquet
+        self._files = [_parquet_file(parquet, file) for file in files]
+        self._column = self._vector_column()
+        self.count = sum(file.metadata.num_rows for file in self._files)
+        self.model, self.revision = _made_by(self._files[0])
+        first = next((len(vectors[0]) for _, vectors in self._read(1) if len(vectors)), None)
+        if first is None:
+            raise UsageError(f"{path} holds no vectors")
+        self.dimension = first
+
+    def _vector_column(self) -> str:
+        names = {field.name.lower(): field.name for field in self._files[0].schema_arrow}
+        for name in VECTOR_COLUMNS:
+            if name in names:
+                return names[name]
+        raise UsageError(
+            f"{self.path} has no column of vectors ({', '.join(VECTOR_COLUMNS[:3])}, ..); it has"
+            f" {', '.join(names)}"
+        )
+
+    def _read(self, size: int) -> Iterator[tuple[list[Row], Vectors]]:
+        for file in self._files:
+            for batch in file.iter_batches(batch_size=size):
+                place = batch.schema.get_field_index(self._column)
+                yield _rows(batch, without=self._column), self._vectors(batch.column(place))
+
+    def _vectors(self, column: Any) -> Vectors:
+        """The ``(n, d)`` of a column of lists, without a Python object a number."""
+        from pyarrow import compute
+
+        wrong = UsageError(
+            f"{self.path}: the column {self._column} holds no vectors, or some that are missing or"
+            " of several lengths"
+        )
+        try:
+            lengths = compute.min_max(compute.list_value_length(column)).as_py()
+        except (ValueError, NotImplementedError) as error:
+            raise wrong from error
+        if column.null_count or lengths["min"] != lengths["max"]:
+            raise wrong
+        numbers = column.flatten()
+        if numbers.null_count:
+            raise wrong
+        values = numbers.to_numpy(zero_copy_only=False)
+        return np.asarray(values, np.float32).reshape(len(column), -1)
+
+    def batches(self) -> Iterator[tuple[list[Row], Vectors]]:
+        """See ``EmbeddingSet``."""
+        for rows, vectors in self._read(ROWS):
+            if vectors.shape[1] != self.dimension:
+                raise UsageError(f"the vectors in {self.path} are of several dimensions")
+            yield rows, vectors
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """See ``EmbeddingSet``."""
+        for file in self._files:
+            yield from _columns_of(file, columns)
+
+
+class JsonlSet(EmbeddingSet):
+    """One JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = None
+        first = next(self._lines(), None)
+        if first is None:
+            raise UsageError(f"{path} holds no vectors")
+        row, vector = first
+        self.dimension = len(vector)
+        self.model, self.revision = row.get("model"), row.get("revision")
+
+    def _lines(self) -> Iterator[tuple[Row, list[float]]]:
+        with self.path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = {name.lower(): value for name, value in json.loads(line).items()}
+                    column = next(name for name in VECTOR_COLUMNS if name in row)
+                    vector = [float(value) for value in row.pop(column)]
+                except (ValueError, TypeError, AttributeError, StopIteration) as error:
+                    raise UsageError(
+                        f"{self.path}, line {number}: an object with an `embedding` is wanted"
+                    ) from error
+                yield row, vector
+
+    def batches(self) -> Iterator[tuple[list[Row], Vectors]]:
+        """See ``EmbeddingSet``."""
+        rows: list[Row] = []
+        vectors: list[list[float]] = []
+        for row, vector in self._lines():
+            if len(vector) != self.dimension:
+                raise UsageError(f"the vectors in {self.path} are of several dimensions")
+            rows.append(row)
+            vectors.append(vector)
+            if len(rows) == ROWS:
+                yield rows, np.array(vectors, np.float32)
+                rows, vectors = [], []
+        if rows:
+            yield rows, np.array(vectors, np.float32)
+
+
+def _parquet_file(parquet: Any, path: Path) -> Any:
+    try:
+        return parquet.ParquetFile(path)
+    except (ValueError, OSError) as error:  # pyarrow's own errors are ValueErrors
+        raise UsageError(f"{path} is no parquet file: {' '.join(str(error).split())}") from error
+
+
+def _made_by(file: Any) -> tuple[str | None, str | None]:
+    """The model and revision that a parquet file of our own names."""
+    facts = file.schema_arrow.metadata or {}
+    found = [facts.get(key.encode()) for key in (MODEL_KEY, REVISION_KEY)]
+    model, revision = (value.decode("utf-8", "replace") if value else None for value in found)
+    return model, revision
+
+
+def _rows(batch: Any, *, without: str | None = None) -> list[Row]:
+    if without is not None:
+        batch = batch.drop_columns([without])
+    names = [name.lower() for name in batch.schema.names]
+    columns = [column.to_pylist() for column in batch.columns]
+    if not columns:
+        return [{} for _ in range(len(batch))]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _columns_of(file: Any, columns: Sequence[str]) -> Iterator[Row]:
+    names = [field.name for field in file.schema_arrow if field.name.lower() in columns]
+    for batch in file.iter_batches(batch_size=ROWS, columns=names):
+        yield from _rows(batch)

@@ -1,0 +1,1 @@
+"""Files: folders and archives walked, ignore rules, folders watched for changes."""

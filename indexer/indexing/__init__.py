@@ -1,0 +1,1 @@
+"""Indexing: one run walks, compares, decodes, encodes, stores, removes and indexes."""

@@ -1,0 +1,1 @@
+"""Library: a directory that binds a catalog, a vector index and one model."""

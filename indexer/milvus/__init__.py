@@ -1,0 +1,1 @@
+"""Milvus: a library whose images and vectors are held by Milvus."""

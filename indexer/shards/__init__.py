@@ -1,0 +1,1 @@
+"""Shards: embedding on a Ray cluster, and importing what it wrote."""

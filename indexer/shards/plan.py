@@ -1,0 +1,384 @@
+"""What is to be embedded on many machines: folders, archives and object storage, as shards.
+
+A source is a folder (looked at as ``discover`` does), a picture, a WebDataset archive (``.tar``),
+or the address of any of these where fsspec or pyarrow can open it (``s3://bucket/photos``). Which
+picture is in which shard is written down once (``plan-*.parquet``): a run that was broken off goes
+on with the same shards, and pictures that came or changed since get new ones.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import tarfile
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from sightline.indexer.errors import PhotoError, UsageError
+from sightline.indexer.files import archives, walk
+from sightline.indexer.shards.shard_files import Place, is_local, pyarrow
+from sightline.indexer.types import Failure
+
+ARCHIVE = archives.SUFFIX
+
+FETCHED_AHEAD = 16
+"""Pictures that are fetched from a store at the same time: a request takes some 50 ms, decoding
+10 to 60."""
+
+
+class Item(NamedTuple):
+    """A file that may be a picture, or an archive of pictures."""
+
+    path: str
+    """Below its source, with forward slashes."""
+    size: int
+    mtime_ns: int
+    failure: str | None = None
+    """Why it cannot even be looked at."""
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether it is a WebDataset archive."""
+        return self.path.endswith(ARCHIVE)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Pictures of one source that one task embeds: files, or one archive."""
+
+    number: int
+    source: str
+    items: tuple[Item, ...]
+
+
+class Picture(NamedTuple):
+    """A picture of a shard, about to be read."""
+
+    row: int
+    path: str
+    size: int
+    mtime_ns: int
+    caption: str | None = None
+    """What stands beside it in its archive."""
+    url: str | None = None
+
+
+# looking ------------------------------------------------------------------------------------------
+
+
+def look(source: str, *, exclude: Sequence[str] = ()) -> Iterator[tuple[str, Item]]:
+    """Everything in ``source`` that may be a picture or an archive: its folder, and the item.
+
+    UsageError where there is nothing, or no picture and no archive by its name.
+    """
+    place = Place.at(source)
+    if place.local:
+        yield from _look_here(Path(place.path), exclude)
+    else:
+        yield from _look_there(place, exclude)
+
+
+def _look_here(path: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:
+    if path.is_file():
+        status = path.stat()
+        yield str(path.parent), _checked(Item(path.name, status.st_size, status.st_mtime_ns))
+        return
+    if not path.is_dir():
+        raise UsageError(f"there is no folder and no file {path}")
+    failures: list[Failure] = []
+    for found in walk.scan(path, exclude=exclude, on_error=failures.append):
+        yield str(path), Item(found.path, found.size, found.mtime_ns)
+    for failure in failures:
+        yield str(path), Item(failure.path, failure.size, failure.mtime_ns, failure.reason)
+    for archive in sorted(path.rglob(f"*{ARCHIVE}")):
+        if archive.is_file() and not any(
+            part.startswith(".") for part in archive.relative_to(path).parts
+        ):
+            status = archive.stat()
+            relative = archive.relative_to(path).as_posix()
+            yield str(path), Item(relative, status.st_size, status.st_mtime_ns)
+
+
+def _look_there(place: Place, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:
+    from pathspec import GitIgnoreSpec
+
+    spec = GitIgnoreSpec.from_lines(exclude)
+    with place.answering():
+        if place.fs.isfile(place.path):
+            folder = place.url.rpartition("/")[0]
+            yield folder, _checked(_item(place.url[len(folder) + 1 :], place.fs.info(place.path)))
+            return
+        found = _found(place)
+    if not found:
+        raise UsageError(f"there is nothing at {place.url}")
+    for path, info in sorted(found.items()):
+        relative = path[len(place.path) :].lstrip("/")
+        parts = PurePosixPath(relative).parts
+        if any(part.startswith(".") or part.lower() in walk.SYSTEM_FOLDERS for part in parts):
+            continue
+        if (is_picture(relative) or relative.endswith(ARCHIVE)) and not spec.match_file(relative):
+            yield place.url, _item(relative, info)
+
+
+def _found(place: Place) -> dict[str, dict[str, Any]]:
+    """Every file below an address: by the driver's own listing, as those of large stores have it,
+    or folder by folder (fsspec's walk leaves out, in silence, what it cannot list)."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    fs, kind = place.fs, type(place.fs)
+    if issubclass(kind, AsyncFileSystem):
+        lists = kind._find is not AsyncFileSystem._find
+    else:
+        lists = kind.find is not AbstractFileSystem.find
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        if lists:
+            return dict(fs.find(place.path, detail=True))
+        folders = [place.path]
+        while folders:
+            folder = folders.pop()
+            for info in fs.ls(folder, detail=True):
+                name = info["name"].rstrip("/")
+                if info["type"] != "directory":
+                    found[name] = info
+                elif name != folder:
+                    folders.append(name)
+    except FileNotFoundError:
+        if found:
+            raise
+    return found
+
+
+def _checked(item: Item) -> Item:
+    if not (item.is_archive or is_picture(item.path)):
+        raise UsageError(f"{item.path} is neither a picture nor a {ARCHIVE} archive")
+    return item
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name is a picture's."""
+    return PurePosixPath(name).suffix.lower() in walk.EXTENSIONS
+
+
+def _item(path: str, info: dict[str, Any]) -> Item:
+    moment = next((info[key] for key in ("mtime", "LastModified", "updated") if info.get(key)), 0)
+    if isinstance(moment, datetime):
+        moment = calendar.timegm(moment.utctimetuple())
+    elif not isinstance(moment, (int, float)):
+        moment = 0
+    return Item(path, int(info.get("size") or 0), int(moment * 1_000_000_000))
+
+
+# planning -----------------------------------------------------------------------------------------
+
+
+def plan(
+    place: Place, found: Iterable[tuple[str, Item]], *, size: int
+) -> tuple[list[Shard], list[Shard]]:
+    """Brings the plan at ``place`` up to date: ``(all shards, those that are new)``.
+
+    Files that are in the plan already, by name, size and date, keep their shard. Each archive is a
+    shard of its own; files are put together, at most ``size`` to a shard.
+    """
+    before = read_plan(place)
+    known = {(shard.source, item[:3]) for shard in before for item in shard.items}
+    last = max((shard.number for shard in before), default=0)
+    new: list[Shard] = []
+    batch: list[Item] = []
+
+    def close(source: str) -> None:
+        if batch:
+            new.append(Shard(last + len(new) + 1, source, tuple(batch)))
+            batch.clear()
+
+    for source, items in groupby(found, key=lambda one: one[0]):
+        for _, item in items:
+            if (source, item[:3]) in known:
+                continue
+            known.add((source, item[:3]))
+            if item.is_archive and item.failure is None:
+                close(source)
+                batch.append(item)
+                close(source)
+            else:
+                batch.append(item)
+                if len(batch) >= size:
+                    close(source)
+        close(source)
+    if new:
+        _write_plan(place, new)
+    return before + new, new
+
+
+def read_plan(place: Place) -> list[Shard]:
+    """The shards that were planned so far."""
+    pa = pyarrow()
+    shards: dict[int, Shard] = {}
+    for name in sorted(place.names()):
+        if not (name.startswith("plan-") and name.endswith(".parquet")):
+            continue
+        with place.fs.open(place.join(name), "rb") as file:
+            rows = pa.parquet.read_table(file).to_pylist()
+        for number, group in groupby(rows, key=lambda row: row["shard"]):
+            items = list(group)
+            shards[number] = Shard(
+                number,
+                items[0]["source"],
+                tuple(Item(i["path"], i["size"], i["mtime_ns"], i["failure"]) for i in items),
+            )
+    return [shards[number] for number in sorted(shards)]
+
+
+def _write_plan(place: Place, shards: Sequence[Shard]) -> None:
+    pa = pyarrow()
+    rows = [(shard.number, shard.source, item) for shard in shards for item in shard.items]
+    table = pa.table(
+        {
+            "shard": pa.array([number for number, _, _ in rows], pa.int64()),
+            "source": pa.array([source for _, source, _ in rows]).dictionary_encode(),
+            "path": pa.array([item.path for _, _, item in rows], pa.string()),
+            "size": pa.array([item.size for _, _, item in rows], pa.int64()),
+            "mtime_ns": pa.array([item.mtime_ns for _, _, item in rows], pa.int64()),
+            "failure": pa.array([item.failure for _, _, item in rows], pa.string()),
+        }
+    )
+    number = sum(name.startswith("plan-") for name in place.names()) + 1
+    with place.answering(), place.writing(f"plan-{number:05}.parquet") as file:
+        pa.parquet.write_table(table, file)
+
+
+# reading ------------------------------------------------------------------------------------------
+
+Read = tuple[Picture, Path | bytes | PhotoError]
+"""A picture and where its pixels are; or why they are not."""
+
+
+def pictures(shard: Shard, *, but: Container[int] = ()) -> Iterator[Read]:
+    """The pictures of a shard: as files where they lie on this machine, as bytes otherwise. Rows
+    in ``but`` are left out."""
+    place = Place.at(shard.source)
+    if len(shard.items) == 1 and shard.items[0].is_archive:
+        yield from _in_archive(place, shard.items[0], but)
+        return
+    every = (
+        (Picture(row, *item[:3]), item) for row, item in enumerate(shard.items) if row not in but
+    )
+    if is_local(place.fs):
+        for picture, item in every:
+            bad = PhotoError(item.failure, passing=True) if item.failure else None
+            yield picture, bad or Path(place.join(item.path))
+    else:
+        yield from _ahead(every, lambda item: _fetched(place, item))
+
+
+def _fetched(place: Place, item: Item) -> bytes | PhotoError:
+    if PurePosixPath(item.path).suffix.lower() in walk.RAW:
+        return PhotoError("camera RAW is read from folders only, not from a store: copy it here")
+    if item.size > archives.LARGEST:
+        return PhotoError(f"it is too large: {item.size:,} bytes")
+    try:
+        data: bytes = place.fs.cat_file(place.join(item.path))
+    except FileNotFoundError:
+        return PhotoError("the file is not there any more", passing=True)
+    except OSError as error:
+        return PhotoError(f"the store could not give it: {error}", passing=True)
+    return data
+
+
+def _ahead(
+    every: Iterable[tuple[Picture, Item]], fetch: Callable[[Item], bytes | PhotoError]
+) -> Iterator[Read]:
+    """Fetches some of ``every`` at the same time, and gives them in their order."""
+    with ThreadPoolExecutor(FETCHED_AHEAD, thread_name_prefix="fetch") as pool:
+        waiting: deque[tuple[Picture, Future[bytes | PhotoError]]] = deque()
+        for picture, item in every:
+            waiting.append((picture, pool.submit(fetch, item)))
+            if len(waiting) >= FETCHED_AHEAD:
+                picture, future = waiting.popleft()
+                yield picture, future.result()
+        for picture, future in waiting:
+            yield picture, future.result()
+
+
+def _in_archive(place: Place, archive: Item, but: Container[int]) -> Iterator[Read]:
+    """The pictures of a WebDataset archive: files of one sample stand together and share their
+    name up to the first dot; a ``.txt``, or ``caption`` in a ``.json``, is the picture's caption.
+
+    An archive that ends in the middle gives what it holds up to there, and a failure of its own.
+    """
+    sample: list[tuple[Picture, bytes | PhotoError]] = []
+    notes: dict[str, str] = {}
+    key: str | None = None
+    row = 0
+    # A picture in an archive of this machine has the archive's date, as ``archives`` gives it.
+    date = archive.mtime_ns if place.local else 0
+
+    def whole() -> Iterator[Read]:
+        for picture, data in sample:
+            yield picture._replace(caption=notes.get("caption"), url=notes.get("url")), data
+
+    try:
+        with (
+            place.fs.open(place.join(archive.path), "rb") as file,
+            tarfile.open(fileobj=file, mode="r|") as tar,
+        ):
+            for member in tar:
+                name = member.name.removeprefix("./")
+                folder, _, base = name.rpartition("/")
+                if not member.isreg() or base.startswith("."):
+                    continue
+                this = f"{folder}/{base.partition('.')[0]}"
+                if this != key:
+                    yield from whole()
+                    sample, notes, key = [], {}, this
+                if is_picture(base):
+                    picture = Picture(row, f"{archive.path}/{name}", member.size, date)
+                    row += 1
+                    if picture.row not in but:
+                        sample.append((picture, _member(tar, member)))
+                elif base.endswith(archives.NOTES) and member.size <= archives.LARGEST_NOTE:
+                    said = _notes(base, _member(tar, member))
+                    # What the JSON says goes before the text, whichever comes first.
+                    notes = {**notes, **said} if base.endswith(".json") else {**said, **notes}
+    except (OSError, tarfile.TarError, EOFError) as error:
+        yield from whole()
+        why = PhotoError(f"the archive cannot be read to its end: {error}", passing=True)
+        yield Picture(row, *archive[:3]), why
+        return
+    yield from whole()
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | PhotoError:
+    if PurePosixPath(member.name).suffix.lower() in walk.RAW:
+        return PhotoError("camera RAW is read from folders only, not from an archive")
+    if member.size > archives.LARGEST:
+        return PhotoError(f"it is too large: {member.size:,} bytes")
+    file = tar.extractfile(member)
+    assert file is not None  # it is a regular file
+    return file.read()
+
+
+def _notes(name: str, data: bytes | PhotoError) -> dict[str, str]:
+    """``caption`` and ``url``, where the file beside a picture says them."""
+    if isinstance(data, PhotoError):
+        return {}
+    text = data.decode("utf-8", "replace").strip()
+    if not name.endswith(".json"):
+        return {"caption": text} if text else {}
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    found = said if isinstance(said, dict) else {}
+    return {
+        key: found[key]
+        for key in ("caption", "url")
+        if isinstance(found.get(key), str) and found[key].strip()
+    }

@@ -1,0 +1,1 @@
+"""Vector index: planned, trained, tuned, searched, saved and loaded with FAISS."""

@@ -1,0 +1,1 @@
+"""Zero-shot classification: prompts, labels and captions."""

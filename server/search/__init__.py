@@ -1,0 +1,1 @@
+"""Search: a query becomes vectors, a ranking and hits. Knows no HTTP."""

@@ -1,0 +1,402 @@
+"""The query language: one line of text becomes terms, filters and settings, and back.
+
+    dog on a beach -people after:2023-06-01 in:Holidays camera:iphone
+
+======================== =====================================================================
+``dog on a beach``       words that stand alone make up one text term
+``"a red car"``          a text term of its own; what is quoted is never a filter
+``-people -"a crowd"``   turn away from a word or a phrase
+``2:golden retriever``   this and the words that follow count double, up to the next quoted or
+                         weighted term; ``-0.5:fog`` turns away by half
+``like:5``               a picture of the library; ``-like:5`` and ``2:like:5`` work too
+``like:5@0,0,.5,1``      a part of it: left, top, right, bottom as fractions of the picture
+``upload:TOKEN``         a picture that was handed to the server before
+``in:"My trip"``         filters, see ``indexer.types.Condition``; ``-in:x`` turns one round
+``match:all``            every term must fit (the default is ``match:sum``)
+``sort:newest``          good matches by date: ``newest``, ``oldest`` or ``relevance``
+======================== =====================================================================
+
+A word with a colon that is none of these is plain text, and so is a number before a number
+(``16:9``). Double quotes cannot be part of a text. Typographic quotes count as plain ones: phones
+write them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal, NamedTuple
+
+from sightline.indexer.errors import QueryError
+from sightline.indexer.types import Condition, Filters
+
+MAX_LENGTH = 2000
+"""Characters of a query."""
+
+MAX_TERMS = 32
+MAX_CONDITIONS = 64
+MAX_WEIGHT = 100.0
+MAX_ID = 2**63 - 1
+EARTH_KM = 20_040.0
+"""Half the way round: the largest radius that says anything."""
+
+NEAR_KM = 10.0
+"""Radius of ``near:lat,lon`` without a third number."""
+
+NO_FILTERS = Filters()
+
+DECIMALS = 4
+"""Digits kept of weights and boxes; places keep six (a tenth of a metre)."""
+
+Combine = Literal["sum", "all"]
+Sort = Literal["relevance", "newest", "oldest"]
+
+
+class Box(NamedTuple):
+    """A part of a picture as it is seen: fractions of its width and height, 0 to 1."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Term:
+    """One text or picture with a weight. One of ``text``, ``like`` and ``upload`` is set."""
+
+    text: str | None = None
+    like: int | None = None
+    """Id of a picture of the library."""
+    upload: str | None = None
+    """Token of a picture handed over before."""
+    crop: Box | None = None
+    """The part of the picture that is meant; None for all of it."""
+    weight: float = 1.0
+    """Negative turns away; 0 keeps the term without effect."""
+
+    @property
+    def kind(self) -> Literal["text", "like", "upload"]:
+        """Which of the three it is."""
+        if self.text is not None:
+            return "text"
+        return "like" if self.like is not None else "upload"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``/api/parse`` gives it."""
+        common = {"box": list(self.crop) if self.crop else None, "weight": self.weight}
+        if self.text is not None:
+            return {"kind": "text", "text": self.text, **common}
+        if self.like is not None:
+            return {"kind": "like", "id": self.like, **common}
+        return {"kind": "upload", "token": self.upload, **common}
+
+    def to_text(self) -> str:
+        """The term as it is written when it is not the line's plain words."""
+        size = abs(self.weight)
+        sign = "-" if self.weight < 0 else ""
+        factor = "" if size == 1 else f"{_number(size)}:"
+        if self.text is not None:
+            # A single harmless word needs no quotes after a minus: -people.
+            bare = bool(sign) and not factor and _is_bare_word(self.text)
+            return f"{sign}{factor}{self.text}" if bare else f'{sign}{factor}"{self.text}"'
+        body = f"like:{self.like}" if self.like is not None else f"upload:{self.upload}"
+        part = "@" + ",".join(map(_number, self.crop)) if self.crop else ""
+        return f"{sign}{factor}{body}{part}"
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for. ``raw`` is the line it came from and does not count in comparisons."""
+
+    terms: tuple[Term, ...] = ()
+    filters: Filters = NO_FILTERS
+    combine: Combine = "sum"
+    sort: Sort = "relevance"
+    raw: str = field(default="", compare=False)
+
+    def to_text(self) -> str:
+        """A line that ``parse`` turns into an equal query."""
+        parts = []
+        plain_taken = False
+        for term in self.terms:
+            if not plain_taken and term.weight == 1 and term.text and _is_plain(term.text):
+                parts.append(term.text)
+                plain_taken = True
+            else:
+                parts.append(term.to_text())
+        parts += [_condition_text(condition) for condition in self.filters.conditions]
+        if self.combine != "sum":
+            parts.append(f"match:{self.combine}")
+        if self.sort != "relevance":
+            parts.append(f"sort:{self.sort}")
+        return " ".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``/api/parse`` gives it."""
+        return {
+            "terms": [term.as_dict() for term in self.terms],
+            "filters": [
+                {"name": c.name, "value": _value_text(c.value), "negated": c.negated}
+                for c in self.filters.conditions
+            ],
+            "combine": self.combine,
+            "sort": self.sort,
+            "text": self.to_text(),
+        }
+
+
+# A run of characters without blanks; quotes hold blanks together, and one that is never closed
+# reaches to the end of the line.
+_TOKEN = re.compile(r'(?:[^\s"]+|"[^"]*"?)+')
+# A weight stands before a word, not before another number: 16:9 and 10:30 are text.
+_WEIGHT = re.compile(r"(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}):(?=[^\d\s])", re.ASCII)
+_NAME = re.compile(r"([A-Za-z]+):")
+_LIKE = re.compile(r"(\d{1,19})(?:@(.*))?", re.ASCII | re.DOTALL)
+_UPLOAD = re.compile(r"([A-Za-z0-9_-]{1,64})(?:@(.*))?", re.ASCII | re.DOTALL)
+_DATE = re.compile(r"(\d{4})(?:-(\d{1,2}))?(?:-(\d{1,2}))?", re.ASCII)
+_FLOAT = re.compile(r"[+-]?(?:\d{1,9}(?:\.\d*)?|\.\d+)", re.ASCII)
+_QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\uff02\u00ab\u00bb", '"'))
+
+
+def parse(text: str) -> Query:
+    """Understands one line of the query language.
+
+    Raises ``QueryError`` naming the part that is at fault.
+    """
+    if len(text) > MAX_LENGTH:
+        raise QueryError(f"the query has {len(text):,} characters; {MAX_LENGTH:,} are the most")
+    # Lone surrogates (from JSON escapes) are no text: tokenizers and SQLite refuse them.
+    clean = text.encode("utf-8", "replace").decode("utf-8").translate(_QUOTES)
+    reader = _Reader()
+    for token in _TOKEN.findall(clean):
+        reader.take(token)
+    return reader.query(text)
+
+
+class _Reader:
+    """Reads tokens from left to right. ``words`` is the text that bare words are added to."""
+
+    def __init__(self) -> None:
+        self.terms: list[Term | _Words] = []
+        self.plain = _Words(1.0)
+        self.words = self.plain
+        self.conditions: list[Condition] = []
+        self.combine: Combine = "sum"
+        self.sort: Sort = "relevance"
+
+    def take(self, token: str) -> None:
+        """Understands one token."""
+        negated = token.startswith("-") and len(token) > 1
+        body = token[1:] if negated else token
+        weight = _WEIGHT.match(body)
+        if weight:
+            body = body[weight.end() :]
+        size = _weight(weight[1]) if weight else 1.0
+        signed = -size if negated else size
+        name = _NAME.match(body)
+        key = name[1].lower() if name else ""
+        value = body[name.end() :].replace('"', "") if name else ""
+        if key in ("like", "upload"):
+            self.terms.append(_picture(key, value, signed))
+        elif key in _VALUES and not weight:
+            self.conditions.append(Condition(key, _filter_value(key, value), negated))
+        elif key == "match" and not weight and not negated:
+            self.combine = _choice(key, value, {"all": "all", "sum": "sum"})
+        elif key == "sort" and not weight and not negated:
+            choices = {name: name for name in ("relevance", "newest", "oldest")}
+            self.sort = _choice(key, value, choices)
+        elif body.startswith('"'):
+            self.add(_Words(signed, [body]))
+            self.words = self.plain
+        elif weight:
+            self.words = _Words(signed, [body])
+            self.add(self.words)
+        elif negated:
+            self.add(_Words(signed, [body]))
+        else:
+            self.add(self.words)
+            self.words.parts.append(body)
+
+    def add(self, words: _Words) -> None:
+        """Gives ``words`` its place among the terms, once."""
+        if not any(words is term for term in self.terms):
+            self.terms.append(words)
+
+    def query(self, raw: str) -> Query:
+        """Everything read, as one query."""
+        terms = [term.term() if isinstance(term, _Words) else term for term in self.terms]
+        kept = tuple(term for term in terms if term.text != "")
+        if len(kept) > MAX_TERMS:
+            raise QueryError(f"the query has {len(kept)} terms; {MAX_TERMS} are the most")
+        if len(self.conditions) > MAX_CONDITIONS:
+            raise QueryError(
+                f"the query has {len(self.conditions)} filters; {MAX_CONDITIONS} are the most"
+            )
+        conditions = tuple(dict.fromkeys(self.conditions))
+        return Query(kept, Filters(conditions), self.combine, self.sort, raw)
+
+
+class _Words:
+    """A text term that is still being read."""
+
+    def __init__(self, weight: float, parts: list[str] | None = None) -> None:
+        self.weight = weight
+        self.parts = parts or []
+
+    def term(self) -> Term:
+        """The term: quotes dropped, every run of blanks one space."""
+        text = " ".join(" ".join(self.parts).replace('"', "").split())
+        return Term(text=text, weight=self.weight)
+
+
+def _weight(text: str) -> float:
+    weight = round(float(text), DECIMALS)
+    if weight > MAX_WEIGHT:
+        raise QueryError(f"{text}: is too heavy a weight; {MAX_WEIGHT:g} is the most")
+    return weight
+
+
+def _picture(kind: str, value: str, weight: float) -> Term:
+    found = (_LIKE if kind == "like" else _UPLOAD).fullmatch(value)
+    if found is None or (kind == "like" and not 0 < int(found[1]) <= MAX_ID):
+        wanted = "the number of a picture, as in like:5" if kind == "like" else "an upload's token"
+        raise QueryError(f"{kind}:{value} should hold {wanted}")
+    box = _box(found[2], f"{kind}:{value}") if found[2] is not None else None
+    if kind == "like":
+        return Term(like=int(found[1]), crop=box, weight=weight)
+    return Term(upload=found[1], crop=box, weight=weight)
+
+
+def _box(text: str, where: str) -> Box:
+    numbers = _numbers(text, 4, DECIMALS)
+    if numbers is not None:
+        left, top, right, bottom = numbers
+        if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
+            return Box(left, top, right, bottom)
+    raise QueryError(
+        f"{where}: a part of a picture is left,top,right,bottom between 0 and 1,"
+        " as in like:5@0,0,.5,1"
+    )
+
+
+def _numbers(text: str, count: int, decimals: int) -> tuple[float, ...] | None:
+    """``count`` numbers with commas between them; None for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != count or not all(_FLOAT.fullmatch(part) for part in parts):
+        return None
+    # Adding zero turns -0.0 into 0.0, which is written differently.
+    return tuple(round(float(part), decimals) + 0.0 for part in parts)
+
+
+def _choice(name: str, value: str, choices: dict[str, Any]) -> Any:
+    if value.lower() not in choices:
+        raise QueryError(
+            f"{name}:{value} is not one of {', '.join(f'{name}:{c}' for c in choices)}"
+        )
+    return choices[value.lower()]
+
+
+# Filters ------------------------------------------------------------------------------------
+
+
+def _date(value: str) -> date | None:
+    found = _DATE.fullmatch(value)
+    if found is None:
+        return None
+    try:
+        return date(int(found[1]), int(found[2] or 1), int(found[3] or 1))
+    except ValueError:
+        return None
+
+
+def _near(value: str) -> tuple[float, float, float] | None:
+    numbers = _numbers(value, 3, 6) or _numbers(f"{value},{NEAR_KM}", 3, 6)
+    if numbers is None:
+        return None
+    latitude, longitude, kilometres = numbers
+    if abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < kilometres <= EARTH_KM:
+        return latitude, longitude, kilometres
+    return None
+
+
+def _stars(value: str) -> int | None:
+    return int(value) if re.fullmatch("[0-5]", value) else None
+
+
+def _shape(value: str) -> str | None:
+    return value.lower() if value.lower() in ("portrait", "landscape", "square") else None
+
+
+def _word(value: str) -> str | None:
+    return value.strip() or None
+
+
+def _lower(value: str) -> str | None:
+    return value.strip().lower() or None
+
+
+_VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "after": (_date, "a day, month or year, as in after:2023-06-01"),
+    "before": (_date, "a day, month or year, as in before:2024"),
+    "in": (_word, "a folder, as in in:Holidays"),
+    "camera": (_word, "a camera, as in camera:iphone"),
+    "lens": (_word, "a lens, as in lens:50mm"),
+    "type": (_lower, "a format, as in type:jpeg"),
+    "is": (_shape, "is:portrait, is:landscape or is:square"),
+    "near": (_near, "a place, as in near:48.137,11.575,5 (latitude, longitude, kilometres)"),
+    "label": (_word, "a label, as in label:dog"),
+    "keyword": (_word, "a keyword, as in keyword:family"),
+    "rating": (_stars, "0 to 5 stars, as in rating:4"),
+    "name": (_word, "a part of a file's name, as in name:IMG_2041"),
+}
+"""Every filter: how its value is read (None: it cannot be), and what to say then."""
+
+FILTER_NAMES = tuple(_VALUES)
+"""The filters there are, in the order in which help shows them."""
+
+
+def _filter_value(name: str, value: str) -> Any:
+    read, wanted = _VALUES[name]
+    understood = read(value)
+    if understood is None:
+        raise QueryError(f"{name}:{value} should hold {wanted}")
+    return understood
+
+
+# Writing --------------------------------------------------------------------------------------
+
+
+def _number(value: float) -> str:
+    """The shortest way to write a number without an exponent."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _value_text(value: str | int | date | tuple[float, float, float]) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_number, value))
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _condition_text(condition: Condition) -> str:
+    value = _value_text(condition.value)
+    quoted = f'"{value}"' if re.search(r"\s", value) else value
+    return f"{'-' if condition.negated else ''}{condition.name}:{quoted}"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether ``text`` without quotes is read as exactly these words and nothing else."""
+    if '"' in text:
+        return False
+    try:
+        query = parse(text)
+    except QueryError:
+        return False
+    return query == Query((Term(text=text),))
+
+
+def _is_bare_word(text: str) -> bool:
+    """Whether a minus before ``text`` turns away from exactly this word."""
+    return not re.search(r"\s", text) and not text.startswith("-") and _is_plain(text)

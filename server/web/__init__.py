@@ -1,0 +1,1 @@
+"""Web: the Flask application, its API and pages, security and limits."""

@@ -1,0 +1,47 @@
+"""What the views of one application share, and how they get at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flask import current_app
+
+from sightline.server.search.duplicate_groups import Group
+from sightline.server.search.engine import SearchEngine
+from sightline.server.search.image_json import Facts
+from sightline.server.search.query_vectors import Kept
+from sightline.server.web.admission import Slots
+
+RESIZED = 4096
+"""Smaller thumbnails kept: 8 kB each."""
+GROUPINGS = 4
+"""Ways of grouping equal pictures that are kept: 100 bytes a group."""
+PREVIEWS = 64
+"""Previews kept: 200 kB each, a few when someone leafs through large pictures."""
+
+
+@dataclass
+class State:
+    """Of one application."""
+
+    engine: SearchEngine
+    templates: Path
+    zips: Slots
+    grouping: Slots = field(default_factory=lambda: Slots(1))
+    facts: Facts = field(default_factory=Facts)
+    groups: Kept[list[Group]] = field(default_factory=lambda: Kept(GROUPINGS))
+    previewing: Slots = field(default_factory=lambda: Slots(2))
+    resized: Kept[bytes] = field(default_factory=lambda: Kept(RESIZED))
+    previews: Kept[bytes] = field(default_factory=lambda: Kept(PREVIEWS))
+
+
+def state() -> State:
+    """Of the application that answers this request."""
+    found: State = current_app.extensions["sightline"]
+    return found
+
+
+def engine() -> SearchEngine:
+    """The search engine of the application that answers this request."""
+    return state().engine

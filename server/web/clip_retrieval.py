@@ -1,0 +1,201 @@
+"""clip-retrieval's protocol: its ``ClipClient`` and its front end talk to this server unchanged.
+
+    from clip_retrieval.clip_client import ClipClient
+    ClipClient(url="http://127.0.0.1:8008/knn-service", indice_name="sightline").query(text="a dog")
+
+``POST /knn-service``, ``POST /metadata`` and ``GET /indices-list``, as clip-retrieval 2.45 has them
+(https://github.com/rom1504/clip-retrieval). One index, of pictures. ``image_url`` is refused, since
+this server asks no other for anything; there is no model here for ``use_safety_model``,
+``use_violence_detector``, ``use_mclip`` and the aesthetic options, and they are passed over.
+A picture comes as its thumbnail, WebP in base64, under ``image``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import numpy as np
+from flask import Blueprint, Response, jsonify, request
+from numpy.typing import NDArray
+
+from sightline.indexer.errors import UsageError
+from sightline.indexer.types import ImageRecord
+from sightline.server.search import near_duplicates
+from sightline.server.search.image_json import facts
+from sightline.server.search.query import MAX_LENGTH
+from sightline.server.web.app_state import engine
+from sightline.server.web.openapi import COUNT, ID, STRING, listed, nullable, obj
+from sightline.server.web.parameters import Operation, operation
+from sightline.server.web.security import sees_paths
+
+knn_service = Blueprint("knn_service", __name__)
+
+INDEX = "sightline"
+"""The name of the one index."""
+
+MAX_IDS, MAX_IMAGES = 10_000, 1_000
+"""Ids, and pictures with what is known of them, in one answer."""
+
+FLAG = nullable("boolean")
+METADATA = obj({}, url=nullable("string"), caption=nullable("string"), image=STRING)
+
+
+@knn_service.get("/indices-list")
+@operation(Operation("clip-retrieval: the indexes there are", answer=listed(STRING), refuses=False))
+def indices() -> Response:
+    """One."""
+    return jsonify([INDEX])
+
+
+@knn_service.post("/knn-service")
+@operation(
+    Operation(
+        "clip-retrieval: the pictures nearest to a text, a picture or a vector",
+        body=obj(
+            {},
+            text={**nullable("string"), "maxLength": MAX_LENGTH},
+            image=nullable("string"),
+            embedding_input={"type": ["array", "null"], "items": {"type": "number"}},
+            modality={"enum": ["image"]},
+            num_images={**COUNT, "maximum": MAX_IMAGES},
+            num_result_ids={**COUNT, "maximum": MAX_IDS},
+            indice_name={"enum": [INDEX]},
+            deduplicate=FLAG,
+        ),
+        answer=listed(
+            obj(
+                {"id": ID, "similarity": {"type": "number"}},
+                **METADATA["properties"],
+            )
+        ),
+    )
+)
+def knn() -> Response:
+    """Ids with their cosines; what is known of the first ``num_images``."""
+    asked = _asked()
+    vector = _vector(asked)
+    shown = _whole(asked, "num_images", 100, MAX_IMAGES)
+    wanted = _whole(asked, "num_result_ids", shown, MAX_IDS)
+    library = engine().library
+    library.refresh()
+    scores, ids = library.nearest(vector[None], max(wanted, 1))
+    there = ids[0] >= 0
+    found, cosines = ids[0][there][:wanted], scores[0][there][:wanted]
+    if asked.get("deduplicate") and len(found):
+        vectors = np.nan_to_num(library.vectors(found))
+        kept = near_duplicates.fold(found, vectors, _hashes) == found
+        found, cosines = found[kept], cosines[kept]
+    known = {record.id: record for record in library.images(found[:shown].tolist())}
+    return jsonify(
+        [
+            {
+                **(_metadata(known[id]) if id in known else {}),
+                "id": id,
+                "similarity": min(score, 1.0),
+            }
+            for id, score in zip(found.tolist(), cosines.tolist(), strict=True)
+        ]
+    )
+
+
+@knn_service.post("/metadata")
+@operation(
+    Operation(
+        "clip-retrieval: what is known of some pictures",
+        body=obj({"ids": {**listed(ID), "maxItems": MAX_IMAGES}}, indice_name={"enum": [INDEX]}),
+        answer=listed(obj({"id": ID, "metadata": METADATA})),
+    )
+)
+def metadata() -> Response:
+    """In the order of ``ids``; what is not there is left out."""
+    asked = _asked()
+    ids = asked.get("ids")
+    if (
+        not isinstance(ids, list)
+        or len(ids) > MAX_IMAGES
+        or not all(type(one) is int and 0 < one < 2**63 for one in ids)
+    ):
+        raise UsageError(f"ids must be a list of at most {MAX_IMAGES:,} pictures' numbers")
+    found = engine().library.images(ids)
+    return jsonify([{"id": record.id, "metadata": _metadata(record)} for record in found])
+
+
+def _asked() -> dict[str, Any]:
+    """The body: JSON, whatever its type is called (the client names none)."""
+    try:
+        asked = request.get_json(force=True, silent=True)
+    except RecursionError:
+        asked = None
+    if not isinstance(asked, dict):
+        raise UsageError("the body must be a JSON object, as clip-retrieval's client sends it")
+    if asked.get("indice_name") not in (None, "", INDEX):
+        raise UsageError(f"there is one index here, {INDEX}: see /indices-list")
+    if asked.get("modality") not in (None, "", "image"):
+        raise UsageError("there is an index of pictures here and none of texts: modality `image`")
+    return asked
+
+
+def _vector(asked: dict[str, Any]) -> NDArray[np.float32]:
+    """The ``(d,)`` unit vector of what is asked for."""
+    text, image, numbers = (asked.get(name) for name in ("text", "image", "embedding_input"))
+    if isinstance(text, str) and text.strip():
+        if len(text) > MAX_LENGTH:
+            raise UsageError(f"text is too long; {MAX_LENGTH:,} characters are the most")
+        return engine().terms.texts([text])[0]
+    if isinstance(image, str) and image:
+        try:
+            data = base64.b64decode(image, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise UsageError("image must be a picture's file in base64") from error
+        return engine().terms.show(data).vector
+    if isinstance(numbers, list) and numbers:
+        return _unit(numbers)
+    if asked.get("image_url"):
+        raise UsageError(
+            "this server fetches no addresses: send the picture itself in base64 as `image`"
+        )
+    raise UsageError("one of text, image and embedding_input is needed")
+
+
+def _unit(numbers: list[Any]) -> NDArray[np.float32]:
+    dimension = engine().library.dimension
+    usable = all(type(one) in (int, float) for one in numbers)
+    try:
+        vector = np.array(numbers if usable else [], np.float64)
+    except OverflowError:  # a whole number of hundreds of digits
+        vector = np.empty(0)
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(vector))
+    if vector.shape != (dimension,) or not 0 < length < np.inf:
+        raise UsageError(f"embedding_input must be {dimension} finite numbers, not all zero")
+    return (vector / length).astype(np.float32)
+
+
+def _whole(asked: dict[str, Any], name: str, default: int, most: int) -> int:
+    value = asked.get(name)
+    if value is None:
+        return min(default, most)
+    if type(value) is not int or value < 0:
+        raise UsageError(f"{name} must be a whole number, 0 to {most:,}")
+    return min(value, most)
+
+
+def _hashes(ids: NDArray[np.int64]) -> dict[int, int | None]:
+    return {record.id: record.phash for record in engine().library.images(ids.tolist())}
+
+
+def _metadata(record: ImageRecord) -> dict[str, Any]:
+    """Columns as clip-retrieval's metadata calls them, and what else is known."""
+    told = facts(record, absolute=sees_paths())
+    found = {
+        "image_path": told.pop("absolute", record.path),
+        "url": record.info.url,
+        "caption": record.info.caption or record.info.title,
+        **{name: told[name] for name in ("width", "height", "taken_at", "camera", "format")},
+    }
+    thumbnail = engine().library.thumbnail(record.id)
+    if thumbnail is not None:
+        found["image"] = base64.b64encode(thumbnail).decode("ascii")
+    return found
