@@ -3,14 +3,20 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Test processes side by side; tests of one file stay in one process and share its fixtures.
+WORKERS ?= -n 2 --dist loadfile
 
-.PHONY: demo test test-browser fuzz lint leaks audit format docs wheel clean
+.PHONY: demo test test-all test-browser fuzz lint leaks audit format docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m "not browser and not slow" $(WORKERS)
+
+# The above, and the long sweeps of faults and the training recipe.
+test-all: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not browser" $(WORKERS)
 
 test-browser: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m browser
