@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any, ClassVar
@@ -31,6 +32,8 @@ from helpers_shards import (
 from sightline.indexer.encoder.encoder import Encoder
 from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo.photo import read
 from sightline.indexer.shards import ray_run
 from sightline.indexer.shards.import_shards import create_for, import_shards
 from sightline.indexer.shards.plan import Item, look, plan, read_plan
@@ -44,6 +47,7 @@ from sightline.indexer.shards.shard_files import (
     whole_shards,
     write_origin,
 )
+from sightline.indexer.types import Photo
 from sightline.server.cli import run
 
 TOP = Path(__file__).resolve().parent.parent
@@ -179,6 +183,24 @@ def test_import_makes_a_library_of_the_shards_and_again_changes_nothing(
     search = ["search", "blots in:00000.tar", "--library", str(tmp_path / "library"), "--json"]
     assert run(search) == 0
     assert json.loads(capsys.readouterr().out)["total"] == 12
+
+
+def test_no_thumbnail_is_made_when_thumbnails_are_off(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    folder = make_drawings(tmp_path / "in", 2)
+    place = Place.at(str(tmp_path / "out"))
+    (shard,), _ = plan(place, look(str(folder)), size=2)
+    embed_shard(replace(as_job(place, tiny_encoder), thumbnails=False), shard)
+    rows = {row.path: row for row in rows_of(place)}
+    assert [row.thumbnail for row in rows.values()] == [None, None]
+    with Decoder(tiny_encoder.geometry, thumbnails=False) as decoder:
+        for path, photo in decoder.each((one.name, one) for one in folder.iterdir()):
+            assert isinstance(photo, Photo)
+            assert photo.thumbnail == b""
+            full = read(folder / path, tiny_encoder.geometry)
+            assert (photo.info, photo.phash) == (full.info, full.phash)
+            assert (rows[path].info, rows[path].phash) == (full.info, full.phash)
 
 
 # going on -----------------------------------------------------------------------------------------

