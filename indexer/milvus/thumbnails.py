@@ -7,9 +7,10 @@ library or the shards that filled the collection, and are read from there where 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
+
+from cachetools import LRUCache
 
 from sightline.indexer.catalog.thumbnails import Thumbnails
 from sightline.indexer.errors import SightlineError
@@ -27,7 +28,7 @@ class Thumbs:
         """Use ``Thumbs.at``."""
         self._stored = stored
         self._shards = shards
-        self._groups: OrderedDict[tuple[int, int], dict[int, bytes]] = OrderedDict()
+        self._groups: LRUCache[tuple[int, int], dict[int, bytes]] = LRUCache(GROUPS)
         self._bounds: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
         self._lock = threading.Lock()
 
@@ -78,8 +79,6 @@ class Thumbs:
                     thumbnails = {i: one for i, one in zip(*columns, strict=True) if one}
                     with self._lock:
                         self._groups[number, group] = thumbnails
-                        if len(self._groups) > GROUPS:
-                            self._groups.popitem(last=False)
                     if id in thumbnails:
                         return thumbnails[id]
         except (OSError, pa.ArrowException):

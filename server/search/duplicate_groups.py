@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.types import Filters, Ids, ImageRecord
-from sightline.server.search.image_json import facts
+from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.near_duplicates import BITS, COSINE, IDENTICAL
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Group:
 
     def as_dict(self, records: dict[int, ImageRecord], *, absolute: bool) -> dict[str, Any]:
         """For JSON; ``records`` are those of ``ids``, without what has gone meanwhile."""
-        told = [facts(records[id], absolute=absolute) for id in self.ids if id in records]
+        told = [image_as_dict(records[id], absolute=absolute) for id in self.ids if id in records]
         return {"kind": self.kind, "spare_bytes": self.spare, "images": told}
 
 

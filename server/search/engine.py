@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -29,8 +30,9 @@ from sightline.indexer.types import Embeddings, Filters, Ids
 from sightline.server.search.caption_bank import Fitting, WordBank
 from sightline.server.search.fused_ranking import Fused, Written
 from sightline.server.search.language import notice
+from sightline.server.search.lru_cache import LruCache
 from sightline.server.search.query import Query, Term, parse
-from sightline.server.search.query_vectors import Kept, TermVectors, Yielding
+from sightline.server.search.query_vectors import TermVectors, Yielding
 from sightline.server.search.ranking import (
     AllOf,
     Listed,
@@ -41,8 +43,8 @@ from sightline.server.search.ranking import (
     combine,
 )
 from sightline.server.search.relevance import relevance
-from sightline.server.search.results import Hit, Hits, SearchResult
-from sightline.server.search.uploads import Upload, Uploads
+from sightline.server.search.results import Hit, SearchResult
+from sightline.server.search.uploads import MAX_UPLOADS, Upload
 
 if TYPE_CHECKING:
     from sightline.indexer.catalog.facets import Months, Suggestion
@@ -102,12 +104,12 @@ class SearchEngine:
             encoder = Encoder.load(library.model, revision=library.revision)
         self.library = library
         self.encoder = encoder
-        self.uploads = Uploads()
+        self.uploads: LruCache[Upload] = LruCache(MAX_UPLOADS)
         self.terms = TermVectors(library, encoder, self.uploads, yielding=yielding)
         self.words = WordBank(library, encoder, self.terms.texts)
-        self._rankings: Kept[tuple[Ranking, bool]] = Kept(RANKINGS)
-        self._totals: Kept[int] = Kept(RANKINGS)
-        self._compared: Kept[tuple[Embeddings, Scores]] = Kept(RANKINGS)
+        self._rankings: LruCache[tuple[Ranking, bool]] = LruCache(RANKINGS)
+        self._totals: LruCache[int] = LruCache(RANKINGS)
+        self._compared: LruCache[tuple[Embeddings, Scores]] = LruCache(RANKINGS)
 
     def close(self) -> None:
         """Ends what the engine started."""
@@ -171,7 +173,7 @@ class SearchEngine:
     def similar(self, image: int, *, k: int = 50) -> SearchResult:
         """The pictures most like one of the library, itself left out."""
         result = self.search(Query((Term(like=image),)), k=min(k + 1, MAX_K), fold=False)
-        others = result.hits.without(image)[:k]
+        others = tuple(hit for hit in result.hits if hit.id != image)[:k]
         good = result.good if result.good is None else max(result.good - 1, 0)
         return replace(result, hits=others, good=good, total=max(result.total - 1, 0), message=None)
 
@@ -222,7 +224,7 @@ class SearchEngine:
     def upload(self, data: bytes) -> Upload:
         """Keeps a picture for ``upload:TOKEN``. Raises ``UsageError`` when it cannot be read."""
         upload = self.terms.show(data)
-        self.uploads.put(upload)
+        self.uploads.put(upload.token, upload)
         return upload
 
     def words_for(self, image: int, *, k: int = 10) -> list[tuple[str, float]]:
@@ -260,7 +262,7 @@ class SearchEngine:
         if not filters:
             return self.library.count
         key = (filters, self.library.version)
-        return self._totals.setdefault(key, lambda: self.library.matching(filters))
+        return self._totals.get_or_create(key, lambda: self.library.matching(filters))
 
     def _compare(self, vector: NDArray[np.float32]) -> Scores:
         """The cosines of the library's sample to a vector, remembered: refining a query changes
@@ -363,7 +365,7 @@ class SearchEngine:
         page: Sequence[tuple[int, tuple[int, ...]]],
         *,
         has_terms: bool,
-    ) -> Hits:
+    ) -> tuple[Hit, ...]:
         places = np.array([place for place, _ in page], np.int64)
         ids, scores = ranking.ids[places], ranking.scores[places]
         line = ranking.line if has_terms else None
@@ -376,13 +378,11 @@ class SearchEngine:
             here = np.isin(ids, [record.id for record in found])
             scores, fitting, matching = scores[here], fitting[here], matching[here]
             page = [one for one, there in zip(page, here, strict=True) if there]
-        return Hits(
-            found,
-            scores.tolist(),
-            fitting.tolist(),
-            matching.tolist(),
-            [duplicates for _, duplicates in page],
-            self.library.thumbnail,
+        return tuple(
+            Hit(record, score, fit, match, duplicates, partial(self.library.thumbnail, record.id))
+            for record, score, fit, match, (_, duplicates) in zip(
+                found, scores.tolist(), fitting.tolist(), matching.tolist(), page, strict=True
+            )
         )
 
 

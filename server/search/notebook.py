@@ -1,53 +1,40 @@
-"""Hits that show themselves in a notebook (Jupyter's ``_repr_html_``).
+"""HTML of search results for notebooks (Jupyter's ``_repr_html_``).
 
-Everything is in the text: thumbnails as data addresses, styles on the elements. Nothing is fetched,
-and what a person wrote (names, titles, queries) is escaped.
+Self-contained: thumbnails are ``data:`` URLs, styles are inline, nothing is fetched. Names, titles
+and queries are escaped.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sightline.server.search.results import Hit, SearchResult
-
-MOST = 60
-"""Hits that are shown: a notebook keeps what it shows, some 20 kB each."""
+from sightline.indexer.types import ImageRecord
 
 GRID = "display:flex;flex-wrap:wrap;gap:10px;align-items:flex-end"
 FIGURE = "margin:0;width:160px;font:12px system-ui,sans-serif;overflow-wrap:anywhere"
-PICTURE = "display:block;max-width:160px;max-height:160px;border-radius:4px"
-ABSENT = "display:block;width:160px;height:120px;border-radius:4px;background:"
+IMAGE = "display:block;max-width:160px;max-height:160px;border-radius:4px"
+PLACEHOLDER = "display:block;width:160px;height:120px;border-radius:4px;background:"
+BELOW_THRESHOLD = ' style="opacity:.45"'
 
 
-def hit_html(hit: Hit) -> str:
-    """One picture with its score and path."""
-    data = hit.thumbnail() if hit.thumbnail is not None else None
-    if data is None:
-        shown = f'<span style="{ABSENT}{escape(hit.record.info.color or "#ddd")}"></span>'
+def figure(record: ImageRecord, score: float, duplicates: int, thumbnail: bytes | None) -> str:
+    """One image with its score, id, number of folded near-duplicates and path. Without a
+    ``thumbnail`` (WebP) it is a rectangle of the image's mean colour."""
+    if thumbnail is None:
+        shown = f'<span style="{PLACEHOLDER}{escape(record.info.color or "#ddd")}"></span>'
     else:
-        source = base64.b64encode(data).decode("ascii")
-        shown = f'<img style="{PICTURE}" alt="" src="data:image/webp;base64,{source}">'
-    path = escape(str(hit.record.absolute))
-    more = f" +{len(hit.duplicates)}" if hit.duplicates else ""
+        source = base64.b64encode(thumbnail).decode("ascii")
+        shown = f'<img style="{IMAGE}" alt="" src="data:image/webp;base64,{source}">'
+    more = f" +{duplicates}" if duplicates else ""
     return (
-        f'<figure style="{FIGURE}" title="{path}">{shown}<figcaption>'
-        f"{hit.score:.3f} &middot; {hit.id}{more}<br>{escape(hit.path)}</figcaption></figure>"
+        f'<figure style="{FIGURE}" title="{escape(str(record.absolute))}">{shown}<figcaption>'
+        f"{score:.3f} &middot; {record.id}{more}<br>{escape(record.path)}</figcaption></figure>"
     )
 
 
-def result_html(result: SearchResult) -> str:
-    """A grid of the hits; what stands below the line under the good matches is fainter."""
-    figures = []
-    for hit in result.hits[:MOST]:
-        opacity = "" if hit.match else ' style="opacity:.45"'
-        figures.append(f"<div{opacity}>{hit_html(hit)}</div>")
-    good = "" if result.good is None else f"{result.good:,} good matches of "
-    said = f"{escape(result.query) or 'everything'}: {good}{result.total:,} pictures"
-    if len(result.hits) > MOST:
-        said += f", {MOST} of {len(result.hits):,} hits shown"
-    if result.message:
-        said += f"; {escape(result.message)}"
-    return f'<p>{said}</p><div style="{GRID}">{"".join(figures)}</div>'
+def grid(heading: str, figures: Sequence[tuple[str, bool]]) -> str:
+    """A grid of ``(figure, match)`` below a heading; figures that are no match are fainter."""
+    cells = [f"<div{'' if match else BELOW_THRESHOLD}>{html}</div>" for html, match in figures]
+    return f'<p>{escape(heading)}</p><div style="{GRID}">{"".join(cells)}</div>'

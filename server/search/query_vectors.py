@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.errors import NotFoundError, PhotoError, SightlineError, UsageError
+from sightline.server.search.lru_cache import LruCache
 from sightline.server.search.originals import original
 from sightline.server.search.query import Box, Term
-from sightline.server.search.uploads import Upload, Uploads
+from sightline.server.search.uploads import Upload
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder.encoder import Encoder
@@ -35,45 +35,6 @@ TEXTS = 8192
 PARTS = 512
 """Parts of pictures whose vectors are kept."""
 
-V = TypeVar("V")
-
-
-class Kept(Generic[V]):
-    """A thread-safe dictionary of the most recently used."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._items: OrderedDict[Hashable, V] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable) -> V | None:
-        """What is kept under ``key``, or None."""
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-            return self._items.get(key)
-
-    def put(self, key: Hashable, value: V) -> V:
-        """Keeps ``value``, and lets go what was not used for longest."""
-        with self._lock:
-            self._items[key] = value
-            self._items.move_to_end(key)
-            while len(self._items) > self._size:
-                self._items.popitem(last=False)
-        return value
-
-    def setdefault(self, key: Hashable, make: Callable[[], V]) -> V:
-        """What is kept under ``key``; made, and kept, when nothing is. Two that ask at the same
-        time may both make it, and get the same one."""
-        found = self.get(key)
-        if found is not None:
-            return found
-        made = make()
-        with self._lock:
-            if key in self._items:
-                return self._items[key]
-        return self.put(key, made)
-
 
 class TextVectors:
     """Texts -> unit vectors, remembered: a repeated or refined query runs no tower again."""
@@ -81,7 +42,7 @@ class TextVectors:
     def __init__(self, encode: Callable[[Sequence[str]], Embeddings], yielding: Yielding) -> None:
         self._encode = encode
         self._yielding = yielding
-        self._kept: Kept[Vector] = Kept(TEXTS)
+        self._kept: LruCache[Vector] = LruCache(TEXTS)
 
     def __call__(self, texts: Sequence[str]) -> list[Vector]:
         """The vector of each text."""
@@ -100,15 +61,20 @@ class TermVectors:
     """Turns the terms of queries into unit vectors. Safe to use from several threads."""
 
     def __init__(
-        self, library: AnyLibrary, encoder: Encoder, uploads: Uploads, *, yielding: Yielding
+        self,
+        library: AnyLibrary,
+        encoder: Encoder,
+        uploads: LruCache[Upload],
+        *,
+        yielding: Yielding,
     ) -> None:
         self._yielding = yielding
         self._library = library
         self._encoder = encoder
         self._uploads = uploads
         self.texts = TextVectors(encoder.encode_texts, yielding)
-        self._parts: Kept[Vector] = Kept(PARTS)
-        self._shown: Kept[Upload] = Kept(PARTS)
+        self._parts: LruCache[Vector] = LruCache(PARTS)
+        self._shown: LruCache[Upload] = LruCache(PARTS)
         self._decoder: Decoder | None = None
         self._decoding = threading.Lock()
         self._tower = threading.Lock()
@@ -136,7 +102,7 @@ class TermVectors:
         Raises ``UsageError`` naming what is wrong with the picture.
         """
         key = hashlib.blake2b(data, digest_size=16).digest()
-        return self._shown.setdefault(key, lambda: self._read(data))
+        return self._shown.get_or_create(key, lambda: self._read(data))
 
     def _read(self, data: bytes) -> Upload:
         with self._yielding():
@@ -166,7 +132,7 @@ class TermVectors:
             if term.crop is None:
                 return upload.vector
             box, thumbnail = term.crop, upload.thumbnail
-            return self._parts.setdefault(
+            return self._parts.get_or_create(
                 (term.upload, box), lambda: self._part(thumbnail, box, term)
             )
         assert term.like is not None
@@ -192,7 +158,7 @@ class TermVectors:
                     raise
                 return self._part(thumbnail, box, term)
 
-        return self._parts.setdefault((image, record.content_hash, box), make)
+        return self._parts.get_or_create((image, record.content_hash, box), make)
 
     def _part(self, source: Path | bytes, box: Box, term: Term) -> Vector:
         with self._yielding():

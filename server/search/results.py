@@ -1,19 +1,20 @@
-"""What a search gives back."""
+"""What a search returns: ``SearchResult`` with its ``Hit``s."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, overload
-
-import orjson
+from typing import Any
 
 from sightline.indexer.types import ImageRecord
-from sightline.server.search.image_json import Facts, facts
+from sightline.server.search import notebook
+from sightline.server.search.image_json import image_as_dict
 
-PLACES = 6, 4
-"""Decimal places of scores and relevance in JSON."""
+SCORE_DIGITS, RELEVANCE_DIGITS = 6, 4
+"""Decimal places in JSON."""
+
+NOTEBOOK_HITS = 60
+"""Hits that a notebook shows, about 20 kB each."""
 
 
 @dataclass(frozen=True)
@@ -22,20 +23,20 @@ class Hit:
 
     record: ImageRecord
     score: float
-    """Cosine between the picture and the query's vector; the lowest of the terms' cosines with
-    ``match:all``; 0 when the query has no terms."""
+    """Cosine between the image and the query's vector; with ``match:all`` the lowest cosine of any
+    term; 0 when the query has no terms."""
     relevance: float
-    """0 to 1; .5 on the line under the good matches."""
+    """0 to 1; .5 at the relevance threshold."""
     match: bool
-    """Whether it stands on or above that line."""
+    """Whether it reaches the relevance threshold."""
     duplicates: tuple[int, ...] = ()
-    """Ids of near-identical shots that are folded under this one, best first."""
+    """Ids of near-duplicates that are folded under this hit, best first."""
     thumbnail: Callable[[], bytes | None] | None = field(default=None, repr=False, compare=False)
-    """Gives its thumbnail, WebP, while the library is open."""
+    """Reads its thumbnail, WebP, while the library is open."""
 
     @property
     def id(self) -> int:
-        """The picture's id."""
+        """The image's id."""
         return self.record.id
 
     @property
@@ -44,89 +45,18 @@ class Hit:
         return self.record.path
 
     def as_dict(self, *, absolute: bool = True) -> dict[str, Any]:
-        """For JSON."""
-        told = facts(self.record, absolute=absolute)
-        told["score"] = round(self.score, PLACES[0])
-        told["relevance"] = round(self.relevance, PLACES[1])
-        told["match"] = self.match
-        told["duplicates"] = list(self.duplicates)
-        return told
+        """For JSON. ``absolute`` adds the file's path on this machine."""
+        values = image_as_dict(self.record, absolute=absolute)
+        values["score"] = round(self.score, SCORE_DIGITS)
+        values["relevance"] = round(self.relevance, RELEVANCE_DIGITS)
+        values["match"] = self.match
+        values["duplicates"] = list(self.duplicates)
+        return values
 
     def _repr_html_(self) -> str:
-        """The picture itself, in a notebook."""
-        from sightline.server.search.notebook import hit_html
-
-        return hit_html(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Hits(Sequence[Hit]):
-    """A page of results. Kept as columns, and a ``Hit`` made when it is looked at: to make a
-    thousand of them takes longer than the search, and most are only written down."""
-
-    records: Sequence[ImageRecord] = ()
-    scores: Sequence[float] = ()
-    relevance: Sequence[float] = ()
-    match: Sequence[bool] = ()
-    duplicates: Sequence[tuple[int, ...]] = ()
-    thumbnail: Callable[[int], bytes | None] | None = field(default=None, repr=False)
-    """Gives the thumbnail of an image, while the library is open."""
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    @overload
-    def __getitem__(self, place: int) -> Hit: ...
-    @overload
-    def __getitem__(self, place: slice) -> Hits: ...
-    def __getitem__(self, place: int | slice) -> Hit | Hits:
-        if isinstance(place, slice):
-            return self._of([column[place] for column in self._columns])
-        record, score, relevance, match, duplicates = (column[place] for column in self._columns)
-        thumbnail = partial(self.thumbnail, record.id) if self.thumbnail else None
-        return Hit(record, score, relevance, match, duplicates, thumbnail)
-
-    @property
-    def _columns(self) -> tuple[Sequence[Any], ...]:
-        return self.records, self.scores, self.relevance, self.match, self.duplicates
-
-    def without(self, image: int) -> Hits:
-        """All but that image."""
-        place = next((n for n, one in enumerate(self.records) if one.id == image), None)
-        if place is None:
-            return self
-        return self._of([[*column[:place], *column[place + 1 :]] for column in self._columns])
-
-    def _of(self, columns: Sequence[Sequence[Any]]) -> Hits:
-        records, scores, relevance, match, duplicates = columns
-        return Hits(records, scores, relevance, match, duplicates, self.thumbnail)
-
-    def as_json(self, known: Facts, *, absolute: bool) -> bytes:
-        """The list of each ``Hit.as_dict``, written as JSON."""
-        rows = zip(
-            [known.written(record, absolute=absolute) for record in self.records],
-            _each([round(score, PLACES[0]) for score in self.scores]),
-            _each([round(fit, PLACES[1]) for fit in self.relevance]),
-            self.match,
-            self.duplicates,
-            strict=True,
-        )
-        return b"[%b]" % b",".join(
-            b'%b,"score":%b,"relevance":%b,"match":%b,"duplicates":%b}'
-            % (
-                told[:-1],
-                score,
-                fit,
-                b"true" if match else b"false",
-                orjson.dumps(duplicates) if duplicates else b"[]",
-            )
-            for told, score, fit, match, duplicates in rows
-        )
-
-
-def _each(numbers: list[float]) -> list[bytes]:
-    """Each as JSON writes it."""
-    return orjson.dumps(numbers)[1:-1].split(b",") if numbers else []
+        """The image, in a notebook."""
+        thumbnail = self.thumbnail() if self.thumbnail is not None else None
+        return notebook.figure(self.record, self.score, len(self.duplicates), thumbnail)
 
 
 @dataclass(frozen=True)
@@ -136,30 +66,21 @@ class SearchResult:
     query: str
     took_ms: float
     total: int
-    """Pictures that meet the filters."""
+    """Images that meet the filters."""
     good: int | None
-    """Hits above the line, near-identical shots counted once; None where there is no line (no
-    terms, or too small a library)."""
-    hits: Hits
+    """Hits that reach the relevance threshold, near-duplicates counted once; None without a
+    threshold (no terms, or too small a library)."""
+    hits: Sequence[Hit]
     message: str | None = None
-    """One line for the person, when there is something to say."""
+    """One line for the user, or None."""
 
     @property
     def nothing_matches(self) -> bool:
-        """Whether the best there is does not really match."""
+        """Whether no hit reaches the relevance threshold."""
         return self.good == 0 and self.total > 0
 
     def as_dict(self, *, absolute: bool = True) -> dict[str, Any]:
-        """For JSON. ``absolute`` says where the files are on this machine."""
-        return {**self._head, "hits": [hit.as_dict(absolute=absolute) for hit in self.hits]}
-
-    def as_json(self, known: Facts, *, absolute: bool) -> bytes:
-        """``as_dict`` as JSON; what is ``known`` of pictures is not written again."""
-        head = orjson.dumps(self._head)
-        return b'%b,"hits":%b}' % (head[:-1], self.hits.as_json(known, absolute=absolute))
-
-    @property
-    def _head(self) -> dict[str, Any]:
+        """For JSON. ``absolute`` adds the files' paths on this machine."""
         return {
             "query": self.query,
             "took_ms": round(self.took_ms, 3),
@@ -167,10 +88,16 @@ class SearchResult:
             "good": self.good,
             "nothing_matches": self.nothing_matches,
             "message": self.message,
+            "hits": [hit.as_dict(absolute=absolute) for hit in self.hits],
         }
 
     def _repr_html_(self) -> str:
-        """The pictures themselves, in a notebook."""
-        from sightline.server.search.notebook import result_html
-
-        return result_html(self)
+        """The images, in a notebook."""
+        good = "" if self.good is None else f"{self.good:,} good matches of "
+        heading = f"{self.query or 'everything'}: {good}{self.total:,} images"
+        if len(self.hits) > NOTEBOOK_HITS:
+            heading += f", {NOTEBOOK_HITS} of {len(self.hits):,} hits shown"
+        if self.message:
+            heading += f"; {self.message}"
+        figures = [(hit._repr_html_(), hit.match) for hit in self.hits[:NOTEBOOK_HITS]]
+        return notebook.grid(heading, figures)

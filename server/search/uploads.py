@@ -9,8 +9,6 @@ thumbnail back in the same answer.
 from __future__ import annotations
 
 import secrets
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,29 +28,3 @@ class Upload:
     """``(d,) float32, unit norm``."""
     thumbnail: bytes
     token: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-
-
-class Uploads:
-    """The uploads of one server, by token."""
-
-    def __init__(self, size: int = MAX_UPLOADS) -> None:
-        self._size = size
-        self._kept: OrderedDict[str, Upload] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def put(self, upload: Upload) -> None:
-        """Keeps ``upload``, and lets the oldest go when there are too many."""
-        with self._lock:
-            self._kept[upload.token] = upload
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
-
-    def get(self, token: str) -> Upload | None:
-        """The upload with that token, if it is still kept."""
-        with self._lock:
-            if token in self._kept:
-                self._kept.move_to_end(token)
-            return self._kept.get(token)

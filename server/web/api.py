@@ -14,7 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.types import ImageRecord
-from sightline.server.search.image_json import facts
+from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.originals import original
 from sightline.server.search.query import MAX_LENGTH, parse
 from sightline.server.search.results import SearchResult
@@ -71,8 +71,7 @@ def search() -> Response:
 
 
 def _found(result: SearchResult) -> Response:
-    body = result.as_json(state().facts, absolute=sees_paths())
-    return Response(body, mimetype="application/json")
+    return jsonify(result.as_dict(absolute=sees_paths()))
 
 
 @api.post("/api/search")
@@ -227,7 +226,7 @@ def image(id: int) -> Response:
     """The record of one picture, EXIF included."""
     given = values()
     record = find(id)
-    told = facts(record, absolute=sees_paths())
+    told = image_as_dict(record, absolute=sees_paths())
     info = record.info
     told |= {
         "title": info.title,

@@ -9,8 +9,7 @@ from flask import current_app
 
 from sightline.server.search.duplicate_groups import Group
 from sightline.server.search.engine import SearchEngine
-from sightline.server.search.image_json import Facts
-from sightline.server.search.query_vectors import Kept
+from sightline.server.search.lru_cache import LruCache
 from sightline.server.web.admission import Slots
 
 RESIZED = 4096
@@ -29,11 +28,10 @@ class State:
     templates: Path
     zips: Slots
     grouping: Slots = field(default_factory=lambda: Slots(1))
-    facts: Facts = field(default_factory=Facts)
-    groups: Kept[list[Group]] = field(default_factory=lambda: Kept(GROUPINGS))
+    groups: LruCache[list[Group]] = field(default_factory=lambda: LruCache(GROUPINGS))
     previewing: Slots = field(default_factory=lambda: Slots(2))
-    resized: Kept[bytes] = field(default_factory=lambda: Kept(RESIZED))
-    previews: Kept[bytes] = field(default_factory=lambda: Kept(PREVIEWS))
+    resized: LruCache[bytes] = field(default_factory=lambda: LruCache(RESIZED))
+    previews: LruCache[bytes] = field(default_factory=lambda: LruCache(PREVIEWS))
 
 
 def state() -> State:

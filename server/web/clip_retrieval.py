@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sightline.indexer.errors import UsageError
 from sightline.indexer.types import ImageRecord
 from sightline.server.search import near_duplicates
-from sightline.server.search.image_json import facts
+from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.query import MAX_LENGTH
 from sightline.server.web.app_state import engine
 from sightline.server.web.openapi import COUNT, ID, STRING, listed, nullable, obj
@@ -188,7 +188,7 @@ def _hashes(ids: NDArray[np.int64]) -> dict[int, int | None]:
 
 def _metadata(record: ImageRecord) -> dict[str, Any]:
     """Columns as clip-retrieval's metadata calls them, and what else is known."""
-    told = facts(record, absolute=sees_paths())
+    told = image_as_dict(record, absolute=sees_paths())
     found = {
         "image_path": told.pop("absolute", record.path),
         "url": record.info.url,

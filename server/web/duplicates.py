@@ -90,6 +90,6 @@ def _found(q: str, *, similar: bool) -> list[Group]:
     library.refresh()
     key = (query.filters, similar, library.version)
     with state().grouping.held():
-        return state().groups.setdefault(
+        return state().groups.get_or_create(
             key, lambda: find_groups(library, query.filters, similar=similar)
         )

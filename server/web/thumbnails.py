@@ -73,7 +73,7 @@ def thumbnail(id: int) -> Response:
     tag = blake2b(data, digest_size=12).hexdigest()
     if given["w"] != "512":
         size = int(given["w"])
-        data = state().resized.setdefault((tag, size), lambda: _smaller(stored, size))
+        data = state().resized.get_or_create((tag, size), lambda: _smaller(stored, size))
         tag = f"{tag}-{size}"
     return _answer(data, "image/webp", tag, FOR_EVER if given["v"] else A_WHILE)
 
@@ -152,7 +152,7 @@ def _preview(record: ImageRecord, path: Path, size: int) -> Response:
                 reason = without_places(str(error), record.root)
                 raise NotFoundError(f"picture {record.id} cannot be shown now: {reason}") from error
 
-    data = state().previews.setdefault(key, make)
+    data = state().previews.get_or_create(key, make)
     kind = "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"
     return _answer(data, kind, tag, "private, no-cache")
 
