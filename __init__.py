@@ -2,10 +2,11 @@
 
     from sightline import Library, SearchEngine, index_folders
 
-    library = index_folders("photos.library", ["~/Pictures"])
-    SearchEngine(library).search("dog on a beach")
+    index_folders("photos.library", ["~/Pictures"])
+    SearchEngine(Library.open("photos.library")).search("dog on a beach")
 
-Importing this package loads nothing heavy: torch, faiss and SQLite are imported on first use.
+``index_folders`` creates the library if it does not exist and returns an ``IndexReport``. Importing
+this package loads nothing heavy: torch, faiss and SQLite are imported on first use.
 """
 
 import importlib
@@ -13,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sightline.indexer.indexing.index_folders import index_folders as index_folders
     from sightline.indexer.library.library import Library as Library
     from sightline.server.search.engine import SearchEngine as SearchEngine
 
@@ -25,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _EXPORTS = {
     "Library": "sightline.indexer.library.library",
+    "index_folders": "sightline.indexer.indexing.index_folders",
     "SearchEngine": "sightline.server.search.engine",
 }
 

@@ -33,7 +33,7 @@ from benchmarks.catalog import BATCH, ROOT, synthetic
 from benchmarks.search import served
 from sightline.data.scenes.gallery import write_gallery
 from sightline.indexer.encoder.encoder import Encoder
-from sightline.indexer.indexing import run
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def make(place: Path, images: int) -> None:
     }
     write_gallery(place / "scenes", count=SCENES, seed=0)
     with Library.create(place / "small", **identity) as small:
-        run.run(small, encoder, [place / "scenes"])
+        update_library(small, encoder, [place / "scenes"])
         ids = small.select()
         vectors = small.vectors(ids)
         scenes = [

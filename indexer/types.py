@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,3 +257,14 @@ class IndexState:
     """Where it is searched: ``cpu`` or ``cuda``; None where a store decides."""
     device_note: str | None = None
     """Why not on the GPU, where that was asked for."""
+
+
+class Progress(Protocol):
+    """Receives how far a long operation is. Called from the thread that runs the operation."""
+
+    def __call__(self, phase: str, done: int, total: int | None, /) -> None:
+        """``done`` of ``total`` items of ``phase``; ``total`` is None while it is unknown."""
+
+
+def no_progress(phase: str, done: int, total: int | None, /) -> None:
+    """Ignore progress."""

@@ -73,10 +73,10 @@ def empty_library(directory: Path, encoder: Encoder) -> Library:
 
 def make_library(directory: Path, encoder: Encoder, pictures: Path) -> Library:
     """A library of everything in ``pictures``."""
-    from sightline.indexer.indexing import run
+    from sightline.indexer.indexing.run import update_library
 
     library = empty_library(directory, encoder)
-    run.run(library, encoder, [pictures], workers=1)
+    update_library(library, encoder, [pictures], workers=1)
     return library
 
 

@@ -84,21 +84,21 @@ def test_an_empty_library_says_what_to_do_and_fills_before_ones_eyes(
 def held_run(library: Path) -> Iterator[Callable[[], None]]:
     """A run under way over the library's folder, held after its second batch until the function
     that this gives is called."""
-    from sightline.indexer.indexing import run as pipeline
+    from sightline.indexer.indexing.run import load_encoder, update_library
     from sightline.indexer.library.library import Library
 
     held, steps = threading.Event(), []
 
-    def progress(step: pipeline.Progress) -> None:
-        if step.phase == "indexing" and step.done:
-            steps.append(step)
+    def progress(phase: str, done: int, total: int | None) -> None:
+        if phase == "indexing" and done:
+            steps.append(done)
             if len(steps) == 2:
                 assert held.wait(120)
 
     def work() -> None:
         with Library.open(library) as opened:
-            encoder = pipeline.load_encoder("builtin")
-            pipeline.run(opened, encoder, workers=1, progress=progress)
+            encoder = load_encoder("builtin")
+            update_library(opened, encoder, workers=1, progress=progress)
 
     thread = threading.Thread(target=work)
     thread.start()

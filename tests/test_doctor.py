@@ -14,7 +14,7 @@ from helpers_library import as_bytes, draw, make_library
 from sightline.indexer.encoder.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, LibraryError
 from sightline.indexer.indexing import doctor
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 from sightline.server.cli import run
 
@@ -73,7 +73,7 @@ def test_a_catalog_with_a_spoilt_page_is_saved_and_the_next_run_brings_the_rest(
     [aside] = directory.glob("catalog.db.damaged-*[0-9]")
     assert aside.read_bytes() == before, "the damaged file is kept as it was"
     with Library.open(directory) as library:
-        pipeline.run(library, tiny_encoder, workers=1)
+        update_library(library, tiny_encoder, workers=1)
         assert library.count == PICTURES
         assert library.failures() == []
     assert doctor.examine(directory) == []
@@ -90,7 +90,7 @@ def test_a_catalog_that_is_cut_short_is_saved_as_far_as_it_goes(
     assert kinds(doctor.examine(directory)) == {("damaged", "catalog.db", False)}
     assert ("damaged", "catalog.db", True) in kinds(doctor.repair(directory))
     with Library.open(directory) as library:
-        pipeline.run(library, tiny_encoder, workers=1)
+        update_library(library, tiny_encoder, workers=1)
         assert library.count == PICTURES
     assert doctor.examine(directory) == []
 
@@ -136,7 +136,7 @@ def test_a_row_without_a_vector_is_found_and_read_anew(
     doctor.repair(directory)
     with Library.open(directory) as library:
         assert library.count == PICTURES - 1
-        assert pipeline.run(library, tiny_encoder, workers=1).added == 1
+        assert update_library(library, tiny_encoder, workers=1).added == 1
     assert doctor.examine(directory) == []
 
 
@@ -160,7 +160,7 @@ def test_a_run_draws_the_thumbnails_that_somebody_deleted(
 ) -> None:
     (directory / "thumbnails.db").unlink()
     with Library.open(directory) as library:
-        report = pipeline.run(library, tiny_encoder, workers=1)
+        report = update_library(library, tiny_encoder, workers=1)
         assert (report.unchanged, report.added) == (PICTURES, 0)
         assert len(library.thumbnails) == PICTURES
     assert doctor.examine(directory) == []

@@ -31,7 +31,7 @@ from helpers_shards import (
 
 from sightline.indexer.encoder.encoder import Encoder
 from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.photo.decoder import Decoder
 from sightline.indexer.photo.photo import read
 from sightline.indexer.shards import ray_run
@@ -133,7 +133,7 @@ def test_vectors_and_facts_are_those_of_a_run_on_one_machine(
         empty_library(tmp_path / "local", tiny_encoder) as local,
         create_for(tmp_path / "imported", read_origin(place)) as imported,
     ):
-        pipeline.run(local, tiny_encoder, [pictures], workers=1)
+        update_library(local, tiny_encoder, [pictures], workers=1)
         done = import_shards(imported, place)
         assert (done.added, done.failed, done.shards) == (77, 1, 8)
         ours = {record.path: record for record in imported.images(imported.select().tolist())}

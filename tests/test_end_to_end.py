@@ -13,7 +13,7 @@ import pytest
 from helpers_serving import FLAGS, chromium, get, serving
 
 from sightline.data.scenes.gallery import write_gallery
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import encoder_for
 from sightline.indexer.library.library import Library
 from sightline.server.cli import run
 from sightline.server.search.engine import SearchEngine
@@ -42,7 +42,7 @@ def test_command_line_http_and_python_give_the_same_answers(
     place: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Library.open(place / "library", read_only=True) as library:
-        encoder = pipeline.encoder_for(library)
+        encoder = encoder_for(library)
         with SearchEngine(library, encoder) as engine:
             for query in (QUERY, "boat -night", "like:7", "2:forest after:2019", "is:portrait"):
                 capsys.readouterr()

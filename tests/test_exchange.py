@@ -17,7 +17,7 @@ from sightline.indexer.errors import LibraryBusyError, UsageError
 from sightline.indexer.exchange import export_set, formats, import_set
 from sightline.indexer.exchange.formats import open_set
 from sightline.indexer.indexing import doctor
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 from sightline.indexer.types import Condition, Filters
 from sightline.server.cli import run
@@ -101,7 +101,7 @@ def test_a_laion_set_becomes_a_library_though_no_picture_is_present(
     # Nothing misses the pictures: not the doctor, and not a run over the library's folders.
     assert doctor.examine(directory) == []
     with Library.open(directory) as library:
-        report = pipeline.run(library, tiny_encoder, workers=1, prune=True)
+        report = update_library(library, tiny_encoder, workers=1, prune=True)
         assert (report.removed, report.held_back, library.count) == (0, (), 25)
     # The page shows what is known of them.
     with Library.open(directory) as library, SearchEngine(library, tiny_encoder) as engine:
@@ -128,11 +128,11 @@ def test_a_picture_that_turns_up_later_is_read(tmp_path: Path, tiny_encoder: Enc
         import_set.import_set(library, open_set(source), workers=1)
         assert library.thumbnail(1) is None
         (source / "a.jpg").write_bytes(as_bytes(draw(1)))
-        report = pipeline.run(library, tiny_encoder, workers=1)
+        report = update_library(library, tiny_encoder, workers=1)
         assert (report.updated, report.removed, library.count) == (1, 0, 2)
         assert library.thumbnail(1) is not None
         (source / "a.jpg").unlink()
-        assert pipeline.run(library, tiny_encoder, workers=1, prune=True).removed == 1
+        assert update_library(library, tiny_encoder, workers=1, prune=True).removed == 1
         assert library.select().tolist() == [2]
 
 
@@ -151,7 +151,7 @@ def test_pictures_that_are_there_are_read_and_not_encoded(
         assert found["2.jpg"][3] == unit(4)[2].astype(np.float32).tobytes()
         assert all(library.thumbnail(id) for id in library.select().tolist())
         # A run over the folder finds nothing to do.
-        again = pipeline.run(library, tiny_encoder, workers=1)
+        again = update_library(library, tiny_encoder, workers=1)
         assert (again.unchanged, again.added, again.updated) == (4, 0, 0)
 
 
@@ -164,7 +164,7 @@ def test_what_is_exported_comes_back_as_it_was(
     target = tmp_path / f"set{ending}"
     here, away = tmp_path / "here", tmp_path / "away"
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        pipeline.run(library, tiny_encoder, [folder], workers=1)
+        update_library(library, tiny_encoder, [folder], workers=1)
         assert export_set.write_set(library, target, format=format) == 4
         before = everything(library)
     source = open_set(target)
@@ -189,7 +189,7 @@ def test_what_is_exported_comes_back_as_it_was(
 def test_npy_is_the_layout_that_clip_retrieval_reads(tmp_path: Path, tiny_encoder: Encoder) -> None:
     folder = pictures(tmp_path / "pictures")
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        pipeline.run(library, tiny_encoder, [folder], workers=1)
+        update_library(library, tiny_encoder, [folder], workers=1)
         export_set.write_set(library, tmp_path / "set", format="npy")
         stored = library.vectors(library.select())
     vectors = np.load(tmp_path / "set/img_emb/img_emb_0.npy")
@@ -204,7 +204,7 @@ def test_only_what_meets_the_filters_is_exported(
     tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
 ) -> None:
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        pipeline.run(library, tiny_encoder, [pictures(tmp_path / "pictures")], workers=1)
+        update_library(library, tiny_encoder, [pictures(tmp_path / "pictures")], workers=1)
     where = ["--library", str(tmp_path / "library"), "-q"]
     target = tmp_path / "spring.jsonl"
     assert run(["export", str(target), "--only", "after:2020-03", *where]) == 0

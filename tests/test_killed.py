@@ -14,7 +14,7 @@ import pytest
 from helpers_library import as_bytes, draw
 
 from sightline.indexer.encoder.encoder import Encoder
-from sightline.indexer.indexing import run
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
@@ -57,7 +57,7 @@ def test_twenty_kills_and_then_one_run_have_every_picture_once(
             connection.close()
     assert deaths == KILLS
     with Library.open(directory) as library:
-        report = run.run(library, tiny_encoder, [pictures], workers=1)
+        report = update_library(library, tiny_encoder, [pictures], workers=1)
         assert report.failed == 0
         records = library.images(library.select().tolist())
         assert sorted(r.path for r in records) == [f"{n:03}.jpg" for n in range(PICTURES)]
@@ -70,11 +70,11 @@ def test_twenty_kills_and_then_one_run_have_every_picture_once(
 CHILD = """
 import sys
 from pathlib import Path
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import load_encoder, update_library
 from sightline.indexer.library.library import Library
 
 model, directory, pictures = sys.argv[1:]
-encoder = pipeline.load_encoder(model)
+encoder = load_encoder(model)
 type(encoder).batch_size = property(lambda self: 4)
 if Library.exists(Path(directory)):
     library = Library.open(Path(directory))
@@ -85,6 +85,6 @@ else:
         revision=encoder.revision,
         dimension=encoder.dimension,
     )
-write = lambda progress: print(progress, flush=True)
-pipeline.run(library, encoder, [Path(pictures)], workers=1, progress=write)
+write = lambda *step: print(step, flush=True)
+update_library(library, encoder, [Path(pictures)], workers=1, progress=write)
 """

@@ -26,7 +26,7 @@ from PIL import Image
 from sightline.data.scenes.gallery import Scene, compose, render
 from sightline.indexer.encoder.encoder import Encoder
 from sightline.indexer.errors import NotFoundError, UsageError
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import encoder_for, update_library
 from sightline.indexer.library.library import Library
 from sightline.indexer.zero_shot import prompts
 from sightline.indexer.zero_shot.labels import (
@@ -253,7 +253,7 @@ def test_kept_labels_filter_and_are_counted(sightline, directory: Path) -> None:
     assert np.mean([name.startswith("sailboat") for name in names]) >= 0.8
     with (
         Library.open(directory) as library,
-        SearchEngine(library, pipeline.encoder_for(library)) as engine,
+        SearchEngine(library, encoder_for(library)) as engine,
     ):
         client = client_of(create_app(engine))
         facets = client.get("/api/facets").json
@@ -346,7 +346,7 @@ def test_describe_what_is_not_there_is_one_line(sightline, tmp_path: Path) -> No
 def test_the_api_ranks_texts_for_one_picture(directory: Path, pictures: Path) -> None:
     with (
         Library.open(directory) as library,
-        SearchEngine(library, pipeline.encoder_for(library)) as engine,
+        SearchEngine(library, encoder_for(library)) as engine,
     ):
         client = client_of(create_app(engine))
         (image,) = engine.search("name:sailboat-0").hits
@@ -380,5 +380,5 @@ def test_a_picture_that_changes_loses_its_labels(tmp_path: Path, tiny_encoder: E
         assert library.labels([image]) == {image: [("red", 0.9)]}
         assert [one.text for one in library.facets("label")] == ["red"]
         Image.new("RGB", (60, 40), "blue").save(folder / "one.png")
-        pipeline.run(library, tiny_encoder, [folder], workers=1)
+        update_library(library, tiny_encoder, [folder], workers=1)
         assert library.labels([image]) == {}

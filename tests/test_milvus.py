@@ -26,7 +26,7 @@ from sightline.indexer.errors import (
     QueryError,
     UsageError,
 )
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.interface import AnyLibrary
 from sightline.indexer.library.library import Library
 from sightline.indexer.milvus import bulk as milvus_bulk
@@ -318,7 +318,7 @@ def test_filling_again_follows_the_library_and_an_open_reader_sees_it(
             (folder / "0003.jpg").unlink()
             (folder / "0004.jpg").write_bytes(as_bytes(draw(77, (48, 64)), quality=80))
             (folder / "new.jpg").write_bytes(as_bytes(draw(78)))
-            pipeline.run(library, tiny_encoder, workers=1)
+            update_library(library, tiny_encoder, workers=1)
             filled = fill_from_library(library, address, index="FLAT")
             assert (filled.added, filled.updated, filled.removed, filled.unchanged) == (1, 1, 1, 10)
             assert engine.search("snow").total == 12

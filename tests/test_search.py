@@ -389,7 +389,7 @@ def test_threads_get_the_same_answers(engine: SearchEngine) -> None:
 
 
 def test_new_pictures_are_found_at_the_next_search(tmp_path: Path, tiny_encoder: Encoder) -> None:
-    from sightline.indexer.indexing import run
+    from sightline.indexer.indexing.run import update_library
 
     pictures = make_pictures(tmp_path / "pictures")
     with (
@@ -399,7 +399,7 @@ def test_new_pictures_are_found_at_the_next_search(tmp_path: Path, tiny_encoder:
         data = as_bytes(draw(500), quality=90)
         assert engine.search("", images=[data], k=1).hits[0].score < 0.9999
         (pictures / "Home" / "new.jpg").write_bytes(data)
-        run.run(library, tiny_encoder, [pictures], workers=1)
+        update_library(library, tiny_encoder, [pictures], workers=1)
         hit = engine.search("", images=[data], k=1).hits[0]
         assert hit.record.path == "Home/new.jpg"
         assert ids(engine, "name:new.jpg") == [hit.id]

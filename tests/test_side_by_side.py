@@ -19,7 +19,7 @@ from sightline.indexer.catalog import images
 from sightline.indexer.encoder.encoder import Encoder
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.indexing import doctor
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 
 PICTURES = 24
@@ -117,12 +117,12 @@ def test_pictures_that_change_and_vanish_during_a_run_are_named_and_read_by_the_
     thread = threading.Thread(target=meddle)
     with Library.open(place / "library") as library:
         thread.start()
-        report = pipeline.run(library, tiny_encoder, workers=2)
+        report = update_library(library, tiny_encoder, workers=2)
         over.set()
         thread.join()
         for failure in report.failures:
             assert failure.reason.startswith(("the file", "it ")), failure
-        report = pipeline.run(library, tiny_encoder, workers=1)
+        report = update_library(library, tiny_encoder, workers=1)
         assert (report.failed, library.count) == (0, PICTURES + 90)
         for record in library.images(library.select().tolist()):
             data = record.absolute.read_bytes()
@@ -145,17 +145,17 @@ def test_a_clock_that_goes_back_years_changes_nothing(
     monkeypatch.setattr(images, "now", lambda: "2001-01-01T00:00:00")
     with Library.open(place / "library") as library:
         before = library.version
-        report = pipeline.run(library, tiny_encoder, workers=1)
+        report = update_library(library, tiny_encoder, workers=1)
         assert (report.unchanged, report.added, report.removed) == (PICTURES, 0, 0)
         assert library.version == before
         add(place / "pictures", 100, 5)
-        assert pipeline.run(library, tiny_encoder, workers=1).added == 5
+        assert update_library(library, tiny_encoder, workers=1).added == 5
         newest, *_ = library.catalog.runs(1)
         assert newest.counts["added"] == 5, "the newest run is the last, whatever its date"
         # A run that is killed is seen to have been, although later ones are dated before it.
         library.catalog.start_run(["/x"])
         assert any(run.finished_at is None for run in library.catalog.runs(1))
-        assert pipeline.run(library, tiny_encoder, workers=1).unchanged == PICTURES + 5
+        assert update_library(library, tiny_encoder, workers=1).unchanged == PICTURES + 5
     assert_whole(place, PICTURES + 5)
 
 
@@ -203,7 +203,7 @@ def test_a_run_that_an_error_ended_is_tidied_up_after_by_the_next(
         with monkeypatch.context() as patch:
             patch.setattr(Library, "remove_thumbnails", fail)
             with pytest.raises(LibraryError, match="the disk failed"):
-                pipeline.run(library, tiny_encoder, workers=1)
+                update_library(library, tiny_encoder, workers=1)
         assert (library.count, len(library.thumbnails)) == (PICTURES - 1, PICTURES)
-        pipeline.run(library, tiny_encoder, workers=1)
+        update_library(library, tiny_encoder, workers=1)
     assert_whole(place, PICTURES - 1)

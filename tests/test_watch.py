@@ -13,9 +13,9 @@ import pytest
 from helpers_library import as_bytes, draw, empty_library
 
 from sightline.indexer.files.watch import changes
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.index_folders import watch_folders
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.types import IndexReport
-from sightline.server.commands.index import keep_up
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder.encoder import Encoder
@@ -33,15 +33,15 @@ class Watched:
         self.reports: queue.Queue[IndexReport] = queue.Queue()
         self.stop = threading.Event()
         self.runs = 0
-        pipeline.run(self.library, encoder, [pictures], workers=1)
+        update_library(self.library, encoder, [pictures], workers=1)
 
         def run(paths: list[Path]) -> IndexReport:
-            report = pipeline.run(self.library, encoder, paths, workers=1, stop=self.stop)
+            report = update_library(self.library, encoder, paths, workers=1, stop=self.stop)
             self.runs += 1
             return report
 
         self.thread = threading.Thread(
-            target=keep_up,
+            target=watch_folders,
             args=(self.library, run, self.reports.put, self.stop),
             kwargs={"quiet": 0.2},
         )

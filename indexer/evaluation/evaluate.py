@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,7 +39,7 @@ from sightline.indexer.evaluation.metrics import (
     standing,
 )
 from sightline.indexer.photo.decoder import Decoder
-from sightline.indexer.types import Candidate, Embeddings, Ids, Photo
+from sightline.indexer.types import Candidate, Embeddings, Ids, Photo, Progress, no_progress
 from sightline.indexer.zero_shot.captions import CAPTIONS
 from sightline.indexer.zero_shot.labels import classifier
 from sightline.indexer.zero_shot.prompts import fill
@@ -54,8 +54,6 @@ RANKINGS = ("plain", "centred", "querybank", "standing")
 
 Direction = Literal["text_to_image", "image_to_text"]
 
-Show = Callable[[str, int, int | None], None]
-"""Told of a phase, how much of it is done, and of how much."""
 
 PROBE_CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse strengths of regularisation that a probe chooses among, for standardised features. Raw
@@ -132,12 +130,12 @@ class Encoded:
     """The others, each with its reason."""
 
 
-def _silent(phase: str, done: int, total: int | None) -> None:
-    """Shows nothing."""
-
-
 def encode_files(
-    encoder: Encoder, files: Sequence[Path], *, workers: int | None = None, show: Show = _silent
+    encoder: Encoder,
+    files: Sequence[Path],
+    *,
+    workers: int | None = None,
+    show: Progress = no_progress,
 ) -> Encoded:
     """Reads and encodes ``files`` as an indexing run does."""
     result = np.full((len(files), encoder.dimension), np.nan, np.float32)
@@ -184,7 +182,7 @@ def encode_captions(
     captions: Sequence[str],
     templates: Sequence[str] = ("{}",),
     *,
-    show: Show = _silent,
+    show: Progress = no_progress,
 ) -> Embeddings:
     """``(n, d)``: the mean over the templates of each caption, unit length."""
     step = 4096
@@ -245,7 +243,7 @@ def retrieval(
     *,
     rankings: Sequence[str] = ("plain",),
     bank: Embeddings | None = None,
-    show: Show = _silent,
+    show: Progress = no_progress,
 ) -> list[Retrieval]:
     """Both directions, exactly, for each of ``rankings``.
 
@@ -345,7 +343,7 @@ def zero_shot(
     classified: Classified,
     templates: Mapping[str, Sequence[str]],
     *,
-    show: Show = _silent,
+    show: Progress = no_progress,
 ) -> list[Accuracy]:
     """Pictures to classes by their names, once for each of ``templates``."""
     results = []

@@ -21,7 +21,7 @@ from sightline.indexer.errors import UsageError
 from sightline.indexer.exchange.formats import MODEL_KEY, REVISION_KEY, Row, pyarrow
 from sightline.indexer.exchange.import_set import records
 from sightline.indexer.library.library import Library
-from sightline.indexer.types import Embeddings, Ids
+from sightline.indexer.types import Embeddings, Ids, Progress, no_progress
 
 Format = Literal["parquet", "npy", "jsonl"]
 
@@ -30,8 +30,6 @@ BLOCK = 5_000
 
 PART = 100_000
 """Pictures in one pair of files of the npy layout: their rows are held in memory, some 200 MB."""
-
-Show = Callable[[str, int, int | None], None]
 
 
 class Writer(Protocol):
@@ -57,7 +55,7 @@ def write_set(
     *,
     format: Format,
     ids: Ids | None = None,
-    progress: Show = lambda phase, done, total: None,
+    progress: Progress = no_progress,
 ) -> int:
     """Writes ``ids`` (all images, unless given) of ``library`` to ``target``; how many there were.
 

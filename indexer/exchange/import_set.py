@@ -37,7 +37,9 @@ from sightline.indexer.types import (
     Photo,
     PhotoInfo,
     Pixels,
+    Progress,
     Root,
+    no_progress,
 )
 
 PATHS = ("image_path", "path", "filename", "file_name", "filepath", "key")
@@ -56,8 +58,6 @@ SHOWN_PROBLEMS = 100
 
 NOTHING: Pixels = np.empty((0, 0, 3), np.uint8)
 """Pixels of a picture that is not encoded."""
-
-Show = Callable[[str, int, int | None], None]
 
 
 @dataclass
@@ -80,10 +80,6 @@ class ImportReport:
             self.problems.append(problem)
 
 
-def _silent(phase: str, done: int, total: int | None) -> None:
-    """Shows nothing."""
-
-
 def import_set(
     library: Library,
     source: EmbeddingSet,
@@ -91,7 +87,7 @@ def import_set(
     pictures: Path | None = None,
     workers: int | None = None,
     text_queries: Callable[[], Embeddings] | None = None,
-    progress: Show = _silent,
+    progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> ImportReport:
     """Takes every row of ``source`` into ``library``; a picture that is there already keeps its id.

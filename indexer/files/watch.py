@@ -1,7 +1,7 @@
 """Folders that are watched: what has changed in them, as soon as it has come to rest.
 
     for changed in changes([Path("/home/ana/Pictures")], stop):
-        pipeline.run(library, encoder, changed)
+        update_library(library, encoder, changed)
 
 The operating system says what happens (inotify, FSEvents, ReadDirectoryChangesW; through watchdog,
 the extra ``watch``). Network drives often say nothing: those are for ``sightline index`` by clock.

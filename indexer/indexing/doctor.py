@@ -26,13 +26,12 @@ from sightline.indexer.errors import DamagedError, LibraryError
 from sightline.indexer.files import archives
 from sightline.indexer.indexing import missing_thumbnails
 from sightline.indexer.library.library import CATALOG, SALVAGED, THUMBNAILS, Library, write_lock
+from sightline.indexer.types import Progress, no_progress
 
 Kind = Literal["damaged", "missing", "stale", "orphaned", "wrong"]
 
 SHOWN_EVERY = 1000
 """Files between two calls of ``progress``."""
-
-Show = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -53,15 +52,13 @@ class Finding:
         return asdict(self)
 
 
-def _silent(phase: str, done: int, total: int | None) -> None:
-    """Shows nothing."""
-
-
 REPAIR = "run `sightline doctor --repair`"
 INDEX = "run `sightline index`"
 
 
-def examine(directory: Path, *, files: bool = True, progress: Show = _silent) -> list[Finding]:
+def examine(
+    directory: Path, *, files: bool = True, progress: Progress = no_progress
+) -> list[Finding]:
     """Everything that is wrong with the library in ``directory``; nothing is changed.
 
     ``files`` looks at every picture's file as well (its size and time, not its contents).
@@ -87,7 +84,9 @@ def examine(directory: Path, *, files: bool = True, progress: Show = _silent) ->
         )
 
 
-def repair(directory: Path, *, files: bool = True, progress: Show = _silent) -> list[Finding]:
+def repair(
+    directory: Path, *, files: bool = True, progress: Progress = no_progress
+) -> list[Finding]:
     """Puts right what can be, and returns what was wrong and what still is.
 
     LibraryBusyError while a run is writing; LibraryError when nothing of the catalog can be saved,
@@ -99,7 +98,7 @@ def repair(directory: Path, *, files: bool = True, progress: Show = _silent) -> 
         raise LibraryError.unwritable(Path(error.filename or directory), error) from error
 
 
-def _repaired(directory: Path, files: bool, progress: Show) -> list[Finding]:
+def _repaired(directory: Path, files: bool, progress: Progress) -> list[Finding]:
     done: list[Finding] = []
     with write_lock(directory):
         _finish_swap(directory)
@@ -152,7 +151,7 @@ def _index_findings(library: Library) -> list[Finding]:
     return found
 
 
-def _picture_findings(library: Library, progress: Show) -> list[Finding]:
+def _picture_findings(library: Library, progress: Progress) -> list[Finding]:
     """Files that are gone, and files that are newer than what is known of them."""
     findings: list[Finding] = []
     total, done = library.count, 0
@@ -256,7 +255,7 @@ def _salvage_catalog(directory: Path) -> Finding:
     )
 
 
-def _mend_thumbnails(library: Library, progress: Show) -> list[Finding]:
+def _mend_thumbnails(library: Library, progress: Progress) -> list[Finding]:
     done = []
     swept = missing_thumbnails.sweep(library)
     if swept:
@@ -271,7 +270,7 @@ def _mend_thumbnails(library: Library, progress: Show) -> list[Finding]:
     return done
 
 
-def _mend_index(library: Library, progress: Show) -> list[Finding]:
+def _mend_index(library: Library, progress: Progress) -> list[Finding]:
     note = library.index_state.note
     done = []
     if note:

@@ -7,21 +7,19 @@ file and not the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
 from sightline.indexer.library.library import Library
 from sightline.indexer.photo.decoder import Decoder
-from sightline.indexer.types import Candidate, Geometry, ImageRecord, Photo
+from sightline.indexer.types import Candidate, Geometry, ImageRecord, Photo, Progress
 
 LOOKED_AT = 64
 """Pictures of which ``seem_whole`` asks for the thumbnail."""
 
 KEPT_TOGETHER = 100
 """Thumbnails written in one transaction."""
-
-Show = Callable[[str, int, int | None], None]
 
 
 def seem_whole(library: Library) -> bool:
@@ -36,7 +34,7 @@ def sweep(library: Library) -> int:
 
 
 def redraw(
-    library: Library, *, workers: int = 1, progress: Show, stop: Event | None = None
+    library: Library, *, workers: int = 1, progress: Progress, stop: Event | None = None
 ) -> tuple[int, int]:
     """Draws what is missing. Returns how many thumbnails were missing, and how many still are:
     those of pictures that are away or have changed, which the next run over them draws."""

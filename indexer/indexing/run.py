@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,9 @@ from sightline.indexer.types import (
     IndexReport,
     NewImage,
     Photo,
+    Progress,
     Root,
+    no_progress,
 )
 
 if TYPE_CHECKING:
@@ -58,32 +60,6 @@ FAILURES_KEPT_TOGETHER = 100
 
 SHOWN_EVERY = 0.2
 """Seconds between two calls of ``progress`` while files are recognised."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: what it does now, how far it is, and how fast."""
-
-    phase: str
-    done: int = 0
-    total: int | None = None
-    failed: int = 0
-    rate: float | None = None
-    """Pictures a second in this phase."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time to the end of this phase at this rate, where both are known."""
-        if not self.rate or self.total is None:
-            return None
-        return (self.total - self.done) / self.rate
-
-
-Show = Callable[[Progress], None]
-
-
-def _silent(progress: Progress) -> None:
-    """Shows nothing."""
 
 
 def load_encoder(model: str | None = None, *, device: str = "auto") -> Encoder:
@@ -103,21 +79,7 @@ def encoder_for(library: Library, *, device: str = "auto") -> Encoder:
     return encoder
 
 
-def made_with(library: Library, model: str) -> bool:
-    """Whether ``model``, as a person names it, is the one that made ``library``."""
-    known = registry.find(model)
-    names: set[str | None] = {model, str(Path(model).expanduser().resolve())}
-    if known is not None:
-        names |= {known.name, known.repo}
-    return library.model in names
-
-
-def check_paths(paths: Sequence[Path]) -> None:
-    """UsageError for one of ``paths`` that cannot become a folder of a new library."""
-    scopes_of([absolute(path) for path in paths], ())
-
-
-def run(
+def update_library(
     library: Library,
     encoder: Encoder,
     paths: Sequence[Path] = (),
@@ -126,7 +88,7 @@ def run(
     prune: bool = False,
     retry_failures: bool = False,
     workers: int | None = None,
-    progress: Show = _silent,
+    progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> IndexReport:
     """Brings ``library`` up to date with ``paths``, or with all its roots when there are none.
@@ -157,8 +119,8 @@ def run(
         return work.report(time.monotonic() - started)
 
 
-def rebuild(
-    library: Library, *, kind: str = "auto", device: str = "auto", progress: Show = _silent
+def rebuild_index(
+    library: Library, *, kind: str = "auto", device: str = "auto", progress: Progress = no_progress
 ) -> str | None:
     """Builds the vector index of ``library`` anew from its catalog.
 
@@ -175,14 +137,8 @@ def rebuild(
             return np.empty((0, library.dimension), np.float32)
 
     with library.writing():
-        library.rebuild_index(
-            kind=kind, device=device, text_queries=queries, progress=_phases(progress)
-        )
+        library.rebuild_index(kind=kind, device=device, text_queries=queries, progress=progress)
     return missed[0] if missed else None
-
-
-def _phases(progress: Show) -> Callable[[str, int, int | None], None]:
-    return lambda phase, done, total: progress(Progress(phase, done, total))
 
 
 def _caption_vectors(encoder: Encoder) -> Embeddings:
@@ -198,7 +154,7 @@ class _Run:
 
     library: Library
     encoder: Encoder
-    show: Show
+    progress: Progress
     stop: Event
     scopes: Sequence[Scope]
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -243,8 +199,9 @@ class _Run:
         if self.after_a_crash:
             missing_thumbnails.sweep(self.library)
         if self.after_a_crash or not missing_thumbnails.seem_whole(self.library):
-            show = _phases(self.show)
-            missing_thumbnails.redraw(self.library, workers=workers, progress=show, stop=self.stop)
+            missing_thumbnails.redraw(
+                self.library, workers=workers, progress=self.progress, stop=self.stop
+            )
 
     # look -----------------------------------------------------------------------------------------
 
@@ -252,7 +209,7 @@ class _Run:
         """Compares each scope with the catalog."""
         surveys = []
         for scope in self.scopes:
-            self.show(Progress(f"looking at {scope.path}", self.counts["found"]))
+            self.progress(f"looking at {scope.path}", self.counts["found"], None)
             root = self.root(scope.root)
             seen = survey(
                 scope,
@@ -332,7 +289,7 @@ class _Run:
                 return
             if time.monotonic() - shown > SHOWN_EVERY:
                 shown = time.monotonic()
-                self.show(Progress("recognising files", number, len(suspects)))
+                self.progress("recognising files", number, len(suspects))
             yield suspect
 
     # read and encode ------------------------------------------------------------------------------
@@ -344,7 +301,7 @@ class _Run:
             c for seen in surveys for _, c in seen.changed
         ]
         if todo:
-            self.show(Progress("starting", 0, len(todo)))
+            self.progress("starting", 0, len(todo))
             geometry = self.encoder.geometry
             with Decoder(geometry, workers=min(workers, len(todo))) as decoder:
                 # The first pictures are read while torch and the image tower are loaded.
@@ -361,7 +318,6 @@ class _Run:
         total: int,
     ) -> None:
         """Writes each batch, and says how far the run is."""
-        started = time.monotonic()
         next_look = MAINTAIN_EVERY
         before = self.counts["failed"]
         kept = 0
@@ -375,8 +331,7 @@ class _Run:
                 self.write(root, images=images)
             kept += len(batch)
             done = min(total, kept + self.counts["failed"] - before)
-            rate = done / max(time.monotonic() - started, 1e-6)
-            self.show(Progress("indexing", done, total, self.counts["failed"], rate))
+            self.progress("indexing", done, total)
             self.catalog.update_run(self.log, self.tally(), total=total)
             if kept >= next_look:
                 next_look += MAINTAIN_EVERY
@@ -485,7 +440,7 @@ class _Run:
         self.library.maintain_index(
             text_queries=lambda: _caption_vectors(self.encoder),
             device=self.encoder.device_wanted.partition(":")[0],
-            progress=_phases(self.show),
+            progress=self.progress,
         )
 
     def finish(self) -> None:

@@ -35,7 +35,9 @@ from sightline.indexer.types import (
     Ids,
     ImageRecord,
     IndexState,
+    Progress,
     Root,
+    no_progress,
 )
 from sightline.indexer.vector_index.index import (
     VectorIndex,
@@ -62,18 +64,11 @@ LOCK_SECONDS = 1.0
 """How long a writer waits for the lock: ``status`` holds it for an instant when it asks whether
 anybody is writing."""
 
-Show = Callable[[str, int, int | None], None]
-"""Told of a phase, how much of it is done, and of how much."""
-
 
 def absolute(path: Path) -> Path:
     """``path`` from the root of the file system, without ``..``; links stay as they are, so that a
     library keeps the names that a person gave."""
     return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
-
-
-def _silent(phase: str, done: int, total: int | None) -> None:
-    """Shows nothing."""
 
 
 @contextmanager
@@ -449,7 +444,7 @@ class Library:
         kind: str = "auto",
         device: str = "auto",
         text_queries: Callable[[], Embeddings] | None = None,
-        progress: Show = _silent,
+        progress: Progress = no_progress,
     ) -> IndexState:
         """Builds the vector index anew. Call it inside ``writing``.
 
@@ -474,7 +469,7 @@ class Library:
         *,
         device: str = "auto",
         text_queries: Callable[[], Embeddings] | None = None,
-        progress: Show = _silent,
+        progress: Progress = no_progress,
     ) -> IndexState | None:
         """Builds, extends or retrains the vector index where what has changed since it was built
         warrants that; None where it does not. Call it inside ``writing``."""

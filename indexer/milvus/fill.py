@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import Event
@@ -51,7 +51,7 @@ from sightline.indexer.shards.shard_files import (
     whole_shards,
 )
 from sightline.indexer.shards.superseded import superseded
-from sightline.indexer.types import Failure, ImageRecord, PhotoInfo
+from sightline.indexer.types import Failure, ImageRecord, PhotoInfo, Progress, no_progress
 
 INDEXES = (
     "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW", "SCANN", "DISKANN", "GPU_IVF_FLAT",
@@ -77,8 +77,6 @@ KEPT = 0.8
 """Of what an index finds, the share that it must find with a filter too; equal scores may change
 places."""
 
-Show = Callable[[str, int, int | None], None]
-
 
 @dataclass(frozen=True)
 class Filled:
@@ -96,16 +94,12 @@ class Filled:
     index: str = ""
 
 
-def _silent(phase: str, done: int, total: int | None) -> None:
-    """Shows nothing."""
-
-
 def fill_from_library(
     library: Library,
     address: str,
     *,
     index: str = "HNSW",
-    progress: Show = _silent,
+    progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> Filled:
     """Makes the collection at ``address`` what ``library`` is.
@@ -130,7 +124,7 @@ def fill_from_shards(
     address: str,
     *,
     index: str = "HNSW",
-    progress: Show = _silent,
+    progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> Filled:
     """Takes the shards at ``place`` into the collection at ``address``; like the above."""
@@ -144,7 +138,7 @@ def filling(
     address: str,
     *,
     index: str,
-    progress: Show = _silent,
+    progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> _Fill:
     """A filling with the shards at ``place`` that has not begun: the collection is there."""
@@ -163,7 +157,7 @@ class _Fill:
     """The state of one filling."""
 
     def __init__(
-        self, address: str, origin: dict[str, Any], index: str, progress: Show, stop: Event
+        self, address: str, origin: dict[str, Any], index: str, progress: Progress, stop: Event
     ) -> None:
         self.started = time.monotonic()
         self.milvus = Milvus(Address.parse(address))

@@ -31,15 +31,22 @@ from sightline.indexer.shards.shard_files import (
     whole_shards,
 )
 from sightline.indexer.shards.superseded import superseded
-from sightline.indexer.types import Candidate, Embeddings, Failure, Known, NewImage, Photo
+from sightline.indexer.types import (
+    Candidate,
+    Embeddings,
+    Failure,
+    Known,
+    NewImage,
+    Photo,
+    Progress,
+    no_progress,
+)
 
 BATCH = 2048
 """Pictures a transaction."""
 
 MAINTAIN_EVERY = 100_000
 """As in ``pipeline``: new pictures after which the vector index may be brought up to date."""
-
-Show = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,6 @@ class ShardImport:
     seconds: float = 0.0
 
 
-def _silent(phase: str, done: int, total: int | None) -> None:
-    """Shows nothing."""
-
-
 def create_for(directory: Path, origin: Origin) -> Library:
     """A new library for shards of ``origin``."""
     return Library.create(
@@ -72,7 +75,7 @@ def import_shards(
     place: Place,
     *,
     text_queries: Callable[[], Embeddings] | None = None,
-    progress: Show = _silent,
+    progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> ShardImport:
     """Takes every shard at ``place`` into ``library``.
@@ -90,7 +93,7 @@ def import_shards(
 class _Import:
     """The state of one import."""
 
-    def __init__(self, library: Library, progress: Show, stop: Event) -> None:
+    def __init__(self, library: Library, progress: Progress, stop: Event) -> None:
         self.library = library
         self.progress = progress
         self.stop = stop

@@ -48,6 +48,7 @@ from sightline.indexer.shards.shard_files import (
     write_origin,
 )
 from sightline.indexer.shards.superseded import superseded_rows
+from sightline.indexer.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder.encoder import Encoder
@@ -74,9 +75,6 @@ LONGEST = 40
 
 STORE = 128 * 2**20
 """Bytes of shared memory for Ray's own store in a local run: only small reports pass through it."""
-
-Show = Callable[[str, int, int | None, int, float | None], None]
-"""Told of a phase, pictures done, of how many, failures, and pictures a second."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,6 @@ class EmbedReport:
         return self.embedded / self.seconds if self.seconds > 0 else 0.0
 
 
-def _silent(*_: object) -> None:
-    """Shows nothing."""
-
-
 def embed(
     sources: Sequence[str],
     output: str,
@@ -128,8 +122,8 @@ def embed(
     exclude: Sequence[str] = (),
     retry_failures: bool = False,
     joining: float = JOINING,
-    progress: Show = _silent,
-    warn: Callable[[str], None] = _silent,
+    progress: Progress = no_progress,
+    warn: Callable[[str], None] = lambda line: None,
     stop: Event | None = None,
 ) -> EmbedReport:
     """Embeds every picture of ``sources`` into shards in ``output``.
@@ -149,7 +143,7 @@ def embed(
     started = time.monotonic()
     place = Place.at(output)
     origin = _origin(place, encoder)
-    progress("looking", 0, None, 0, None)
+    progress("looking", 0, None)
     retry = Retry(place, every=retry_failures)
     found = retry.watching(_counted(sources, exclude, progress))
     shards, added = plan(place, found, size=max(1, shard_size))
@@ -211,14 +205,14 @@ def _origin(place: Place, encoder: Encoder) -> Origin:
 
 
 def _counted(
-    sources: Sequence[str], exclude: Sequence[str], progress: Show
+    sources: Sequence[str], exclude: Sequence[str], progress: Progress
 ) -> Iterator[tuple[str, Item]]:
     count = 0
     for source in sources:
         for found in look(source, exclude=exclude):
             count += 1
             if count % 1000 == 0:
-                progress("looking", count, None, 0, None)
+                progress("looking", count, None)
             yield found
 
 
@@ -240,7 +234,7 @@ class _Work(NamedTuple):
 class _Tally:
     """What has been done, and the showing of it."""
 
-    def __init__(self, progress: Show, todo: Sequence[_Work]) -> None:
+    def __init__(self, progress: Progress, todo: Sequence[_Work]) -> None:
         self.done: list[ShardDone] = []
         self.given_up: list[tuple[int, str]] = []
         self._progress = progress
@@ -248,7 +242,6 @@ class _Tally:
         counts = [work.pictures for work in todo]
         known = [count for count in counts if count is not None]
         self._total = sum(known) if len(known) == len(counts) else None
-        self._started = time.monotonic()
 
     def add(self, done: ShardDone) -> None:
         """A shard is whole."""
@@ -262,14 +255,11 @@ class _Tally:
 
     def show(self) -> None:
         """Says how far the run is."""
-        failed = sum(done.failed for done in self.done)
-        pictures = sum(done.embedded for done in self.done) + failed
+        pictures = sum(done.embedded + done.failed for done in self.done)
         self._progress(
             f"embedding ({len(self.done):,} of {self._shards:,} shards)",
             pictures,
             self._total,
-            failed,
-            pictures / max(time.monotonic() - self._started, 1e-6),
         )
 
 

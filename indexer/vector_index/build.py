@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.errors import UsageError
-from sightline.indexer.types import Embeddings, Ids
+from sightline.indexer.types import Embeddings, Ids, Progress
 from sightline.indexer.vector_index import gpu
 from sightline.indexer.vector_index import manifest as index_files
 from sightline.indexer.vector_index.generation import Generation
@@ -48,8 +48,6 @@ LARGEST_SAMPLE = 40 * MOST_LISTS
 SEED = 20_250_101
 
 KINDS = ("auto", "exact", "ivf-pq", "ivf-rabitq")
-
-Show = Callable[[str, int, int | None], None]
 
 
 class Changed(Protocol):
@@ -157,7 +155,7 @@ def build(
     *,
     text_queries: Callable[[], Embeddings] | None,
     device: str,
-    progress: Show,
+    progress: Progress,
 ) -> Manifest:
     """Builds a new generation from everything in ``source`` and puts it in force. ``manifest`` says
     what is wanted and of whose vectors."""
@@ -190,7 +188,7 @@ def extend(
     *,
     text_queries: Callable[[], Embeddings] | None,
     device: str,
-    progress: Show,
+    progress: Progress,
 ) -> Manifest:
     """A new generation of ``old`` and what has changed since; nothing is trained."""
     import faiss
@@ -236,7 +234,7 @@ def _paths(directory: Path, generation: int) -> dict[str, Path]:
 
 
 def _stream(
-    source: VectorSource, version: int, paths: dict[str, Path], count: int, progress: Show
+    source: VectorSource, version: int, paths: dict[str, Path], count: int, progress: Progress
 ) -> int:
     """Copies vectors and ids out of the source; how many rows."""
     rows = 0
@@ -257,7 +255,7 @@ def _append(out: BinaryIO, ids: Ids, vectors: Embeddings) -> Ids:
     return ids[good]
 
 
-def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Show) -> Any:
+def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Progress) -> Any:
     """An empty index, its quantisers trained on a fair sample of ``vectors``."""
     import faiss
 
@@ -291,7 +289,9 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Sh
     return index
 
 
-def _add(index: Any, vectors: NDArray[np.float16], start: int, device: str, progress: Show) -> None:
+def _add(
+    index: Any, vectors: NDArray[np.float16], start: int, device: str, progress: Progress
+) -> None:
     """Puts the rows from ``start`` on into ``index``; a row's number is its id in FAISS.
 
     Finding the nearest centroid of each row is nearly all of the work, and is done on the GPU where
@@ -379,7 +379,7 @@ def _finish(
     index: Any,
     paths: dict[str, Path],
     text_queries: Callable[[], Embeddings] | None,
-    progress: Show,
+    progress: Progress,
 ) -> Manifest:
     """Writes the index, measures it as it will be searched, and puts it in force."""
     _write(index, paths["index"])

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.errors import LibraryError
-from sightline.indexer.types import Embeddings, Ids, IndexState
+from sightline.indexer.types import Embeddings, Ids, IndexState, Progress, no_progress
 from sightline.indexer.vector_index.build import EXACT_BELOW, VectorSource, build, extend, kind_for
 from sightline.indexer.vector_index.exact import Allowed, Rows, Scores, best
 from sightline.indexer.vector_index.generation import Generation
@@ -81,12 +81,7 @@ two cores 32 threads did a sixth of the searches that two did, and do three quar
 
 log = logging.getLogger("sightline")
 
-Show = Callable[[str, int, int | None], None]
 Queries = Callable[[], Embeddings]
-
-
-def _silent(phase: str, done: int, total: int | None) -> None:
-    """Shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -369,7 +364,7 @@ def build_index(
     kind: str = "auto",
     text_queries: Queries | None = None,
     device: str = "auto",
-    progress: Show = _silent,
+    progress: Progress = no_progress,
 ) -> IndexState:
     """Builds the index anew, of this ``kind`` (``auto``, ``exact``, ``ivf-pq``, ``ivf-rabitq``),
     and keeps to it when it is maintained.
@@ -395,7 +390,7 @@ def maintain_index(
     kind: str = "auto",
     text_queries: Queries | None = None,
     device: str = "auto",
-    progress: Show = _silent,
+    progress: Progress = no_progress,
 ) -> IndexState | None:
     """Builds, extends or retrains the index where its size or what has changed warrants it, or
     where its files cannot be used. None where there was nothing to do."""
@@ -428,7 +423,7 @@ def _maintained(
     blank: Manifest,
     text_queries: Queries | None,
     device: str,
-    progress: Show,
+    progress: Progress,
 ) -> bool:
     """``maintain_index``; whether there was anything to do. ``blank`` says what is wanted."""
     count, kind = source.count, blank.wanted

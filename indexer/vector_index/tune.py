@@ -10,13 +10,13 @@ found where it is among them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sightline.indexer.types import Embeddings, Ids
+from sightline.indexer.types import Embeddings, Ids, Progress
 from sightline.indexer.vector_index.exact import Bits, Scores, bits_of
 from sightline.indexer.vector_index.generation import (
     EXACT_ROWS,
@@ -59,10 +59,8 @@ SPARED = 1000
 
 BLOCK = 65_536
 
-Show = Callable[[str, int, int | None], None]
 
-
-def tuned(generation: Generation, texts: Embeddings | None, progress: Show) -> Manifest:
+def tuned(generation: Generation, texts: Embeddings | None, progress: Progress) -> Manifest:
     """The manifest of ``generation`` with ``nprobe``, ``reach``, ``depth``, ``filtered`` and the
     recall that was measured. Without ``texts`` half as much again as the reach of image queries is
     taken, and three times their probes."""

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from sightline.server.commands.common import say
-from sightline.server.commands.index import index_paths
+from sightline.server.commands.common import say, stopping
 from sightline.server.commands.progress import shown
 from sightline.server.web.config import PORT, ServerConfig
 
@@ -43,13 +42,12 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
         draw(pictures, quiet=quiet)
     library_directory = directory / "library"
     forget_older_model(library_directory)
-    report = index_paths(
-        (pictures,),
-        directory=library_directory,
-        model="builtin",
-        device="cpu",
-        quiet=quiet,
-    )
+    from sightline.indexer.indexing.index_folders import index_folders
+
+    with stopping() as stop, shown(quiet=quiet) as progress:
+        report = index_folders(
+            library_directory, pictures, model="builtin", device="cpu", progress=progress, stop=stop
+        )
     if report.interrupted:
         raise click.Abort
     say(
@@ -72,14 +70,14 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
 def forget_older_model(library_directory: Path) -> None:
     """Removes a demo's library that an older built-in model made: it is made again in seconds."""
     from sightline.indexer.errors import ModelMismatchError
-    from sightline.indexer.indexing import run
+    from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library.library import Library
 
     if not Library.exists(library_directory):
         return
     try:
         with Library.open(library_directory) as library:
-            run.encoder_for(library, device="cpu")
+            encoder_for(library, device="cpu")
     except ModelMismatchError:
         shutil.rmtree(library_directory)
 
@@ -87,7 +85,6 @@ def forget_older_model(library_directory: Path) -> None:
 def draw(pictures: Path, *, quiet: bool) -> None:
     """Renders the gallery beside its place and moves it there when it is whole."""
     from sightline.data.scenes.gallery import write_gallery
-    from sightline.indexer.indexing.run import Progress
 
     unfinished = pictures.with_name("gallery.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -96,6 +93,6 @@ def draw(pictures: Path, *, quiet: bool) -> None:
         write_gallery(
             unfinished,
             count=PICTURES,
-            progress=lambda done, total: progress(Progress("drawing the gallery", done, total)),
+            progress=lambda done, total: progress("drawing the gallery", done, total),
         )
     unfinished.rename(pictures)

@@ -36,7 +36,6 @@ def doctor(repair: bool, no_files: bool, quiet: bool, as_json: bool, directory: 
     kept under another name. The exit status is 1 while something is wrong.
     """
     from sightline.indexer.indexing import doctor as surgery
-    from sightline.indexer.indexing.run import Progress
 
     if not directory.is_dir():
         raise LibraryError(
@@ -48,7 +47,7 @@ def doctor(repair: bool, no_files: bool, quiet: bool, as_json: bool, directory: 
         findings = act(
             directory,
             files=not no_files,
-            progress=lambda phase, done, total: progress(Progress(phase, done, total)),
+            progress=progress,
         )
     if as_json:
         print_json([finding.as_dict() for finding in findings])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.server.commands.common import device_option, json_option, print_json, say
-from sightline.server.commands.index import stopping
+from sightline.server.commands.common import device_option, json_option, print_json, say, stopping
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from sightline.indexer.indexing.run import Progress
     from sightline.indexer.shards.ray_run import EmbedReport
 
 
@@ -98,10 +95,10 @@ def embed(
     A SOURCE is a folder, a picture, a WebDataset archive (.tar), or the address of one in a store.
     Shards that are there are not done again: the same command goes on after whatever stopped it.
     """
-    from sightline.indexer.indexing import run
+    from sightline.indexer.indexing.run import load_encoder
     from sightline.indexer.shards import ray_run
 
-    encoder = run.load_encoder(model, device=device)
+    encoder = load_encoder(model, device=device)
     with stopping() as stop, shown(quiet=quiet) as progress:
         report = ray_run.embed(
             sources,
@@ -115,7 +112,7 @@ def embed(
             exclude=exclude,
             retry_failures=retry_failures,
             joining=joining,
-            progress=_told(progress),
+            progress=progress,
             warn=lambda line: say(f"warning: {line}"),
             stop=stop,
         )
@@ -124,16 +121,6 @@ def embed(
     else:
         tell(report)
     return 1 if report.shards_failed or report.interrupted else 0
-
-
-def _told(
-    progress: Callable[[Progress], None],
-) -> Callable[[str, int, int | None, int, float | None], None]:
-    from sightline.indexer.indexing.run import Progress
-
-    return lambda phase, done, total, failed, rate: progress(
-        Progress(phase, done, total, failed, rate)
-    )
 
 
 def as_dict(report: EmbedReport) -> dict[str, Any]:

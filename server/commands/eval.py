@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +141,7 @@ def retrieval(
         captions, images or captions.parent, split=split, per_image=per_image, tidy=tidy
     )
     started = time.monotonic()
-    with showing(quiet=quiet) as show:
+    with shown(quiet=quiet) as show:
         found: list[Retrieval]
         notes: dict[str, Any] = {}
         if directory is not None:
@@ -291,7 +290,7 @@ def classification(
         unreadable.extend(found.failures)
         return found.vectors, np.asarray(some.truth, np.int64)[found.kept]
 
-    with showing(quiet=quiet) as show:
+    with shown(quiet=quiet) as show:
         vectors, truth = encoded(wanted)
         found: list[Accuracy] = evaluate.zero_shot(
             encoder, vectors, truth, wanted, wording, show=show
@@ -329,15 +328,6 @@ def classification(
             f" {100 * one.mean_per_class:.1f} |"
         )
     _unreadable(unreadable)
-
-
-@contextmanager
-def showing(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
-    """Shows phases on standard error."""
-    from sightline.indexer.indexing.run import Progress
-
-    with shown(quiet=quiet) as progress:
-        yield lambda phase, done, total: progress(Progress(phase, done, total))
 
 
 def _encoder(model: str | None, revision: str | None, device: str, dtype: str) -> Encoder:

@@ -42,7 +42,6 @@ def export(
     and npy need the extra `exchange`. `sightline import` reads all three.
     """
     from sightline.indexer.exchange import export_set
-    from sightline.indexer.indexing.run import Progress
     from sightline.server.search.query import parse
 
     ending = target.suffix.lstrip(".")
@@ -56,7 +55,7 @@ def export(
             target,
             format=cast(export_set.Format, chosen),
             ids=library.select(query.filters),
-            progress=lambda phase, done, total: progress(Progress(phase, done, total)),
+            progress=progress,
         )
     if as_json:
         print_json({"images": count, "format": chosen, "path": str(target)})

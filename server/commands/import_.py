@@ -10,8 +10,7 @@ import click
 
 from sightline.indexer.errors import ModelMismatchError, UsageError
 from sightline.server.commands import import_shards
-from sightline.server.commands.common import json_option, library_option, print_json, say
-from sightline.server.commands.index import stopping
+from sightline.server.commands.common import json_option, library_option, print_json, say, stopping
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -100,8 +99,7 @@ def import_(
     if not Path(source).exists():
         raise UsageError(f"there is nothing at {source}")
     from sightline.indexer.exchange import formats, import_set
-    from sightline.indexer.indexing import run
-    from sightline.indexer.indexing.run import Progress
+    from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library.library import Library
     from sightline.indexer.zero_shot.captions import CAPTIONS
 
@@ -110,7 +108,7 @@ def import_(
         library = Library.open(directory)
         try:
             check_made_with(library.model, named(model) or found.model, directory)
-            encoder = run.encoder_for(library, device="cpu")
+            encoder = encoder_for(library, device="cpu")
         except BaseException:
             library.close()
             raise
@@ -133,7 +131,7 @@ def import_(
             pictures=pictures,
             workers=workers,
             text_queries=queries,
-            progress=lambda phase, done, total: progress(Progress(phase, done, total)),
+            progress=progress,
             stop=stop,
         )
     if as_json:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sightline.indexer.errors import UsageError
-from sightline.server.commands.common import print_json, say
-from sightline.server.commands.index import stopping
+from sightline.server.commands.common import print_json, say, stopping
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -33,22 +32,19 @@ def is_library(source: str) -> bool:
 
 def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool) -> int:
     """Fills the collection at ``uri`` with a library or with shards."""
-    from sightline.indexer.indexing.run import Progress
     from sightline.indexer.library.library import Library
     from sightline.indexer.milvus import fill
     from sightline.indexer.shards.shard_files import Place
 
     with stopping() as stop, shown(quiet=quiet) as progress:
-
-        def show(phase: str, done: int, total: int | None) -> None:
-            progress(Progress(phase, done, total))
-
         if is_library(source):
             with Library.open(Path(source).expanduser(), read_only=True) as library:
-                report = fill.fill_from_library(library, uri, index=index, progress=show, stop=stop)
+                report = fill.fill_from_library(
+                    library, uri, index=index, progress=progress, stop=stop
+                )
         elif are_at(source):
             report = fill.fill_from_shards(
-                Place.at(source), uri, index=index, progress=show, stop=stop
+                Place.at(source), uri, index=index, progress=progress, stop=stop
             )
         else:
             raise UsageError(
@@ -69,8 +65,7 @@ def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool
 
 def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) -> int:
     """Takes the shards at ``source`` into the library in ``directory``, new if there is none."""
-    from sightline.indexer.indexing import run
-    from sightline.indexer.indexing.run import Progress
+    from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library.library import Library
     from sightline.indexer.shards import import_shards
     from sightline.indexer.shards.shard_files import Place, read_origin
@@ -83,14 +78,14 @@ def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) ->
         library = import_shards.create_for(directory, read_origin(place))
 
     def queries() -> Embeddings:
-        return run.encoder_for(library, device="cpu").encode_texts(CAPTIONS)
+        return encoder_for(library, device="cpu").encode_texts(CAPTIONS)
 
     with library, stopping() as stop, shown(quiet=quiet) as progress:
         report = import_shards.import_shards(
             library,
             place,
             text_queries=queries,
-            progress=lambda phase, done, total: progress(Progress(phase, done, total)),
+            progress=progress,
             stop=stop,
         )
     if as_json:

@@ -138,9 +138,9 @@ def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path)
     with open_library(directory) as library, shown(quiet=quiet) as progress:
         if not library.count:
             raise LibraryError(f"the library in {directory} is empty: there is nothing to build")
-        from sightline.indexer.indexing import run
+        from sightline.indexer.indexing.run import rebuild_index
 
-        missed = run.rebuild(library, kind=kind, device=device, progress=progress)
+        missed = rebuild_index(library, kind=kind, device=device, progress=progress)
         facts = library.status()["index"]
     if missed:
         say(missed)

@@ -21,8 +21,9 @@ from sightline.server.commands.common import (
     open_any,
     place_option,
     say,
+    stopping,
 )
-from sightline.server.commands.index import index_paths
+from sightline.server.commands.progress import shown
 from sightline.server.web.config import PORT, ServerConfig, read_token
 
 if TYPE_CHECKING:
@@ -111,7 +112,11 @@ def serve(
     if paths:
         if isinstance(directory, str):
             raise click.UsageError("a collection is filled by `sightline import --to milvus`")
-        if index_paths(paths, directory=directory, model=None, device=device).interrupted:
+        from sightline.indexer.indexing.index_folders import index_folders
+
+        with stopping() as stop, shown() as progress:
+            report = index_folders(directory, paths, device=device, progress=progress, stop=stop)
+        if report.interrupted:
             raise click.Abort
     with closing(open_any(directory, search_device=search_device)) as library, opening(library):
         run_server(library, load_encoder(library, device), config, browse=browse)

@@ -13,9 +13,10 @@ import pytest
 from helpers_library import as_bytes, draw, empty_library
 from PIL import Image
 
+from sightline import index_folders
 from sightline.indexer.encoder.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, ModelMismatchError, UsageError
-from sightline.indexer.indexing import run as pipeline
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 from sightline.indexer.types import IndexReport
 
@@ -39,7 +40,7 @@ def library(tmp_path: Path, tiny_encoder: Encoder) -> Library:
 
 
 def run(library: Library, encoder: Encoder, *paths: Path, **options: object) -> IndexReport:
-    return pipeline.run(library, encoder, paths, workers=1, **options)  # type: ignore[arg-type]
+    return update_library(library, encoder, paths, workers=1, **options)  # type: ignore[arg-type]
 
 
 def counts(report: IndexReport) -> dict[str, int]:
@@ -189,11 +190,14 @@ def test_a_file_that_cannot_be_read_is_named_and_tried_again_only_when_it_change
     assert failure.reason
 
     attempts: list[str] = []
-    again = run(library, tiny_encoder, progress=lambda p: attempts.append(p.phase))
+    again = run(library, tiny_encoder, progress=lambda phase, *_: attempts.append(phase))
     assert counts(again) == {"found": PICTURES + 1, "unchanged": PICTURES, "failed": 1}
     assert "starting" not in attempts, "it was read again though it had not changed"
     retried = run(
-        library, tiny_encoder, retry_failures=True, progress=lambda p: attempts.append(p.phase)
+        library,
+        tiny_encoder,
+        retry_failures=True,
+        progress=lambda phase, *_: attempts.append(phase),
     )
     assert "starting" in attempts
     assert counts(retried)["failed"] == 1
@@ -283,8 +287,8 @@ def test_a_root_that_goes_while_it_is_read_is_read_when_it_is_back(
 ) -> None:
     away = pictures.with_name("unplugged")
 
-    def unplug(progress: pipeline.Progress) -> None:
-        if progress.phase == "starting":
+    def unplug(phase: str, done: int, total: int | None) -> None:
+        if phase == "starting":
             pictures.rename(away)
 
     report = run(library, tiny_encoder, pictures, progress=unplug)
@@ -384,8 +388,8 @@ def test_stopping_keeps_what_was_done_and_the_next_run_goes_on(
         (folder / f"{seed}.jpg").write_bytes(as_bytes(draw(seed, (64, 48))))
     stop = threading.Event()
 
-    def show(progress: pipeline.Progress) -> None:
-        if progress.phase == "indexing" and progress.done:
+    def show(phase: str, done: int, total: int | None) -> None:
+        if phase == "indexing" and done:
             stop.set()
 
     report = run(library, tiny_encoder, folder, progress=show, stop=stop)
@@ -446,8 +450,8 @@ def test_runs_are_written_down_while_they_go_and_after(
 ) -> None:
     seen: list[dict[str, object]] = []
 
-    def show(progress: pipeline.Progress) -> None:
-        if progress.phase == "indexing" and (status := library.status()["run"]):
+    def show(phase: str, done: int, total: int | None) -> None:
+        if phase == "indexing" and (status := library.status()["run"]):
             seen.append(status)
 
     run(library, tiny_encoder, pictures, progress=show)
@@ -471,3 +475,28 @@ def test_a_reader_finds_new_pictures_without_being_opened_again(
         [new] = [r for r in reader.images(reader.select().tolist()) if r.path == "new.jpg"]
         _, found = reader.nearest(reader.vectors([new.id]), 1)
         assert found.tolist() == [[new.id]]
+
+
+def test_index_folders_creates_a_library_and_brings_it_up_to_date(
+    tmp_path: Path, tiny_clip: Path, pictures: Path
+) -> None:
+    directory = tmp_path / "new.library"
+    first = index_folders(str(directory), [str(pictures)], model=str(tiny_clip), workers=1)
+    assert counts(first) == {"found": PICTURES, "added": PICTURES}
+    assert first.library == str(directory)
+    (pictures / "late.jpg").write_bytes(as_bytes(draw(500)))
+    with Library.open(directory) as library:
+        second = index_folders(library, workers=1)
+        assert (second.added, second.unchanged) == (1, PICTURES)
+        assert library.count == PICTURES + 1, "a library that was passed open stays open"
+        with pytest.raises(ModelMismatchError, match="another folder"):
+            index_folders(library, pictures, model="builtin")
+
+
+def test_index_folders_creates_nothing_without_a_folder_to_index(tmp_path: Path) -> None:
+    directory = tmp_path / "new.library"
+    with pytest.raises(UsageError, match="name the folder to index"):
+        index_folders(directory)
+    with pytest.raises(UsageError, match="there is no folder"):
+        index_folders(directory, tmp_path / "nowhere")
+    assert not directory.exists()

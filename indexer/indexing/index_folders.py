@@ -1,0 +1,157 @@
+"""``index_folders``: open or create a library, load its model, index folders, watch them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from sightline.indexer.encoder import registry
+from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
+from sightline.indexer.files.watch import QUIET, changes
+from sightline.indexer.indexing.changes import scopes_of
+from sightline.indexer.indexing.run import encoder_for, load_encoder, update_library
+from sightline.indexer.library.library import Library, absolute
+from sightline.indexer.types import IndexReport, Progress, no_progress
+
+if TYPE_CHECKING:
+    from sightline.indexer.encoder.encoder import Encoder
+
+BUSY_SECONDS = 2.0
+"""Seconds between two attempts of a watching run while another process writes to the library."""
+
+
+def index_folders(
+    library: Library | Path | str,
+    paths: Path | str | Iterable[Path | str] = (),
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    exclude: Sequence[str] = (),
+    prune: bool = False,
+    retry_failures: bool = False,
+    workers: int | None = None,
+    on_report: Callable[[IndexReport], None] | None = None,
+    progress: Progress = no_progress,
+    stop: Event | None = None,
+) -> IndexReport:
+    """Bring ``library`` up to date with the images below ``paths``.
+
+    ``library`` is a directory, created if it holds no library yet, or an open ``Library``, which
+    stays open. Without ``paths``, every folder indexed before is compared with the library again.
+
+    - ``model``: of a new library, as ``sightline models`` lists them (the default model if None).
+    - ``device``: where the model runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    - ``exclude``: patterns in .gitignore syntax.
+    - ``prune``: delete images from the library even if over a fifth of a folder is missing.
+    - ``retry_failures``: read files again that could not be read before and have not changed.
+    - ``workers``: decoding processes (default: one per core).
+    - ``on_report``: if given, watch the library's folders until ``stop`` is set, and receive the
+      report of the first run and of every later run that changed something.
+    - ``progress``: called often, from this thread.
+    - ``stop``: setting it ends the run after the batch in flight; the next run continues.
+
+    Returns the report of the (first) run. Raises UsageError for a path that does not exist,
+    ModelMismatchError if the library was made with another model, ModelError if the model cannot
+    be loaded, LibraryBusyError while another process writes, LibraryError if the library cannot
+    be opened or written.
+    """
+    folders = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    stop = stop or Event()
+    with _opened(library, folders, model=model, device=device) as (opened, encoder):
+        run = partial(
+            update_library,
+            opened,
+            encoder,
+            exclude=exclude,
+            workers=workers,
+            progress=progress,
+            stop=stop,
+        )
+        report = run(folders, prune=prune, retry_failures=retry_failures)
+        if on_report is not None and not report.interrupted:
+            on_report(report)
+            watch_folders(opened, run, on_report, stop, progress=progress)
+        return report
+
+
+@contextmanager
+def _opened(
+    library: Library | Path | str, paths: Sequence[Path], *, model: str | None, device: str
+) -> Iterator[tuple[Library, Encoder]]:
+    """The library and its encoder. A library opened here is closed at the end."""
+    if isinstance(library, Library):
+        _check_made_with(library, model)
+        yield library, encoder_for(library, device=device)
+        return
+    directory = Path(library).expanduser()
+    if Library.exists(directory):
+        with Library.open(directory) as opened:
+            _check_made_with(opened, model)
+            yield opened, encoder_for(opened, device=device)
+        return
+    if not paths:
+        raise UsageError("name the folder to index: sightline index FOLDER")
+    scopes_of([absolute(path) for path in paths], ())  # refuses bad paths before the model loads
+    encoder = load_encoder(model, device=device)
+    with Library.create(
+        directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
+    ) as opened:
+        yield opened, encoder
+
+
+def _check_made_with(library: Library, model: str | None) -> None:
+    """ModelMismatchError unless ``model``, as users name it, is None or the library's model."""
+    if model is None:
+        return
+    known = registry.find(model)
+    names = {model, str(Path(model).expanduser().resolve())}
+    if known is not None:
+        names |= {known.name, known.repo or known.name}
+    if library.model not in names:
+        raise ModelMismatchError(
+            f"the library in {library.directory} was made with {library.model}, not {model}: leave"
+            " out --model, or choose another folder with --library"
+        )
+
+
+def watch_folders(
+    library: Library,
+    run: Callable[[Sequence[Path]], IndexReport],
+    on_report: Callable[[IndexReport], None],
+    stop: Event,
+    *,
+    quiet: float = QUIET,
+    progress: Progress = no_progress,
+) -> None:
+    """Call ``run`` with each batch of changed folders of ``library`` until ``stop`` is set.
+
+    A batch is passed on after ``quiet`` seconds without further changes. While another process
+    writes to the library, the batch is retried every ``BUSY_SECONDS``. ``on_report`` receives the
+    report of every run that changed something or newly held deletions back. Raises LibraryError if
+    none of the library's folders exists.
+    """
+    roots = [path for path in library.root_paths() if path.is_dir()]
+    if not roots:
+        raise LibraryError("none of the library's folders is there: there is nothing to watch")
+    watching = f"watching {', '.join(map(str, roots))}"
+    progress(watching, 0, None)
+    reported: tuple[str, ...] = ()
+    for changed in changes(roots, stop, quiet=quiet):
+        report: IndexReport | None = None
+        while report is None and not stop.is_set():
+            try:
+                report = run(changed)
+            except LibraryBusyError:
+                stop.wait(BUSY_SECONDS)
+        if report is None:
+            return
+        if report.added + report.updated + report.moved + report.removed or (
+            report.held_back and report.held_back != reported
+        ):
+            on_report(report)
+        reported = report.held_back
+        progress(watching, 0, None)
