@@ -22,7 +22,7 @@ from PIL import Image
 
 from sightline.data.scenes.gallery import captions, compose, render
 from sightline.data.training.data import phrase, read_flickr_captions, wordnet_names
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.types import Embeddings, Geometry, Pixels
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from benchmarks.photographs import SIZES, write_photographs
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files.walk import scan
 from sightline.indexer.photo import photo

@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel
 
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from helpers_models import save_clip_tokenizer, save_preprocessor
@@ -81,12 +81,12 @@ def compare(theirs: dict[torch.dtype, CLIPModel], ours: dict[str, Encoder], roun
     """Pictures, one text, and texts together."""
     pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
     exact = ours["float32"]
-    tokens = exact._tokens([TEXT]).ids
+    tokens = exact._load_text_tower()[0]([TEXT]).ids
     padded = F.pad(tokens, (0, 77 - tokens.shape[1]), value=int(tokens[0, -1]))
 
     def images(model: CLIPModel, count: int) -> np.ndarray:
         with torch.inference_mode():
-            seen = exact._normalised(torch.from_numpy(pixels[:count])).permute(0, 3, 1, 2)
+            seen = exact._standardize(torch.from_numpy(pixels[:count])).permute(0, 3, 1, 2)
             found = model.get_image_features(pixel_values=seen.to(model.dtype)).pooler_output
             return F.normalize(found.float(), dim=-1).numpy()
 

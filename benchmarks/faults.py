@@ -54,7 +54,7 @@ import helpers_faults as faults  # noqa: E402
 from helpers_library import as_bytes, draw  # noqa: E402
 from helpers_models import build_clip  # noqa: E402
 
-from sightline.indexer.encoder.encoder import Encoder  # noqa: E402
+from sightline.indexer.encoder import Encoder  # noqa: E402
 from sightline.indexer.indexing import doctor, run  # noqa: E402
 from sightline.indexer.library.library import Library  # noqa: E402
 from sightline.indexer.vector_index import build, tune  # noqa: E402

@@ -39,8 +39,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.photographs import SIZES, write_photographs
-from sightline.indexer.encoder.encoder import Encoder
-from sightline.indexer.encoder.image_batches import in_batches
+from sightline.indexer.encoder import Encoder, encode_photos
 from sightline.indexer.files import walk
 from sightline.indexer.photo.decoder import Decoder
 from sightline.indexer.types import Photo
@@ -136,11 +135,9 @@ def encode_rate(folder: Path, encoder: Encoder) -> float:
             assert isinstance(photo, Photo)
             yield number, photo
 
-    with encoder.sharing_cores() as lanes:
-        started = time.perf_counter()
-        batches = in_batches(photos(), encoder.encode_images, size=encoder.batch_size, lanes=lanes)
-        count = sum(len(batch) for batch in batches)
-        return count / (time.perf_counter() - started)
+    started = time.perf_counter()
+    count = sum(len(batch) for batch in encode_photos(encoder, photos()))
+    return count / (time.perf_counter() - started)
 
 
 def plain_loop(folder: Path, model: str, few: int) -> Callable[[], float]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.builtin_model import encoded, opened
 from sightline.data.training.data import wordnet_names
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.evaluation.datasets import read_captioned
 from sightline.indexer.zero_shot.labels import Label, Labeller, label
 from sightline.indexer.zero_shot.prompts import templates

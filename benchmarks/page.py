@@ -32,7 +32,7 @@ import numpy as np
 from benchmarks.catalog import BATCH, ROOT, synthetic
 from benchmarks.search import served
 from sightline.data.scenes.gallery import write_gallery
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 

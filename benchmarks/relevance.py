@@ -26,8 +26,7 @@ import numpy as np
 from benchmarks.builtin_model import encoded, opened
 from sightline.data.scenes.gallery import captions, compose, render
 from sightline.data.training.data import wordnet_names
-from sightline.indexer.encoder import registry
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder, registry
 from sightline.indexer.photo import photo
 from sightline.server.search.relevance import Scale
 
@@ -82,7 +81,7 @@ def main() -> None:
     short = encoder.encode_texts([min(captions(scene), key=len) for scene in scenes])
     nowhere = encoder.encode_texts(list(NOWHERE))
     info = registry.find(encoder.model)
-    known = info.fits if info else None
+    known = info.match_cosine if info else None
     print(f"{'':20}{'answer':>10}{'anything':>10}")
     for name, fits in {"standing alone": None, f"and cosine {known}": known}.items():
         print(name)

@@ -45,7 +45,7 @@ import numpy as np
 from benchmarks.catalog import BATCH, ROOT, synthetic
 from benchmarks.clip_geometry import ClipGeometry
 from benchmarks.photographs import photograph
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.library.library import Library
 
 TOP = Path(__file__).resolve().parent.parent

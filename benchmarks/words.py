@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.relevance import _pixels
 from sightline.data.scenes.gallery import captions, compose, render
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.library.library import Library
 from sightline.indexer.types import Candidate, Embeddings, NewImage, Photo, PhotoInfo
 from sightline.server.search.engine import SearchEngine

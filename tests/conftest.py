@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -43,7 +43,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_encoder(tiny_clip: Path) -> Encoder:
     """``tiny_clip``, loaded."""
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
     return Encoder.load(str(tiny_clip), device="cpu")
 

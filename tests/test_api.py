@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from flask.testing import FlaskClient
 
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.library import Library
 
 CASES = int(os.environ.get("SIGHTLINE_FUZZ_CASES", "5"))

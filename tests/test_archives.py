@@ -24,7 +24,7 @@ from sightline.server.search.engine import SearchEngine
 from sightline.server.web.app import create_app
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 
 def pack(path: Path, files: dict[str, bytes]) -> Path:

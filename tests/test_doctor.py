@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers_library import as_bytes, draw, make_library
 
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, LibraryError
 from sightline.indexer.indexing import doctor
 from sightline.indexer.indexing.run import update_library

@@ -20,7 +20,7 @@ from sightline.server.search.engine import SearchEngine
 from sightline.server.web.app import create_app
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.library import Library
 
 

@@ -29,7 +29,7 @@ from helpers_shards import (
     workers_of_ray,
 )
 
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.photo.decoder import Decoder

@@ -20,8 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
 
-from sightline.indexer.encoder import devices, transformer
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder, devices, layers
 from sightline.indexer.errors import ModelError
 from sightline.indexer.types import Geometry
 
@@ -172,7 +171,7 @@ def test_plain_and_packed_matrices_agree(
     vectors = {}
     for packs in (True, False):
         if not packs:
-            monkeypatch.setattr(transformer, "can_pack", lambda dtype: False)
+            monkeypatch.setattr(layers, "can_prepack", lambda dtype: False)
         for family in ("clip", "siglip", "chinese-clip"):
             encoder = Encoder.load(str(family_folders(family)), device="cpu", dtype="float32")
             vectors[packs, family] = (
@@ -229,11 +228,12 @@ def test_residual_networks_of_every_shape_are_read(tmp_path: Path, network: dict
 LOADED = """
 import sys
 sys.path.insert(0, "tests")
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 encoder = Encoder.load(sys.argv[1])
 print("torch" in sys.modules, "transformers" in sys.modules)
 encoder.encode_texts(["a dog"])
-print("transformers" in sys.modules, encoder._text is not None, encoder._image is not None)
+print("transformers" in sys.modules)
+print(encoder._text_tower is not None, encoder._image_tower is not None)
 encoder.warm(["image"])
 print("transformers" in sys.modules)
 """
@@ -314,7 +314,7 @@ def test_geometry_cuts_as_the_hubs_image_processor_does(
     for image in (picture, picture.transpose(Image.Transpose.ROTATE_90), picture.resize((40, 40))):
         theirs = processor(image, return_tensors="np")["pixel_values"]
         pixels = torch.from_numpy(cut(image, encoder.geometry)[None].copy())
-        ours = encoder._normalised(pixels).permute(0, 3, 1, 2).numpy()
+        ours = encoder._standardize(pixels).permute(0, 3, 1, 2).numpy()
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -405,7 +405,7 @@ def test_tokens_are_those_of_transformers(
         if family.startswith("siglip"):
             text = text.lower()
         ours = encoder._tokenizer([text]).ids[0].tolist()
-        theirs = tokenizer(text, truncation=True, max_length=encoder._tokenizer.longest)
+        theirs = tokenizer(text, truncation=True, max_length=encoder._tokenizer.max_length)
         assert ours[: len(theirs["input_ids"])] == theirs["input_ids"]
 
 
@@ -467,6 +467,6 @@ def test_a_device_that_is_not_there_is_one_line(family_folders: Callable[[str], 
 
 def test_the_fast_number_format_is_taken_where_the_hardware_has_it() -> None:
     cpu = torch.device("cpu")
-    expected = torch.bfloat16 if devices.multiplies_bfloat16() else torch.float32
-    assert devices.dtype("auto", cpu) == expected
-    assert devices.dtype("float32", cpu) == torch.float32
+    expected = torch.bfloat16 if devices.cpu_multiplies_bfloat16() else torch.float32
+    assert devices.resolve_dtype("auto", cpu) == expected
+    assert devices.resolve_dtype("float32", cpu) == torch.float32

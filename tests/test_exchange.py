@@ -12,7 +12,7 @@ import pytest
 from helpers_client import client_of
 from helpers_library import as_bytes, dated, draw, empty_library
 
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, UsageError
 from sightline.indexer.exchange import export_set, formats, import_set
 from sightline.indexer.exchange.formats import open_set

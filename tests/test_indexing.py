@@ -14,7 +14,7 @@ from helpers_library import as_bytes, draw, empty_library
 from PIL import Image
 
 from sightline import index_folders
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, ModelMismatchError, UsageError
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library

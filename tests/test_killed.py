@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers_library import as_bytes, draw
 
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 

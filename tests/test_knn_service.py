@@ -19,7 +19,7 @@ from sightline.server.web.config import ServerConfig
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.library import Library
 
 TOKEN = "a token of some length"

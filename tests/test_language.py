@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from helpers_library import empty_library
 
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.server.search.engine import SearchEngine
 from sightline.server.search.language import language, notice
 

@@ -18,7 +18,7 @@ from helpers_client import client_of
 from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pictures
 from helpers_shards import make_drawings, rows_of
 
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import (
     LibraryAwayError,
     LibraryError,

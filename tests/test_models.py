@@ -21,8 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sightline.indexer.encoder import registry
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder, registry
 from sightline.indexer.errors import ModelError
 
 TOP = Path(__file__).resolve().parent.parent
@@ -146,7 +145,7 @@ def test_weights_of_another_model_are_noticed(folder: Path) -> None:
     ("model_type", "message"),
     [
         ("siglip2", "is a NaFlex model"),
-        ("llama", "family 'llama', which Sightline does not know"),
+        ("llama", "family 'llama', which is not supported"),
         (None, "names no model_type"),
     ],
 )
@@ -164,7 +163,7 @@ def test_a_tokenizer_of_another_model_is_noticed(folder: Path, tmp_path: Path) -
     other = tmp_path / "other"
     helpers_models.save_clip_tokenizer(other, vocabulary=760)
     shutil.copy(other / "tokenizer.json", folder)
-    with pytest.raises(ModelError, match="knows 760 tokens, the model 700"):
+    with pytest.raises(ModelError, match="has 760 tokens, the model 700"):
         Encoder.load(str(folder)).warm()
 
 
@@ -341,7 +340,7 @@ def hub(tiny_clip: Path) -> Iterator[Hub]:
 
 LOAD = """
 import sys
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import ModelError
 try:
     encoder = Encoder.load(sys.argv[1])
@@ -412,6 +411,6 @@ def test_a_hub_out_of_reach_names_the_ways_out(hub: Hub, tmp_path: Path) -> None
         assert "--model builtin" in message
         assert "HF_HOME" in message
     assert "cannot be reached" in away
-    assert "HF_HUB_OFFLINE forbids fetching it" in offline
+    assert "HF_HUB_OFFLINE forbids downloading it" in offline
     assert "the hub has no model owner/nothing" in unknown
     assert all(len(m.splitlines()) == 1 for m in (away, offline, unknown, named))

@@ -13,7 +13,7 @@ from helpers_library import as_bytes, draw, make_library
 from PIL import Image
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "python.md"
 

@@ -20,7 +20,7 @@ from sightline.server.search.query import Query, Term, parse
 from sightline.server.search.ranking import Weighted, combine
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.library import Library
 
 

@@ -24,7 +24,7 @@ from sightline.server.web.errors import without_places
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 TOKEN = "correct horse battery staple"
 

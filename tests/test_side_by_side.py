@@ -16,7 +16,7 @@ from helpers_library import as_bytes, draw, make_library
 from helpers_serving import TOP, get, serving
 
 from sightline.indexer.catalog import images
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.indexing import doctor
 from sightline.indexer.indexing.run import update_library

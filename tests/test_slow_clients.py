@@ -21,7 +21,7 @@ from helpers_serving import get, serving_process
 from helpers_shards import make_drawings
 from PIL import Image
 
-from sightline.indexer.encoder.encoder import Encoder
+from sightline.indexer.encoder import Encoder
 
 MANY = 120
 """Slow clients at once: three times the server's threads."""

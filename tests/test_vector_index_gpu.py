@@ -50,7 +50,7 @@ from sightline.server.cli import run
 from sightline.server.commands.serve import warm
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 COUNT = 6000
 QUERIES = vectors(40, 32, 1234)

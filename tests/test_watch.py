@@ -18,7 +18,7 @@ from sightline.indexer.indexing.run import update_library
 from sightline.indexer.types import IndexReport
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 PATIENCE = 60
 """Seconds until a test gives up."""

@@ -15,7 +15,7 @@ from sightline.server.search.engine import SearchEngine
 from sightline.server.search.fused_ranking import Written
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 LIGHTHOUSE = "a lighthouse by the sea"
 OTHERS = (
@@ -33,7 +33,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     """A library of the built-in model in which what is seen and where it was are independent: each
     trip has some lighthouses, the vectors of which are those of captions with so much noise that
     they are as far from them as pictures are (cosines about .55)."""
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
     encoder = Encoder.load("builtin")
     directory = tmp_path_factory.mktemp("words") / "library"

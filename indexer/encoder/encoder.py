@@ -1,20 +1,11 @@
-"""Pictures and text to unit vectors in one space, by any CLIP-family model of transformers.
+"""``Encoder``: images and texts to unit vectors in one space, by a CLIP-family model.
 
     encoder = Encoder.load("laion-b32")
     encoder.encode_texts(["a dog on a beach"])      # (1, 512) float32, unit norm
     encoder.encode_images(pixels)                   # (B, H, W, 3) uint8 -> (B, 512) float32
 
-``Encoder.load`` reads configuration files only and imports neither torch nor transformers; a tower
-(the half of the model for pictures, or for text) is loaded when it is first used, and only that
-one. An encoder may be used from several threads.
-
-Pictures come as bytes already cut as ``encoder.geometry`` asks; scaling and normalisation happen
-here, on the model's device. On a GPU batches are pinned and copied as bytes while the one before is
-computed; that path has not been run on a card yet, only its CPU twin.
-
-What the families do differently is in the modules beside this one: ``model_files`` (where the files
-are), ``model_images`` (cutting and scaling), ``model_text`` (tokens), ``model_towers`` and
-``model_transformer`` (the networks).
+``Encoder.load`` reads configuration files only and does not import torch. Each tower is loaded when
+it is first used. Encoders are thread-safe.
 """
 
 from __future__ import annotations
@@ -31,8 +22,8 @@ import numpy as np
 
 from sightline.indexer.encoder import families, model_files, registry
 from sightline.indexer.encoder.model_files import ModelFiles
-from sightline.indexer.encoder.preprocessing import preprocessing
-from sightline.indexer.encoder.text_batcher import Batcher
+from sightline.indexer.encoder.preprocessing import read_preprocessing
+from sightline.indexer.encoder.text_batcher import TextBatcher
 from sightline.indexer.encoder.weights import Weights
 from sightline.indexer.errors import ModelError
 from sightline.indexer.types import Embeddings, Geometry, Pixels
@@ -40,68 +31,66 @@ from sightline.indexer.types import Embeddings, Geometry, Pixels
 if TYPE_CHECKING:
     import torch
 
-    from sightline.indexer.encoder.tokenizer import Tokenizer, Tokens
-    from sightline.indexer.encoder.towers import Half, ImageTower, TextTower
+    from sightline.indexer.encoder.tokenizer import Tokenizer
+    from sightline.indexer.encoder.towers import ImageTower, Modality, TextTower
 
 DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 CPU_BATCH = 32
-"""Pictures a CPU takes at once: more gain nothing and cost memory."""
+"""Images or texts per batch on a CPU; larger batches are no faster (``benchmarks/encoder.py``)."""
 GPU_BATCH = 512
+"""Images or texts per batch on a GPU."""
 
 
 class Encoder:
-    """A CLIP-family model. Make one with ``Encoder.load``."""
+    """A CLIP-family model. Created by ``Encoder.load``."""
 
     model: str
-    """Who it is: a hub id, ``builtin``, or a folder's absolute path."""
+    """Hub id, ``builtin``, or the absolute path of a folder."""
     revision: str
-    """The hub's commit, or a fingerprint of the folder's files. Together with ``model`` it is what
-    a library is bound to."""
+    """The hub's commit, or a fingerprint of the folder's files. A library is bound to ``model`` and
+    ``revision``."""
     dimension: int
     """Of the embeddings."""
     geometry: Geometry
-    """How pictures must be cut for ``encode_images``."""
+    """Size and crop of the images that ``encode_images`` takes."""
     languages: registry.Languages
-    """What text it understands; ``unknown`` for a model that ``registry`` does not list."""
-    device_wanted: str
-    """As it was asked for, ``auto`` among them; ``device`` says what that came to."""
+    """Languages of its texts; ``unknown`` for a model that is not in ``registry``."""
+    requested_device: str
+    """The ``device`` argument, such as ``auto``; ``device`` is what it resolved to."""
     templates: str
-    """The prompt templates (``prompts``) that suit it best for labels."""
+    """Name of its default prompt templates (``zero_shot.prompts.TEMPLATES``)."""
     sigmoid: bool
-    """Whether a score becomes a probability by a sigmoid (SigLIP) or by a softmax over labels."""
+    """Whether scores become probabilities by a sigmoid (SigLIP) or by a softmax over labels."""
 
     def __init__(self, files: ModelFiles, *, device: str, dtype: str) -> None:
         if not DEVICES.fullmatch(device):
-            raise ModelError(f"no device is called {device!r}: auto, cpu, cuda, cuda:1 or mps")
+            raise ModelError(f"no device is called {device!r}: use auto, cpu, cuda, cuda:1 or mps")
         if dtype not in DTYPES:
-            raise ModelError(f"no dtype is called {dtype!r}: {', '.join(DTYPES)}")
-        families.check(files)
+            raise ModelError(f"no dtype is called {dtype!r}: use one of {', '.join(DTYPES)}")
+        families.require_supported(files)
+        self.requested_device = device
+        self._requested_dtype = dtype
         self._files = files
-        self.device_wanted = device
-        self._dtype_wanted = dtype
         self._weights = Weights(files.weights)
-        self._preprocessing = preprocessing(files)
-        self._text: TextTower | None = None
-        self._image: ImageTower | None = None
-        self._locks: dict[Half, threading.Lock] = {
-            "text": threading.Lock(),
-            "image": threading.Lock(),
-        }
-        self._lock = threading.Lock()
+        self._preprocessing = read_preprocessing(files)
+        self._text_tower: TextTower | None = None
+        self._image_tower: ImageTower | None = None
         self._tokenizer: Tokenizer | None = None
-        self._batcher = Batcher(self._encode_texts, largest=CPU_BATCH)
+        self._text_lock = threading.Lock()
+        self._image_lock = threading.Lock()
+        self._batcher = TextBatcher(self._encode_texts, batch_size=CPU_BATCH)
         self.model = files.id
         self.revision = files.revision
         self.geometry = self._preprocessing.geometry
         self.languages = files.info.languages if files.info else "unknown"
-        self.sigmoid = files.family in families.SIGMOID
-        unlisted = "siglip" if self.sigmoid else "imagenet"
-        self.templates = files.info.templates if files.info else unlisted
-        self.dimension = families.dimension(files, self._weights)
+        self.sigmoid = files.family in families.SIGMOID_FAMILIES
+        default_templates = "siglip" if self.sigmoid else "imagenet"
+        self.templates = files.info.templates if files.info else default_templates
+        self.dimension = families.embedding_dimension(files, self._weights)
         if device != "auto":
-            _ = self._place  # a device that is not there is an error now
+            _ = self._device  # raises if there is no such device
 
     @classmethod
     def load(
@@ -112,19 +101,19 @@ class Encoder:
         dtype: str = "auto",
         revision: str | None = None,
     ) -> Encoder:
-        """An encoder for a name of ``registry``, a hub id, or a folder.
+        """An encoder by a name of ``registry.MODELS``, a hub id, or a folder.
 
-        ``device`` is ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``;
-        ``dtype`` is ``auto`` (bfloat16 where the hardware multiplies it fast), ``float32``,
-        ``bfloat16`` or ``float16``. ``revision`` pins a hub model to a commit. Raises
-        ``ModelError``, in one line that says what to do.
+        ``device`` is ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``;
+        ``dtype`` is ``auto`` (bfloat16 if the hardware multiplies it), ``float32``, ``bfloat16`` or
+        ``float16``. ``revision`` selects a commit, branch or tag of a hub model. Raises
+        ``ModelError`` with the remedy in one line.
         """
         return cls(model_files.resolve(model, revision=revision), device=device, dtype=dtype)
 
     def encode_images(self, pixels: Pixels) -> Embeddings:
-        """``(B, H, W, 3) uint8``, cut as ``geometry`` asks -> ``(B, d) float32``, unit norm.
+        """``(B, H, W, 3) uint8``, cropped to ``geometry`` -> ``(B, d) float32``, unit norm.
 
-        Any B: large batches are split. Raises ``ValueError`` for another shape or type.
+        B is not limited. Raises ``ValueError`` for another shape or dtype.
         """
         import torch
 
@@ -135,18 +124,18 @@ class Encoder:
             )
         if not len(pixels):
             return np.empty((0, self.dimension), np.float32)
-        tower = self._image_tower()
-        batch = self.batch_size
+        tower = self._load_image_tower()
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(pixels), batch):
-                # torch takes no read-only array, as Pillow makes them.
-                part = torch.from_numpy(np.require(pixels[start : start + batch], None, ["C", "W"]))
-                parts.append(_unit(tower(self._normalised(part))))
+            for start in range(0, len(pixels), self.batch_size):
+                batch = pixels[start : start + self.batch_size]
+                # torch does not take read-only arrays, which Pillow makes.
+                tensor = torch.from_numpy(np.require(batch, None, ["C", "W"]))
+                parts.append(_normalize(tower(self._standardize(tensor))))
             return torch.cat(parts).cpu().numpy()
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        """``n`` texts -> ``(n, d) float32``, unit norm. Texts beyond the model's length are cut.
+        """``n`` texts -> ``(n, d) float32``, unit norm. Truncates texts to the model's length.
 
         Calls from several threads share a batch.
         """
@@ -157,144 +146,131 @@ class Encoder:
         return self._batcher(texts)
 
     def _encode_texts(self, texts: list[str]) -> Embeddings:
+        """Called by one thread at a time."""
         import torch
 
         result = np.empty((len(texts), self.dimension), np.float32)
-        tower = self._text_tower()
-        # Texts of like length together: each batch is padded to its longest.
+        tokenizer, tower = self._load_text_tower()
+        # Texts of similar length together: a batch is padded to its longest text.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        batch = self.batch_size
         with torch.inference_mode():
-            for start in range(0, len(order), batch):
-                rows = order[start : start + batch]
-                tokens = self._tokens([texts[row] for row in rows])
-                result[rows] = _unit(tower(tokens.ids, tokens.mask)).cpu().numpy()
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                tokens = tokenizer([texts[row] for row in rows])
+                result[rows] = _normalize(tower(tokens.ids, tokens.mask)).cpu().numpy()
         return result
 
-    def warm(self, towers: Iterable[Half] = ("text",)) -> None:
-        """Loads the towers named (``text``, ``image``) now, and runs each once."""
-        for half in towers:
-            if half == "text":
+    def warm(self, towers: Iterable[Modality] = ("text",)) -> None:
+        """Loads these towers (``text``, ``image``) now, and runs each once."""
+        for tower in towers:
+            if tower == "text":
                 self.encode_texts(["a photo"])
             else:
-                self.encode_images(
-                    np.zeros((1, self.geometry.height, self.geometry.width, 3), np.uint8)
-                )
+                size = (1, self.geometry.height, self.geometry.width, 3)
+                self.encode_images(np.zeros(size, np.uint8))
 
     @contextmanager
-    def sharing_cores(self) -> Iterator[int]:
-        """For indexing: yields how many calls of ``encode_images`` should be under way at once.
+    def concurrent_encoding(self) -> Iterator[int]:
+        """Yields how many calls of ``encode_images`` to run at once while photos are decoded.
 
-        On a CPU that is one a core, each on one thread, while other processes decode: whoever has
-        work has a core, so neither side waits for the other and no thread spins at a barrier. On a
-        GPU two calls keep it fed: one batch is copied while the other is computed.
+        On a CPU one per core, each on one thread, so that encoding and decoding share the cores
+        without waiting for each other. On a GPU two: one batch is copied while the other is
+        computed.
         """
         import torch
 
-        if self._place.type != "cpu":
+        if self._device.type != "cpu":
             yield 2
             return
-        before = torch.get_num_threads()
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            yield before
+            yield threads
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads)
 
     @property
     def batch_size(self) -> int:
-        """Pictures that ``encode_images`` takes best at once."""
-        return CPU_BATCH if self._place.type == "cpu" else GPU_BATCH
+        """Images per call at which ``encode_images`` is fastest."""
+        return CPU_BATCH if self._device.type == "cpu" else GPU_BATCH
 
     @property
     def device(self) -> str:
-        """Where it runs: ``cpu``, ``cuda:0``, ``mps``."""
-        return str(self._place)
+        """The device it runs on: ``cpu``, ``cuda:0``, ``mps``."""
+        return str(self._device)
 
     @property
     def dtype(self) -> str:
-        """What it computes in: ``float32``, ``bfloat16`` or ``float16``."""
+        """The dtype it computes in: ``float32``, ``bfloat16`` or ``float16``."""
         return str(self._dtype).removeprefix("torch.")
 
     @cached_property
     def logit_scale(self) -> float:
-        """What cosines are multiplied by before a softmax or sigmoid over labels."""
-        from sightline.indexer.encoder.towers import scalar
-
-        found = scalar(self._weights, "logit_scale")
-        return math.exp(found) if found is not None else 100.0  # what CLIP's training ends at
+        """Factor of the cosines before a softmax or sigmoid."""
+        log_scale = self._weights.scalar("logit_scale")
+        return math.exp(log_scale) if log_scale is not None else 100.0  # the maximum of CLIP
 
     @cached_property
     def logit_bias(self) -> float:
-        """What is added to a scaled cosine; 0 but for SigLIP."""
-        from sightline.indexer.encoder.towers import scalar
+        """Added to the scaled cosines; 0 except for SigLIP."""
+        return self._weights.scalar("logit_bias") or 0.0
 
-        return scalar(self._weights, "logit_bias") or 0.0
+    def _load_text_tower(self) -> tuple[Tokenizer, TextTower]:
+        with self._text_lock:
+            if self._tokenizer is None or self._text_tower is None:
+                from sightline.indexer.encoder.tokenizer import Tokenizer
+                from sightline.indexer.encoder.towers import load_text_tower
 
-    # --- inside ----------------------------------------------------------------------------------
-
-    def _text_tower(self) -> TextTower:
-        with self._locks["text"]:
-            if self._text is None:
-                from sightline.indexer.encoder.towers import load_text
-
-                self._text = load_text(
-                    self._files, self._weights, device=self._place, dtype=self._dtype
+                self._text_tower = load_text_tower(
+                    self._files, self._weights, device=self._device, dtype=self._dtype
                 )
-        return self._text
+                self._tokenizer = Tokenizer(self._files, self._weights)
+            return self._tokenizer, self._text_tower
 
-    def _image_tower(self) -> ImageTower:
-        with self._locks["image"]:
-            if self._image is None:
-                from sightline.indexer.encoder.towers import load_image
+    def _load_image_tower(self) -> ImageTower:
+        with self._image_lock:
+            if self._image_tower is None:
+                from sightline.indexer.encoder.towers import load_image_tower
 
-                self._image = load_image(
+                self._image_tower = load_image_tower(
                     self._files,
                     self._weights,
                     size=(self.geometry.height, self.geometry.width),
-                    device=self._place,
+                    device=self._device,
                     dtype=self._dtype,
                 )
-        return self._image
-
-    def _tokens(self, texts: Sequence[str]) -> Tokens:
-        with self._lock:
-            if self._tokenizer is None:
-                from sightline.indexer.encoder.tokenizer import Tokenizer
-
-                self._tokenizer = Tokenizer(self._files, self._weights)
-        return self._tokenizer(texts)
+            return self._image_tower
 
     @cached_property
-    def _place(self) -> torch.device:
-        from sightline.indexer.encoder.devices import device
+    def _device(self) -> torch.device:
+        from sightline.indexer.encoder.devices import resolve_device
 
-        return device(self.device_wanted)
+        return resolve_device(self.requested_device)
 
     @cached_property
     def _dtype(self) -> torch.dtype:
-        from sightline.indexer.encoder.devices import dtype
+        from sightline.indexer.encoder.devices import resolve_dtype
 
-        return dtype(self._dtype_wanted, self._place)
+        return resolve_dtype(self._requested_dtype, self._device)
 
-    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Bytes ``(n, H, W, 3)`` on the CPU -> what the tower sees, same shape, on the device.
+    def _standardize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """``(n, H, W, 3) uint8`` on the CPU -> the tower's input, same shape, on the device.
 
-        Three quarters of the bytes of a float32 picture never cross the bus.
+        The copy is of bytes, a quarter of the size of float32.
         """
         import torch
 
-        if self._place.type == "cuda":
-            pixels = pixels.pin_memory().to(self._place, non_blocking=True)
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory().to(self._device, non_blocking=True)
         else:
-            pixels = pixels.to(self._place)
-        scale = torch.tensor(self._preprocessing.scale, device=self._place)
-        shift = torch.tensor(self._preprocessing.shift, device=self._place)
+            pixels = pixels.to(self._device)
+        scale = torch.tensor(self._preprocessing.scale, device=self._device)
+        shift = torch.tensor(self._preprocessing.shift, device=self._device)
         return torch.addcmul(shift, pixels.float(), scale).to(self._dtype)
 
 
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    """Rows to length one, in float32 whatever the tower computes in."""
+def _normalize(vectors: torch.Tensor) -> torch.Tensor:
+    """Rows to unit norm, in float32 whatever the tower computes in."""
     import torch
 
     return torch.nn.functional.normalize(vectors.float(), dim=-1)

@@ -1,4 +1,4 @@
-"""The families of CLIP-like models that Sightline knows, and what is true of each."""
+"""The supported families of CLIP-like models, by ``model_type`` of their ``config.json``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sightline.indexer.errors import ModelError
 if TYPE_CHECKING:
     from sightline.indexer.encoder.weights import Weights
 
-CLASSES = {
+TRANSFORMERS_CLASSES = {
     "clip": ("clip", "CLIP"),
     "metaclip_2": ("metaclip_2", "MetaClip2"),
     "siglip": ("siglip", "Siglip"),
@@ -18,34 +18,34 @@ CLASSES = {
     "altclip": ("altclip", "AltCLIP"),
     "vision-text-dual-encoder": ("vision_text_dual_encoder", "VisionTextDualEncoder"),
 }
-"""By ``model_type``: transformers' module of the architecture, and how its classes begin."""
+"""transformers' module of each family, and the prefix of its classes."""
 
-SIGMOID = frozenset({"siglip"})
-"""Trained with a sigmoid for each pair; the others with a softmax over a batch."""
+SIGMOID_FAMILIES = frozenset({"siglip"})
+"""Trained with a sigmoid loss per pair; the others with a softmax over a batch."""
 
 
-def check(files: ModelFiles) -> None:
-    """Raises ``ModelError`` for an architecture that is not one of these."""
-    if files.family in CLASSES:
+def require_supported(files: ModelFiles) -> None:
+    """Raises ``ModelError`` for a model of another family."""
+    if files.family in TRANSFORMERS_CLASSES:
         return
     if files.family == "siglip2":
         raise ModelError(
-            f"{files.id} is a NaFlex model, which takes pictures of any shape: use a SigLIP 2 "
+            f"{files.id} is a NaFlex model, which takes images of any shape: use a SigLIP 2 "
             "model of a fixed size (siglip2-b16, siglip2-b32)"
         )
     raise ModelError(
-        f"{files.id} is of the family {files.family!r}, which Sightline does not know: it knows "
-        f"{', '.join(sorted(CLASSES))}"
+        f"{files.id} is of the family {files.family!r}, which is not supported: use a model of one "
+        f"of {', '.join(sorted(TRANSFORMERS_CLASSES))}"
     )
 
 
-def dimension(files: ModelFiles, weights: Weights) -> int:
-    """Of the embeddings, from the shape of the last layer."""
+def embedding_dimension(files: ModelFiles, weights: Weights) -> int:
+    """The dimension of the embeddings, from the shape of the projection."""
     for name in ("visual_projection.weight", "text_projection.weight", "text_model.head.weight"):
         shape = weights.shape(name)
         if shape:
             return shape[0]
     raise ModelError(
-        f"the weights of {files.id} have no layer into a common space for text and pictures: "
+        f"the weights of {files.id} have no projection into a common space for texts and images: "
         "they are not those of a whole CLIP-family model"
     )

@@ -1,60 +1,54 @@
-"""Keeping every core busy: photographs come in one by one, encoded batches go out.
-
-On a CPU the work is shared out by letting several batches be encoded at once, each on one thread,
-while other processes decode: whoever has work has a core, so neither side waits for the other, and
-no thread spins at a barrier. On a GPU one thread feeds the card.
-"""
+"""Encodes a stream of photos in batches, several at the same time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from sightline.indexer.types import Embeddings, Photo, Pixels
+from sightline.indexer.types import Embeddings, Photo
+
+if TYPE_CHECKING:
+    from sightline.indexer.encoder.encoder import Encoder
 
 Key = TypeVar("Key")
 
 
-def in_batches(
-    photos: Iterable[tuple[Key, Photo]],
-    encode: Callable[[Pixels], Embeddings],
-    *,
-    size: int,
-    lanes: int,
+def encode_photos(
+    encoder: Encoder, photos: Iterable[tuple[Key, Photo]]
 ) -> Iterator[list[tuple[Key, Photo, Embeddings]]]:
-    """Encodes ``photos`` in batches of ``size``, up to ``lanes`` of them at the same time.
+    """Encodes ``photos`` in batches of ``encoder.batch_size``, as many at once as it recommends.
 
-    Yields lists of (key, photo, ``(d,)`` unit vector) in the order in which the photos came. At
-    most ``lanes + 1`` batches are in memory. An error of ``encode`` is raised where its batch
-    would have been yielded.
+    Yields lists of (key, photo, ``(d,)`` unit vector) in the order of ``photos``. An error of the
+    encoder is raised where its batch would have been yielded.
     """
-    with ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="encode") as pool:
-        waiting: deque[tuple[list[tuple[Key, Photo]], Future[Embeddings]]] = deque()
-        batch: list[tuple[Key, Photo]] = []
+    pending: deque[tuple[list[tuple[Key, Photo]], Future[Embeddings]]] = deque()
 
-        def submit() -> None:
+    def result() -> list[tuple[Key, Photo, Embeddings]]:
+        batch, future = pending.popleft()
+        return [(*item, vector) for item, vector in zip(batch, future.result(), strict=True)]
+
+    with (
+        encoder.concurrent_encoding() as concurrency,
+        ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="encode") as pool,
+    ):
+
+        def submit(batch: list[tuple[Key, Photo]]) -> None:
             pixels = np.stack([photo.pixels for _, photo in batch])
-            waiting.append((list(batch), pool.submit(encode, pixels)))
-            batch.clear()
+            pending.append((batch, pool.submit(encoder.encode_images, pixels)))
 
-        def finished() -> list[tuple[Key, Photo, Embeddings]]:
-            photos, future = waiting.popleft()
-            vectors = future.result()
-            return [
-                (key, photo, vector) for (key, photo), vector in zip(photos, vectors, strict=True)
-            ]
-
+        batch: list[tuple[Key, Photo]] = []
         for item in photos:
             batch.append(item)
-            if len(batch) == size:
-                submit()
-            while waiting and (len(waiting) > lanes or waiting[0][1].done()):
-                yield finished()
+            if len(batch) == encoder.batch_size:
+                submit(batch)
+                batch = []
+            while pending and (len(pending) > concurrency or pending[0][1].done()):
+                yield result()
         if batch:
-            submit()
-        while waiting:
-            yield finished()
+            submit(batch)
+        while pending:
+            yield result()

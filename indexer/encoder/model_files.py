@@ -1,8 +1,7 @@
-"""From a model's name to files on this machine: registry, hub cache, hub, or a folder.
+"""Finds the files of a model: by name in the registry, in a folder, in the hub's cache, on the hub.
 
-Only data is ever fetched or opened: JSON, tokenizer files, safetensors, and PyTorch ``.bin`` files
-where a repository has nothing safer (they are read by torch's ``weights_only`` loader). Code that
-a repository may bring is neither fetched nor run.
+Only data is downloaded or read: JSON, tokenizer files, safetensors, and PyTorch ``.bin`` files if a
+repository has no safetensors. Code in a repository is neither downloaded nor run.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-"""Any one of these makes a tokenizer (``vocab.json`` with ``merges.txt`` beside it)."""
+"""A model has at least one of these (``vocab.json`` comes with ``merges.txt``)."""
 
 SMALL_FILES = (
     "config.json",
@@ -43,14 +42,14 @@ SMALL_FILES = (
 SAFETENSORS = re.compile(
     r"model\.safetensors|model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors"
 )
-"""What transformers writes; OpenCLIP's own files (``open_clip_*``) name their weights otherwise."""
-PICKLED = re.compile(
+"""As transformers names them; OpenCLIP's files (``open_clip_*``) have other tensor names."""
+PICKLES = re.compile(
     r"pytorch_model\.bin|pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin"
 )
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
-WAYS_OUT = (
+REMEDY = (
     "give --model a folder that holds the model, copy a filled Hugging Face cache here "
     "(HF_HOME says where), or use --model builtin, which needs no network"
 )
@@ -58,10 +57,10 @@ WAYS_OUT = (
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model's files on this machine, and who it is."""
+    """A model's files on this machine, and its identity."""
 
     id: str
-    """What a library remembers: hub id, ``builtin``, or the folder's absolute path."""
+    """Hub id, ``builtin``, or the folder's absolute path."""
     revision: str
     """The hub's commit, or a fingerprint of the folder's files."""
     directory: Path
@@ -72,32 +71,32 @@ class ModelFiles:
 
     @property
     def family(self) -> str:
-        """transformers' name of the architecture: ``clip``, ``siglip``, ..."""
+        """``model_type`` of ``config.json``: ``clip``, ``siglip``, ..."""
         return str(self.config.get("model_type", ""))
 
 
 def resolve(model: str, *, revision: str | None = None) -> ModelFiles:
-    """Finds the files of ``model``: a name of ``models.MODELS``, a hub id, or a folder.
+    """Finds the files of ``model``: a name of ``registry.MODELS``, a hub id, or a folder.
 
-    A hub model is taken from the local cache without asking the network where it is there whole,
-    and fetched otherwise. ``revision`` (a commit, branch or tag) means something on the hub only.
-    Raises ``ModelError`` with the ways out.
+    A hub model that is complete in the local cache is used without network access; otherwise it is
+    downloaded. ``revision`` (a commit, branch or tag) applies to hub models only. Raises
+    ``ModelError`` with the remedy.
     """
     info = registry.find(model)
     if info is not None and info.repo is None:
-        return _folder(registry.builtin_directory(), name=info.name, info=info)
+        return _from_folder(registry.builtin_directory(), id=info.name, info=info)
     if info is None:
         path = Path(model).expanduser()
         if path.is_dir():
-            return _folder(path.resolve(), name=str(path.resolve()), info=None)
+            return _from_folder(path.resolve(), id=str(path.resolve()), info=None)
         if not HUB_ID.fullmatch(model) or path.is_absolute() or model.startswith("."):
-            raise ModelError(_unknown(model))
+            raise ModelError(_unknown_model(model))
     repo = (info.repo if info else None) or model
-    directory = _cached(repo, revision) or _fetched(repo, revision)
-    return _read(directory, name=repo, revision=directory.name, info=info)
+    directory = _from_cache(repo, revision) or _download(repo, revision)
+    return _read(directory, id=repo, revision=directory.name, info=info)
 
 
-def _unknown(model: str) -> str:
+def _unknown_model(model: str) -> str:
     if os.sep in model or model.startswith((".", "~")):
         return f"there is no folder {model}; `sightline models` lists the models known by name"
     close = registry.similar(model)
@@ -108,39 +107,41 @@ def _unknown(model: str) -> str:
     )
 
 
-def _folder(directory: Path, *, name: str, info: registry.ModelInfo | None) -> ModelFiles:
-    """The model in a folder of the user's own, known by a fingerprint of its files."""
+def _from_folder(directory: Path, *, id: str, info: registry.ModelInfo | None) -> ModelFiles:
+    """The model in a local folder, identified by a fingerprint of its files."""
     if not directory.is_dir():
-        raise ModelError(f"the {name} model is missing from this installation: {directory}")
-    files = _read(directory, name=name, revision="", info=info)
-    return ModelFiles(**{**vars(files), "revision": _fingerprint(files)})
+        raise ModelError(
+            f"the {id} model is missing from this installation ({directory}): install Sightline "
+            "again"
+        )
+    files = _read(directory, id=id, revision="", info=info)
+    return replace(files, revision=_fingerprint(files))
 
 
 def _read(
-    directory: Path, *, name: str, revision: str, info: registry.ModelInfo | None
+    directory: Path, *, id: str, revision: str, info: registry.ModelInfo | None
 ) -> ModelFiles:
-    lacking = _lacking(directory)
-    if lacking:
-        raise ModelError(f"{name} cannot be used: {directory} has no {lacking}")
+    missing = _missing_file(directory)
+    if missing:
+        raise ModelError(f"{id} cannot be used: {directory} has no {missing}")
     config = read_json(directory / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise ModelError(
-            f"{directory / 'config.json'} names no model_type: this is not a model "
-            "in transformers' format"
+            f"{directory / 'config.json'} names no model_type: use a model in transformers' format"
         )
     return ModelFiles(
-        id=name,
+        id=id,
         revision=revision,
         directory=directory,
         config=config,
-        preprocessor=_preprocessor(directory),
+        preprocessor=_preprocessor_config(directory),
         weights=weight_files(directory),
         info=info,
     )
 
 
-def _lacking(directory: Path) -> str | None:
-    """What a folder lacks to be a model, in words; None when it is whole."""
+def _missing_file(directory: Path) -> str | None:
+    """What a folder lacks to be a model, as the end of a message; None if it is complete."""
     if not (directory / "config.json").is_file():
         return "config.json"
     if not weight_files(directory):
@@ -148,15 +149,15 @@ def _lacking(directory: Path) -> str | None:
     for path in weight_files(directory):
         if not path.is_file():
             return f"{path.name}, which its index names"
-    if not _preprocessor(directory):
-        return "preprocessor_config.json, which says how pictures are prepared"
+    if not _preprocessor_config(directory):
+        return "preprocessor_config.json, which defines how images are prepared"
     if not any((directory / file).is_file() for file in TOKENIZER_FILES):
         return f"tokenizer ({', '.join(TOKENIZER_FILES)})"
     return None
 
 
 def weight_files(directory: Path) -> tuple[Path, ...]:
-    """The files that hold the weights: safetensors first, ``.bin`` only without them."""
+    """The files with the weights: safetensors, or ``.bin`` if there are none; () if neither."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (directory / name).is_file():
             return (directory / name,)
@@ -169,11 +170,11 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
     return ()
 
 
-def _preprocessor(directory: Path) -> dict[str, Any]:
-    """How pictures are prepared. transformers 5 may keep it inside ``processor_config.json``."""
-    own = directory / "preprocessor_config.json"
-    if own.is_file():
-        return read_json(own)
+def _preprocessor_config(directory: Path) -> dict[str, Any]:
+    """Also found inside ``processor_config.json``, where transformers 5 may put it."""
+    path = directory / "preprocessor_config.json"
+    if path.is_file():
+        return read_json(path)
     joint = directory / "processor_config.json"
     found = read_json(joint).get("image_processor") if joint.is_file() else None
     return found if isinstance(found, dict) else {}
@@ -191,10 +192,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _fingerprint(files: ModelFiles) -> str:
-    """Sixteen hex digits that change when anything that changes embeddings does.
+    """Sixteen hex digits that change with everything that changes embeddings.
 
-    Small files whole; of the weights, sizes and 65 evenly spread blocks of 4 kB each, so that
-    gigabytes cost milliseconds. Training moves every weight, so a block differs somewhere.
+    Hashes the small files, and of each weights file the size and 65 evenly spread blocks of 4 kB:
+    gigabytes take milliseconds, and training changes every weight.
     """
     digest = hashlib.sha256()
     for name in SMALL_FILES:
@@ -214,8 +215,8 @@ def _fingerprint(files: ModelFiles) -> str:
 # --- the hub -------------------------------------------------------------------------------------
 
 
-def _cached(repo: str, revision: str | None) -> Path | None:
-    """The model's folder in the hub's local cache, when it is there whole."""
+def _from_cache(repo: str, revision: str | None) -> Path | None:
+    """The model's folder in the hub's local cache; None if it is not complete there."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -226,11 +227,11 @@ def _cached(repo: str, revision: str | None) -> Path | None:
     if not isinstance(found, str):
         return None
     directory = Path(found).parent
-    return None if _lacking(directory) else directory
+    return None if _missing_file(directory) else directory
 
 
-def _fetched(repo: str, revision: str | None) -> Path:
-    """Downloads what a model needs, and nothing else of the repository."""
+def _download(repo: str, revision: str | None) -> Path:
+    """Downloads the files of a model, and nothing else of the repository."""
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -242,16 +243,17 @@ def _fetched(repo: str, revision: str | None) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise ModelError(
             f"{repo} is not in the local cache ({constants.HF_HUB_CACHE}) and HF_HUB_OFFLINE "
-            f"forbids fetching it: unset it, or {WAYS_OUT}"
+            f"forbids downloading it: unset it, or {REMEDY}"
         )
     try:
         listed = HfApi().model_info(repo, revision=revision)
         names = [sibling.rfilename for sibling in listed.siblings or ()]
-        wanted = _wanted(names, repo)
-        folder = snapshot_download(repo, revision=revision, allow_patterns=sorted(wanted))
+        folder = snapshot_download(
+            repo, revision=revision, allow_patterns=_files_to_download(names, repo)
+        )
     except GatedRepoError as error:
         raise ModelError(
-            f"{repo} wants its terms accepted: do so at https://huggingface.co/{repo}, "
+            f"{repo} requires you to accept its terms: do so at https://huggingface.co/{repo}, "
             "then run `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
@@ -260,26 +262,29 @@ def _fetched(repo: str, revision: str | None) -> Path:
             "`sightline models` lists the models known by name"
         ) from error
     except RevisionNotFoundError as error:
-        raise ModelError(f"{repo} has no revision {revision} on the hub") from error
+        raise ModelError(
+            f"{repo} has no revision {revision} on the hub: see its commits at "
+            f"https://huggingface.co/{repo}/commits/main"
+        ) from error
     except (HTTPError, OSError, ValueError) as error:
         raise ModelError(
             f"{repo} is not in the local cache and the hub cannot be reached "
-            f"({_first_line(error)}): try again, {WAYS_OUT}"
+            f"({_first_line(error)}): try again, {REMEDY}"
         ) from error
     return Path(folder)
 
 
-def _wanted(names: Iterable[str], repo: str) -> set[str]:
-    """The files of a repository to fetch: small ones, and its weights in their safest form."""
-    names = list(names)
-    weights = {name for name in names if SAFETENSORS.fullmatch(name)}
-    weights = weights or {name for name in names if PICKLED.fullmatch(name)}
+def _files_to_download(names: Iterable[str], repo: str) -> list[str]:
+    """Of the files of a repository, the small ones and the weights in their safest form."""
+    names = sorted(names)
+    weights = [name for name in names if SAFETENSORS.fullmatch(name)]
+    weights = weights or [name for name in names if PICKLES.fullmatch(name)]
     if not weights:
         raise ModelError(
             f"{repo} holds no weights in transformers' format (model.safetensors): "
             "look for a conversion of it on the hub"
         )
-    return weights | {name for name in names if name in SMALL_FILES}
+    return weights + [name for name in names if name in SMALL_FILES]
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What a model's preprocessor configuration says: how pictures are cut, how pixels are scaled."""
+"""Reads ``preprocessor_config.json``: how images are resized, cropped and normalised."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from sightline.indexer.types import Geometry
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-RESAMPLE: dict[int, Literal["bicubic", "bilinear", "lanczos"]] = {
+PILLOW_FILTERS: dict[int, Literal["bicubic", "bilinear", "lanczos"]] = {
     1: "lanczos",
     2: "bilinear",
     3: "bicubic",
 }
-"""Pillow's numbers."""
 
 CLIP_DEFAULTS: dict[str, Any] = {
     "size": {"shortest_edge": 224},
@@ -40,60 +39,64 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Siglip": SQUARE_DEFAULTS,
     "ViT": {**SQUARE_DEFAULTS, "resample": 2},
 }
-"""What transformers' image processors do where a configuration is silent."""
+"""Defaults of transformers' image processors, by the prefix of their class."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Cutting a picture, and bytes to what the tower sees: ``byte * scale + shift`` by channel."""
+    """A model's geometry, and its normalisation: ``byte * scale + shift`` per channel."""
 
     geometry: Geometry
     scale: tuple[float, float, float]
     shift: tuple[float, float, float]
 
 
-def preprocessing(files: ModelFiles) -> Preprocessing:
-    """Reads the preprocessor configuration. Raises ``ModelError`` for what cannot be followed."""
+def read_preprocessing(files: ModelFiles) -> Preprocessing:
+    """Reads the preprocessor configuration. Raises ``ModelError`` if it is not supported."""
     found = files.preprocessor
     kind = str(found.get("image_processor_type") or found.get("feature_extractor_type") or "CLIP")
     for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
         kind = kind.removesuffix(ending)
     if kind not in DEFAULTS and not {"size", "image_mean", "image_std"} <= found.keys():
-        raise ModelError(f"{files.id} prepares pictures by {kind}, which is not supported")
+        raise ModelError(f"{files.id} prepares images by {kind}, which is not supported")
     config = {**DEFAULTS.get(kind, SQUARE_DEFAULTS), **found}
     mean = _three(config["image_mean"]) if config.get("do_normalize", True) else (0.0,) * 3
     std = _three(config["image_std"]) if config.get("do_normalize", True) else (1.0,) * 3
     factor = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
     return Preprocessing(
-        geometry=_geometry(config, files, square=kind == "Siglip" or kind == "ViT"),
+        geometry=_geometry(config, files, square=kind in ("Siglip", "ViT")),
         scale=_three([factor / s for s in std]),
         shift=_three([-m / s for m, s in zip(mean, std, strict=True)]),
     )
 
 
 def _geometry(config: dict[str, Any], files: ModelFiles, *, square: bool) -> Geometry:
-    resample = RESAMPLE.get(config["resample"])
+    """``square`` tells what a size given as one number means: a square, or the shortest edge."""
+    resample = PILLOW_FILTERS.get(config["resample"])
     if resample is None:
-        raise ModelError(f"{files.id} resizes pictures by Pillow's filter {config['resample']}")
-    seen = (files.config.get("vision_config") or {}).get("image_size", 224)
-    expected = (int(seen), int(seen)) if isinstance(seen, int) else (int(seen[0]), int(seen[1]))
-    size = config["size"]
+        raise ModelError(
+            f"{files.id} resizes images by Pillow's filter {config['resample']}, which is not "
+            "supported"
+        )
+    size, crop = config["size"], config.get("crop_size")
     if isinstance(size, int):  # before transformers 4.23
         size = {"height": size, "width": size} if square else {"shortest_edge": size}
-    cut = config.get("crop_size")
-    if isinstance(cut, int):
-        cut = {"height": cut, "width": cut}
+    if isinstance(crop, int):
+        crop = {"height": crop, "width": crop}
+    if not config.get("do_center_crop"):
+        crop = None
     if "shortest_edge" in size:
-        resize = int(size["shortest_edge"])
-        height, width = expected
-        if config.get("do_center_crop") and cut:
-            height, width = int(cut["height"]), int(cut["width"])
-        return Geometry(height, width, resize, "crop", resample)
+        if crop:
+            height, width = int(crop["height"]), int(crop["width"])
+        else:
+            expected = (files.config.get("vision_config") or {}).get("image_size", 224)
+            height, width = (expected, expected) if isinstance(expected, int) else expected
+        return Geometry(int(height), int(width), int(size["shortest_edge"]), "crop", resample)
     if "height" not in size or "width" not in size:
-        raise ModelError(f"{files.id} resizes pictures to {size}, which is not supported")
+        raise ModelError(f"{files.id} resizes images to {size}, which is not supported")
     height, width = int(size["height"]), int(size["width"])
-    if config.get("do_center_crop") and cut and (cut["height"], cut["width"]) != (height, width):
-        raise ModelError(f"{files.id} squeezes pictures and then crops them: not supported")
+    if crop and (crop["height"], crop["width"]) != (height, width):
+        raise ModelError(f"{files.id} squashes images and then crops them: not supported")
     return Geometry(height, width, height, "squash", resample)
 
 

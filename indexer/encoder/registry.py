@@ -1,11 +1,4 @@
-"""The named models: what they are called, how large they are, what they are good for.
-
-``find`` also knows a model by its hub id. The figures are the mean of recall@1, @5 and @10 of
-text-to-image retrieval on Crossmodal-3600 in English, as Immich's documentation gives them
-(https://docs.immich.app/features/searching); a model it does not list has no figure. Sizes of
-downloads are those of the float32 weights; licences are those that the models' pages or their
-authors' repositories give.
-"""
+"""The table of models that ``--model`` knows by name."""
 
 from __future__ import annotations
 
@@ -17,46 +10,47 @@ from typing import Literal
 Languages = Literal["en", "zh", "multilingual", "unknown"]
 
 RECALL_SOURCE = "https://docs.immich.app/features/searching"
-"""Where the retrieval figures come from."""
+"""Source of ``ModelInfo.recall``."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The facts about one model that a person chooses by."""
+    """A model, with the facts to choose it by."""
 
     name: str
-    """What ``--model`` takes."""
+    """The value of ``--model``."""
     repo: str | None
-    """Its id on the Hugging Face hub; None for the built-in model."""
+    """Id on the Hugging Face hub; None for the built-in model."""
     dimension: int
-    """Of the embeddings."""
+    """Of its embeddings."""
     image_size: int
-    """Pixels on a side of what the model sees."""
+    """Width and height of its input, in pixels."""
     parameters: int
     """Millions, both towers together."""
     download_mb: int
-    """Megabytes, fetched once; 0 for the built-in model."""
+    """Megabytes of its float32 weights; 0 for the built-in model."""
     languages: Languages
     licence: str
+    """As the model's page or its authors' repository states it."""
     note: str
-    """One line: when to choose it."""
+    """When to choose it, one line."""
     recall: float | None = None
-    """Mean of recall@1, @5, @10, percent, English, Crossmodal-3600; see ``RECALL_SOURCE``."""
-    fits: float | None = None
-    """Cosine from which a text fits a picture whatever the rest of the library is, where that was
-    measured (``docs/evaluation.md``)."""
-
+    """Mean of text-to-image recall@1, @5 and @10 on Crossmodal-3600, English, in percent, from
+    ``RECALL_SOURCE``; None if it is not listed there."""
+    match_cosine: float | None = None
+    """Cosine from which an image matches a text in any library, where measured
+    (``docs/evaluation.md``)."""
     templates: str = "imagenet"
-    """The prompt templates (``prompts``) that labels are put into unless told otherwise."""
+    """Name of its default prompt templates (``zero_shot.prompts.TEMPLATES``)."""
 
     @property
     def id(self) -> str:
-        """What a library remembers: the hub id, or ``builtin``."""
+        """The id that a library stores: the hub id, or ``builtin``."""
         return self.repo or self.name
 
 
 DEFAULT = "laion-b32"
-"""Ten points of recall over OpenAI's model of the same size, at the same cost."""
+"""Nine points of recall more than OpenAI's model of the same size."""
 
 BUILTIN = "builtin"
 
@@ -71,7 +65,7 @@ MODELS: tuple[ModelInfo, ...] = (
         languages="en",
         licence="MIT",
         note="needs no network; for trying things out, far below the others in quality",
-        fits=0.45,
+        match_cosine=0.45,
         templates="plain",
     ),
     ModelInfo(
@@ -118,7 +112,7 @@ MODELS: tuple[ModelInfo, ...] = (
         download_mb=3945,
         languages="en",
         licence="MIT",
-        note="large; wants a GPU",
+        note="large; needs a GPU",
         recall=71.3,
     ),
     ModelInfo(
@@ -163,7 +157,7 @@ MODELS: tuple[ModelInfo, ...] = (
         download_mb=3945,
         languages="en",
         licence="CC-BY-NC-4.0",
-        note="MetaCLIP, huge; wants a GPU; not for commercial use",
+        note="MetaCLIP, huge; needs a GPU; not for commercial use",
     ),
     ModelInfo(
         name="metaclip2-h14",
@@ -174,7 +168,7 @@ MODELS: tuple[ModelInfo, ...] = (
         download_mb=7437,
         languages="multilingual",
         licence="CC-BY-NC-4.0",
-        note="MetaCLIP 2, over 300 languages; wants a GPU; not for commercial use",
+        note="MetaCLIP 2, over 300 languages; needs a GPU; not for commercial use",
     ),
     ModelInfo(
         name="siglip-b16",
@@ -224,7 +218,7 @@ MODELS: tuple[ModelInfo, ...] = (
         download_mb=4544,
         languages="multilingual",
         licence="Apache-2.0",
-        note="large and sharp, many languages; wants a GPU",
+        note="large and sharp, many languages; needs a GPU",
         templates="siglip",
     ),
     ModelInfo(
@@ -240,20 +234,17 @@ MODELS: tuple[ModelInfo, ...] = (
         templates="plain",
     ),
 )
-"""In the order in which ``sightline models`` shows them."""
+"""In the order of ``sightline models``."""
 
 
 def find(name: str) -> ModelInfo | None:
-    """The model of that name or hub id, any case; None when there is none."""
-    wanted = name.casefold()
-    for info in MODELS:
-        if wanted == info.name or (info.repo and wanted == info.repo.casefold()):
-            return info
-    return None
+    """The model of that name or hub id, in any case, or None."""
+    key = name.casefold()
+    return next((info for info in MODELS if key in (info.name, info.id.casefold())), None)
 
 
 def similar(name: str) -> list[str]:
-    """Names of known models that look like ``name``, the likeliest first."""
+    """Names of models close to ``name``, closest first."""
     return difflib.get_close_matches(name.casefold(), [m.name for m in MODELS], n=3, cutoff=0.5)
 
 

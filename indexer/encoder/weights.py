@@ -1,4 +1,7 @@
-"""Reading a model's tensors: only those asked for, from safetensors or from a safe ``.bin``."""
+"""Reads a model's tensors by name, from safetensors or from PyTorch ``.bin`` files.
+
+A ``.bin`` file is read by torch's ``weights_only`` loader, which runs no code.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pickle
 import threading
 import weakref
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,146 +24,128 @@ RENAMES = (
     # Older transformers wrapped CLIP's towers once more inside a dual encoder.
     ("vision_model.vision_model.", "vision_model."),
     ("text_model.text_model.", "text_model."),
-    # BERT checkpoints of TensorFlow's days.
+    # BERT checkpoints that were converted from TensorFlow.
     (".LayerNorm.gamma", ".LayerNorm.weight"),
     (".LayerNorm.beta", ".LayerNorm.bias"),
     # AltCLIP's text tower, as transformers 5 names it.
     (".encoder.layer.", ".encoder.layers."),
 )
-"""Spellings of one and the same weight: in files, and in transformers' present modules."""
+"""(part of a name in older files, the same part in current transformers)."""
 
 
 class Weights:
-    """The tensors in a model's files, by name. Nothing is read before it is asked for."""
+    """The tensors of a model's files, by name. Safetensors are read on demand."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._places: dict[str, Path] = {}
+        self._paths: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._pickled: dict[str, torch.Tensor] = {}
+        self._unpickled: dict[str, torch.Tensor] = {}
         for path in paths:
             if path.suffix == ".safetensors":
-                self._open(path)
+                self._list_safetensors(path)
             else:
-                self._unpickle(path)
+                self._load_bin(path)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """The shape of a tensor, None where there is no such tensor. Costs nothing."""
-        found = self._spelled(name)
-        return self._shapes[found] if found else None
+        """The shape of a tensor, or None if there is no such tensor. Reads no data."""
+        stored = self._stored_name(name)
+        return self._shapes[stored] if stored else None
 
     def read(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
-        """The tensors of those names, each under the name it was asked for.
-
-        Raises ``ModelError`` when one is missing: a tower with random weights in it would answer
-        every query with nonsense.
-        """
-        spelled = {name: self._spelled(name) for name in names}
-        missing = sorted(name for name, found in spelled.items() if found is None)
+        """The tensors of these names. Raises ``ModelError`` if one is missing."""
+        stored_names = {name: self._stored_name(name) for name in names}
+        missing = sorted(name for name, stored in stored_names.items() if stored is None)
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise ModelError(
-                f"the weights lack {missing[0]}{more}: they are damaged, or not those of the "
+                f"the weights lack {missing[0]}{more}: they are corrupt, or not those of the "
                 "model that config.json describes"
             )
-        by_file: dict[Path, list[tuple[str, str]]] = {}
-        for name, found in spelled.items():
-            assert found is not None
-            by_file.setdefault(self._places[found], []).append((name, found))
+        by_file: dict[Path, dict[str, str]] = {}
+        for name, stored in stored_names.items():
+            assert stored is not None
+            by_file.setdefault(self._paths[stored], {})[name] = stored
         tensors: dict[str, torch.Tensor] = {}
         for path, wanted in by_file.items():
-            tensors.update(self._from(path, wanted))
+            tensors |= self._read_file(path, wanted)
         return tensors
 
-    def rows(self, name: str) -> Rows:
-        """The table of that name, of which single rows are wanted."""
-        found = self._spelled(name)
-        if found is None:
-            self.read([name])  # raises, and says what is missing
-        assert found is not None
-        path = self._places[found]
-        if path.suffix != ".safetensors":
-            return Rows(self._pickled[found], None)
-        return Rows(None, _FileRows(path, found))
+    def scalar(self, name: str) -> float | None:
+        """The tensor of one number, or None if there is no such tensor."""
+        if self.shape(name) is None:
+            return None
+        return float(self.read([name])[name].float().reshape(-1)[0])
 
-    def _from(self, path: Path, wanted: list[tuple[str, str]]) -> Mapping[str, torch.Tensor]:
+    def table(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A lookup of rows of a 2-D tensor: ids ``(...) int64`` to ``(..., d)`` on the CPU.
+
+        Rows are read from a safetensors file when they are looked up: word embeddings are a
+        quarter of CLIP's text tower and two thirds of SigLIP 2's, and a query needs ten rows.
+        """
+        stored = self._stored_name(name)
+        if stored is None or stored in self._unpickled:
+            from torch.nn.functional import embedding
+
+            tensor = self.read([name])[name]
+            return lambda ids: embedding(ids.cpu(), tensor)
+        return _FileTable(self._paths[stored], stored)
+
+    def _read_file(self, path: Path, wanted: dict[str, str]) -> dict[str, torch.Tensor]:
         if path.suffix != ".safetensors":
-            return {name: self._pickled[found] for name, found in wanted}
+            return {name: self._unpickled[stored] for name, stored in wanted.items()}
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(found) for name, found in wanted}
+                return {name: file.get_tensor(stored) for name, stored in wanted.items()}
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path} cannot be read: {error}") from error
 
-    def _open(self, path: Path) -> None:
+    def _list_safetensors(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(path, framework="np") as file:
                 for name in file.keys():  # noqa: SIM118 - not a dict
-                    self._places[name] = path
+                    self._paths[name] = path
                     self._shapes[name] = tuple(file.get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
             raise ModelError(
-                f"{path} is not a readable safetensors file ({error}): fetch it again"
+                f"{path} is not a readable safetensors file ({error}): download it again"
             ) from error
 
-    def _unpickle(self, path: Path) -> None:
+    def _load_bin(self, path: Path) -> None:
         import torch
 
         try:
-            # Files from before torch 1.6 are no zip archives, and cannot be mapped.
-            mapped = zipfile.is_zipfile(path)
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            # Files written before torch 1.6 are not zip archives and cannot be memory-mapped.
+            mmap = zipfile.is_zipfile(path)
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
             raise ModelError(
-                f"{path} holds more than weights, or is damaged, and is not opened: "
+                f"{path} was not loaded: it holds more than weights, or is corrupt; "
                 "use a safetensors version of the model"
             ) from error
         if not isinstance(found, dict):
             raise ModelError(f"{path} does not hold named weights")
         for name, tensor in found.items():
             if isinstance(tensor, torch.Tensor):
-                self._places[name] = path
+                self._paths[name] = path
                 self._shapes[name] = tuple(tensor.shape)
-                self._pickled[name] = tensor
+                self._unpickled[name] = tensor
 
-    def _spelled(self, name: str) -> str | None:
-        """How the files spell that name."""
-        if name in self._places:
+    def _stored_name(self, name: str) -> str | None:
+        """The name that the files give to a tensor."""
+        if name in self._paths:
             return name
         for old, new in RENAMES:
-            if new in name and (spelling := name.replace(new, old, 1)) in self._places:
-                return spelling
+            if new in name and (older := name.replace(new, old, 1)) in self._paths:
+                return older
         return None
 
 
-class Rows:
-    """A table of which rows are taken by number: word vectors.
-
-    A quarter of CLIP's text tower and two thirds of SigLIP 2's are word vectors, of which a query
-    needs ten. From a safetensors file they are read when asked for; the system's page cache keeps
-    those in use.
-    """
-
-    def __init__(self, table: torch.Tensor | None, file: _FileRows | None) -> None:
-        self._table = table
-        self._file = file
-
-    def __getitem__(self, ids: torch.Tensor) -> torch.Tensor:
-        """``(...) int64`` to ``(..., d)``, in the file's own dtype, on the CPU."""
-        import torch
-
-        if self._file is None:
-            assert self._table is not None
-            return torch.nn.functional.embedding(ids.cpu(), self._table)
-        unique, back = torch.unique(ids.cpu(), return_inverse=True)
-        return torch.nn.functional.embedding(back, self._file.read(unique.tolist()))
-
-
-class _FileRows:
-    """Rows of one table inside a safetensors file."""
+class _FileTable:
+    """Looks up rows of one table in a safetensors file. Thread-safe."""
 
     def __init__(self, path: Path, name: str) -> None:
         import torch
@@ -169,37 +154,38 @@ class _FileRows:
         self._file = path.open("rb", buffering=0)
         weakref.finalize(self, self._file.close)
         self._lock = threading.Lock()
-        length = int.from_bytes(self._file.read(8), "little")
-        entry = json.loads(self._file.read(length))[name]
+        header_size = int.from_bytes(self._file.read(8), "little")
+        entry = json.loads(self._file.read(header_size))[name]
         self._dtype = {
             "F32": torch.float32,
             "F16": torch.float16,
             "BF16": torch.bfloat16,
             "F64": torch.float64,
         }[entry["dtype"]]
-        self.count, self._width = entry["shape"]
-        self._stride = self._width * self._dtype.itemsize
-        self._start = 8 + length + entry["data_offsets"][0]
-        self._state = self._now()
+        self._count, self._width = entry["shape"]
+        self._start = 8 + header_size + entry["data_offsets"][0]
+        self._version = self._file_version()
 
-    def read(self, numbers: list[int]) -> torch.Tensor:
-        """Those rows, ``(n, d)``. Raises ``ModelError`` when the file was changed meanwhile."""
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """``(...) int64`` to ``(..., d)``. Raises ``ModelError`` if the file has changed."""
         import torch
 
-        if self._now() != self._state:
+        if self._file_version() != self._version:
             raise ModelError(f"{self.path} was changed while it was in use: start again")
-        bytes_ = bytearray(len(numbers) * self._stride)
-        view = memoryview(bytes_)
+        unique, inverse = torch.unique(ids.cpu(), return_inverse=True)
+        row_size = self._width * self._dtype.itemsize
+        buffer = bytearray(len(unique) * row_size)
+        view = memoryview(buffer)
         with self._lock:
-            for place, number in enumerate(numbers):
-                if not 0 <= number < self.count:
-                    raise ModelError(f"{self.path} has no word vector {number}")
-                self._file.seek(self._start + number * self._stride)
-                target = view[place * self._stride : (place + 1) * self._stride]
-                if self._file.readinto(target) != len(target):
-                    raise ModelError(f"{self.path} ends too early: fetch it again")
-        return torch.frombuffer(bytes_, dtype=self._dtype).view(len(numbers), self._width)
+            for index, row in enumerate(unique.tolist()):
+                if not 0 <= row < self._count:
+                    raise ModelError(f"{self.path} has no word embedding {row}")
+                self._file.seek(self._start + row * row_size)
+                if self._file.readinto(view[index * row_size : (index + 1) * row_size]) != row_size:
+                    raise ModelError(f"{self.path} is truncated: download it again")
+        table = torch.frombuffer(buffer, dtype=self._dtype).view(len(unique), self._width)
+        return torch.nn.functional.embedding(inverse, table)
 
-    def _now(self) -> tuple[int, int]:
-        state = os.fstat(self._file.fileno())
-        return state.st_size, state.st_mtime_ns
+    def _file_version(self) -> tuple[int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns

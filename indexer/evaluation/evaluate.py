@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.indexer.encoder.image_batches import in_batches
+from sightline.indexer.encoder import encode_photos
 from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.evaluation.datasets import Captioned, Classified
 from sightline.indexer.evaluation.metrics import (
@@ -45,7 +45,7 @@ from sightline.indexer.zero_shot.labels import classifier
 from sightline.indexer.zero_shot.prompts import fill
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.library import Library
 
 RANKINGS = ("plain", "centred", "querybank", "standing")
@@ -155,18 +155,9 @@ def encode_files(
 
     candidates = (Candidate(file.parent, file.name, 0, 0) for file in places)
     cores = workers or os.cpu_count() or 1
-    with (
-        encoder.sharing_cores() as lanes,
-        Decoder(encoder.geometry, workers=min(cores, max(len(places), 1))) as decoder,
-    ):
-        batches = in_batches(
-            readable(decoder.photos(candidates)),
-            encoder.encode_images,
-            size=encoder.batch_size,
-            lanes=lanes,
-        )
+    with Decoder(encoder.geometry, workers=min(cores, max(len(places), 1))) as decoder:
         done = 0
-        for batch in batches:
+        for batch in encode_photos(encoder, readable(decoder.photos(candidates))):
             for file, _, vector in batch:
                 result[places[file]] = vector
             done += len(batch)

@@ -18,7 +18,7 @@ from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.types import IndexReport, Progress, no_progress
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 BUSY_SECONDS = 2.0
 """Seconds between two attempts of a watching run while another process writes to the library."""

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sightline.indexer.catalog.catalog import Written
-from sightline.indexer.encoder import registry
-from sightline.indexer.encoder.image_batches import in_batches
+from sightline.indexer.encoder import encode_photos, registry
 from sightline.indexer.errors import ModelError, PhotoError
 from sightline.indexer.indexing import missing_thumbnails
 from sightline.indexer.indexing.changes import Scope, Survey, scopes_of, survey
@@ -49,7 +48,7 @@ from sightline.indexer.types import (
 )
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 MAINTAIN_EVERY = 100_000
 """New pictures after which a long run looks whether the vector index should be brought up to date,
@@ -65,14 +64,14 @@ SHOWN_EVERY = 0.2
 def load_encoder(model: str | None = None, *, device: str = "auto") -> Encoder:
     """The model of a new library: a name of the registry, a hub id, a folder, or the default.
     ModelError, in one line, when it cannot be had."""
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
     return Encoder.load(model or registry.DEFAULT, device=device)
 
 
 def encoder_for(library: Library, *, device: str = "auto") -> Encoder:
     """The model that ``library`` was made with, in the very revision it was made with."""
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
     encoder = Encoder.load(library.model, device=device, revision=library.revision)
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
@@ -306,9 +305,7 @@ class _Run:
             with Decoder(geometry, workers=min(workers, len(todo))) as decoder:
                 # The first pictures are read while torch and the image tower are loaded.
                 photos = self.readable(decoder.photos(self.until_stopped(todo)))
-                with self.encoder.sharing_cores() as lanes:
-                    encode, size = self.encoder.encode_images, self.encoder.batch_size
-                    self.keep(in_batches(photos, encode, size=size, lanes=lanes), ids, len(todo))
+                self.keep(encode_photos(self.encoder, photos), ids, len(todo))
         self.flush_failures()
 
     def keep(
@@ -439,7 +436,7 @@ class _Run:
         """Brings the vector index up to date where that is worth it."""
         self.library.maintain_index(
             text_queries=lambda: _caption_vectors(self.encoder),
-            device=self.encoder.device_wanted.partition(":")[0],
+            device=self.encoder.requested_device.partition(":")[0],
             progress=self.progress,
         )
 

@@ -51,7 +51,7 @@ from sightline.indexer.shards.superseded import superseded_rows
 from sightline.indexer.types import Progress, no_progress
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 SHARD = 2048
 """Pictures of a shard: a minute of one core, a second or two of a large GPU, 50 MB with
@@ -155,7 +155,7 @@ def embed(
     job = Job(
         place.url,
         origin,
-        device=encoder.device_wanted,
+        device=encoder.requested_device,
         decoders=max(1, round(cpus)),
         thumbnails=thumbnails,
     )

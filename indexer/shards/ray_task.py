@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sightline.indexer.encoder.image_batches import in_batches
+from sightline.indexer.encoder import encode_photos
 from sightline.indexer.errors import ModelMismatchError, PhotoError
 from sightline.indexer.photo.decoder import Decoder
 from sightline.indexer.shards.plan import Picture, Read, Shard, pictures
@@ -32,7 +32,7 @@ from sightline.indexer.shards.shard_files import (
 from sightline.indexer.types import Photo
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ShardDone:
 
 @lru_cache(maxsize=1)
 def _encoder(model: str, revision: str, device: str) -> Encoder:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
     encoder = Encoder.load(model, device=device, revision=revision)
     if (encoder.model, encoder.revision) != (model, revision):
@@ -93,7 +93,6 @@ def embed_shard(job: Job, shard: Shard, again: frozenset[int] = frozenset()) -> 
     name = shard_name(shard.number)
     there = row_numbers(place, name) - again if again else frozenset()
     with (
-        encoder.sharing_cores() as lanes,
         Decoder(encoder.geometry, workers=job.decoders, thumbnails=job.thumbnails) as decoder,
         ShardWriter(place, shard.number, encoder.dimension) as out,
     ):
@@ -102,9 +101,7 @@ def embed_shard(job: Job, shard: Shard, again: frozenset[int] = frozenset()) -> 
                 if row.id % MOST_ROWS in there:
                     out.write(row)
         photos = _readable(decoder.each(_bounded(pictures(shard, but=there))), shard, failures)
-        for batch in in_batches(
-            photos, encoder.encode_images, size=encoder.batch_size, lanes=lanes
-        ):
+        for batch in encode_photos(encoder, photos):
             for picture, photo, vector in batch:
                 row = _row(shard, picture)
                 info = photo.info

@@ -29,7 +29,7 @@ from sightline.indexer.zero_shot.captions import CAPTIONS
 from sightline.indexer.zero_shot.prompts import fill
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
 FITS = 0.2
 """The fit from which a label is kept: the lowest tenth at which, with the built-in model, half and

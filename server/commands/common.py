@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.interface import AnyLibrary
     from sightline.indexer.library.library import Library
 
@@ -135,7 +135,7 @@ def open_library(
 
 def load_encoder(library: AnyLibrary, device: str) -> Encoder:
     """The model that ``library`` was made with."""
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
 
     encoder = Encoder.load(library.model, device=device, revision=library.revision)
     library.check_model(encoder.model, encoder.revision, encoder.dimension)

@@ -19,7 +19,7 @@ from sightline.server.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.server.search.caption_bank import Fitting
 
 
@@ -65,7 +65,7 @@ def describe(
     path = Path(image).expanduser()
     found: Sequence[Fitting]
     if model is not None:
-        from sightline.indexer.encoder.encoder import Encoder
+        from sightline.indexer.encoder import Encoder
 
         if not path.is_file():
             raise NotFoundError(f"there is no file {image}")

@@ -21,7 +21,7 @@ from sightline.server.commands.common import (
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.evaluation.evaluate import Accuracy, Retrieval
 
 F = Callable[..., Any]
@@ -331,8 +331,7 @@ def classification(
 
 
 def _encoder(model: str | None, revision: str | None, device: str, dtype: str) -> Encoder:
-    from sightline.indexer.encoder import registry
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder, registry
 
     return Encoder.load(model or registry.DEFAULT, device=device, dtype=dtype, revision=revision)
 

@@ -14,7 +14,7 @@ from sightline.server.commands.common import json_option, library_option, print_
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.exchange.formats import EmbeddingSet
     from sightline.indexer.exchange.import_set import ImportReport
     from sightline.indexer.types import Embeddings
@@ -160,7 +160,7 @@ def check_made_with(library_model: str, model: str | None, directory: Path) -> N
 
 def encoder_of(found: EmbeddingSet, model: str | None) -> Encoder:
     """The model of a new library for ``found``: what it names, or ``model``; of its dimension."""
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.encoder.registry import MODELS
 
     fitting = ", ".join(one.name for one in MODELS if one.dimension == found.dimension)

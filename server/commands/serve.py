@@ -27,7 +27,7 @@ from sightline.server.commands.progress import shown
 from sightline.server.web.config import PORT, ServerConfig, read_token
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.interface import AnyLibrary
     from sightline.indexer.types import IndexState
     from sightline.server.web.waitress_server import Server

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sightline.server.search.relevance import FEWEST, Scale, relevance
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.interface import AnyLibrary
 
 

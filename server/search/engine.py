@@ -48,7 +48,7 @@ from sightline.server.search.uploads import MAX_UPLOADS, Upload
 
 if TYPE_CHECKING:
     from sightline.indexer.catalog.facets import Months, Suggestion
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.interface import AnyLibrary
 
 __all__ = ["Hit", "SearchEngine", "SearchResult"]
@@ -99,7 +99,7 @@ class SearchEngine:
         lends the caller's slot to other requests meanwhile.
         """
         if encoder is None:
-            from sightline.indexer.encoder.encoder import Encoder
+            from sightline.indexer.encoder import Encoder
 
             encoder = Encoder.load(library.model, revision=library.revision)
         self.library = library
@@ -314,7 +314,7 @@ class SearchEngine:
             itself = asked[0].like if picture and asked and asked[0].crop is None else None
             described = len(terms) == 1 and not terms[0].picture and terms[0].weight > 0
             model = registry.find(self.library.model) if described else None
-            fits = model.fits if model else None
+            fits = model.match_cosine if model else None
             text = _written(asked) if words and not any(term.picture for term in terms) else ""
             written = Written.find(self.library, text, query.filters) if text else None
             if written is not None:

@@ -19,7 +19,7 @@ from sightline.server.search.query import Box, Term
 from sightline.server.search.uploads import Upload
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder.encoder import Encoder
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.interface import AnyLibrary
     from sightline.indexer.photo.decoder import Decoder
     from sightline.indexer.types import Embeddings, Pixels

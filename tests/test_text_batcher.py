@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sightline.indexer.encoder.text_batcher import Batcher
+from sightline.indexer.encoder.text_batcher import TextBatcher
 from sightline.indexer.types import Embeddings
 
 
@@ -35,13 +35,13 @@ class Lengths:
 
 def test_those_who_come_meanwhile_share_the_next_call() -> None:
     encode = Lengths()
-    batcher = Batcher(encode, largest=4)
+    batcher = TextBatcher(encode, batch_size=4)
     texts = ["a" * n for n in range(1, 8)]
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(batcher, ["first"])
         assert encode.started.wait(30)
         others = [pool.submit(batcher, [text]) for text in texts]
-        while len(batcher._waiting) < len(texts):
+        while len(batcher._pending) < len(texts):
             threading.Event().wait(0.001)
         encode.go.set()
         assert first.result().tolist() == [[5]]
@@ -60,12 +60,12 @@ def test_whoever_was_answered_does_not_wait_for_the_next_call() -> None:
         assert turns[len(calls) - 1].wait(30)
         return np.array([[len(text)] for text in texts], np.float32)
 
-    batcher = Batcher(encode, largest=2)
+    batcher = TextBatcher(encode, batch_size=2)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher, ["first"])
         assert begun.acquire(timeout=30)
         later = pool.submit(batcher, ["later", "than"])
-        while not batcher._waiting:
+        while not batcher._pending:
             threading.Event().wait(0.001)
         turns[0].set()
         assert first.result(30).tolist() == [[5]]
@@ -79,14 +79,14 @@ def test_whoever_was_answered_does_not_wait_for_the_next_call() -> None:
 def test_a_large_question_goes_alone_and_whole() -> None:
     encode = Lengths()
     encode.go.set()
-    assert Batcher(encode, largest=2)(["a", "bb", "ccc"]).tolist() == [[1], [2], [3]]
+    assert TextBatcher(encode, batch_size=2)(["a", "bb", "ccc"]).tolist() == [[1], [2], [3]]
     assert encode.calls == [["a", "bb", "ccc"]]
 
 
 def test_an_error_reaches_the_one_who_asked_and_the_next_question_works() -> None:
     encode = Lengths()
     encode.go.set()
-    batcher = Batcher(encode)
+    batcher = TextBatcher(encode)
     with pytest.raises(ValueError, match="wrong"):
         batcher(["wrong"])
     assert batcher(["right"]).tolist() == [[5]]
