@@ -96,7 +96,7 @@ def uploads(directory: Path, count: int, seed: int) -> int:
             sent = {"image": (io.BytesIO(data), name)}
             with client.post("/api/uploads", data=sent, headers={"Host": "127.0.0.1"}) as answer:
                 answers[answer.status_code] += 1
-            pids.update(engine.terms.decoder.pids)
+            pids.update(engine.query_encoder.decoder.pids)
     for status, number in sorted(answers.items()):
         print(f"{number:6} answers of {status}")
     print(f"{len(pids)} worker processes; {time.perf_counter() - started:.0f} s")

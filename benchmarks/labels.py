@@ -24,7 +24,7 @@ from sightline.indexer.encoder import Encoder
 from sightline.indexer.evaluation.datasets import read_captioned
 from sightline.indexer.zero_shot.labels import Label, Labeller, label
 from sightline.indexer.zero_shot.prompts import templates
-from sightline.server.search.relevance import Scale
+from sightline.server.search.relevance import ScoreScale
 
 A_CLASS = 300
 """Pictures of each class of CIFAR-10."""
@@ -113,9 +113,9 @@ def report(
     """Prints one case; ``right`` says which labels are right, (n, c)."""
     scored = Labeller(encoder, labels, templates=templates(encoder.templates))(images)
     print(f"\n{case}: {len(images):,} pictures")
-    scales = [Scale.of(column) for column in scored.cosines.T]
+    scales = [ScoreScale.of(column) for column in scored.cosines.T]
     above = [
-        scale.standing(column) >= (scale.line or 0)
+        scale.z_scores(column) >= (scale.threshold or 0)
         for scale, column in zip(scales, scored.cosines.T, strict=True)
     ]
     _line("above the line of a search", np.stack(above, axis=1), right)

@@ -28,7 +28,7 @@ from sightline.data.scenes.gallery import captions, compose, render
 from sightline.data.training.data import wordnet_names
 from sightline.indexer.encoder import Encoder, registry
 from sightline.indexer.photo import photo
-from sightline.server.search.relevance import Scale
+from sightline.server.search.relevance import ScoreScale
 
 NOWHERE = (
     "a plate of sushi",
@@ -164,9 +164,9 @@ def _judge(
 
 
 def _above(scores: np.ndarray, fits: float | None) -> np.ndarray:
-    scale = Scale.of(scores, fits)
-    assert scale.line is not None
-    return scale.standing(scores) >= scale.line
+    scale = ScoreScale.of(scores, fits)
+    assert scale.threshold is not None
+    return scale.z_scores(scores) >= scale.threshold
 
 
 def _pixels(picture: object, encoder: Encoder) -> np.ndarray:

@@ -106,8 +106,8 @@ def test_a_picture_that_is_not_there_is_said(browser: Browser, address: str) -> 
     from playwright.sync_api import expect
 
     with looking(browser, address, "?q=like:999999#999998") as page:
-        expect(page.locator("#notice.bad")).to_contain_text("no picture 999999")
-        expect(page.get_by_role("status")).to_contain_text("no picture 999998")
+        expect(page.locator("#notice.bad")).to_contain_text("no image 999999")
+        expect(page.get_by_role("status")).to_contain_text("no image 999998")
 
 
 def test_chips_are_weighted_turned_round_and_taken_out(page: Page) -> None:
@@ -163,11 +163,11 @@ def test_nothing_that_matches_is_said(page: Page) -> None:
     from playwright.sync_api import expect
 
     search(page, "in:nowhere-at-all")
-    expect(page.locator("#notice")).to_contain_text("No picture meets these filters")
+    expect(page.locator("#notice")).to_contain_text("Nothing meets these filters")
     expect(tiles(page)).to_have_count(0)
     page.click("#clear")
     search(page, "a football match")
-    expect(page.locator("#notice")).to_contain_text("Nothing here really matches")
+    expect(page.locator("#notice")).to_contain_text("Nothing matches well")
     expect(page.locator("#summary")).to_contain_text("No good match")
     expect(tiles(page).first).to_be_visible()
 

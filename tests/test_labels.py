@@ -337,7 +337,7 @@ def test_describe_needs_no_library(pictures: Path, capsys: pytest.CaptureFixture
 
 def test_describe_what_is_not_there_is_one_line(sightline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert "no file" in sightline("describe", "nowhere.jpg", status=1)
-    assert "there is no picture" in sightline("describe", str(10**30), status=1)
+    assert "there is no image" in sightline("describe", str(10**30), status=1)
     broken = tmp_path / "broken.jpg"
     broken.write_text("no picture")
     assert "cannot be read" in sightline("describe", broken, status=2)

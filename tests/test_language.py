@@ -1,4 +1,4 @@
-"""Queries in a language that the library's model was not trained on are recognised, and said."""
+"""Detection of queries in a language that the library's model was not trained on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helpers_library import empty_library
 
 from sightline.indexer.encoder import Encoder
 from sightline.server.search.engine import SearchEngine
-from sightline.server.search.language import language, notice
+from sightline.server.search.language import detect_language, language_notice
 
 ENGLISH = (
     "dog on a beach", "red car", "birthday cake", "sunset", "a man riding a bicycle",
@@ -31,7 +31,7 @@ ENGLISH = (
     "whiteboard notes", "handwritten letter", "lego castle", "stuffed animal", "fire truck",
     "a bowl of ramen", "dim sum", "taj mahal", "mount fuji", "santa claus", "halloween pumpkin",
 )  # fmt: skip
-"""Of what people look for; many with borrowed words and foreign names."""
+"""Many with loan words and foreign names."""
 
 OTHERS = (
     "hund am strand", "rotes auto", "geburtstagskuchen", "sonnenuntergang am meer",
@@ -59,36 +59,36 @@ SCRIPTS = {
 }  # fmt: skip
 
 
-def test_english_is_left_alone() -> None:
-    taken = [text for text in ENGLISH if language(text)]
+def test_english_is_not_detected_as_another_language() -> None:
+    taken = [text for text in ENGLISH if detect_language(text)]
     assert len(taken) <= 3, taken
 
 
-def test_other_languages_are_recognised() -> None:
-    missed = [text for text in OTHERS if not language(text)]
+def test_other_latin_languages_are_detected() -> None:
+    missed = [text for text in OTHERS if not detect_language(text)]
     assert len(missed) <= 12, missed
 
 
 @pytest.mark.parametrize("text", SCRIPTS)
-def test_other_letters_say_it_themselves(text: str) -> None:
-    assert language(text) == SCRIPTS[text]
+def test_other_scripts_are_detected(text: str) -> None:
+    assert detect_language(text) == SCRIPTS[text]
 
 
 @pytest.mark.parametrize("text", ["", "IMG_2041", "2019", "?!", "a", "🐶", "xy"])
-def test_what_is_no_language_is_none(text: str) -> None:
-    assert language(text) is None
+def test_text_without_a_language_is_none(text: str) -> None:
+    assert detect_language(text) is None
 
 
-def test_models_that_know_the_language_get_no_notice() -> None:
+def test_a_notice_depends_on_the_models_languages() -> None:
     german = "alte Burg im Wald"
-    said = notice(german, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
+    said = language_notice(german, "laion/CLIP-ViT-B-32-laion2B-s34B-b79K")
     assert said is not None
     assert "German" in said
     assert "siglip2-b16" in said
-    assert notice(german, "google/siglip2-base-patch16-224") is None
-    assert notice(german, "/home/ana/my-model") is None
-    assert notice("海滩上的狗", "OFA-Sys/chinese-clip-vit-base-patch16") is None
-    assert "chinese-clip-b16" in (notice("海滩上的狗", "builtin") or "")
+    assert language_notice(german, "google/siglip2-base-patch16-224") is None
+    assert language_notice(german, "/home/ana/my-model") is None
+    assert language_notice("海滩上的狗", "OFA-Sys/chinese-clip-vit-base-patch16") is None
+    assert "chinese-clip-b16" in (language_notice("海滩上的狗", "builtin") or "")
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
         yield made
 
 
-def test_what_telling_languages_needs_is_read_beforehand_where_it_may_be_needed() -> None:
+def test_py3langid_is_loaded_only_for_monolingual_models() -> None:
     read = (
-        "import sys; from sightline.server.search.language import prepare; prepare(sys.argv[1]);"
+        "import sys; from sightline.server.search.language import load_language_model;"
+        " load_language_model(sys.argv[1]);"
         " module = sys.modules.get('py3langid.langid');"
         " print(module is not None and module.IDENTIFIER is not None)"
     )
@@ -114,7 +115,7 @@ def test_what_telling_languages_needs_is_read_beforehand_where_it_may_be_needed(
         assert found.stdout.strip() == str(wanted), model
 
 
-def test_a_search_says_it(engine: SearchEngine) -> None:
+def test_a_search_in_another_language_has_a_message(engine: SearchEngine) -> None:
     assert "German" in (engine.search("ein Hund am Strand").message or "")
     assert "German" not in (engine.search("a dog on a beach").message or "")
     assert "German" not in (engine.search("a dog -schnee").message or "")

@@ -60,7 +60,7 @@ def test_one_hit_shows_itself_also_without_a_thumbnail(
         assert "data:image" not in hit._repr_html_()
         assert "background:#" in hit._repr_html_()
         empty = engine.search("in:nowhere")._repr_html_()
-        assert "no picture meets these filters" in empty
+        assert "nothing meets these filters" in empty
 
 
 def test_the_package_raises_attribute_error_for_unknown_names() -> None:

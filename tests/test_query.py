@@ -1,4 +1,4 @@
-"""The query language: what a line means, and that every query can be written as a line."""
+"""The query language: parsing a line, and writing a query as a line."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def terms(text: str) -> list[tuple[object, float]]:
 
 
 def conditions(text: str) -> list[tuple[str, object, bool]]:
-    """Each filter's name, value and whether it is turned round."""
+    """Each filter's name, value and whether it is inverted."""
     return [(c.name, c.value, c.negated) for c in parse(text).filters.conditions]
 
 
-def test_words_are_one_term_around_everything_else() -> None:
+def test_plain_words_form_one_term() -> None:
     query = parse("dog on a beach -people after:2023-06-01 in:Holidays camera:iphone at dusk")
     assert query.terms == (Term(text="dog on a beach at dusk"), Term(text="people", weight=-1))
     assert query.filters == Filters(
@@ -75,7 +75,7 @@ def test_terms_and_weights(line: str, expected: list[tuple[object, float]]) -> N
     assert terms(line) == expected
 
 
-def test_a_part_of_a_picture() -> None:
+def test_a_region_of_an_image() -> None:
     (term,) = parse("-2:like:5@0,.25,0.5,1").terms
     assert term == Term(like=5, crop=Box(0, 0.25, 0.5, 1), weight=-2)
     (term,) = parse("upload:abc@.1,.2,.30001,.4").terms
@@ -102,18 +102,18 @@ def test_a_part_of_a_picture() -> None:
         ("name:IMG_2041", ("name", "IMG_2041", False)),
     ],
 )
-def test_filters(line: str, expected: tuple[str, object, bool]) -> None:
+def test_filters_are_parsed(line: str, expected: tuple[str, object, bool]) -> None:
     assert conditions(line) == [expected]
     assert parse(line).terms == ()
 
 
-def test_settings() -> None:
+def test_options_are_parsed() -> None:
     assert parse("a match:all sort:newest").combine == "all"
     assert parse("a match:all sort:newest").sort == "newest"
     assert parse("a match:sum sort:relevance") == parse("a")
 
 
-def test_a_filter_given_twice_counts_once() -> None:
+def test_a_repeated_filter_counts_once() -> None:
     assert parse("in:a in:a") == parse("in:a")
 
 
@@ -160,19 +160,19 @@ def test_a_filter_given_twice_counts_once() -> None:
         " ".join(f"in:{n}" for n in range(65)),
     ],
 )
-def test_what_cannot_be_understood_is_said_on_one_line(line: str) -> None:
+def test_an_invalid_query_is_an_error_of_one_line(line: str) -> None:
     with pytest.raises(QueryError) as error:
         parse(line)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
 
 
-def test_every_filter_of_the_language_is_one_that_the_catalog_knows() -> None:
+def test_every_filter_is_documented_by_condition() -> None:
     documented = Condition.__doc__ or ""
     assert all(f"``{name}``" in documented for name in FILTER_NAMES)
 
 
-def test_lone_surrogates_become_text_that_can_be_encoded() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     (term,) = parse("dog \ud800").terms
     assert term.text == "dog ?"
 
@@ -223,7 +223,7 @@ LINES = (
 
 
 @given(LINES)
-def test_any_line_is_a_query_or_a_query_error_and_survives_being_written(line: str) -> None:
+def test_any_line_is_a_query_error_or_a_query_that_round_trips(line: str) -> None:
     try:
         query = parse(line)
     except QueryError:
@@ -274,6 +274,6 @@ CONDITIONS = st.builds(
         st.sampled_from(["relevance", "newest", "oldest"]),
     )
 )
-def test_any_query_can_be_written_and_read_again(query: Query) -> None:
+def test_any_query_round_trips_as_text(query: Query) -> None:
     if len(query.to_text()) <= MAX_LENGTH:
         assert parse(query.to_text()) == query

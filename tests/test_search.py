@@ -17,7 +17,7 @@ from sightline.indexer.errors import NotFoundError, QueryError, UsageError
 from sightline.indexer.types import Filters
 from sightline.server.search.engine import MAX_K, SearchEngine
 from sightline.server.search.query import Query, Term, parse
-from sightline.server.search.ranking import Weighted, combine
+from sightline.server.search.ranking import WeightedVector, combine
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[Library]:
-    """A library of drawn pictures."""
+    """A library of drawn images."""
     folder = tmp_path_factory.mktemp("search")
     pictures = make_pictures(folder / "pictures")
     with make_library(folder / "library", tiny_encoder, pictures) as made:
@@ -59,7 +59,7 @@ def exact(library: Library, vector: np.ndarray) -> list[tuple[int, float]]:
     return [(int(known[n]), float(cosines[n])) for n in order]
 
 
-def test_words_rank_by_exact_cosine(
+def test_a_text_ranks_by_exact_cosine(
     engine: SearchEngine, library: Library, tiny_encoder: Encoder
 ) -> None:
     expected = exact(library, tiny_encoder.encode_texts(["a red bicycle"])[0])
@@ -71,7 +71,7 @@ def test_words_rank_by_exact_cosine(
     assert result.total == library.count == COUNT + 5
 
 
-def test_every_picture_finds_itself_first(engine: SearchEngine, library: Library) -> None:
+def test_every_image_is_its_own_first_hit(engine: SearchEngine, library: Library) -> None:
     known, _ = everything(library)
     for image in known.tolist():
         first = engine.search(f"like:{image}", k=1).hits[0]
@@ -79,7 +79,7 @@ def test_every_picture_finds_itself_first(engine: SearchEngine, library: Library
         assert (first.relevance, first.match) == (pytest.approx(1, abs=1e-3), True)
 
 
-def test_a_picture_from_outside_finds_the_one_in_the_library(
+def test_an_image_file_finds_its_copy_in_the_library(
     engine: SearchEngine, library: Library
 ) -> None:
     result = engine.search("", images=[as_bytes(draw(7), "PNG")], k=1)
@@ -89,7 +89,7 @@ def test_a_picture_from_outside_finds_the_one_in_the_library(
     assert ids(engine, f"upload:{upload.token}", k=1) == [result.hits[0].id]
 
 
-def test_a_part_of_a_picture_is_searched_by_its_own_pixels(
+def test_a_region_is_encoded_by_its_own_pixels(
     engine: SearchEngine, library: Library, tiny_encoder: Encoder
 ) -> None:
     from sightline.indexer.photo import photo
@@ -105,7 +105,7 @@ def test_a_part_of_a_picture_is_searched_by_its_own_pixels(
     assert engine.search(f"upload:{upload.token}@.5,0,1,.5", k=1).hits
 
 
-def test_pages_follow_each_other(engine: SearchEngine) -> None:
+def test_pages_continue_each_other(engine: SearchEngine) -> None:
     for fold in (False, True):
         whole = ids(engine, "blue", k=1000, fold=fold)
         for size in (1, 7, 50):
@@ -118,7 +118,7 @@ def test_pages_follow_each_other(engine: SearchEngine) -> None:
     assert ids(engine, "blue", offset=10_000) == []
 
 
-def test_near_identical_shots_take_one_place(engine: SearchEngine, library: Library) -> None:
+def test_near_duplicates_are_folded_into_one_hit(engine: SearchEngine, library: Library) -> None:
     copy, original = id_of(library, "copy.jpg"), id_of(library, "IMG_0000.jpg")
     for query in ("blue", "", "match:all blue red"):
         hits = engine.search(query, k=1000).hits
@@ -131,7 +131,7 @@ def test_near_identical_shots_take_one_place(engine: SearchEngine, library: Libr
     assert len(ids(engine, "blue", k=1000, fold=False)) == library.count
 
 
-def test_no_terms_list_what_meets_the_filters_by_date(engine: SearchEngine) -> None:
+def test_a_query_without_terms_lists_filtered_images_by_date(engine: SearchEngine) -> None:
     for query, down in (("", True), ("sort:oldest", False), ("in:Trips", True)):
         result = engine.search(query, k=1000, fold=False)
         dates = [hit.record.info.taken_at for hit in result.hits if hit.record.info.taken_at]
@@ -154,10 +154,10 @@ def test_filters_are_exact(engine: SearchEngine, library: Library) -> None:
     assert result.total == len(expected)
     nothing = engine.search("green type:gif")
     assert (nothing.total, len(nothing.hits)) == (0, 0)
-    assert nothing.message == "no picture meets these filters"
+    assert nothing.message == "nothing meets these filters"
 
 
-def test_turning_away_takes_off_half_a_vector(
+def test_a_negative_term_subtracts_half_its_vector(
     engine: SearchEngine, library: Library, tiny_encoder: Encoder
 ) -> None:
     dog, people = tiny_encoder.encode_texts(["dog", "people"])
@@ -168,7 +168,7 @@ def test_turning_away_takes_off_half_a_vector(
     assert result.hits[0].score == pytest.approx(expected[0][1], abs=1e-5)
 
 
-def test_only_turning_away_ranks_the_least_alike_first(
+def test_only_negative_terms_rank_the_least_similar_first(
     engine: SearchEngine, library: Library
 ) -> None:
     towards = [hit.score for hit in engine.search("dog", k=1000, fold=False).hits]
@@ -177,7 +177,9 @@ def test_only_turning_away_ranks_the_least_alike_first(
     assert len(away.hits) == library.count
 
 
-def test_weights(engine: SearchEngine, library: Library, tiny_encoder: Encoder) -> None:
+def test_weights_scale_the_vectors_of_terms(
+    engine: SearchEngine, library: Library, tiny_encoder: Encoder
+) -> None:
     dog, snow = tiny_encoder.encode_texts(["dog", "snow"])
     total = 3 * dog + snow
     expected = exact(library, total / np.linalg.norm(total))
@@ -186,14 +188,14 @@ def test_weights(engine: SearchEngine, library: Library, tiny_encoder: Encoder) 
     assert ids(engine, "0:snow", k=10) == ids(engine, "", k=10)
 
 
-def test_words_and_a_picture_weigh_alike_whatever_their_cosines_spread_over() -> None:
+def test_a_text_and_an_image_count_equally_whatever_the_range_of_their_cosines() -> None:
     rng = np.random.default_rng(0)
     sample = rng.standard_normal((500, 16)).astype(np.float32) + 2
     sample /= np.linalg.norm(sample, axis=1, keepdims=True)
     text = rng.standard_normal(16).astype(np.float32)
     text /= np.linalg.norm(text)
     picture = sample[0]
-    vector = combine([Weighted(text, 1, False), Weighted(picture, 1, True)], sample)
+    vector = combine([WeightedVector(text, 1, False), WeightedVector(picture, 1, True)], sample)
     scores = sample @ vector
     with_text = np.corrcoef(scores, sample @ text)[0, 1]
     with_picture = np.corrcoef(scores, sample @ picture)[0, 1]
@@ -206,24 +208,24 @@ def test_words_and_a_picture_weigh_alike_whatever_their_cosines_spread_over() ->
     )
 
 
-def test_terms_that_cancel_are_an_error_that_says_so(engine: SearchEngine) -> None:
+def test_terms_that_cancel_out_are_an_error(engine: SearchEngine) -> None:
     with pytest.raises(QueryError, match="cancel"):
         engine.search('dog -2:"dog"')
 
 
-def test_all_must_fit_is_ranked_by_the_worst_term(
+def test_match_all_ranks_by_the_lowest_z_score(
     engine: SearchEngine, library: Library, tiny_encoder: Encoder
 ) -> None:
-    from sightline.server.search.relevance import Scale
+    from sightline.server.search.relevance import ScoreScale
 
     known, vectors = everything(library)
     image = id_of(library, "IMG_0009.jpg")
     towards = np.stack([*tiny_encoder.encode_texts(["red"]), library.vectors(np.array([image]))[0]])
     sample = library.sample()
-    standing = np.min(
-        [Scale.of(sample @ vector).standing(vectors @ vector) for vector in towards], axis=0
+    z_scores = np.min(
+        [ScoreScale.of(sample @ vector).z_scores(vectors @ vector) for vector in towards], axis=0
     )
-    order = np.lexsort((known, -standing))
+    order = np.lexsort((known, -z_scores))
     result = engine.search(f'match:all "red" like:{image}', k=1000, fold=False)
     assert [hit.id for hit in result.hits][:20] == known[order][:20].tolist()
     assert result.hits[0].score == pytest.approx(
@@ -231,22 +233,22 @@ def test_all_must_fit_is_ranked_by_the_worst_term(
     )
 
 
-def test_all_must_fit_is_exact_without_looking_at_everything(
+def test_match_all_is_exact_without_scanning_everything(
     library: Library, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sightline.server.search import ranking
 
     with SearchEngine(library, tiny_encoder) as engine:
         whole = ids(engine, 'match:all "red" "snow" -"fog"', k=1000, fold=False)
-    monkeypatch.setattr(ranking, "FIRST", 4)
-    monkeypatch.setattr(ranking, "DEEPER", 2)
+    monkeypatch.setattr(ranking, "FIRST_DEPTH", 4)
+    monkeypatch.setattr(ranking, "DEPTH_FACTOR", 2)
     with SearchEngine(library, tiny_encoder) as engine:
         for k in (1, 3, 9):
             found = ids(engine, 'match:all "red" "snow" -"fog"', k=k, fold=False)
             assert found == whole[:k]
 
 
-def test_what_is_written_while_a_search_begins_is_found_by_the_next(
+def test_an_image_written_while_a_search_begins_is_found_by_the_next(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = make_pictures(tmp_path / "pictures")
@@ -270,7 +272,7 @@ def test_what_is_written_while_a_search_begins_is_found_by_the_next(
         assert len(ids(engine, "blue", k=1000, fold=False)) == before + 1
 
 
-def test_sorting_by_date_keeps_to_the_good_matches(engine: SearchEngine, library: Library) -> None:
+def test_sorting_by_date_lists_only_matches(engine: SearchEngine, library: Library) -> None:
     image = id_of(library, "IMG_0003.jpg")
     best = engine.search(f"like:{image}", k=1000, fold=False)
     good = {hit.id for hit in best.hits if hit.match}
@@ -282,7 +284,7 @@ def test_sorting_by_date_keeps_to_the_good_matches(engine: SearchEngine, library
     assert image in good
 
 
-def test_the_good_ones_are_those_above_the_line(engine: SearchEngine) -> None:
+def test_good_counts_the_hits_that_reach_the_threshold(engine: SearchEngine) -> None:
     for query in ("dog", "red -blue", "like:3", "match:all dog like:4"):
         for fold in (False, True):
             result = engine.search(query, k=1000, fold=fold)
@@ -292,7 +294,7 @@ def test_the_good_ones_are_those_above_the_line(engine: SearchEngine) -> None:
             assert all((hit.relevance >= 0.5) == hit.match for hit in result.hits)
 
 
-def test_similar_leaves_out_the_picture_itself(engine: SearchEngine, library: Library) -> None:
+def test_similar_excludes_the_image_itself(engine: SearchEngine, library: Library) -> None:
     image = id_of(library, "IMG_0003.jpg")
     result = engine.similar(image, k=5)
     assert len(result.hits) == 5
@@ -312,14 +314,14 @@ def test_the_timeline_counts_months(engine: SearchEngine, library: Library) -> N
     assert sum(count for _, count in months.months) + months.undated >= good
 
 
-def test_drawn_by_chance(engine: SearchEngine) -> None:
+def test_random_images_depend_on_the_seed(engine: SearchEngine) -> None:
     one, again, other = (engine.random(k=20, seed=seed) for seed in (1, 1, 2))
     assert [hit.id for hit in one.hits] == [hit.id for hit in again.hits]
     assert [hit.id for hit in one.hits] != [hit.id for hit in other.hits]
     assert len({hit.id for hit in one.hits}) == 20
 
 
-def test_words_that_fit_a_picture(engine: SearchEngine, library: Library) -> None:
+def test_words_for_an_image_are_captions_by_cosine(engine: SearchEngine, library: Library) -> None:
     words = engine.words_for(id_of(library, "IMG_0001.jpg"), k=3)
     assert len(words) == 3
     assert [score for _, score in words] == sorted((s for _, s in words), reverse=True)
@@ -342,7 +344,7 @@ def test_words_that_fit_a_picture(engine: SearchEngine, library: Library) -> Non
         ("", {"images": [b"no picture"]}, UsageError),
     ],
 )
-def test_what_cannot_be_asked_is_said(
+def test_an_invalid_search_is_an_error_of_one_line(
     engine: SearchEngine, query: str, options: dict, error: type[Exception]
 ) -> None:
     with pytest.raises(error) as caught:
@@ -350,20 +352,20 @@ def test_what_cannot_be_asked_is_said(
     assert "\n" not in str(caught.value)
 
 
-def test_a_query_can_be_given_in_parts(engine: SearchEngine) -> None:
+def test_a_query_object_equals_its_text(engine: SearchEngine) -> None:
     query = Query((Term(text="dog"), Term(text="snow", weight=2)))
     assert [hit.id for hit in engine.search(query).hits] == ids(engine, "dog 2:snow")
     assert engine.search(query).query == 'dog 2:"snow"'
     assert engine.search(parse("dog")).query == "dog"
 
 
-def test_a_repeated_query_runs_no_tower_again(
+def test_a_text_is_encoded_once(
     engine: SearchEngine, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     encode = tiny_encoder.encode_texts
     monkeypatch.setattr(
-        engine.terms.texts, "_encode", lambda texts: asked.extend(texts) or encode(texts)
+        tiny_encoder, "encode_texts", lambda texts: asked.extend(texts) or encode(texts)
     )
     engine.search("an umbrella")
     engine.search("an umbrella in:Trips")
@@ -371,7 +373,7 @@ def test_a_repeated_query_runs_no_tower_again(
     assert asked == ["an umbrella", "two cats"]
 
 
-def test_threads_get_the_same_answers(engine: SearchEngine) -> None:
+def test_concurrent_searches_return_the_same_hits(engine: SearchEngine) -> None:
     queries = [f"word{n % 10} -fog{n % 3}" for n in range(40)]
     expected = {query: ids(engine, query) for query in set(queries)}
     wrong: list[str] = []
@@ -388,7 +390,7 @@ def test_threads_get_the_same_answers(engine: SearchEngine) -> None:
     assert not wrong
 
 
-def test_new_pictures_are_found_at_the_next_search(tmp_path: Path, tiny_encoder: Encoder) -> None:
+def test_new_images_are_found_by_the_next_search(tmp_path: Path, tiny_encoder: Encoder) -> None:
     from sightline.indexer.indexing.run import update_library
 
     pictures = make_pictures(tmp_path / "pictures")
@@ -406,7 +408,7 @@ def test_new_pictures_are_found_at_the_next_search(tmp_path: Path, tiny_encoder:
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_tiny_libraries_say_nothing_about_their_own_scores(
+def test_a_library_too_small_for_a_threshold_has_only_matches(
     tmp_path: Path, tiny_encoder: Encoder, count: int
 ) -> None:
     pictures = tmp_path / "pictures"
@@ -427,7 +429,7 @@ def test_tiny_libraries_say_nothing_about_their_own_scores(
         assert engine.timeline("dog").undated == count
 
 
-def test_json_of_a_result(engine: SearchEngine) -> None:
+def test_a_result_as_a_dictionary(engine: SearchEngine) -> None:
     result = engine.search("dog in:Trips", k=2)
     told = result.as_dict()
     assert told["query"] == "dog in:Trips"

@@ -20,7 +20,7 @@ from sightline.server.commands.common import (
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.server.search.caption_bank import Fitting
+    from sightline.server.search.caption_bank import ScoredText
 
 
 @click.command()
@@ -63,7 +63,7 @@ def describe(
     """
     texts = read_captions(captions) if captions else None
     path = Path(image).expanduser()
-    found: Sequence[Fitting]
+    found: Sequence[ScoredText]
     if model is not None:
         from sightline.indexer.encoder import Encoder
 
@@ -101,15 +101,17 @@ def describe(
     return 0
 
 
-def _alone(encoder: Encoder, path: Path, texts: Sequence[str] | None, count: int) -> list[Fitting]:
+def _alone(
+    encoder: Encoder, path: Path, texts: Sequence[str] | None, count: int
+) -> list[ScoredText]:
     """The texts that fit a file best, without a library to compare it with."""
     from sightline.indexer.evaluation.evaluate import encode_files
     from sightline.indexer.zero_shot.captions import CAPTIONS
-    from sightline.server.search.caption_bank import ranked
+    from sightline.server.search.caption_bank import rank_texts
 
     wanted = texts or CAPTIONS
     image = encode_files(encoder, [path], workers=1).vectors[0]
-    return ranked(encoder, wanted, encoder.encode_texts(wanted), image, count)
+    return rank_texts(encoder, wanted, encoder.encode_texts(wanted), image, count)
 
 
 def read_captions(given: str) -> list[str]:

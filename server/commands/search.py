@@ -102,4 +102,4 @@ def print_hits(result: SearchResult) -> None:
     if result.message:
         say(result.message)
     elif not result.hits:
-        say("no picture meets these filters")
+        say("nothing meets these filters")

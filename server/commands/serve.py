@@ -170,7 +170,7 @@ def run_server(
 ) -> None:
     """Listens until Ctrl-C or SIGTERM, and then answers what was asked before it returns."""
     from sightline.server.search.engine import SearchEngine
-    from sightline.server.search.language import prepare
+    from sightline.server.search.language import load_language_model
     from sightline.server.web.app import create_app
     from sightline.server.web.turns import aside
     from sightline.server.web.waitress_server import Server
@@ -185,7 +185,7 @@ def run_server(
         # aborts the process when Python ends under a thread of its own.
         def get_ready() -> None:
             warm(encoder, library)
-            prepare(library.model)
+            load_language_model(library.model)
             spare_the_collector()
 
         warming = threading.Thread(target=get_ready, name="warm")

@@ -1,1 +1,1 @@
-"""Search: a query becomes vectors, a ranking and hits. Knows no HTTP."""
+"""Search: queries -> vectors -> rankings -> hits. Knows no HTTP."""

@@ -1,21 +1,20 @@
-"""Texts that fit a picture: of a bank of everyday captions, or of a person's own list.
+"""CaptionBank: the texts that describe an image, from a bank of everyday captions or given.
 
-They are ranked by cosine. Ranking each by how far it stands out from what it says of the rest of
-the library was measured and finds fewer right captions (docs/evaluation.md); that distance is given
-beside the rank, as the relevance.
+Ranked by cosine; ranking by z-score finds fewer right captions (docs/evaluation.md).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.server.search.relevance import FEWEST, Scale, relevance
+from sightline.indexer.types import Embeddings
+from sightline.server.search.relevance import MIN_SAMPLE, ScoreScale, relevance
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
@@ -23,17 +22,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """A text, and how well it fits a picture."""
+class ScoredText:
+    """A text and how well it describes an image."""
 
     text: str
     score: float
     """Cosine."""
     probability: float
-    """The model's own: among all the texts that were ranked, or, for SigLIP, by itself."""
+    """By the model: softmax over all ranked texts, or SigLIP's sigmoid."""
     relevance: float | None
-    """0 to 1, .5 on the line from which a text fits this picture better than most of the library;
-    in a library too small for a line the cosine itself. None without a library."""
+    """0 to 1; .5 where the text fits this image better than most of the library. The cosine in a
+    library too small for a threshold, None without a library."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -45,24 +44,39 @@ class Fitting:
         }
 
 
-def ranked(
+def rank_texts(
     encoder: Encoder,
     texts: Sequence[str],
-    vectors: NDArray[np.float32],
+    vectors: Embeddings,
     image: NDArray[np.float32],
     k: int,
-) -> list[Fitting]:
-    """The ``k`` of ``texts`` (whose unit vectors are ``(n, d)``) that fit one picture best."""
+    *,
+    sample: Embeddings | None = None,
+) -> list[ScoredText]:
+    """The ``k`` of ``texts``, whose unit vectors are ``vectors``, with the highest cosine to an
+    image's unit vector. Their relevance is judged by a library's ``sample``."""
     from sightline.indexer.zero_shot.labels import probabilities
 
     cosines = vectors @ image
     own = probabilities(cosines[None], encoder)[0]
-    order = np.argsort(-cosines, kind="stable")[:k].tolist()
-    return [Fitting(texts[n], float(cosines[n]), float(own[n]), None) for n in order]
+    found = []
+    for row in np.argsort(-cosines, kind="stable")[:k].tolist():
+        score, fit = float(cosines[row]), None
+        if sample is not None:
+            fit = _relevance(score, vectors[row], sample)
+        found.append(ScoredText(texts[row], score, float(own[row]), fit))
+    return found
 
 
-class WordBank:
-    """Ranks texts by one picture. The bank's vectors are computed when they are first needed."""
+def _relevance(score: float, text: NDArray[np.float32], sample: Embeddings) -> float:
+    if len(sample) < MIN_SAMPLE:
+        return max(score, 0.0)
+    scale = ScoreScale.of(text @ sample.T)
+    return float(relevance(scale.z_scores(np.array([score], np.float32)), scale.threshold)[0])
+
+
+class CaptionBank:
+    """Ranks texts by their fit to an image. The bank is encoded at its first use."""
 
     def __init__(
         self,
@@ -70,46 +84,26 @@ class WordBank:
         encoder: Encoder,
         encode: Callable[[Sequence[str]], list[NDArray[np.float32]]],
     ) -> None:
-        """``encode`` gives a unit vector a text; ``encoder`` turns cosines into probabilities."""
+        """``encode`` returns the unit vector of each text."""
         self._library = library
         self._encoder = encoder
         self._encode = encode
         self._lock = threading.Lock()
-        self._texts: tuple[str, ...] = ()
-        self._vectors: NDArray[np.float32] | None = None
+        self._bank: tuple[Sequence[str], Embeddings] | None = None
 
-    def fitting(self, vector: NDArray[np.float32], k: int) -> list[Fitting]:
-        """The ``k`` captions of the bank that fit a picture's unit vector best."""
-        return self._ranked(*self._bank(), vector, k)
-
-    def among(self, texts: Sequence[str], vector: NDArray[np.float32], k: int) -> list[Fitting]:
-        """The ``k`` of ``texts`` that fit a picture's unit vector best."""
-        return self._ranked(texts, np.stack(self._encode(texts)), vector, k)
-
-    def _ranked(
-        self,
-        texts: Sequence[str],
-        vectors: NDArray[np.float32],
-        vector: NDArray[np.float32],
-        k: int,
-    ) -> list[Fitting]:
-        best = ranked(self._encoder, texts, vectors, vector, k)
+    def rank(
+        self, image: NDArray[np.float32], k: int, *, texts: Sequence[str] | None = None
+    ) -> list[ScoredText]:
+        """The ``k`` of ``texts``, or of the bank, that fit an image's unit vector best."""
+        texts, vectors = (texts, np.stack(self._encode(texts))) if texts else self._captions()
         sample = self._library.sample()
-        if len(sample) < FEWEST:
-            return [replace(one, relevance=max(one.score, 0.0)) for one in best]
-        place = {text: row for row, text in enumerate(texts)}
-        told = []
-        for one in best:
-            scale = Scale.of(vectors[place[one.text]] @ sample.T)
-            standing = scale.standing(np.array([one.score], np.float32))
-            told.append(replace(one, relevance=float(relevance(standing, scale.line)[0])))
-        return told
+        return rank_texts(self._encoder, texts, vectors, image, k, sample=sample)
 
-    def _bank(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    def _captions(self) -> tuple[Sequence[str], Embeddings]:
         with self._lock:
-            if self._vectors is None:
+            if self._bank is None:
                 from sightline.indexer.zero_shot.captions import CAPTIONS
 
-                self._texts = tuple(CAPTIONS)
-                self._vectors = np.stack(self._encode(self._texts))
-            return self._texts, self._vectors
+                captions = tuple(CAPTIONS)
+                self._bank = captions, np.stack(self._encode(captions))
+            return self._bank

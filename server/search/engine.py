@@ -1,4 +1,4 @@
-"""SearchEngine: a query goes in, the nearest pictures come out.
+"""SearchEngine: the nearest images to a query.
 
     from sightline import Library, SearchEngine
 
@@ -6,9 +6,8 @@
     for hit in engine.search("dog on a beach -people after:2023").hits:
         print(hit.score, hit.record.absolute)
 
-In a notebook the result of ``search`` shows its pictures.
-
-The command line, the HTTP API and Python code all come through here and get the same answers.
+In a notebook a result shows its images. The command line, the HTTP API and Python code all use this
+class.
 """
 
 from __future__ import annotations
@@ -25,26 +24,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.encoder import registry
-from sightline.indexer.errors import NotFoundError, UsageError
+from sightline.indexer.errors import UsageError
 from sightline.indexer.types import Embeddings, Filters, Ids
-from sightline.server.search.caption_bank import Fitting, WordBank
-from sightline.server.search.fused_ranking import Fused, Written
-from sightline.server.search.language import notice
+from sightline.server.search.caption_bank import CaptionBank, ScoredText
+from sightline.server.search.fused_ranking import FusedRanking, TextMatches
+from sightline.server.search.language import language_notice
 from sightline.server.search.lru_cache import LruCache
 from sightline.server.search.query import Query, Term, parse
-from sightline.server.search.query_vectors import TermVectors, Yielding
+from sightline.server.search.query_encoder import QueryEncoder, Upload, Yielding
 from sightline.server.search.ranking import (
-    AllOf,
-    Listed,
-    Nearest,
+    CosineRanking,
+    ListedRanking,
+    MatchAllRanking,
     Ranking,
-    Scores,
-    Weighted,
+    WeightedVector,
     combine,
 )
-from sightline.server.search.relevance import relevance
+from sightline.server.search.relevance import Scores, ScoreScale, relevance
 from sightline.server.search.results import Hit, SearchResult
-from sightline.server.search.uploads import MAX_UPLOADS, Upload
 
 if TYPE_CHECKING:
     from sightline.indexer.catalog.facets import Months, Suggestion
@@ -54,36 +51,35 @@ if TYPE_CHECKING:
 __all__ = ["Hit", "SearchEngine", "SearchResult"]
 
 MAX_K = 10_000
-"""Hits that one search gives at most."""
+"""Hits of one search."""
 
 MAX_OFFSET = 2**31
 
-RANKINGS = 64
-"""Rankings kept for paging; a deep one of 100,000 places takes 2 MB."""
+CACHED_RANKINGS = 64
+"""Rankings in memory, for paging: one of 100,000 ranks takes 2 MB."""
 
-MAX_DATED = 20_000
-"""Good matches that are sorted by date or laid on the timeline."""
+MAX_MATCHES = 20_000
+"""Matches that are sorted by date, counted by month or counted by label."""
 
-EXACTLY = 1024
-"""Good matches up to which they are counted one by one."""
+EXACT_COUNT = 1024
+"""Matches up to which they are counted exactly; more are estimated."""
 
-FEWEST_WORDS = 3
-"""Captions that are told of a picture that none of them really fits."""
+MIN_CAPTIONS = 3
+"""Captions that ``words_for`` returns even if none is a match."""
 
 FACETS = ("label", "keyword")
-"""What the pictures of a query are counted by."""
 
-NOTHING = "nothing here really matches; these come closest"
-NO_PICTURE = "no picture meets these filters"
-EMPTY = "this library holds no pictures yet"
-NOTHING_DATED = "nothing here matches well enough to be sorted by date"
+NO_MATCH = "nothing matches well; these are the closest"
+NO_MATCH_BY_DATE = "nothing matches well enough to be sorted by date"
+NOTHING_FILTERED = "nothing meets these filters"
+EMPTY_LIBRARY = "this library is empty"
 
 
 class SearchEngine:
     """Searches one library with the model it was made with. Safe to use from several threads.
 
-    A context manager: leaving it ends the worker process that decodes pictures people search
-    with. The library is the caller's to close.
+    A context manager: leaving it ends the worker processes that decode query images. The library is
+    the caller's to close.
     """
 
     def __init__(
@@ -93,7 +89,7 @@ class SearchEngine:
         *,
         yielding: Yielding = nullcontext,
     ) -> None:
-        """``encoder``: the model that made the library, loaded here unless it is given.
+        """``encoder``: the library's model; loaded unless given.
 
         ``yielding`` makes a context that is entered while a call waits for the model: a server
         lends the caller's slot to other requests meanwhile.
@@ -104,16 +100,15 @@ class SearchEngine:
             encoder = Encoder.load(library.model, revision=library.revision)
         self.library = library
         self.encoder = encoder
-        self.uploads: LruCache[Upload] = LruCache(MAX_UPLOADS)
-        self.terms = TermVectors(library, encoder, self.uploads, yielding=yielding)
-        self.words = WordBank(library, encoder, self.terms.texts)
-        self._rankings: LruCache[tuple[Ranking, bool]] = LruCache(RANKINGS)
-        self._totals: LruCache[int] = LruCache(RANKINGS)
-        self._compared: LruCache[tuple[Embeddings, Scores]] = LruCache(RANKINGS)
+        self.query_encoder = QueryEncoder(library, encoder, yielding=yielding)
+        self._captions = CaptionBank(library, encoder, self.query_encoder.encode_texts)
+        self._rankings: LruCache[Ranking] = LruCache(CACHED_RANKINGS)
+        self._totals: LruCache[int] = LruCache(CACHED_RANKINGS)
+        self._sample_scores: LruCache[tuple[Embeddings, Scores]] = LruCache(CACHED_RANKINGS)
 
     def close(self) -> None:
-        """Ends what the engine started."""
-        self.terms.close()
+        """Ends the worker processes."""
+        self.query_encoder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -136,59 +131,59 @@ class SearchEngine:
         fold: bool = True,
         words: bool = True,
     ) -> SearchResult:
-        """The pictures that fit ``query`` best: places ``offset`` to ``offset + k``.
+        """The images nearest to ``query``, ranks ``offset`` to ``offset + k``.
 
-        ``images`` are pictures' bytes: terms of weight 1 beside those of the query. ``fold`` lets
-        near-identical shots take one place (``Hit.duplicates``). Ranking is by exact cosine, ties
-        by id; with ``words``, a query without pictures that is found in names, titles, captions,
-        keywords or places is ranked by both (``word_ranking``). A query without terms lists what
-        meets its filters, newest first. Raises ``UsageError`` (``QueryError``) for what cannot be
-        asked and ``NotFoundError`` for ``like:`` a picture that is not there.
+        ``images`` are image files' bytes, terms of weight 1 beside those of the query. With
+        ``fold``, near-duplicates share one rank (``Hit.duplicates``). Ranking is by exact cosine,
+        ties by id. With ``words``, a query of texts whose words occur in names, titles, captions,
+        keywords or places is ranked by both (``fused_ranking``). A query without terms lists what
+        meets its filters, newest first. Raises ``UsageError`` (``QueryError``) for an invalid query
+        and ``NotFoundError`` for ``like:`` an image that is not in the library.
         """
         started = time.perf_counter()
-        parsed = parse(query) if isinstance(query, str) else query
+        parsed = _parsed(query)
         if not 0 < k <= MAX_K:
             raise UsageError(f"k is {k}; it must be 1 to {MAX_K:,}")
         if not 0 <= offset <= MAX_OFFSET:
             raise UsageError(f"offset is {offset}; it must be 0 to {MAX_OFFSET:,}")
-        version = self._refreshed()
-        shown = [self.terms.show(data) for data in images]
-        ranking, has_terms = self._ranking(parsed, shown, version, fold=fold, words=words)
+        version = self._refresh()
+        uploads = [self.query_encoder.encode_image(data) for data in images]
+        ranking = self._ranking(parsed, uploads, version, fold=fold, words=words)
         total = self._total(parsed.filters)
-        # First, since it may look deeper than a page does.
-        good = ranking.good(EXACTLY, page=offset + k) if has_terms else None
-        page = ranking.page(offset, k)
-        hits = self._hits(ranking, page, has_terms=has_terms)
+        # Counted first: it can need a deeper search than the page.
+        good = ranking.count_matches(EXACT_COUNT, page=offset + k)
+        hits = self._hits(ranking, ranking.page(offset, k))
         message = None
         if not total:
-            message = NO_PICTURE if parsed.filters else EMPTY
+            message = NOTHING_FILTERED if parsed.filters else EMPTY_LIBRARY
         elif good == 0:
-            message = NOTHING if parsed.sort == "relevance" else NOTHING_DATED
-        foreign = notice(_written(parsed.terms), self.library.model)
+            message = NO_MATCH if parsed.sort == "relevance" else NO_MATCH_BY_DATE
+        foreign = language_notice(_positive_text(parsed.terms), self.library.model)
         if foreign is not None:
             message = f"{message}; {foreign}" if message else foreign
         took = (time.perf_counter() - started) * 1000
         return SearchResult(parsed.raw or parsed.to_text(), took, total, good, hits, message)
 
     def similar(self, image: int, *, k: int = 50) -> SearchResult:
-        """The pictures most like one of the library, itself left out."""
+        """The images nearest to one of the library, without itself."""
         result = self.search(Query((Term(like=image),)), k=min(k + 1, MAX_K), fold=False)
         others = tuple(hit for hit in result.hits if hit.id != image)[:k]
         good = result.good if result.good is None else max(result.good - 1, 0)
         return replace(result, hits=others, good=good, total=max(result.total - 1, 0), message=None)
 
     def ids(self, query: Query | str) -> Ids:
-        """The pictures that a query finds: its good matches, best first (``MAX_DATED`` of them at
-        most), or everything that meets its filters when it has no terms."""
-        parsed = parse(query) if isinstance(query, str) else query
-        ranking, has_terms = self._ranking(
-            replace(parsed, sort="relevance"), (), self._refreshed(), fold=True, listed=False
-        )
-        return ranking.good_ids(MAX_DATED) if has_terms else self.library.select(parsed.filters)
+        """The ids of a query's matches, best first, up to ``MAX_MATCHES``; without terms, of all
+        images that meet its filters."""
+        parsed = _parsed(query)
+        version = self._refresh()
+        if not _weighted(parsed.terms):
+            return self.library.select(parsed.filters)
+        by_relevance = replace(parsed, sort="relevance")
+        return self._ranking(by_relevance, (), version, fold=True).match_ids(MAX_MATCHES)
 
     def facets(self, query: Query | str, *, most: int = 30) -> dict[str, list[Suggestion]]:
-        """The labels and keywords of what a query finds, each with its number of pictures."""
-        parsed = parse(query) if isinstance(query, str) else query
+        """The ``most`` frequent labels and keywords of a query's matches, with their counts."""
+        parsed = _parsed(query)
         known = [kind for kind in FACETS if self.library.facets(kind)]
         ids = self.ids(parsed) if known and (parsed.terms or parsed.filters) else None
         return {
@@ -196,64 +191,56 @@ class SearchEngine:
         }
 
     def timeline(self, query: Query | str) -> Months:
-        """How many of the good matches (of all that meet the filters, when there are no terms)
-        were taken in each month."""
-        parsed = parse(query) if isinstance(query, str) else query
-        ranking, has_terms = self._ranking(
-            replace(parsed, sort="relevance"), (), self._refreshed(), fold=True, listed=False
-        )
-        if has_terms:
-            return self.library.histogram(ranking.good_ids(MAX_DATED))
-        return self.library.histogram(
-            self.library.select(parsed.filters) if parsed.filters else None
-        )
+        """A query's matches (without terms, all images that meet its filters) by month taken."""
+        parsed = _parsed(query)
+        if _weighted(parsed.terms) or parsed.filters:
+            return self.library.histogram(self.ids(parsed))
+        self._refresh()
+        return self.library.histogram(None)
 
     def random(self, *, k: int = 50, seed: int = 0) -> SearchResult:
-        """Pictures drawn by chance; the same ``seed`` draws the same ones."""
+        """Random images; the same ``seed`` gives the same ones."""
         started = time.perf_counter()
         if not 0 < k <= MAX_K:
             raise UsageError(f"k is {k}; it must be 1 to {MAX_K:,}")
-        self.library.refresh(wait=False)
-        ids = self.library.random(k, seed)
-        ranking = Listed(self.library, ids, False)
-        hits = self._hits(ranking, ranking.page(0, k), has_terms=False)
+        self._refresh()
+        ranking = ListedRanking(self.library, self.library.random(k, seed), False)
+        hits = self._hits(ranking, ranking.page(0, k))
         took = (time.perf_counter() - started) * 1000
         total = self.library.count
-        return SearchResult("", took, total, None, hits, None if total else EMPTY)
+        return SearchResult("", took, total, None, hits, None if total else EMPTY_LIBRARY)
 
     def upload(self, data: bytes) -> Upload:
-        """Keeps a picture for ``upload:TOKEN``. Raises ``UsageError`` when it cannot be read."""
-        upload = self.terms.show(data)
-        self.uploads.put(upload.token, upload)
-        return upload
+        """Keeps an image in memory for ``upload:TOKEN``. Raises ``UsageError`` if it cannot be
+        decoded."""
+        return self.query_encoder.upload(data)
 
     def words_for(self, image: int, *, k: int = 10) -> list[tuple[str, float]]:
-        """The everyday captions that fit a picture of the library, ``k`` at most, best first, with
-        their cosines; the best few of them where none really fits."""
-        found = self.describe(image, k=k)
-        fitting = [one for one in found if (one.relevance or 0) >= 0.5] or found[:FEWEST_WORDS]
-        return [(one.text, max(one.score, 0.0)) for one in fitting]
+        """The captions that match an image of the library, up to ``k``, with their cosines; the
+        best ``MIN_CAPTIONS`` if none matches."""
+        texts = self.describe(image, k=k)
+        matches = [one for one in texts if (one.relevance or 0) >= 0.5] or texts[:MIN_CAPTIONS]
+        return [(one.text, max(one.score, 0.0)) for one in matches]
 
     def describe(
         self, image: int | bytes, *, texts: Sequence[str] | None = None, k: int = 10
-    ) -> list[Fitting]:
-        """The ``k`` texts that fit one picture best: one of the library, or a picture's bytes.
+    ) -> list[ScoredText]:
+        """The ``k`` texts nearest to an image of the library or an image file's bytes.
 
-        Of a bank of everyday captions, or of ``texts``. Raises ``NotFoundError`` for a picture
-        that is not there and ``UsageError`` for one that cannot be read.
+        From ``texts``, or a bank of everyday captions. Raises ``NotFoundError`` for an image that
+        is not in the library and ``UsageError`` for one that cannot be decoded.
         """
         if isinstance(image, bytes):
-            vector = self.terms.show(image).vector
+            vector = self.query_encoder.encode_image(image).vector
         else:
-            vector = self.library.vectors(np.array([image], np.int64))[0]
-            if np.isnan(vector[0]):
-                raise NotFoundError(f"there is no picture {image} in this library")
-        return self.words.among(texts, vector, k) if texts else self.words.fitting(vector, k)
+            (vector,) = self.query_encoder.encode_terms([Term(like=image)])
+        return self._captions.rank(vector, k, texts=texts)
 
-    def _refreshed(self) -> int:
-        """Takes in what is new, and gives the version of which everything is searched now. It is
-        read first: what is written in between is searched or not, and must not be remembered as
-        all of a version that it only began."""
+    def _refresh(self) -> int:
+        """Makes the latest commits searchable; returns the library's version from before.
+
+        The version is read first: an image written in between may or may not be searched, so its
+        version must not be the key of a cached ranking."""
         version = self.library.version
         self.library.refresh(wait=False)
         return version
@@ -264,128 +251,127 @@ class SearchEngine:
         key = (filters, self.library.version)
         return self._totals.get_or_create(key, lambda: self.library.matching(filters))
 
-    def _compare(self, vector: NDArray[np.float32]) -> Scores:
-        """The cosines of the library's sample to a vector, remembered: refining a query changes
-        its filters more often than its words, and the sample is 8 MB to go through."""
+    def _scale(self, vector: NDArray[np.float32], match_cosine: float | None) -> ScoreScale:
+        """The scale of a vector's cosines to the library's sample. These are cached: clients change
+        filters more often than terms, and the sample is 8 MB."""
         sample = self.library.sample()
-        kept = self._compared.get(key := vector.tobytes())
-        if kept is None or kept[0] is not sample:
-            kept = self._compared.put(key, (sample, sample @ vector))
-        return kept[1]
+        cached = self._sample_scores.get(key := vector.tobytes())
+        if cached is None or cached[0] is not sample:
+            cached = self._sample_scores.put(key, (sample, sample @ vector))
+        return ScoreScale.of(cached[1], match_cosine)
 
     def _ranking(
         self,
         query: Query,
-        shown: Sequence[Upload],
+        uploads: Sequence[Upload],
         version: int,
         *,
         fold: bool,
-        listed: bool = True,
         words: bool = True,
-    ) -> tuple[Ranking, bool]:
-        """The ranking of a query, and whether it has terms; remembered for the ``version`` that is
-        searched."""
-        key = (query, tuple(upload.token for upload in shown), fold, words, version)
+    ) -> Ranking:
+        """The ranking of a query in one version of the library, cached."""
+        key = (query, tuple(upload.token for upload in uploads), fold, words, version)
         found = self._rankings.get(key)
-        if found is not None:
-            return found
-        made = self._make(query, shown, fold=fold, listed=listed, words=words)
-        return self._rankings.put(key, made) if listed or made[1] else made
+        if found is None:
+            found = self._rankings.put(key, self._rank(query, uploads, fold=fold, words=words))
+        return found
 
-    def _make(
-        self, query: Query, shown: Sequence[Upload], *, fold: bool, listed: bool, words: bool
-    ) -> tuple[Ranking, bool]:
-        asked = [term for term in query.terms if term.weight]
-        vectors = self.terms.resolve(asked)
-        terms = [
-            Weighted(vector, term.weight, picture=term.text is None)
-            for term, vector in zip(asked, vectors, strict=True)
+    def _rank(self, query: Query, uploads: Sequence[Upload], *, fold: bool, words: bool) -> Ranking:
+        terms = _weighted(query.terms)
+        vectors = [
+            WeightedVector(vector, term.weight, is_image=term.text is None)
+            for term, vector in zip(terms, self.query_encoder.encode_terms(terms), strict=True)
         ]
-        terms += [Weighted(upload.vector, 1.0, picture=True) for upload in shown]
-        if not terms:
-            ids = self._by_date(query) if listed else np.empty(0, np.int64)
-            return Listed(self.library, ids, fold), False
+        vectors += [WeightedVector(upload.vector, 1.0, is_image=True) for upload in uploads]
+        if not vectors:
+            ids = self.library.listed(query.filters, descending=query.sort != "oldest")
+            return ListedRanking(self.library, ids, fold)
         ranking: Ranking
-        if query.combine == "all" and sum(term.weight > 0 for term in terms) > 1:
-            ranking = AllOf(self.library, query.filters, fold, terms)
+        if query.combine == "all" and sum(one.weight > 0 for one in vectors) > 1:
+            ranking = MatchAllRanking(self.library, query.filters, fold, vectors)
         else:
-            vector = combine(terms, self.library.sample())
-            picture = len(terms) == 1 and terms[0].picture and terms[0].weight > 0
-            itself = asked[0].like if picture and asked and asked[0].crop is None else None
-            described = len(terms) == 1 and not terms[0].picture and terms[0].weight > 0
-            model = registry.find(self.library.model) if described else None
-            fits = model.match_cosine if model else None
-            text = _written(asked) if words and not any(term.picture for term in terms) else ""
-            written = Written.find(self.library, text, query.filters) if text else None
-            if written is not None:
-                rest = self.terms.texts([written.rest])[0] if written.rest else None
-                ranking = Fused(
-                    self.library,
-                    query.filters,
-                    fold,
-                    vector,
-                    written,
-                    rest=rest,
-                    fits=fits,
-                    sampled=self._compare,
-                )
-            else:
-                ranking = Nearest(
-                    self.library,
-                    query.filters,
-                    fold,
-                    vector,
-                    picture=picture,
-                    itself=itself,
-                    fits=fits,
-                    sampled=self._compare,
-                )
-        if query.sort != "relevance":
-            ranking = self._dated(ranking, query.sort == "newest", fold)
-        return ranking, True
+            ranking = self._rank_by_sum(query.filters, terms, vectors, fold=fold, words=words)
+        if query.sort == "relevance":
+            return ranking
+        return self._by_date(ranking, newest_first=query.sort == "newest", fold=fold)
 
-    def _by_date(self, query: Query) -> Ids:
-        """Everything that meets the filters, newest first unless told otherwise."""
-        return self.library.listed(query.filters, descending=query.sort != "oldest")
+    def _rank_by_sum(
+        self,
+        filters: Filters,
+        terms: Sequence[Term],
+        vectors: Sequence[WeightedVector],
+        *,
+        fold: bool,
+        words: bool,
+    ) -> CosineRanking:
+        """``vectors`` are those of ``terms`` and then of images without a term."""
+        vector = combine(vectors, self.library.sample())
+        single = len(vectors) == 1 and vectors[0].weight > 0
+        only_texts = not any(one.is_image for one in vectors)
+        model = registry.find(self.library.model) if single and only_texts else None
+        match_cosine = model.match_cosine if model else None
+        scale = self._scale(vector, match_cosine)
+        if words and only_texts and (text := _positive_text(terms)):
+            matches = TextMatches.find(self.library, text, filters)
+            if matches is not None:
+                remainder = None
+                if matches.remainder:
+                    (rest,) = self.query_encoder.encode_texts([matches.remainder])
+                    remainder = rest, self._scale(rest, match_cosine)
+                return FusedRanking(
+                    self.library, filters, fold, vector, scale, matches, remainder=remainder
+                )
+        one_image = single and not only_texts
+        itself = terms[0].like if one_image and terms and terms[0].crop is None else None
+        return CosineRanking(
+            self.library, filters, fold, vector, scale, is_image=one_image, itself=itself
+        )
 
-    def _dated(self, ranking: Ranking, newest: bool, fold: bool) -> Ranking:
-        """The good matches of ``ranking``, by date."""
-        good = ranking.good_ids(MAX_DATED)
-        ids = self.library.by_date(good, descending=newest)
-        dated = Listed(self.library, ids, fold)
-        place = {int(image): n for n, image in enumerate(ranking.ids)}
-        places = np.array([place[int(image)] for image in ids], np.int64)
-        dated.scores, dated.standing = ranking.scores[places], ranking.standing[places]
-        dated.line = ranking.line
-        return dated
+    def _by_date(self, ranking: Ranking, *, newest_first: bool, fold: bool) -> Ranking:
+        """The matches of ``ranking`` by date."""
+        ids = self.library.by_date(ranking.match_ids(MAX_MATCHES), descending=newest_first)
+        by_id = np.argsort(ranking.ids)
+        ranks = by_id[np.searchsorted(ranking.ids, ids, sorter=by_id)]
+        return ListedRanking(
+            self.library,
+            ids,
+            fold,
+            scores=ranking.scores[ranks],
+            z_scores=ranking.z_scores[ranks],
+            threshold=ranking.threshold,
+        )
 
     def _hits(
-        self,
-        ranking: Ranking,
-        page: Sequence[tuple[int, tuple[int, ...]]],
-        *,
-        has_terms: bool,
+        self, ranking: Ranking, page: Sequence[tuple[int, tuple[int, ...]]]
     ) -> tuple[Hit, ...]:
-        places = np.array([place for place, _ in page], np.int64)
-        ids, scores = ranking.ids[places], ranking.scores[places]
-        line = ranking.line if has_terms else None
-        standing = ranking.standing[places]
-        fitting = relevance(standing, line)
-        matching = standing >= line if line is not None else np.ones(len(ids), bool)
-        found = self.library.images(ids.tolist())
-        if len(found) < len(ids):
-            # A picture that left since it was ranked has no record any more.
-            here = np.isin(ids, [record.id for record in found])
-            scores, fitting, matching = scores[here], fitting[here], matching[here]
-            page = [one for one, there in zip(page, here, strict=True) if there]
+        ranks = np.array([rank for rank, _ in page], np.int64)
+        z_scores = ranking.z_scores[ranks]
+        relevances = relevance(z_scores, ranking.threshold)
+        matches = z_scores >= (-np.inf if ranking.threshold is None else ranking.threshold)
+        records = {record.id: record for record in self.library.images(ranking.ids[ranks].tolist())}
         return tuple(
-            Hit(record, score, fit, match, duplicates, partial(self.library.thumbnail, record.id))
-            for record, score, fit, match, (_, duplicates) in zip(
-                found, scores.tolist(), fitting.tolist(), matching.tolist(), page, strict=True
+            Hit(record, score, fit, match, duplicates, partial(self.library.thumbnail, image))
+            for image, score, fit, match, (_, duplicates) in zip(
+                ranking.ids[ranks].tolist(),
+                ranking.scores[ranks].tolist(),
+                relevances.tolist(),
+                matches.tolist(),
+                page,
+                strict=True,
             )
+            # An image deleted since it was ranked has no record.
+            if (record := records.get(image)) is not None
         )
 
 
-def _written(terms: Sequence[Term]) -> str:
-    """The words that a query wants, as they may be written beside a picture."""
+def _parsed(query: Query | str) -> Query:
+    return parse(query) if isinstance(query, str) else query
+
+
+def _weighted(terms: Sequence[Term]) -> list[Term]:
+    """Terms of weight 0 are kept in a query, without effect."""
+    return [term for term in terms if term.weight]
+
+
+def _positive_text(terms: Sequence[Term]) -> str:
     return " ".join(term.text for term in terms if term.text is not None and term.weight > 0)

@@ -1,30 +1,27 @@
-"""What is seen and what is written, in one ranking.
+"""Cosine and full text in one ranking, fused by reciprocal rank.
 
-File and folder names, titles, captions, keywords, places and dates (``full_text``) say
-things that are not in the pixels: "germany 2019 castle". Two rankings answer such a query, by the
-cosine and by how telling the words are that a picture has of it (their inverse document frequency,
-as in bm25), and they are fused by reciprocal rank: ``1 / (10 + rank)`` is added up (G. Cormack, C.
-Clarke, S. Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
-Methods", SIGIR 2009).
+File and folder names, titles, captions, keywords, places and dates say what pixels do not:
+``germany 2019 castle``. Such a query has two rankings, by cosine and by the summed inverse document
+frequency of its words in an image's text, and each image gets ``1 / (10 + rank)`` from both
+(G. Cormack, C. Clarke, S. Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual
+Rank Learning Methods", SIGIR 2009).
 
-*Ties.* Everything in one folder has the same words, so pictures of equal words share the mean of
-their ranks: a word that names one file says much, and a word that names half of the library, the
-root's own name say, next to nothing.
+*Ties.* Images with equal words share their mean rank, so a word that one file has counts much, and
+a word that half of the library has (the root's own name) next to nothing.
 
-*The line.* A picture whose words hold every telling word of the query is a match, whatever it
-looks like: a person wrote that. One that is found by names and numbers ("germany", "2019": what is
-no word for what can be seen, and so says little to a model) has explained those, and is looked at
-with the rest of the query, "castle"; where that fits, the whole fits. Such pictures come first,
-then what only looks like it, then the rest, each by the fused rank: an unfit picture called
-``dog.jpg`` does not come between the dogs.
+*Matches.* An image whose text holds every word of the query is a match whatever it looks like. An
+image found by names and numbers (words outside ``visual_words``, which mean little to a model) is
+compared with the remainder of the query, ``castle``, and is a match if that fits. Order: images
+whose text holds the whole query, other matches, the rest; each group by fused rank.
 
-``benchmarks/words.py`` measures it; ``docs/evaluation.md`` has the figures.
+docs/evaluation.md has the measurements (``python -m benchmarks.words``).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,156 +29,147 @@ from numpy.typing import NDArray
 
 from sightline.indexer.catalog.full_text import STOP_WORDS
 from sightline.indexer.types import Filters, Ids
-from sightline.server.search.common_words import seen_words
-from sightline.server.search.ranking import Nearest, Sampled, Scores, comparing
-from sightline.server.search.relevance import Scale
+from sightline.server.search.ranking import CosineRanking
+from sightline.server.search.relevance import Scores, ScoreScale
+from sightline.server.search.visual_words import visual_words
 
 if TYPE_CHECKING:
     from sightline.indexer.library.interface import AnyLibrary
 
-CONSTANT = 10
-"""The paper has 60, and finds little difference from 10 on. Here there is some: with 60 the first
-places differ by so little that any word turns them round (.507 instead of .693 in the last row of
-``docs/evaluation.md``; the other rows are the same)."""
+RANK_CONSTANT = 10
+"""Added to ranks. The paper has 60, with which any word outweighs the first ranks by cosine."""
 
-MOST = 10_000
-"""Pictures that hold all words of a query, at most: the first by id."""
+MAX_IDS = 10_000
+"""Images that are read for all words of a query together, the first by id."""
 
-COMMON = 2_000
-"""A word that more pictures have says little of any: it counts only beside all the others. That
-bounds what a search takes, also where a caption stands beside each of a million pictures."""
+MAX_WORD_IDS = 2_000
+"""Words that more images have count only together with all others: bounds the time of a search."""
 
-WORDS = 12
-"""Words of a query that are looked for."""
+MAX_WORDS = 12
+"""Words of a query that are looked up, the first ones."""
 
-SEEN = 0.2
-"""What words count that everyday captions have too: a model sees these by itself, and what lies in
-"Red Car Club" is not all red cars."""
+VISUAL_WEIGHT = 0.2
+"""Weight of the text ranking if all its words are visual: a model sees these by itself, and not
+everything in a folder "Red Car Club" is a red car."""
 
-WRITTEN = 1.0
-"""Spreads above the line at which a picture stands that is a match by its words."""
+TEXT_MATCH_MARGIN = 1.0
+"""z-score above the threshold of an image that matches by its text."""
 
-_MARKS = ".,;:!?()[]'"
-_NOBODY: Ids = np.empty(0, np.int64)
-_ALL = 1000.0
-"""More than all words of a query tell together."""
+_PUNCTUATION = ".,;:!?()[]'"
+_NO_IDS: Ids = np.empty(0, np.int64)
+_ALL_WORDS_BONUS = 1000.0
+"""More than the summed inverse document frequency of any query."""
 
 
-class Written:
-    """The pictures that the words of a text find, and what is left of the text for them."""
+@dataclass(frozen=True, eq=False)
+class TextMatches:
+    """Images whose text holds words of a query."""
 
-    def __init__(
-        self,
-        ids: Ids,
-        ranks: NDArray[np.float64],
-        weight: float,
-        whole: Ids,
-        named: Ids,
-        rest: str,
-        all_named: bool,
-    ) -> None:
-        """``ids`` sorted, the rank of each, and what a rank counts beside that by what is seen;
-        those whose words hold all of the text's; and, sorted
-        too, those of which names and numbers of the text (``all_named``: all there are) are known,
-        so that ``rest`` is left."""
-        self.ids = ids
-        self.ranks = ranks
-        self.weight = weight
-        self.whole = whole
-        self.named = named
-        self.rest = rest
-        self.all_named = all_named
+    ids: Ids
+    """Sorted."""
+    ranks: NDArray[np.float64]
+    """From 1, of each of ``ids``; equal words share their mean rank."""
+    weight: float
+    """Of a reciprocal rank beside that by cosine."""
+    complete: Ids
+    """Sorted ids of images that hold all words."""
+    named: Ids
+    """Sorted ids of images that hold the query's names; empty if it has none, or nothing else."""
+    remainder: str
+    """The query without these names."""
+    all_names: bool
+    """Whether ``named`` images hold every name, not only most."""
 
     @classmethod
-    def find(cls, library: AnyLibrary, text: str, filters: Filters) -> Written | None:
-        """Of the pictures of ``library`` that meet ``filters``; None when there are none."""
-        tokens = [t for t in dict.fromkeys(text.split()) if _is_telling(t)][:WORDS]
-        most = MOST if len(tokens) == 1 else COMMON + 1
-        held = {token: library.holding_words(token, most) for token in tokens}
-        held = {token: ids for token, ids in held.items() if len(ids)}
-        if not held:
+    def find(cls, library: AnyLibrary, text: str, filters: Filters) -> TextMatches | None:
+        """Looks up the words of ``text`` in images that meet ``filters``; None if none has one."""
+        words = [word for word in dict.fromkeys(text.split()) if _is_searched(word)][:MAX_WORDS]
+        limit = MAX_IDS if len(words) == 1 else MAX_WORD_IDS + 1
+        found = {word: library.holding_words(word, limit) for word in words}
+        found = {word: ids for word, ids in found.items() if len(ids)}
+        if not found:
             return None
-        everywhere = len(held) == len(tokens)
-        whole = _NOBODY
-        if everywhere:
-            joint = " ".join(tokens)
-            whole = held[joint] if joint in held else library.holding_words(joint, MOST)
-        rare = {token: ids for token, ids in held.items() if len(ids) <= COMMON}
-        together = whole
-        if not everywhere and len(rare) < len(held):
-            # Some words are nowhere, and others in many places: those that hold all the others.
-            together = library.holding_words(" ".join(held), MOST)
+        complete = _NO_IDS
+        if len(found) == len(words):
+            joint = " ".join(words)
+            complete = found[joint] if joint in found else library.holding_words(joint, MAX_IDS)
+        rare = {word: ids for word, ids in found.items() if len(ids) <= MAX_WORD_IDS}
+        together = complete
+        if len(rare) < len(found) < len(words):
+            # Some words have no image and others many: count images with all words that have one.
+            together = library.holding_words(" ".join(found), MAX_IDS)
         ids = np.unique(np.concatenate([together, *rare.values()]))
         if filters and len(ids):
             ids = np.intersect1d(ids, library.select(filters))
         if not len(ids):
             return None
         scores = np.zeros(len(ids))
-        for found in rare.values():
-            scores[np.isin(ids, found)] += _telling(len(found), library.count)
-        scores[np.isin(ids, together)] += _ALL
+        for with_word in rare.values():
+            scores[np.isin(ids, with_word)] += _inverse_frequency(len(with_word), library.count)
+        scores[np.isin(ids, together)] += _ALL_WORDS_BONUS
         _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
-        means = np.cumsum(sizes) - (sizes - 1) / 2
-        named = _named(library, text, tokens, rare, ids)
-        weight = 1.0 if any(_word(token) not in seen_words() for token in held) else SEEN
-        return cls(ids, means[group], weight, np.intersect1d(ids, whole), *named)
+        mean_ranks = np.cumsum(sizes) - (sizes - 1) / 2
+        return cls(
+            ids,
+            mean_ranks[group],
+            VISUAL_WEIGHT if all(_is_visual(word) for word in found) else 1.0,
+            np.intersect1d(ids, complete),
+            *_named(library, text, words, rare, ids),
+        )
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def parts(self, ids: Ids) -> NDArray[np.float64]:
-        """What each of ``ids`` gets for its words: its reciprocal rank, or 0."""
-        place = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        parts = self.weight / (CONSTANT + self.ranks[place])
-        return np.where(self.ids[place] == ids, parts, 0.0)
-
-
-def _word(token: str) -> str:
-    return token.strip(_MARKS).lower()
+    def reciprocal_ranks(self, ids: Ids) -> NDArray[np.float64]:
+        """Weighted ``1 / (constant + rank)`` of each of ``ids``, 0 where its text holds no word."""
+        index = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        parts = self.weight / (RANK_CONSTANT + self.ranks[index])
+        return np.where(self.ids[index] == ids, parts, 0.0)
 
 
-def _is_telling(token: str) -> bool:
-    return bool(_word(token)) and _word(token) not in STOP_WORDS
+def _plain(word: str) -> str:
+    return word.strip(_PUNCTUATION).lower()
 
 
-def _telling(found: int, count: int) -> float:
-    """Inverse document frequency, as bm25 has it, never nothing."""
+def _is_searched(word: str) -> bool:
+    return bool(_plain(word)) and _plain(word) not in STOP_WORDS
+
+
+def _is_visual(word: str) -> bool:
+    return _plain(word) in visual_words()
+
+
+def _inverse_frequency(found: int, count: int) -> float:
+    """Inverse document frequency as in bm25, but positive."""
     return max(math.log((count - found + 0.5) / (found + 0.5)), 0.01)
 
 
 def _named(
-    library: AnyLibrary, text: str, tokens: Sequence[str], rare: Mapping[str, Ids], ids: Ids
+    library: AnyLibrary, text: str, words: Sequence[str], rare: Mapping[str, Ids], ids: Ids
 ) -> tuple[Ids, str, bool]:
-    """Those of ``ids`` that hold the names and numbers among ``tokens`` (or most of them), ``text``
-    without these, and whether that is all of them; no ids, and nothing, where there are no such
-    names or nothing else."""
-    names = [t for t in tokens if _word(t) not in seen_words()]
-    nothing: tuple[Ids, str, bool] = _NOBODY, "", False
-    if not names or len(names) == len(tokens):
-        return nothing
-    known = names
-    found = np.intersect1d(ids, library.holding_words(" ".join(names), MOST))
-    if not len(found):
-        counts = sum((np.isin(ids, rare[t]) for t in names if t in rare), np.zeros(len(ids)))
+    """``named``, ``remainder`` and ``all_names`` of a ``TextMatches``."""
+    none: tuple[Ids, str, bool] = _NO_IDS, "", False
+    names = [word for word in words if not _is_visual(word)]
+    if not names or len(names) == len(words):
+        return none
+    held = names
+    named = np.intersect1d(ids, library.holding_words(" ".join(names), MAX_IDS))
+    if not len(named):
+        counts = sum((np.isin(ids, rare[n]) for n in names if n in rare), np.zeros(len(ids)))
         if not counts.max():
-            return nothing
-        found = ids[counts == counts.max()]
-        # Pictures of several places may hold as many of the names: what they all hold counts.
-        known = [t for t in names if t in rare and np.isin(found, rare[t]).all()]
-    if not known or len(found) > library.count / 2:
-        return (
-            nothing  # what most pictures share, the root's own name say, tells none of them apart
-        )
-    rest = [token for token in text.split() if token not in known]
-    while rest and not _is_telling(rest[0]):
+            return none
+        named = ids[counts == counts.max()]
+        # Images can hold equally many names, but different ones: those that all of them hold.
+        held = [n for n in names if n in rare and np.isin(named, rare[n]).all()]
+    if not held or len(named) > library.count / 2:
+        return none  # names that most images share (the root's own) do not distinguish any
+    rest = [word for word in text.split() if word not in held]
+    while rest and not _is_searched(rest[0]):
         rest.pop(0)
-    while rest and not _is_telling(rest[-1]):
+    while rest and not _is_searched(rest[-1]):
         rest.pop()
-    return (found, " ".join(rest), known == names) if rest else nothing
+    return (named, " ".join(rest), held == names) if rest else none
 
 
-class Fused(Nearest):
-    """By the cosine to one vector, and by words."""
+class FusedRanking(CosineRanking):
+    """By the cosine to one vector and by text."""
 
     def __init__(
         self,
@@ -189,58 +177,55 @@ class Fused(Nearest):
         filters: Filters,
         fold: bool,
         vector: NDArray[np.float32],
-        written: Written,
+        scale: ScoreScale,
+        matches: TextMatches,
         *,
-        rest: NDArray[np.float32] | None = None,
-        fits: float | None = None,
-        sampled: Sampled | None = None,
+        remainder: tuple[NDArray[np.float32], ScoreScale] | None = None,
     ) -> None:
-        """``written``: what the query's words find; ``rest``: the vector of what is left of the
-        query for the pictures whose names are known."""
-        super().__init__(library, filters, fold, vector, fits=fits, sampled=sampled)
-        self._written = written
-        self._rest = rest
-        if rest is not None:
-            self._rest_scale = Scale.of(comparing(library, sampled)(rest), fits)
+        """``remainder``: the vector of ``matches.remainder`` and the scale of its cosines; None if
+        there is no remainder."""
+        super().__init__(library, filters, fold, vector, scale)
+        self._matches = matches
+        self._remainder = remainder
 
-    def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
-        written = self._written
-        seen, scores, standing = super()._look(depth)
-        # Of what has the words: the nearest, and the first by the words.
-        found = [seen, self._near(self._vector, written.ids, depth)]
-        found.append(written.ids[np.argsort(written.ranks, kind="stable")[:depth]])
-        if self._rest is not None:
-            found.append(self._near(self._rest, written.named, depth))
+    def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
+        matches = self._matches
+        nearest, _, _ = super()._search(depth)
+        # Of images with text matches: the nearest, and the first by text.
+        found = [nearest, self._nearest_among(matches.ids, self._vector, depth)]
+        found.append(matches.ids[np.argsort(matches.ranks, kind="stable")[:depth]])
+        if self._remainder is not None:
+            found.append(self._nearest_among(matches.named, self._remainder[0], depth))
         ids = np.unique(np.concatenate(found))
         vectors = self._library.vectors(ids)
-        there = ~np.isnan(vectors[:, 0])
-        ids, vectors = ids[there], vectors[there]
+        present = ~np.isnan(vectors[:, 0])
+        ids, vectors = ids[present], vectors[present]
         scores = np.minimum(vectors @ self._vector, 1)
-        standing = self._scale.standing(scores)
-        line = self.line if self.line is not None else 0.0
-        whole = np.isin(ids, written.whole)
-        if self._rest is not None:
-            named = np.isin(ids, written.named)
-            fitting = self._rest_scale.standing(vectors @ self._rest)
-            # On the scale of the whole query's: what is as far from its line.
-            fitting += np.float32(line - (self._rest_scale.line or 0.0))
-            standing[named] = np.maximum(standing[named], fitting[named])
-            if self.line is not None and written.all_named:
-                whole |= named & (fitting >= line)
+        z_scores = self._scale.z_scores(scores)
+        threshold = self.threshold if self.threshold is not None else 0.0
+        by_text = np.isin(ids, matches.complete)
+        if self._remainder is not None:
+            vector, scale = self._remainder
+            named = np.isin(ids, matches.named)
+            # Shifted so that both scales have the same threshold.
+            shifted = scale.z_scores(vectors @ vector)
+            shifted += np.float32(threshold - (scale.threshold or 0.0))
+            z_scores[named] = np.maximum(z_scores[named], shifted[named])
+            if self.threshold is not None and matches.all_names:
+                by_text |= named & (shifted >= threshold)
         rank = np.empty(len(ids))
-        rank[np.lexsort((ids, -standing))] = np.arange(1, len(ids) + 1)
-        fused = 1 / (CONSTANT + rank) + written.parts(ids)
-        standing[whole] = np.maximum(standing[whole], line + WRITTEN)
-        good = standing >= line if self.line is not None else np.ones(len(ids), bool)
-        order = np.lexsort((ids, -scores, -fused, ~whole, ~good))[:depth]
-        return ids[order], scores[order], standing[order]
+        rank[np.lexsort((ids, -z_scores))] = np.arange(1, len(ids) + 1)
+        fused = 1 / (RANK_CONSTANT + rank) + matches.reciprocal_ranks(ids)
+        z_scores[by_text] = np.maximum(z_scores[by_text], threshold + TEXT_MATCH_MARGIN)
+        match = z_scores >= threshold if self.threshold is not None else np.ones(len(ids), bool)
+        order = np.lexsort((ids, -scores, -fused, ~by_text, ~match))[:depth]
+        return ids[order], scores[order], z_scores[order]
 
-    def _near(self, vector: NDArray[np.float32], among: Ids, k: int) -> Ids:
-        """The ``k`` of ``among`` that are nearest to ``vector``."""
+    def _nearest_among(self, among: Ids, vector: NDArray[np.float32], k: int) -> Ids:
         if not len(among):
             return among
         _, ids = self._library.nearest(vector[None], k, among=among)
         return ids[0][ids[0] >= 0]
 
     def _estimate(self) -> int:
-        return max(super()._estimate(), len(self._written.whole))
+        return max(super()._estimate(), len(self._matches.complete))

@@ -1,14 +1,11 @@
-"""A query in a language that the library's model was not trained on is recognised and said.
+"""Detects queries in a language that the library's model was not trained on.
 
-Where the letters are not Latin, they say it. Where they are, py3langid does, a naive Bayes model
-over byte n-grams (M. Lui and T. Baldwin, "langid.py: An Off-the-shelf Language Identification
-Tool", ACL 2012). A few words are little to go by and English is full of borrowed ones, so it must
-be much surer of another language than of English; small words of another language ("im", "sur")
-count for it, and an everyday English word settles it.
-
-Measured on 78 English queries chosen to mislead (``espresso machine``, ``rio de janeiro carnival``)
-and 68 in fourteen other languages (``tests/test_language.py`` has them all): 3 of the former are
-taken for another language, 56 of the latter are recognised.
+Scripts other than Latin identify a language by themselves. Latin text is classified by py3langid, a
+naive Bayes model over byte n-grams (M. Lui and T. Baldwin, "langid.py: An Off-the-shelf Language
+Identification Tool", ACL 2012). Queries are short and English has many loan words, so another
+language must be much more probable than English; its function words ("im", "sur") are evidence for
+it, and a common English word rules it out. tests/test_language.py holds the queries that this was
+measured on.
 """
 
 from __future__ import annotations
@@ -21,11 +18,11 @@ from sightline.indexer.encoder import registry
 from sightline.indexer.encoder.registry import MODELS
 from sightline.indexer.zero_shot.captions import CAPTIONS
 
-SURE_WORDS, SURE_WORD = 12.0, 16.0
-"""Difference of the log-probabilities of another language and English from which a query of
-several words, and one of a single word, is taken for the other."""
+MIN_MARGIN, MIN_MARGIN_ONE_WORD = 12.0, 16.0
+"""Log-probability of a language over that of English from which it is detected, for queries of
+several words and of one."""
 
-SMALL = frozenset(
+FUNCTION_WORDS = frozenset(
     """
     der die das ein eine einen einem einer im am mit und auf von vor zum zur bei ohne
     le la les un une du des sur dans avec au aux et sous de el los las una con en del y sobre
@@ -33,10 +30,10 @@ SMALL = frozenset(
     van bij naast ett på med och under og na w z i pod bir ve ile
     """.split()  # noqa: SIM905 (a list of lists would be longer than a screen)
 )
-"""Words that other languages use as English uses "the", "in" and "with"."""
+"""Articles and prepositions of other languages."""
 
-SMALL_WORD = 6.0
-"""What each of them adds, where it stands beside others."""
+FUNCTION_WORD_MARGIN = 6.0
+"""Added to the margin by each of them in a query of several words."""
 
 LATIN = {
     "cs": "Czech", "da": "Danish", "de": "German", "es": "Spanish", "fi": "Finnish", "fr": "French",
@@ -51,13 +48,13 @@ SCRIPTS = {
     "GREEK": "Greek", "HANGUL": "Korean", "HEBREW": "Hebrew", "HIRAGANA": "Japanese",
     "KATAKANA": "Japanese", "TAMIL": "Tamil", "TELUGU": "Telugu", "THAI": "Thai",
 }  # fmt: skip
-"""First word of a letter's Unicode name -> what to call it."""
+"""First word of a letter's Unicode name -> name of the language or script."""
 
 
 @lru_cache(1024)
-def language(text: str) -> str | None:
-    """The language of ``text`` when it is surely not English, else None. Remembered: every page of
-    a query's results asks again."""
+def detect_language(text: str) -> str | None:
+    """The language of ``text`` if it is almost certainly not English, else None. Cached, because
+    every page of a query's results calls it."""
     letters = [letter for letter in text if letter.isalpha()]
     scripts = [unicodedata.name(letter, "").partition(" ")[0] for letter in letters]
     foreign = [SCRIPTS[script] for script in scripts if script in SCRIPTS]
@@ -66,45 +63,42 @@ def language(text: str) -> str | None:
     if len(letters) < 4:
         return None
     words = text.lower().split()
-    if any(len(word) > 2 and word in everyday_words() for word in words):
+    if any(len(word) > 2 and word in caption_words() for word in words):
         return None
-    ranked = dict(_rank(" ".join(words)))
-    code = max(LATIN, key=lambda one: ranked[one])
-    found = ranked[code] - ranked["en"]
+    probabilities = _log_probabilities(" ".join(words))
+    code = max(LATIN, key=probabilities.__getitem__)
+    margin = probabilities[code] - probabilities["en"]
     if len(words) == 1:
-        return LATIN[code] if found > SURE_WORD else None
-    found += SMALL_WORD * sum(word in SMALL for word in words)
-    return LATIN[code] if found > SURE_WORDS else None
+        return LATIN[code] if margin > MIN_MARGIN_ONE_WORD else None
+    margin += FUNCTION_WORD_MARGIN * sum(word in FUNCTION_WORDS for word in words)
+    return LATIN[code] if margin > MIN_MARGIN else None
 
 
-def _rank(text: str) -> list[tuple[str, float]]:
+def _log_probabilities(text: str) -> dict[str, float]:
     import py3langid
 
-    return py3langid.rank(text)
+    return dict(py3langid.rank(text))
 
 
-def prepare(model: str) -> None:
-    """Reads what ``notice`` needs for a library of this model, a second and a half of a processor
-    that some query would wait for otherwise."""
-    if _limited(model) is not None:
-        _rank("")
+def load_language_model(model: str) -> None:
+    """Loads py3langid (1.5 s of CPU time) if ``language_notice`` needs it for this model."""
+    if _monolingual(model) is not None:
+        _log_probabilities("")
 
 
 @cache
-def everyday_words() -> frozenset[str]:
-    """English words that captions use of what is seen."""
+def caption_words() -> frozenset[str]:
+    """The words of the caption bank: everyday English words for what can be seen."""
     return frozenset(re.findall(r"[a-z]+", " ".join(CAPTIONS).lower()))
 
 
-def notice(text: str, model: str) -> str | None:
-    """One line when ``text`` is in a language that ``model`` (a library's) does not know.
-
-    Nothing is said of a model that knows many languages, or of which that is not known.
-    """
-    known = _limited(model)
+def language_notice(text: str, model: str) -> str | None:
+    """One line for the user if ``text`` is in a language that a library's ``model`` was not trained
+    on; None for multilingual and unknown models."""
+    known = _monolingual(model)
     if known is None:
         return None
-    found = language(text)
+    found = detect_language(text)
     if found is None or (found == "Chinese" and known.languages == "zh"):
         return None
     able = [one.name for one in MODELS if one.languages == "multilingual"]
@@ -116,7 +110,6 @@ def notice(text: str, model: str) -> str | None:
     )
 
 
-def _limited(model: str) -> registry.ModelInfo | None:
-    """The model, where there are languages that it is known not to know."""
+def _monolingual(model: str) -> registry.ModelInfo | None:
     known = registry.find(model)
     return known if known is not None and known.languages in ("en", "zh") else None

@@ -1,8 +1,7 @@
-"""The file behind a picture of the catalog, and nothing else.
+"""The file of an image in the catalog, and no other file.
 
-Pictures are asked for by id only. The path comes from the catalog, and the file is used only when
-it really lies inside its root: a symlink that was turned elsewhere after indexing leads nowhere.
-A picture in a WebDataset archive is as much of the archive as is its own.
+Images are requested by id. The path comes from the catalog, and a file is read only if it is inside
+its root with all symlinks resolved, so that a link changed after indexing exposes nothing.
 """
 
 from __future__ import annotations
@@ -21,30 +20,30 @@ from sightline.indexer.types import ImageRecord
 
 
 def original(record: ImageRecord) -> Path:
-    """Where the file of ``record`` really is, links resolved; for a picture in an archive a path
-    that leads into it, which ``opened`` understands.
+    """The path of an image's file, symlinks resolved; in a WebDataset archive a path that leads
+    into it, for ``opened``.
 
-    Raises ``NotFoundError`` when it is gone, not a regular file, or outside its root.
+    Raises ``NotFoundError`` if it is missing, not a regular file, or outside its root.
     """
-    gone = NotFoundError(f"the file of picture {record.id} is not there now")
+    missing = NotFoundError(f"the file of image {record.id} is missing")
     packed = archives.inside(record.absolute)
     try:
         root = os.path.realpath(record.root, strict=True)
         path = os.path.realpath(packed[0] if packed else record.absolute, strict=True)
         if packed and packed[1] not in archives.contents(Path(path)).members:
-            raise gone
-        regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 (no link is left to follow)
+            raise missing
+        regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 (links are resolved)
     except (OSError, ValueError) as error:
-        raise gone from error
+        raise missing from error
     if not regular or os.path.commonpath([root, path]) != root:
-        raise gone
+        raise missing
     return Path(path, packed[1]) if packed else Path(path)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, int, int]]:
-    """What ``original`` gave, open for reading, its size and its ``mtime_ns``. OSError when it is
-    not there any more."""
+    """Opens a path from ``original`` for reading: the file, its size in bytes and its ``mtime_ns``.
+    Raises OSError if it is missing."""
     size, mtime_ns = archives.status(path)
     packed = archives.inside(path)
     if packed is not None:

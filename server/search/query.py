@@ -1,24 +1,23 @@
-"""The query language: one line of text becomes terms, filters and settings, and back.
+"""The query language: a line of text <-> ``Query`` (terms, filters, options).
 
     dog on a beach -people after:2023-06-01 in:Holidays camera:iphone
 
 ======================== =====================================================================
-``dog on a beach``       words that stand alone make up one text term
-``"a red car"``          a text term of its own; what is quoted is never a filter
-``-people -"a crowd"``   turn away from a word or a phrase
-``2:golden retriever``   this and the words that follow count double, up to the next quoted or
-                         weighted term; ``-0.5:fog`` turns away by half
-``like:5``               a picture of the library; ``-like:5`` and ``2:like:5`` work too
-``like:5@0,0,.5,1``      a part of it: left, top, right, bottom as fractions of the picture
-``upload:TOKEN``         a picture that was handed to the server before
-``in:"My trip"``         filters, see ``indexer.types.Condition``; ``-in:x`` turns one round
-``match:all``            every term must fit (the default is ``match:sum``)
-``sort:newest``          good matches by date: ``newest``, ``oldest`` or ``relevance``
+``dog on a beach``       plain words form one text term
+``"a red car"``          a separate text term; quoted text is never a filter
+``-people -"a crowd"``   negative terms: a word, a phrase
+``2:golden retriever``   weight 2 for this and the following words, up to the next quoted or
+                         weighted term; ``-0.5:fog`` has weight -0.5
+``like:5``               an image of the library; ``-like:5`` and ``2:like:5`` work too
+``like:5@0,0,.5,1``      a region of it: left, top, right, bottom as fractions of the image
+``upload:TOKEN``         an image uploaded before
+``in:"My trip"``         filters, see ``indexer.types.Condition``; ``-in:x`` inverts one
+``match:all``            every term must match (the default is ``match:sum``)
+``sort:newest``          matches by date: ``newest``, ``oldest`` or ``relevance``
 ======================== =====================================================================
 
-A word with a colon that is none of these is plain text, and so is a number before a number
-(``16:9``). Double quotes cannot be part of a text. Typographic quotes count as plain ones: phones
-write them.
+Any other word with a colon is plain text, and so is a number before a number (``16:9``). A text
+cannot contain double quotes. Typographic quotes, which phones write, are read as plain ones.
 """
 
 from __future__ import annotations
@@ -40,22 +39,22 @@ MAX_CONDITIONS = 64
 MAX_WEIGHT = 100.0
 MAX_ID = 2**63 - 1
 EARTH_KM = 20_040.0
-"""Half the way round: the largest radius that says anything."""
+"""Half of the equator: the largest useful radius."""
 
 NEAR_KM = 10.0
-"""Radius of ``near:lat,lon`` without a third number."""
+"""Default radius of ``near:lat,lon``."""
 
 NO_FILTERS = Filters()
 
 DECIMALS = 4
-"""Digits kept of weights and boxes; places keep six (a tenth of a metre)."""
+"""Decimal places of weights and boxes; coordinates have six (0.1 m)."""
 
 Combine = Literal["sum", "all"]
 Sort = Literal["relevance", "newest", "oldest"]
 
 
 class Box(NamedTuple):
-    """A part of a picture as it is seen: fractions of its width and height, 0 to 1."""
+    """A region of an image as displayed: fractions of its width and height, 0 to 1."""
 
     left: float
     top: float
@@ -65,27 +64,27 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Term:
-    """One text or picture with a weight. One of ``text``, ``like`` and ``upload`` is set."""
+    """A text or an image with a weight. One of ``text``, ``like`` and ``upload`` is set."""
 
     text: str | None = None
     like: int | None = None
-    """Id of a picture of the library."""
+    """Id of an image of the library."""
     upload: str | None = None
-    """Token of a picture handed over before."""
+    """Token of an uploaded image."""
     crop: Box | None = None
-    """The part of the picture that is meant; None for all of it."""
+    """A region of the image; None for the whole image."""
     weight: float = 1.0
-    """Negative turns away; 0 keeps the term without effect."""
+    """Negative ranks similar images lower; 0 has no effect."""
 
     @property
     def kind(self) -> Literal["text", "like", "upload"]:
-        """Which of the three it is."""
+        """Which of the three is set."""
         if self.text is not None:
             return "text"
         return "like" if self.like is not None else "upload"
 
     def as_dict(self) -> dict[str, Any]:
-        """As ``/api/parse`` gives it."""
+        """As ``/api/parse`` returns it."""
         common = {"box": list(self.crop) if self.crop else None, "weight": self.weight}
         if self.text is not None:
             return {"kind": "text", "text": self.text, **common}
@@ -94,12 +93,12 @@ class Term:
         return {"kind": "upload", "token": self.upload, **common}
 
     def to_text(self) -> str:
-        """The term as it is written when it is not the line's plain words."""
+        """The term in the query language, if it is not the plain words."""
         size = abs(self.weight)
         sign = "-" if self.weight < 0 else ""
         factor = "" if size == 1 else f"{_number(size)}:"
         if self.text is not None:
-            # A single harmless word needs no quotes after a minus: -people.
+            # A single plain word needs no quotes after a minus: -people.
             bare = bool(sign) and not factor and _is_bare_word(self.text)
             return f"{sign}{factor}{self.text}" if bare else f'{sign}{factor}"{self.text}"'
         body = f"like:{self.like}" if self.like is not None else f"upload:{self.upload}"
@@ -109,7 +108,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for. ``raw`` is the line it came from and does not count in comparisons."""
+    """A parsed query. ``raw`` is the line it was parsed from, and is not compared."""
 
     terms: tuple[Term, ...] = ()
     filters: Filters = NO_FILTERS
@@ -118,7 +117,7 @@ class Query:
     raw: str = field(default="", compare=False)
 
     def to_text(self) -> str:
-        """A line that ``parse`` turns into an equal query."""
+        """A line that ``parse`` reads as an equal query."""
         parts = []
         plain_taken = False
         for term in self.terms:
@@ -135,7 +134,7 @@ class Query:
         return " ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """As ``/api/parse`` gives it."""
+        """As ``/api/parse`` returns it."""
         return {
             "terms": [term.as_dict() for term in self.terms],
             "filters": [
@@ -148,10 +147,10 @@ class Query:
         }
 
 
-# A run of characters without blanks; quotes hold blanks together, and one that is never closed
-# reaches to the end of the line.
+# Characters other than white space; quoted text may contain it, and an unclosed quote ends with the
+# line.
 _TOKEN = re.compile(r'(?:[^\s"]+|"[^"]*"?)+')
-# A weight stands before a word, not before another number: 16:9 and 10:30 are text.
+# A weight precedes a word, not another number: 16:9 and 10:30 are text.
 _WEIGHT = re.compile(r"(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}):(?=[^\d\s])", re.ASCII)
 _NAME = re.compile(r"([A-Za-z]+):")
 _LIKE = re.compile(r"(\d{1,19})(?:@(.*))?", re.ASCII | re.DOTALL)
@@ -162,33 +161,29 @@ _QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\uff02\u00ab\u00b
 
 
 def parse(text: str) -> Query:
-    """Understands one line of the query language.
-
-    Raises ``QueryError`` naming the part that is at fault.
-    """
+    """Parses one line. Raises ``QueryError`` that names the invalid part."""
     if len(text) > MAX_LENGTH:
-        raise QueryError(f"the query has {len(text):,} characters; {MAX_LENGTH:,} are the most")
-    # Lone surrogates (from JSON escapes) are no text: tokenizers and SQLite refuse them.
+        raise QueryError(f"the query has {len(text):,} characters; the limit is {MAX_LENGTH:,}")
+    # Tokenizers and SQLite reject lone surrogates, which JSON escapes can hold.
     clean = text.encode("utf-8", "replace").decode("utf-8").translate(_QUOTES)
-    reader = _Reader()
+    parser = _Parser()
     for token in _TOKEN.findall(clean):
-        reader.take(token)
-    return reader.query(text)
+        parser.read(token)
+    return parser.query(text)
 
 
-class _Reader:
-    """Reads tokens from left to right. ``words`` is the text that bare words are added to."""
+class _Parser:
+    """Reads tokens from left to right. ``current`` is the text term that plain words extend."""
 
     def __init__(self) -> None:
-        self.terms: list[Term | _Words] = []
-        self.plain = _Words(1.0)
-        self.words = self.plain
+        self.terms: list[Term | _TextTerm] = []
+        self.plain = _TextTerm(1.0)
+        self.current = self.plain
         self.conditions: list[Condition] = []
         self.combine: Combine = "sum"
         self.sort: Sort = "relevance"
 
-    def take(self, token: str) -> None:
-        """Understands one token."""
+    def read(self, token: str) -> None:
         negated = token.startswith("-") and len(token) > 1
         body = token[1:] if negated else token
         weight = _WEIGHT.match(body)
@@ -200,7 +195,7 @@ class _Reader:
         key = name[1].lower() if name else ""
         value = body[name.end() :].replace('"', "") if name else ""
         if key in ("like", "upload"):
-            self.terms.append(_picture(key, value, signed))
+            self.terms.append(_image_term(key, value, signed))
         elif key in _VALUES and not weight:
             self.conditions.append(Condition(key, _filter_value(key, value), negated))
         elif key == "match" and not weight and not negated:
@@ -209,45 +204,45 @@ class _Reader:
             choices = {name: name for name in ("relevance", "newest", "oldest")}
             self.sort = _choice(key, value, choices)
         elif body.startswith('"'):
-            self.add(_Words(signed, [body]))
-            self.words = self.plain
+            self.add(_TextTerm(signed, [body]))
+            self.current = self.plain
         elif weight:
-            self.words = _Words(signed, [body])
-            self.add(self.words)
+            self.current = _TextTerm(signed, [body])
+            self.add(self.current)
         elif negated:
-            self.add(_Words(signed, [body]))
+            self.add(_TextTerm(signed, [body]))
         else:
-            self.add(self.words)
-            self.words.parts.append(body)
+            self.add(self.current)
+            self.current.parts.append(body)
 
-    def add(self, words: _Words) -> None:
-        """Gives ``words`` its place among the terms, once."""
-        if not any(words is term for term in self.terms):
-            self.terms.append(words)
+    def add(self, text: _TextTerm) -> None:
+        """Adds a term, once."""
+        if not any(text is term for term in self.terms):
+            self.terms.append(text)
 
     def query(self, raw: str) -> Query:
-        """Everything read, as one query."""
-        terms = [term.term() if isinstance(term, _Words) else term for term in self.terms]
+        """The query of all tokens read."""
+        terms = [term.term() if isinstance(term, _TextTerm) else term for term in self.terms]
         kept = tuple(term for term in terms if term.text != "")
         if len(kept) > MAX_TERMS:
-            raise QueryError(f"the query has {len(kept)} terms; {MAX_TERMS} are the most")
+            raise QueryError(f"the query has {len(kept)} terms; the limit is {MAX_TERMS}")
         if len(self.conditions) > MAX_CONDITIONS:
             raise QueryError(
-                f"the query has {len(self.conditions)} filters; {MAX_CONDITIONS} are the most"
+                f"the query has {len(self.conditions)} filters; the limit is {MAX_CONDITIONS}"
             )
         conditions = tuple(dict.fromkeys(self.conditions))
         return Query(kept, Filters(conditions), self.combine, self.sort, raw)
 
 
-class _Words:
-    """A text term that is still being read."""
+class _TextTerm:
+    """A text term whose words are still being read."""
 
     def __init__(self, weight: float, parts: list[str] | None = None) -> None:
         self.weight = weight
         self.parts = parts or []
 
     def term(self) -> Term:
-        """The term: quotes dropped, every run of blanks one space."""
+        """The term, without quotes, white space collapsed."""
         text = " ".join(" ".join(self.parts).replace('"', "").split())
         return Term(text=text, weight=self.weight)
 
@@ -255,14 +250,14 @@ class _Words:
 def _weight(text: str) -> float:
     weight = round(float(text), DECIMALS)
     if weight > MAX_WEIGHT:
-        raise QueryError(f"{text}: is too heavy a weight; {MAX_WEIGHT:g} is the most")
+        raise QueryError(f"the weight {text}: is too large; the limit is {MAX_WEIGHT:g}")
     return weight
 
 
-def _picture(kind: str, value: str, weight: float) -> Term:
+def _image_term(kind: str, value: str, weight: float) -> Term:
     found = (_LIKE if kind == "like" else _UPLOAD).fullmatch(value)
     if found is None or (kind == "like" and not 0 < int(found[1]) <= MAX_ID):
-        wanted = "the number of a picture, as in like:5" if kind == "like" else "an upload's token"
+        wanted = "the id of an image, as in like:5" if kind == "like" else "an upload's token"
         raise QueryError(f"{kind}:{value} should hold {wanted}")
     box = _box(found[2], f"{kind}:{value}") if found[2] is not None else None
     if kind == "like":
@@ -277,17 +272,16 @@ def _box(text: str, where: str) -> Box:
         if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
             return Box(left, top, right, bottom)
     raise QueryError(
-        f"{where}: a part of a picture is left,top,right,bottom between 0 and 1,"
-        " as in like:5@0,0,.5,1"
+        f"{where}: a region is left,top,right,bottom between 0 and 1, as in like:5@0,0,.5,1"
     )
 
 
 def _numbers(text: str, count: int, decimals: int) -> tuple[float, ...] | None:
-    """``count`` numbers with commas between them; None for anything else."""
+    """``count`` comma-separated numbers; None for anything else."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != count or not all(_FLOAT.fullmatch(part) for part in parts):
         return None
-    # Adding zero turns -0.0 into 0.0, which is written differently.
+    # Adding zero makes -0.0 0.0, so that both are written alike.
     return tuple(round(float(part), decimals) + 0.0 for part in parts)
 
 
@@ -350,12 +344,12 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "label": (_word, "a label, as in label:dog"),
     "keyword": (_word, "a keyword, as in keyword:family"),
     "rating": (_stars, "0 to 5 stars, as in rating:4"),
-    "name": (_word, "a part of a file's name, as in name:IMG_2041"),
+    "name": (_word, "part of a file name, as in name:IMG_2041"),
 }
-"""Every filter: how its value is read (None: it cannot be), and what to say then."""
+"""Filter -> parser of its value (None if invalid), and what a valid value is."""
 
 FILTER_NAMES = tuple(_VALUES)
-"""The filters there are, in the order in which help shows them."""
+"""In the order in which help lists them."""
 
 
 def _filter_value(name: str, value: str) -> Any:
@@ -370,7 +364,7 @@ def _filter_value(name: str, value: str) -> Any:
 
 
 def _number(value: float) -> str:
-    """The shortest way to write a number without an exponent."""
+    """The shortest decimal form, without an exponent."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
@@ -387,7 +381,7 @@ def _condition_text(condition: Condition) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether ``text`` without quotes is read as exactly these words and nothing else."""
+    """Whether ``text`` without quotes is parsed as one text term."""
     if '"' in text:
         return False
     try:
@@ -398,5 +392,5 @@ def _is_plain(text: str) -> bool:
 
 
 def _is_bare_word(text: str) -> bool:
-    """Whether a minus before ``text`` turns away from exactly this word."""
+    """Whether ``text`` after a minus is parsed as one negative word."""
     return not re.search(r"\s", text) and not text.startswith("-") and _is_plain(text)

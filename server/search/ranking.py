@@ -1,32 +1,28 @@
-"""Rankings: the library in the order of a query, computed as deep as it is looked at.
+"""Rankings: the library in the order of a query, computed only as deep as it is read.
 
-A ranking is kept while people page through it, so that the next page continues the one before:
-asking an approximate index for 2,000 neighbours may turn up a picture that asking for 200 missed,
-and it then goes to the end of what was already shown, not into the middle.
+A ranking is cached while a client pages through it, and each page continues the one before. A
+deeper search of an approximate index can find images that a shallow one missed; these come after
+what has been shown, not between it.
 
-**One kind of term.** The unit vectors are added by weight: ``sum(w * v)``. Terms that turn away
-count ``TURN_AWAY`` of their weight: a caption of Flickr8k minus another one keeps its picture among
-the first ten for .72 of the pairs at full weight, for .87 at half (.90 without the other), while
-the other's picture is gone from the first ten in both cases (.00).
+**Sum of terms** (``CosineRanking``). Unit vectors are added by weight; negative terms count half of
+theirs (``NEGATIVE_FACTOR``).
 
-**Words and pictures together.** Text and image vectors lie in different cones, and cosines between
-two pictures spread three times as wide as those between a text and a picture: a plain sum is the
-picture's own search. So the mean of the library is taken off the picture, and each kind is divided
-by the spread of its scores over the library's sample. Measured on Flickr8k, a picture and the
-caption of one of its 20 nearest, recall@10 of that one: plain sum .65, centred .84, centred and
-spread .92, the caption alone .90; with a caption of a picture from the far half of the library:
-.04, .04, .47 (a query that is about both).
+**Texts and images in one query.** Text and image vectors lie in different cones (the modality gap),
+and cosines between two images vary three times as much as those between a text and an image, so a
+plain sum ranks like the image alone. Therefore the library's mean is subtracted from image vectors,
+and each kind is divided by the standard deviation of its cosines over the library's sample.
+docs/evaluation.md has the measurements.
 
-**All terms must fit.** Each term's scores are put on the same scale (``relevance.Scale``) and a
-picture counts by its worst term. That is exact: a picture in no term's first D stands, in every
-term, no higher than the D-th one, so once the wanted number of pictures stand above the lowest of
-these bounds, nothing outside can push them away (Fagin's threshold algorithm); until then D grows.
+**All terms** (``MatchAllRanking``). Each term's scores become z-scores (``relevance.ScoreScale``),
+and an image is ranked by its lowest one. This is exact: an image outside every term's first D has,
+for every term, at most the D-th image's z-score, so once enough images exceed the lowest of these
+bounds, nothing outside can displace them (Fagin's threshold algorithm); until then D grows.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,65 +32,61 @@ from numpy.typing import NDArray
 from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Embeddings, Filters, Ids
 from sightline.server.search import near_duplicates
-from sightline.server.search.relevance import SAME, SURE, Scale
+from sightline.server.search.relevance import SAME_IMAGE, SAME_IMAGE_MARGIN, Scores, ScoreScale
 
 if TYPE_CHECKING:
     from sightline.indexer.library.interface import AnyLibrary
 
-Scores = NDArray[np.float32]
-Sampled = Callable[[NDArray[np.float32]], Scores]
+NEGATIVE_FACTOR = 0.5
+"""Factor of negative weights beside positive ones; measured in docs/evaluation.md."""
 
-TURN_AWAY = 0.5
-"""Share of its weight with which a negative term counts beside positive ones."""
+FIRST_DEPTH, DEPTH_FACTOR = 128, 2
+"""Depth of the first search, and the factor by which each further one is deeper."""
 
-FIRST, DEEPER = 128, 2
-"""Depth of a first look, and how many times deeper each further one goes."""
+MAX_DEPTH = 100_000
+"""Ranks of a ranking; filters narrow what is ranked."""
 
-SPARE = 1.25
-"""Times the good matches that the sample lets expect, which are looked for at once: a second look
-costs more than a deeper first one."""
+EXPECTED_FACTOR = 1.25
+"""Depth of the first search in multiples of the matches that the sample predicts: one deeper search
+costs less than two."""
 
-DEEPEST = 100_000
-"""Places of a ranking. Nobody looks further; filters narrow what is ranked."""
+FOLD_BLOCK = 64
+"""Ranks are folded in multiples of this."""
 
-BLOCK = 64
-"""Places are folded in multiples of this."""
+FOLD_STEP, FOLD_WINDOW = 512, 1024
+"""Ranks whose vectors are read at a time, and ranks before them with which they are compared.
+Near-duplicates have similar ranks, and a page costs the same at any offset."""
 
-STEP, WINDOW = 512, 1024
-"""Places whose vectors are fetched at a time, and how many before them they may be folded under:
-shots that look the same stand close to each other in every ranking, and what a page costs does not
-grow with the pages before it."""
-
-FOLDED = 128
-"""Places from which it is told how many of a large number are near-identical shots."""
+FOLD_SAMPLE = 128
+"""First ranks whose fraction of near-duplicates is extrapolated to a large number of matches."""
 
 
 @dataclass(frozen=True)
-class Weighted:
-    """A term that has become a vector."""
+class WeightedVector:
+    """The unit vector of a term, and its weight."""
 
     vector: NDArray[np.float32]
     weight: float
-    picture: bool
+    is_image: bool
 
 
-def combine(terms: Sequence[Weighted], sample: Embeddings) -> NDArray[np.float32]:
-    """The one ``(d,)`` unit vector that stands for all ``terms``; see the module's text.
+def combine(terms: Sequence[WeightedVector], sample: Embeddings) -> NDArray[np.float32]:
+    """The ``(d,)`` unit vector of the weighted sum of ``terms``; see the module's docstring.
 
-    ``sample`` is the library's. Raises ``QueryError`` when the terms cancel each other out.
+    ``sample`` is the library's. Raises ``QueryError`` if the terms cancel each other out.
     """
     if len(terms) == 1 and terms[0].weight > 0:
         return terms[0].vector
-    mixed = len({term.picture for term in terms}) == 2 and len(sample) > 1
-    anything = any(term.weight > 0 for term in terms)
+    mixed = len({term.is_image for term in terms}) == 2 and len(sample) > 1
+    any_positive = any(term.weight > 0 for term in terms)
     total = np.zeros_like(terms[0].vector, np.float64)
     for term in terms:
-        weight = term.weight * (TURN_AWAY if term.weight < 0 and anything else 1.0)
+        weight = term.weight * (NEGATIVE_FACTOR if term.weight < 0 and any_positive else 1.0)
         vector = term.vector.astype(np.float64)
         if mixed:
-            spread = float((sample @ term.vector).std()) or 1.0
-            centre = sample.mean(axis=0, dtype=np.float64) if term.picture else 0.0
-            vector = (vector - centre) / spread
+            deviation = float((sample @ term.vector).std()) or 1.0
+            mean = sample.mean(axis=0, dtype=np.float64) if term.is_image else 0.0
+            vector = (vector - mean) / deviation
         total += weight * vector
     norm = float(np.linalg.norm(total))
     if norm < 1e-6 * sum(abs(term.weight) for term in terms):
@@ -102,210 +94,205 @@ def combine(terms: Sequence[Weighted], sample: Embeddings) -> NDArray[np.float32
     return (total / norm).astype(np.float32)
 
 
-def comparing(library: AnyLibrary, sampled: Sampled | None) -> Sampled:
-    """What gives the cosines of the library's sample to a vector: ``sampled``, or a product. No
-    ranking keeps it: whoever remembers cosines remembers rankings too."""
-    return sampled or library.sample().__matmul__
-
-
 class Ranking:
-    """Images in some order, looked at from the front. Safe to use from several threads.
+    """Images in order, read from the front. Safe to use from several threads.
 
-    ``more(depth)`` gives the first ``depth`` of it, or all there is.
+    ``ids``, ``scores`` and ``z_scores`` hold the ranks known so far. Subclasses implement
+    ``_search``.
     """
 
     def __init__(self, library: AnyLibrary, filters: Filters, fold: bool) -> None:
+        """``fold``: near-duplicates share one rank of a page."""
         self.ids: Ids = np.empty(0, np.int64)
         self.scores: Scores = np.empty(0, np.float32)
-        self.standing: Scores = np.empty(0, np.float32)
-        self.line: float | None = None
-        self.whole = False
-        """Whether ``ids`` is all there is."""
+        self.z_scores: Scores = np.empty(0, np.float32)
+        self.threshold: float | None = None
+        self.complete = False
+        """Whether ``ids`` is the whole ranking."""
         self._library = library
         self._filters = filters
         self._fold = fold
         self._lock = threading.RLock()
-        self._alone: Ids = np.empty(0, np.int64)
-        """Places that are not folded under another, among the first ``_folded_upto``."""
-        self._folded_upto = 0
+        self._heads: NDArray[np.int64] = np.empty(0, np.int64)
+        """Among the first ``_folded`` ranks, those that are not folded under another."""
+        self._folded = 0
+        self._duplicates: dict[int, list[int]] = {}
+        """Id of a head -> ids of the near-duplicates folded under it."""
         self._shown = 0
-        """Places of which somebody was told."""
-        self._under: dict[int, list[int]] = {}
-        self._good_of_sample = 0, 0
-        """How many pictures of the library's sample stand on or above the line, of how many."""
+        """Ranks that a page has returned."""
+        self._sample_matches, self._sample_size = 0, 0
+        """Matches among the images of the library's sample, and its size."""
 
-    def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
-        """The first ``depth``: ids, scores, standings."""
+    def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
+        """Ids, scores and z-scores of the first ``depth`` ranks; fewer if there are no more."""
         raise NotImplementedError
 
-    def upto(self, depth: int) -> None:
-        """Makes sure that the first ``depth`` are known."""
+    def ensure(self, depth: int) -> None:
+        """Searches until the first ``depth`` ranks are known."""
         with self._lock:
-            if self.whole or len(self.ids) >= depth:
+            if self.complete or len(self.ids) >= depth:
                 return
-            step = FIRST
+            step = FIRST_DEPTH
             while step < depth:
-                step *= DEEPER
-            step = min(step, DEEPEST)
-            ids, scores, standing = self._look(step)
-            # What has been shown stays where it was; the rest is as this deeper look has it.
+                step *= DEPTH_FACTOR
+            step = min(step, MAX_DEPTH)
+            ids, scores, z_scores = self._search(step)
+            # What has been shown keeps its rank; the rest is as the deeper search ranks it.
             shown = self._shown
             new = ~np.isin(ids, self.ids[:shown])
-            self.whole = len(ids) < step or step >= DEEPEST
+            self.complete = len(ids) < step or step >= MAX_DEPTH
             self.scores = np.concatenate([self.scores[:shown], scores[new]])
-            self.standing = np.concatenate([self.standing[:shown], standing[new]])
+            self.z_scores = np.concatenate([self.z_scores[:shown], z_scores[new]])
             self.ids = np.concatenate([self.ids[:shown], ids[new]])
             self._unfold(shown)
 
     def page(self, offset: int, k: int) -> list[tuple[int, tuple[int, ...]]]:
-        """Places ``offset`` to ``offset + k`` of the folded ranking: each one's place among
-        ``ids``, and the ids of the near-identical shots folded under it."""
+        """The folded ranking from ``offset`` to ``offset + k``: for each head its rank (index into
+        ``ids``) and the ids of its near-duplicates."""
         with self._lock:
-            while (missing := offset + k - len(self._alone)) > 0 and self._fold_more(missing):
+            while (missing := offset + k - len(self._heads)) > 0 and self._fold_more(missing):
                 pass
-            places = self._alone[offset : offset + k].tolist()
-            if places:
-                self._shown = max(self._shown, places[-1] + 1)
-            return [(place, tuple(self._under.get(int(self.ids[place]), ()))) for place in places]
+            ranks = self._heads[offset : offset + k].tolist()
+            if ranks:
+                self._shown = max(self._shown, ranks[-1] + 1)
+            return [(rank, tuple(self._duplicates.get(int(self.ids[rank]), ()))) for rank in ranks]
 
-    def good(self, exact: int, *, page: int = 0) -> int | None:
-        """How many places stand on or above the line; None without a line. Counted where there
-        are up to ``exact``, otherwise counted on: from the library's sample, and from how many of
-        the first ``FOLDED`` are shots of something that is there already. ``page``: places that
-        will be wanted in any case, so that one look does for both."""
+    def count_matches(self, exact: int, *, page: int = 0) -> int | None:
+        """Images that reach the threshold, near-duplicates counted once; None without a threshold.
+
+        Counted exactly up to ``exact``. More are estimated from the library's sample and from the
+        fraction of near-duplicates in the first ``FOLD_SAMPLE`` ranks. ``page``: ranks that are
+        read next in any case, so that one search serves both.
+        """
         with self._lock:
-            if self.line is None:
+            if self.threshold is None:
                 return None
-            raw, counted = self._raw_good(exact, page)
-            looked = raw if counted and raw <= exact else min(raw, FOLDED)
-            while self._folded_upto < looked and self._fold_more(looked - self._folded_upto):
+            many = self._surely_more_than(exact)
+            self.ensure(max(page, FIRST_DEPTH if many else min(exact, self._expected_matches())))
+            count, all_known = self._known_matches()
+            if not all_known and not many:
+                self.ensure(exact)
+                count, all_known = self._known_matches()
+            countable = all_known and count <= exact
+            depth = count if countable else min(count, FOLD_SAMPLE)
+            while self._folded < depth and self._fold_more(depth - self._folded):
                 pass
-            alone = int(np.searchsorted(self._alone, looked))
-            if counted and raw <= exact:
-                return alone
-            return round((raw if counted else max(raw, self._estimate())) * alone / looked)
+            heads = int(np.searchsorted(self._heads, depth))
+            if countable:
+                return heads
+            return round((count if all_known else max(count, self._estimate())) * heads / depth)
 
-    def _raw_good(self, exact: int, page: int) -> tuple[int, bool]:
-        """How many of the known places stand on or above the line, near-identical shots one by
-        one, and whether that is all of them: looked for to ``exact`` places, unless the sample
-        says that there are more."""
-        more = self._surely_more_than(exact)
-        self.upto(max(page, FIRST if more else min(exact, self._expected())))
-        raw, counted = self._above()
-        if not counted and not more:
-            self.upto(exact)
-            raw, counted = self._above()
-        return raw, counted
-
-    def _above(self) -> tuple[int, bool]:
-        """How many of the known places stand on or above the line, and whether no others do."""
-        assert self.line is not None
-        below = self.standing < self.line
-        if below.any():
-            return int(np.argmax(below)), True
-        return len(self.ids), self.whole
-
-    def good_ids(self, most: int) -> Ids:
-        """The ids on or above the line (all, without one), at most ``most`` of them."""
+    def match_ids(self, limit: int) -> Ids:
+        """The ids of the first matches (of all images without a threshold), up to ``limit``."""
         with self._lock:
-            depth = min(most, self._expected())
+            depth = min(limit, self._expected_matches())
             while True:
-                self.upto(depth)
-                below = (
-                    self.standing < self.line
-                    if self.line is not None
-                    else np.zeros(len(self.ids), bool)
-                )
-                if below.any() or self.whole or depth >= most:
-                    end = int(np.argmax(below)) if below.any() else len(self.ids)
-                    return self.ids[: min(end, most)]
-                depth *= DEEPER
+                self.ensure(depth)
+                count, all_known = self._known_matches()
+                if all_known or depth >= limit:
+                    return self.ids[: min(count, limit)]
+                depth *= DEPTH_FACTOR
 
-    def _counted(self, standing: Scores) -> tuple[int, int]:
-        """How many of these stand on or above the line, of how many."""
-        return int((standing >= (self.line or 0)).sum()), len(standing)
+    def _known_matches(self) -> tuple[int, bool]:
+        """Matches among the known ranks, and whether these are all."""
+        if self.threshold is not None:
+            below = self.z_scores < self.threshold
+            if below.any():
+                return int(np.argmax(below)), True
+        return len(self.ids), self.complete
 
     def _estimate(self) -> int:
-        """Good pictures of the whole library, from its sample."""
-        found, of = self._good_of_sample
-        return round(found / of * self._library.matching(self._filters)) if found else 0
+        """Matches in the whole library, extrapolated from its sample."""
+        if not self._sample_matches:
+            return 0
+        fraction = self._sample_matches / self._sample_size
+        return round(fraction * self._library.matching(self._filters))
 
-    def _expected(self) -> int:
-        """Places to look at first: those of the good matches, and some to spare. What meets a
-        filter may be unlike the rest, so nothing is expected of it."""
-        found, of = self._good_of_sample
-        if self._filters or not of:
-            return FIRST
-        # Where none is in the sample, half of one might have been.
-        return max(FIRST, int(SPARE * (found + 0.5) / of * self._library.count))
+    def _expected_matches(self) -> int:
+        """Depth at which all matches are probably known. Filtered images may be unlike the sample,
+        so nothing is predicted for them."""
+        if self._filters or not self._sample_size:
+            return FIRST_DEPTH
+        # No match in the sample is taken for half of one.
+        fraction = (self._sample_matches + 0.5) / self._sample_size
+        return max(FIRST_DEPTH, int(EXPECTED_FACTOR * fraction * self._library.count))
 
     def _surely_more_than(self, count: int) -> bool:
-        """Whether the sample shows that more than ``count`` are good: by three times the deviation
-        of a count (Poisson's). What meets a filter is looked at."""
-        found, of = self._good_of_sample
-        if self._filters or not found:
+        """Whether the sample predicts more than ``count`` matches by three standard deviations of a
+        Poisson distribution. False with filters."""
+        matches = self._sample_matches
+        if self._filters or not matches:
             return False
-        return (found - 3 * found**0.5) / of * self._library.count > count
+        return (matches - 3 * matches**0.5) / self._sample_size * self._library.count > count
 
-    def _unfold(self, upto: int) -> None:
-        """Forgets what was folded beyond the first ``upto`` places."""
-        if self._folded_upto <= upto:
+    def _unfold(self, keep: int) -> None:
+        """Discards the folding beyond the first ``keep`` ranks."""
+        if self._folded <= keep:
             return
-        kept = set(self.ids[:upto].tolist())
-        under = {head: [one for one in some if one in kept] for head, some in self._under.items()}
-        self._under = {head: some for head, some in under.items() if some and head in kept}
-        self._alone = self._alone[self._alone < upto]
-        self._folded_upto = upto
+        kept = set(self.ids[:keep].tolist())
+        remaining = {
+            head: [image for image in images if image in kept]
+            for head, images in self._duplicates.items()
+            if head in kept
+        }
+        self._duplicates = {head: images for head, images in remaining.items() if images}
+        self._heads = self._heads[self._heads < keep]
+        self._folded = keep
 
     def _fold_more(self, count: int) -> bool:
-        """Folds ``count`` more places or some more; False where there are none."""
-        start = self._folded_upto
-        end = start + -(-count // BLOCK) * BLOCK
-        self.upto(end)
+        """Folds at least ``count`` more ranks; False if there are none."""
+        start = self._folded
+        end = start + -(-count // FOLD_BLOCK) * FOLD_BLOCK
+        self.ensure(end)
         end = min(end, len(self.ids))
-        while self._folded_upto < end:
-            first = self._folded_upto
-            # Not beyond the next multiple of STEP: so what each place is compared with does not
-            # depend on how the pages before it were cut.
-            last = min(end, first - first % STEP + STEP)
-            self._fold_step(first, last)
-            self._folded_upto = last
+        while self._folded < end:
+            # Steps end at multiples of FOLD_STEP, so that what an image is compared with does not
+            # depend on the sizes of the pages before.
+            first = self._folded
+            step = first - first % FOLD_STEP
+            last = min(end, step + FOLD_STEP)
+            ids = heads = self.ids[first:last]
+            if self._fold:
+                window = self._heads[np.searchsorted(self._heads, step - FOLD_WINDOW) :]
+                before = self.ids[window]
+                # Read again for every step: a cached ranking holds no vectors.
+                vectors = self._library.vectors(np.concatenate([before, ids]))
+                vectors[np.isnan(vectors[:, 0])] = 0  # deleted since it was ranked
+                known, own = vectors[: len(before)], vectors[len(before) :]
+                heads = near_duplicates.fold(ids, own, self._hashes, before=(before, known))
+            for index in np.flatnonzero(heads != ids).tolist():
+                self._duplicates.setdefault(int(heads[index]), []).append(int(ids[index]))
+            self._heads = np.concatenate([self._heads, first + np.flatnonzero(heads == ids)])
+            self._folded = last
         return end > start
-
-    def _fold_step(self, first: int, last: int) -> None:
-        """Folds the places from ``first`` to ``last`` under each other and under those that stand
-        alone among the ``WINDOW`` or more before them."""
-        ids = self.ids[first:last]
-        under = ids
-        if self._fold:
-            since = np.searchsorted(self._alone, first - first % STEP - WINDOW)
-            # Their vectors are fetched anew for every page, and not kept as long as the ranking.
-            before = self.ids[self._alone[since:]]
-            vectors = self._library.vectors(np.concatenate([before, ids]))
-            # A picture that left since it was ranked has no vector.
-            vectors[np.isnan(vectors[:, 0])] = 0
-            known, own = vectors[: len(before)], vectors[len(before) :]
-            under = near_duplicates.fold(ids, own, self._hashes, before=(before, known))
-        for place in np.flatnonzero(under != ids).tolist():
-            self._under.setdefault(int(under[place]), []).append(int(ids[place]))
-        self._alone = np.concatenate([self._alone, first + np.flatnonzero(under == ids)])
 
     def _hashes(self, ids: Ids) -> dict[int, int | None]:
         return {record.id: record.phash for record in self._library.images(ids.tolist())}
 
 
-class Listed(Ranking):
-    """Images in an order that is known already: by date, at random."""
+class ListedRanking(Ranking):
+    """Images in a given order: by date, random."""
 
-    def __init__(self, library: AnyLibrary, ids: Ids, fold: bool) -> None:
+    def __init__(
+        self,
+        library: AnyLibrary,
+        ids: Ids,
+        fold: bool,
+        *,
+        scores: Scores | None = None,
+        z_scores: Scores | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        """Scores and z-scores are 0 unless given."""
         super().__init__(library, Filters(), fold)
         self.ids = ids
-        self.scores = np.zeros(len(ids), np.float32)
-        self.standing = np.zeros(len(ids), np.float32)
-        self.whole = True
+        self.scores = np.zeros(len(ids), np.float32) if scores is None else scores
+        self.z_scores = np.zeros(len(ids), np.float32) if z_scores is None else z_scores
+        self.threshold = threshold
+        self.complete = True
 
 
-class Nearest(Ranking):
+class CosineRanking(Ranking):
     """By the cosine to one vector."""
 
     def __init__(
@@ -314,85 +301,89 @@ class Nearest(Ranking):
         filters: Filters,
         fold: bool,
         vector: NDArray[np.float32],
+        scale: ScoreScale,
         *,
-        picture: bool = False,
+        is_image: bool = False,
         itself: int | None = None,
-        fits: float | None = None,
-        sampled: Sampled | None = None,
     ) -> None:
-        """``picture``: the vector is one picture's own; ``itself``: the picture of the library
-        that it belongs to; ``fits``: the cosine that means a match, where it is known;
-        ``sampled`` gives the cosines of the library's sample to a vector."""
+        """``scale`` is that of the vector's cosines to the library's sample. ``is_image``: the
+        vector is one image's own; ``itself``: the id of that image, if it is in the library."""
         super().__init__(library, filters, fold)
         self._vector = vector
-        self._picture = picture
+        self._scale = scale
+        self._is_image = is_image
         self._itself = itself
-        of_sample = comparing(library, sampled)(vector)
-        self._scale = Scale.of(of_sample, fits)
-        self.line = self._scale.line
-        self._good_of_sample = self._counted(self._scale.standing(of_sample))
+        self.threshold = scale.threshold
+        self._sample_matches, self._sample_size = scale.matches, scale.size
 
-    def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
+    def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
         scores, ids = self._library.nearest(self._vector[None], depth, filters=self._filters)
         found = ids[0] >= 0
         ids, scores = ids[0][found], np.minimum(scores[0][found], 1)
         if self._itself is not None and self._itself in ids:
-            # Kept vectors are rounded, and the rounding must not put a copy before the picture.
+            # Stored vectors are rounded; a copy must not be ranked before the image itself.
             rest = ids != self._itself
             ids = np.concatenate([[self._itself], ids[rest]])
             scores = np.concatenate([np.ones(1, np.float32), scores[rest]])
-        standing = self._scale.standing(scores)
-        if self._picture:
-            # The picture itself fits, also where a whole library looks like it.
-            same = scores >= SAME
-            standing[same] = np.maximum(standing[same], (self.line or 0) + SURE)
-        return ids, scores, standing
+        z_scores = self._scale.z_scores(scores)
+        if self._is_image:
+            # The image itself is a match even if the whole library looks like it.
+            same = scores >= SAME_IMAGE
+            z_scores[same] = np.maximum(z_scores[same], (self.threshold or 0) + SAME_IMAGE_MARGIN)
+        return ids, scores, z_scores
 
 
-class AllOf(Ranking):
-    """By the worst of several terms."""
+class MatchAllRanking(Ranking):
+    """By the lowest z-score of several terms."""
 
     def __init__(
-        self, library: AnyLibrary, filters: Filters, fold: bool, terms: Sequence[Weighted]
+        self,
+        library: AnyLibrary,
+        filters: Filters,
+        fold: bool,
+        terms: Sequence[WeightedVector],
     ) -> None:
+        """``terms``: of their weights only the signs count."""
         super().__init__(library, filters, fold)
         sample = library.sample()
-        # Turned round, a term that turns away is one more that must fit: by not being there.
-        self._towards = [term for term in terms if term.weight > 0]
-        self._away = [term for term in terms if term.weight < 0]
-        self._vectors = np.stack([term.vector for term in [*self._towards, *self._away]])
-        self._scales = [Scale.of(sample @ vector) for vector in self._vectors]
-        self.line = self._scales[0].line
-        self._good_of_sample = self._counted(self._judge(sample)[1])
+        positive = [term.vector for term in terms if term.weight > 0]
+        negative = [term.vector for term in terms if term.weight < 0]
+        self._positive = len(positive)
+        self._vectors = np.stack([*positive, *negative])
+        self._scales = [ScoreScale.of(sample @ vector) for vector in self._vectors]
+        self.threshold = threshold = self._scales[0].threshold
+        self._sample_size = len(sample)
+        if threshold is not None:
+            self._sample_matches = int((self._rate(sample)[1] >= threshold).sum())
 
-    def _judge(self, vectors: Embeddings) -> tuple[Scores, Scores]:
-        """Score (the lowest cosine among the terms) and standing of each of ``vectors``."""
+    def _rate(self, vectors: Embeddings) -> tuple[Scores, Scores]:
+        """Score (lowest cosine of the positive terms) and z-score of each of ``vectors``."""
         cosines = vectors @ self._vectors.T
-        standings = np.stack(
-            [scale.standing(cosines[:, n]) for n, scale in enumerate(self._scales)], axis=1
+        z_scores = np.stack(
+            [scale.z_scores(cosines[:, n]) for n, scale in enumerate(self._scales)], axis=1
         )
-        count = len(self._towards)
-        worst = standings[:, :count].min(axis=1)
-        # What turns away takes off as far as it stands out, and never adds.
-        for n in range(count, len(self._scales)):
-            worst = worst - np.maximum(standings[:, n], 0)
-        return cosines[:, :count].min(axis=1), worst
+        lowest = z_scores[:, : self._positive].min(axis=1)
+        # A negative term subtracts its z-score where that is positive, and never adds.
+        for n in range(self._positive, len(self._scales)):
+            lowest = lowest - np.maximum(z_scores[:, n], 0)
+        return cosines[:, : self._positive].min(axis=1), lowest
 
-    def _look(self, depth: int) -> tuple[Ids, Scores, Scores]:
-        reach = min(2 * depth, DEEPEST)
-        count = len(self._towards)
+    def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
+        positive = self._vectors[: self._positive]
+        depth_per_term = min(2 * depth, MAX_DEPTH)
         while True:
-            scores, ids = self._library.nearest(self._vectors[:count], reach, filters=self._filters)
-            # The library may have fewer pictures than asked for: then all of them were seen.
-            seen_all = bool((ids < 0).any()) or reach >= DEEPEST
+            scores, ids = self._library.nearest(positive, depth_per_term, filters=self._filters)
+            seen_all = bool((ids < 0).any()) or depth_per_term >= MAX_DEPTH
             candidates = np.unique(ids[ids >= 0])
-            lowest, standing = self._judge(self._library.vectors(candidates))
-            there = ~np.isnan(standing)
-            candidates, lowest, standing = candidates[there], lowest[there], standing[there]
-            order = np.lexsort((candidates, -standing))[:depth]
+            lowest, z_scores = self._rate(self._library.vectors(candidates))
+            present = ~np.isnan(z_scores)
+            candidates, lowest, z_scores = candidates[present], lowest[present], z_scores[present]
+            order = np.lexsort((candidates, -z_scores))[:depth]
             if not seen_all:
-                bounds = [self._scales[n].standing(scores[n, -1:])[0] for n in range(count)]
-                sure = len(order) == depth and standing[order[-1]] >= min(bounds)
-            if seen_all or sure:
-                return candidates[order], lowest[order], standing[order]
-            reach = min(reach * 4, DEEPEST)
+                bounds = [
+                    self._scales[n].z_scores(scores[n, -1:])[0] for n in range(self._positive)
+                ]
+                exact = len(order) == depth and z_scores[order[-1]] >= min(bounds)
+            if seen_all or exact:
+                return candidates[order], lowest[order], z_scores[order]
+            depth_per_term = min(depth_per_term * 4, MAX_DEPTH)

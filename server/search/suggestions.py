@@ -1,4 +1,4 @@
-"""What the word being written in the search box may become."""
+"""Completions of the word being typed in the search box."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sightline.server.search.query import FILTER_NAMES, Query
 if TYPE_CHECKING:
     from sightline.indexer.library.interface import AnyLibrary
 
-MOST = 10
+MAX_SUGGESTIONS = 10
 
-KINDS = {
+CATALOG_KINDS = {
     "in": "folder",
     "camera": "camera",
     "lens": "lens",
@@ -23,35 +23,36 @@ KINDS = {
     "after": "year",
     "before": "year",
 }
-"""Filters whose values the catalog knows, and what it calls them."""
+"""Filter -> the catalog's name for its values."""
 
-FIXED = {
+FIXED_VALUES = {
     "is": ("portrait", "landscape", "square"),
     "sort": ("newest", "oldest", "relevance"),
     "match": ("all", "sum"),
 }
 
-LOOSE = ("in", "keyword", "label", "camera")
-"""Filters whose values are also suggested for a word without a name before it."""
+UNPREFIXED = ("in", "keyword", "label", "camera")
+"""Filters whose values are also suggested for a plain word."""
 
-FEWEST_LETTERS = 2
+MIN_LETTERS = 2
+"""Letters of a plain word from which values are suggested."""
 
 
 def suggestions(library: AnyLibrary, prefix: str) -> list[dict[str, Any]]:
-    """At most ``MOST`` of ``{"text", "kind", "count"}``: a filter with its value, or the name of a
-    filter with a colon (kind ``filter``, count null)."""
+    """Up to ``MAX_SUGGESTIONS`` of ``{"text", "kind", "count"}``: a filter with a value, or a
+    filter name with a colon (kind ``filter``, count None)."""
     minus = "-" if prefix.startswith("-") else ""
     word = prefix[len(minus) :].replace('"', "")
     name, colon, value = word.partition(":")
     name = name.lower()
     if colon:
-        if name in FIXED:
+        if name in FIXED_VALUES:
             return [
                 {"text": f"{minus}{name}:{one}", "kind": name, "count": None}
-                for one in FIXED[name]
+                for one in FIXED_VALUES[name]
                 if one.startswith(value.lower())
             ]
-        return _values(library, name, value, minus) if name in KINDS else []
+        return _values(library, name, value, minus) if name in CATALOG_KINDS else []
     if not word:
         return []
     found = [
@@ -59,23 +60,23 @@ def suggestions(library: AnyLibrary, prefix: str) -> list[dict[str, Any]]:
         for one in (*FILTER_NAMES, "sort", "match")
         if one.startswith(name)
     ]
-    if len(word) >= FEWEST_LETTERS:
-        for one in LOOSE:
+    if len(word) >= MIN_LETTERS:
+        for one in UNPREFIXED:
             found += _values(library, one, word, minus)
-    return found[:MOST]
+    return found[:MAX_SUGGESTIONS]
 
 
 def _values(library: AnyLibrary, name: str, value: str, minus: str) -> list[dict[str, Any]]:
-    """Values of the filter ``name`` of which a word starts with ``value``."""
+    """Values of the filter ``name`` with a word that starts with ``value``."""
     found = []
-    for one in library.suggest(KINDS[name], value, MOST):
-        if text := written(name, one.text, negated=bool(minus)):
+    for one in library.suggest(CATALOG_KINDS[name], value, MAX_SUGGESTIONS):
+        if text := filter_text(name, one.text, negated=bool(minus)):
             found.append({"text": text, "kind": one.kind, "count": one.count})
     return found
 
 
-def written(name: str, value: str, *, negated: bool = False) -> str:
-    """A filter as it is written in a query; empty where there is nothing to write."""
-    # A quote cannot be written in a query; the filter finds the name without it as well.
+def filter_text(name: str, value: str, *, negated: bool = False) -> str:
+    """A filter in the query language; empty for an empty value."""
+    # A value in a query cannot contain a quote; the filter finds the value without it as well.
     text = value.replace('"', " ").strip()
     return Query(filters=Filters((Condition(name, text, negated),))).to_text() if text else ""

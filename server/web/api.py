@@ -18,7 +18,7 @@ from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.originals import original
 from sightline.server.search.query import MAX_LENGTH, parse
 from sightline.server.search.results import SearchResult
-from sightline.server.search.suggestions import suggestions, written
+from sightline.server.search.suggestions import filter_text, suggestions
 from sightline.server.web import zip_download
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.errors import AWAY, without_folders, without_places, write_down
@@ -188,7 +188,7 @@ def facets() -> Response:
             kind: [
                 {
                     "value": one.text,
-                    "filter": written(kind, one.text),
+                    "filter": filter_text(kind, one.text),
                     "count": one.count,
                 }
                 for one in found
@@ -429,7 +429,7 @@ def find(id: int) -> ImageRecord:
     """The record of a picture. Raises ``NotFoundError``."""
     record = engine().library.image(id) if 0 < id < 2**63 else None
     if record is None:
-        raise NotFoundError(f"there is no picture {str(id)[:30]} in this library")
+        raise NotFoundError(f"there is no image {str(id)[:30]} in this library")
     return record
 
 

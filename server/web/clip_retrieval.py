@@ -143,13 +143,13 @@ def _vector(asked: dict[str, Any]) -> NDArray[np.float32]:
     if isinstance(text, str) and text.strip():
         if len(text) > MAX_LENGTH:
             raise UsageError(f"text is too long; {MAX_LENGTH:,} characters are the most")
-        return engine().terms.texts([text])[0]
+        return engine().query_encoder.encode_texts([text])[0]
     if isinstance(image, str) and image:
         try:
             data = base64.b64decode(image, validate=True)
         except (binascii.Error, ValueError) as error:
             raise UsageError("image must be a picture's file in base64") from error
-        return engine().terms.show(data).vector
+        return engine().query_encoder.encode_image(data).vector
     if isinstance(numbers, list) and numbers:
         return _unit(numbers)
     if asked.get("image_url"):

@@ -130,7 +130,7 @@ def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
             conditional=True,
         )
     except OSError as error:
-        raise NotFoundError(f"the file of picture {record.id} is not there now") from error
+        raise NotFoundError(f"the file of image {record.id} is missing") from error
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Content-Security-Policy"] = PICTURE_POLICY
     return response
@@ -147,7 +147,7 @@ def _preview(record: ImageRecord, path: Path, size: int) -> Response:
         # Large pictures are decoded two at a time: memory is bounded, the rest wait their turn.
         with aside(), state().previewing.held():
             try:
-                return engine().terms.decoder.preview(path, size)
+                return engine().query_encoder.decoder.preview(path, size)
             except PhotoError as error:
                 reason = without_places(str(error), record.root)
                 raise NotFoundError(f"picture {record.id} cannot be shown now: {reason}") from error

@@ -1,11 +1,14 @@
-"""Words for what can be seen. A model understands them by itself; any other word of a query that is
-written beside pictures is taken for a name ("germany", "anna", "2019"), which it may not know."""
+"""The vocabulary of visible things.
+
+A model understands these words by themselves; any other word of a query that is in an image's text
+is treated as a name ("germany", "anna", "2019"), which the model may not know.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 
-from sightline.server.search.language import everyday_words
+from sightline.server.search.language import caption_words
 
 WORDS = """
 airport alley ant apple apron arch arm autumn avenue backpack bag bakery ball balloon banana
@@ -56,6 +59,6 @@ zoo
 
 
 @cache
-def seen_words() -> frozenset[str]:
-    """These, and those of everyday captions."""
-    return everyday_words() | frozenset(WORDS.split())
+def visual_words() -> frozenset[str]:
+    """``WORDS`` and the words of the caption bank."""
+    return caption_words() | frozenset(WORDS.split())

@@ -1,4 +1,4 @@
-"""Words that are not in the pixels, and pictures that are in no words: one box finds both."""
+"""Queries whose words occur in file names and titles are ranked by cosine and text."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from helpers_library import empty_library
 
 from sightline.indexer.library.library import Library
-from sightline.indexer.types import Candidate, NewImage, Photo, PhotoInfo
+from sightline.indexer.types import Candidate, Filters, NewImage, Photo, PhotoInfo
 from sightline.server.search.engine import SearchEngine
-from sightline.server.search.fused_ranking import Written
+from sightline.server.search.fused_ranking import TextMatches
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
@@ -24,15 +24,15 @@ OTHERS = (
 )  # fmt: skip
 TRIPS = ("2018 Italy", "2019 Germany", "2019 Norway", "2020 Germany", "2021 Portugal")
 LIGHTHOUSES, EACH = 4, 20
-"""Lighthouses, and pictures altogether, of each trip."""
+"""Lighthouses, and all images, of each trip."""
 ALL = EACH * len(TRIPS)
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
-    """A library of the built-in model in which what is seen and where it was are independent: each
-    trip has some lighthouses, the vectors of which are those of captions with so much noise that
-    they are as far from them as pictures are (cosines about .55)."""
+    """A library of the built-in model in which content and folder are independent: each trip has
+    some lighthouses. Vectors are those of captions with noise, so that their cosines to the caption
+    are about .55, as those of real images."""
     from sightline.indexer.encoder import Encoder
 
     encoder = Encoder.load("builtin")
@@ -52,7 +52,7 @@ def fill(library: Library, encoder: Encoder) -> None:
     images = []
     for trip in TRIPS:
         for n in range(EACH):
-            # The name says what is seen, in letters that no query has.
+            # Names the content for the tests, backwards, so that no query finds it.
             kind = "esuohthgil" if n < LIGHTHOUSES else "rehto"
             noise = rng.normal(size=library.dimension) * 1.5 / np.sqrt(library.dimension)
             vector = (lighthouse if n < LIGHTHOUSES else others[n % len(others)]) + noise
@@ -65,14 +65,14 @@ def fill(library: Library, encoder: Encoder) -> None:
 
 
 TITLED = ("2018 Italy", 9)
-"""No castle at all, but somebody called it so."""
+"""An image without a castle, with this title."""
 
 
 def paths(engine: SearchEngine, query: str, k: int = LIGHTHOUSES, **options: bool) -> list[str]:
     return [hit.path for hit in engine.search(query, k=k, fold=False, **options).hits]
 
 
-def test_a_query_of_both_finds_the_lighthouses_of_the_trip(engine: SearchEngine) -> None:
+def test_a_query_of_content_and_trip_finds_images_of_both(engine: SearchEngine) -> None:
     found = paths(engine, "germany 2019 lighthouse")
     assert all(path.startswith("2019 Germany/esuohthgil") for path in found), found
     assert found != paths(engine, "germany 2019 lighthouse", words=False)
@@ -80,7 +80,7 @@ def test_a_query_of_both_finds_the_lighthouses_of_the_trip(engine: SearchEngine)
     assert all(hit.match for hit in result.hits)
 
 
-def test_a_name_alone_finds_everything_there_and_nothing_else_matches(
+def test_a_name_alone_matches_exactly_the_images_with_it(
     engine: SearchEngine,
 ) -> None:
     result = engine.search("norway", k=ALL, fold=False)
@@ -89,29 +89,29 @@ def test_a_name_alone_finds_everything_there_and_nothing_else_matches(
     assert [hit.match for hit in result.hits] == [True] * EACH + [False] * (ALL - EACH)
 
 
-def test_a_title_finds_its_picture_whatever_it_looks_like(engine: SearchEngine) -> None:
+def test_a_title_finds_its_image_whatever_it_looks_like(engine: SearchEngine) -> None:
     (hit,) = engine.search("neuschwanstein", k=1).hits
     assert (hit.path, hit.match) == ("2018 Italy/rehto-09.jpg", True)
 
 
-def test_without_a_written_word_the_ranking_is_that_of_the_pixels(engine: SearchEngine) -> None:
+def test_a_query_without_text_matches_ranks_by_cosine(engine: SearchEngine) -> None:
     assert paths(engine, "a lighthouse by the sea", ALL) == paths(
         engine, "a lighthouse by the sea", ALL, words=False
     )
 
 
-def test_a_word_that_all_pictures_share_changes_nothing(engine: SearchEngine) -> None:
+def test_a_word_that_all_images_share_changes_nothing(engine: SearchEngine) -> None:
     with_it = paths(engine, "lighthouse pictures", ALL)
     assert with_it == paths(engine, "lighthouse pictures", ALL, words=False)
 
 
-def test_filters_hold_for_words_too(engine: SearchEngine) -> None:
+def test_filters_apply_to_text_matches(engine: SearchEngine) -> None:
     found = paths(engine, "germany lighthouse in:2020", ALL)
     assert len(found) == EACH
     assert all(path.startswith("2020 Germany") for path in found)
 
 
-def test_pages_follow_each_other(engine: SearchEngine) -> None:
+def test_pages_continue_each_other(engine: SearchEngine) -> None:
     query = "lighthouse norway"
     whole = paths(engine, query, ALL)
     assert len(set(whole)) == len(whole) == ALL
@@ -123,32 +123,28 @@ def test_pages_follow_each_other(engine: SearchEngine) -> None:
     assert pieces == whole
 
 
-def test_pictures_of_the_same_words_share_one_rank(engine: SearchEngine) -> None:
-    from sightline.indexer.types import Filters
-
-    written = Written.find(engine.library, "norway", Filters())
-    assert written is not None
-    assert set(written.ranks.tolist()) == {(1 + EACH) / 2}
-    assert len(written.whole) == EACH
-    assert Written.find(engine.library, "zanzibar", Filters()) is None
-    both = Written.find(engine.library, "lighthouse in germany, 2019", Filters())
+def test_images_with_equal_words_share_their_mean_rank(engine: SearchEngine) -> None:
+    matches = TextMatches.find(engine.library, "norway", Filters())
+    assert matches is not None
+    assert set(matches.ranks.tolist()) == {(1 + EACH) / 2}
+    assert len(matches.complete) == EACH
+    assert TextMatches.find(engine.library, "zanzibar", Filters()) is None
+    both = TextMatches.find(engine.library, "lighthouse in germany, 2019", Filters())
     assert both is not None
-    assert (both.rest, len(both.named)) == ("lighthouse", EACH)
+    assert (both.remainder, len(both.named)) == ("lighthouse", EACH)
 
 
-def test_what_turns_away_is_not_looked_for_in_words(engine: SearchEngine) -> None:
+def test_negative_terms_are_not_looked_up_in_text(engine: SearchEngine) -> None:
     assert paths(engine, "lighthouse -norway", ALL) == paths(
         engine, "lighthouse -norway", ALL, words=False
     )
 
 
-def test_a_word_that_is_nowhere_takes_nothing_from_the_others(engine: SearchEngine) -> None:
-    from sightline.indexer.types import Filters
-
-    written = Written.find(engine.library, "zanzibar norway neuschwanstein", Filters())
-    assert written is not None
-    assert (len(written.ids), len(written.whole)) == (EACH + 1, 0)
-    by_id = dict(zip(written.ids.tolist(), written.ranks.tolist(), strict=True))
+def test_a_word_without_an_image_does_not_affect_the_others(engine: SearchEngine) -> None:
+    matches = TextMatches.find(engine.library, "zanzibar norway neuschwanstein", Filters())
+    assert matches is not None
+    assert (len(matches.ids), len(matches.complete)) == (EACH + 1, 0)
+    by_id = dict(zip(matches.ids.tolist(), matches.ranks.tolist(), strict=True))
     (titled,) = engine.search("neuschwanstein", k=1).hits
-    assert by_id.pop(titled.id) == 1  # the rarer word tells more
+    assert by_id.pop(titled.id) == 1  # the rarer word counts more
     assert set(by_id.values()) == {1 + (1 + EACH) / 2}
