@@ -25,9 +25,9 @@ import numpy as np
 from benchmarks.clip_geometry import ClipGeometry
 from sightline.indexer.library.library import Library
 from sightline.indexer.shards.import_shards import create_for, import_shards
+from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import (
     Origin,
-    Place,
     ShardRow,
     ShardWriter,
     image_id,

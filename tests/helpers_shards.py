@@ -19,7 +19,8 @@ from typing import IO, TYPE_CHECKING
 from helpers_library import as_bytes, draw
 
 if TYPE_CHECKING:
-    from sightline.indexer.shards.shard_files import Place, ShardRow
+    from sightline.indexer.shards.place import Place
+    from sightline.indexer.shards.shard_files import ShardRow
 
 
 def make_archive(path: Path, seeds: range) -> Path:

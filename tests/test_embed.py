@@ -1,13 +1,15 @@
-"""Embedding on Ray: every picture once, whatever dies on the way, and into a library again."""
+"""Embedding on Ray: every image once, whatever dies meanwhile, and importing it into a library."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -36,11 +38,11 @@ from sightline.indexer.photo.decoder import Decoder
 from sightline.indexer.photo.photo import read
 from sightline.indexer.shards import ray_run
 from sightline.indexer.shards.import_shards import create_for, import_shards
-from sightline.indexer.shards.plan import Item, look, plan, read_plan
+from sightline.indexer.shards.place import Place
+from sightline.indexer.shards.plan import Item, find_items, plan, read_plan
 from sightline.indexer.shards.ray_task import Job, embed_shard
 from sightline.indexer.shards.shard_files import (
     Origin,
-    Place,
     failed_rows,
     read_origin,
     read_shard,
@@ -55,33 +57,35 @@ TOP = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """66 files in three folders, one of them no picture, and an archive of 12 pictures."""
+    """66 files in three folders, one of them corrupt, and an archive of 12 images."""
     folder = make_pictures(tmp_path_factory.mktemp("embed") / "Pictures")
     make_archive(folder / "archives" / "00000.tar", range(200, 212))
     return folder
 
 
 @pytest.fixture(scope="module")
-def embedded(
-    tmp_path_factory: pytest.TempPathFactory, pictures: Path, tiny_clip: Path
-) -> tuple[Place, dict[str, Any]]:
-    """What the command made of ``pictures``, and the document that it printed."""
-    output = tmp_path_factory.mktemp("embedded") / "shards"
-    command = [sys.executable, "-m", "sightline", "embed", str(pictures), "--output", str(output)]
-    options = ["--model", str(tiny_clip), "--shard-size", "10", "--json", "--quiet"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=TOP)
-    assert done.returncode == 0, done.stderr
-    return Place.at(str(output)), json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with two_nodes() as started:
+    """The Ray cluster of all tests. This process stays connected to it, as a notebook would, so
+    that its workers keep their model from one test to the next."""
+    with two_nodes() as started, ray_run.cluster(started.address):
         yield started
 
 
+@pytest.fixture(scope="module")
+def embedded(
+    tmp_path_factory: pytest.TempPathFactory, pictures: Path, tiny_clip: Path, cluster: Cluster
+) -> tuple[Place, dict[str, Any]]:
+    """The output of the command for ``pictures``, and the document that it printed."""
+    output = tmp_path_factory.mktemp("embedded") / "shards"
+    arguments = ["embed", str(pictures), "--output", str(output), "--model", str(tiny_clip)]
+    options = ["--ray-address", cluster.address, "--shard-size", "10", "--json", "--quiet"]
+    with redirect_stdout(io.StringIO()) as printed:
+        assert run([*arguments, *options]) == 0
+    return Place.at(str(output)), json.loads(printed.getvalue())
+
+
 def as_job(place: Place, encoder: Encoder) -> Job:
-    """A run's job without a run."""
+    """The job of a run."""
     origin = Origin(encoder.model, encoder.revision, encoder.dimension, "test", "2026-01-01")
     return Job(place.url, origin, device="cpu")
 
@@ -89,7 +93,7 @@ def as_job(place: Place, encoder: Encoder) -> Job:
 # the output ---------------------------------------------------------------------------------------
 
 
-def test_every_picture_is_in_the_shards_once_and_the_unreadable_one_with_its_reason(
+def test_every_image_is_in_the_shards_once_and_a_corrupt_one_with_the_reason(
     embedded: tuple[Place, dict[str, Any]],
 ) -> None:
     place, said = embedded
@@ -105,14 +109,21 @@ def test_every_picture_is_in_the_shards_once_and_the_unreadable_one_with_its_rea
     assert said["shards"] == len(whole_shards(place)) == 8  # 66 in tens, and the archive
 
 
-def test_the_model_is_loaded_once_a_worker_and_not_once_a_shard(
-    embedded: tuple[Place, dict[str, Any]],
+def test_a_worker_process_loads_the_model_for_its_first_shard_only(
+    embedded: tuple[Place, dict[str, Any]], tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
-    _, said = embedded
-    assert 1 <= said["workers"] < said["shards"]
+    _, report = embedded
+    assert 1 <= report["workers"] < report["shards"]  # a process embeds several shards
+    place = Place.at(str(tmp_path / "out"))
+    folder = make_drawings(tmp_path / "in", 2)
+    job = replace(as_job(place, tiny_encoder), device="auto")  # no other test here has loaded it
+    first, second = (
+        embed_shard(job, shard) for shard in plan(place, find_items(str(folder)), size=1)[0]
+    )
+    assert first.load_seconds > 0 == second.load_seconds
 
 
-def test_the_shards_are_read_by_any_tool(embedded: tuple[Place, dict[str, Any]]) -> None:
+def test_shards_can_be_read_with_pyarrow_alone(embedded: tuple[Place, dict[str, Any]]) -> None:
     place, _ = embedded
     table = parquet.read_table(place.join("shard-000001.parquet"))
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: halffloat>[32]"
@@ -125,7 +136,7 @@ def test_the_shards_are_read_by_any_tool(embedded: tuple[Place, dict[str, Any]])
     ]
 
 
-def test_vectors_and_facts_are_those_of_a_run_on_one_machine(
+def test_vectors_and_metadata_equal_those_of_sightline_index(
     embedded: tuple[Place, dict[str, Any]], pictures: Path, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     place, _ = embedded
@@ -155,7 +166,7 @@ def test_vectors_and_facts_are_those_of_a_run_on_one_machine(
         assert [f.path for f in imported.failures()] == ["Odd/broken.jpg"]
 
 
-def test_an_archive_gives_its_pictures_with_the_words_beside_them(
+def test_images_in_an_archive_have_the_caption_beside_them(
     embedded: tuple[Place, dict[str, Any]],
 ) -> None:
     place, _ = embedded
@@ -167,7 +178,7 @@ def test_an_archive_gives_its_pictures_with_the_words_beside_them(
     assert row.thumbnail is not None
 
 
-def test_import_makes_a_library_of_the_shards_and_again_changes_nothing(
+def test_import_makes_a_library_and_a_second_import_changes_nothing(
     embedded: tuple[Place, dict[str, Any]],
     tiny_clip: Path,
     tmp_path: Path,
@@ -190,7 +201,7 @@ def test_no_thumbnail_is_made_when_thumbnails_are_off(
 ) -> None:
     folder = make_drawings(tmp_path / "in", 2)
     place = Place.at(str(tmp_path / "out"))
-    (shard,), _ = plan(place, look(str(folder)), size=2)
+    (shard,), _ = plan(place, find_items(str(folder)), size=2)
     embed_shard(replace(as_job(place, tiny_encoder), thumbnails=False), shard)
     rows = {row.path: row for row in rows_of(place)}
     assert [row.thumbnail for row in rows.values()] == [None, None]
@@ -203,10 +214,10 @@ def test_no_thumbnail_is_made_when_thumbnails_are_off(
             assert (rows[path].info, rows[path].phash) == (full.info, full.phash)
 
 
-# going on -----------------------------------------------------------------------------------------
+# resuming -----------------------------------------------------------------------------------------
 
 
-def test_shards_that_are_there_are_not_done_again_and_new_pictures_are(
+def test_a_second_run_embeds_only_missing_shards_and_new_images(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     folder = make_drawings(tmp_path / "in", 20)
@@ -230,7 +241,7 @@ def test_shards_that_are_there_are_not_done_again_and_new_pictures_are(
     assert len({row.path for row in rows_of(Place.at(output))}) == 23
 
 
-def test_a_run_that_is_stopped_keeps_whole_shards_only_and_goes_on(
+def test_an_interrupted_run_keeps_complete_shards_and_resumes(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     folder = make_drawings(tmp_path / "in", 30)
@@ -257,7 +268,7 @@ def put_back(path: Path, data: bytes, like: os.stat_result) -> None:
     os.utime(path, ns=(like.st_atime_ns, like.st_mtime_ns))
 
 
-def test_what_could_not_be_read_is_tried_again_in_its_place(
+def test_failures_are_retried_under_the_same_ids(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     folder = make_drawings(tmp_path / "in", 8)
@@ -268,7 +279,7 @@ def test_what_could_not_be_read_is_tried_again_in_its_place(
     place = Place.at(str(tmp_path / "out"))
     job = as_job(place, tiny_encoder)
     write_origin(place, job.origin)
-    shards, _ = plan(place, look(str(folder)), size=4)
+    shards, _ = plan(place, find_items(str(folder)), size=4)
     away.unlink()
     for shard in shards:
         embed_shard(job, shard)
@@ -307,7 +318,7 @@ def test_what_could_not_be_read_is_tried_again_in_its_place(
     assert (report.retried, report.embedded, report.failed, failed) == (1, 1, 0, set())
 
 
-def test_a_failure_is_off_the_lists_once_its_file_has_changed_and_was_embedded_again(
+def test_a_failure_disappears_when_its_changed_file_is_embedded(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     folder = make_drawings(tmp_path / "in", 4)
@@ -319,7 +330,7 @@ def test_a_failure_is_off_the_lists_once_its_file_has_changed_and_was_embedded_a
     job = as_job(place, tiny_encoder)
     write_origin(place, job.origin)
     unlisted = str(folder), Item("closed", 64, 1, "the folder cannot be read: Permission denied")
-    for shard in plan(place, [*look(str(folder)), unlisted], size=2)[0]:
+    for shard in plan(place, [*find_items(str(folder)), unlisted], size=2)[0]:
         embed_shard(job, shard)
 
     def run_again() -> tuple[int, dict[str, str]]:
@@ -351,16 +362,14 @@ def test_a_failure_is_off_the_lists_once_its_file_has_changed_and_was_embedded_a
             assert library.count == 4
 
 
-def test_a_library_takes_in_what_was_read_at_the_second_try(
-    tmp_path: Path, tiny_encoder: Encoder
-) -> None:
+def test_import_adds_images_that_were_read_on_retry(tmp_path: Path, tiny_encoder: Encoder) -> None:
     folder = make_drawings(tmp_path / "in", 4)
     away = folder / "0001.jpg"
     whole, status = away.read_bytes(), away.stat()
     place = Place.at(str(tmp_path / "out"))
     job = as_job(place, tiny_encoder)
     write_origin(place, job.origin)
-    (shard,), _ = plan(place, look(str(folder)), size=4)
+    (shard,), _ = plan(place, find_items(str(folder)), size=4)
     away.unlink()
     embed_shard(job, shard)
     with create_for(tmp_path / "library", job.origin) as library:
@@ -375,7 +384,7 @@ def test_a_library_takes_in_what_was_read_at_the_second_try(
         assert record.mtime_ns == status.st_mtime_ns
 
 
-def test_an_archive_that_ended_too_early_is_read_on_from_there(
+def test_retry_reads_a_truncated_archive_from_where_it_ended(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     store = fsspec.filesystem("memory")
@@ -384,7 +393,7 @@ def test_an_archive_that_ended_too_early_is_read_on_from_there(
     store.pipe_file("/cut/a.tar", cut)
     place = Place.at(str(tmp_path / "out"))
     job = as_job(place, tiny_encoder)
-    (shard,), _ = plan(place, look("memory://cut"), size=10)
+    (shard,), _ = plan(place, find_items("memory://cut"), size=10)
     first = embed_shard(job, shard)
     store.pipe_file("/cut/a.tar", data)
     (failed,) = failed_rows(place).values()
@@ -414,7 +423,7 @@ def embedded_in_spite_of(
     return [row.path for row in rows_of(Place.at(str(place / "out")))]
 
 
-def test_a_worker_killed_in_the_middle_costs_its_shard_only(
+def test_no_image_is_lost_when_a_worker_is_killed(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     killed: list[int] = []
@@ -430,7 +439,7 @@ def test_a_worker_killed_in_the_middle_costs_its_shard_only(
     assert len(paths) == len(set(paths)) == 60
 
 
-def test_a_node_lost_in_the_middle_loses_no_picture_and_doubles_none(
+def test_no_image_is_lost_or_doubled_when_a_node_dies(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     gone: list[int] = []
@@ -448,17 +457,17 @@ def test_a_node_lost_in_the_middle_loses_no_picture_and_doubles_none(
     assert len(paths) == len(set(paths)) == 60
 
 
-# room ---------------------------------------------------------------------------------------------
+# capacity -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("share", "reason"),
     [
-        ({"cpus": 2}, "a shard takes 2 cores and 0 GPUs, and none of the . machines has that"),
-        ({"gpus": 1}, "a shard takes 1 core and 1 GPU"),
+        ({"cpus": 2}, "a shard needs 2 cores and 0 GPUs, and none of the . nodes has that"),
+        ({"gpus": 1}, "a shard needs 1 core and 1 GPU"),
     ],
 )
-def test_what_no_machine_of_a_cluster_is_large_enough_for_is_refused_and_not_waited_for(
+def test_a_task_larger_than_every_node_is_refused(
     share: dict[str, float],
     reason: str,
     tmp_path: Path,
@@ -480,7 +489,7 @@ def test_what_no_machine_of_a_cluster_is_large_enough_for_is_refused_and_not_wai
     assert not warnings
 
 
-def test_a_machine_that_joins_is_waited_for_and_a_warning_says_so(
+def test_a_run_warns_and_waits_for_a_node_that_joins(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     warnings: list[str] = []
@@ -504,7 +513,7 @@ def test_a_machine_that_joins_is_waited_for_and_a_warning_says_so(
     assert "waiting 120 seconds for one to join" in warning
 
 
-def test_the_command_says_so_in_one_line(
+def test_the_command_refuses_too_large_a_task_in_one_line(
     tmp_path: Path, tiny_clip: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_drawings(tmp_path / "in", 1)
@@ -512,13 +521,13 @@ def test_the_command_says_so_in_one_line(
     options = ["--ray-address", cluster.address, "--cpus-per-task", "5000", "--quiet"]
     assert run([*arguments, *options, "--wait-for-nodes", "0"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "a shard takes 5000 cores and 0 GPUs, and none of" in line
+    assert "a shard needs 5000 cores and 0 GPUs, and none of" in line
 
 
-# refusing -----------------------------------------------------------------------------------------
+# refusals -----------------------------------------------------------------------------------------
 
 
-def test_another_model_never_adds_to_an_output(
+def test_an_output_of_another_model_is_refused(
     embedded: tuple[Place, dict[str, Any]], pictures: Path
 ) -> None:
     with pytest.raises(ModelMismatchError, match="give another --output"):
@@ -527,14 +536,14 @@ def test_another_model_never_adds_to_an_output(
         )
 
 
-def test_an_output_with_other_things_in_it_is_refused(
+def test_an_output_folder_with_other_files_is_refused(
     pictures: Path, tiny_encoder: Encoder
 ) -> None:
     with pytest.raises(LibraryError, match="holds other things"):
         ray_run.embed([str(pictures)], str(pictures), encoder=tiny_encoder)
 
 
-def test_a_source_that_is_not_there_is_one_line(
+def test_a_missing_source_is_an_error_in_one_line(
     tmp_path: Path, tiny_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["embed", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
@@ -542,7 +551,7 @@ def test_a_source_that_is_not_there_is_one_line(
     assert "there is no folder and no file" in capsys.readouterr().err
 
 
-def test_a_cluster_that_is_not_there_is_one_line() -> None:
+def test_an_unreachable_cluster_is_an_error_in_one_line() -> None:
     with (
         pytest.raises(LibraryError, match=r"Ray cluster at 127\.0\.0\.1:1 cannot be reached"),
         ray_run.cluster("127.0.0.1:1"),
@@ -550,25 +559,27 @@ def test_a_cluster_that_is_not_there_is_one_line() -> None:
         pass
 
 
-def test_a_damaged_shard_is_named(embedded: tuple[Place, dict[str, Any]], tmp_path: Path) -> None:
+def test_the_error_for_a_corrupt_shard_names_it(
+    embedded: tuple[Place, dict[str, Any]], tmp_path: Path
+) -> None:
     place = Place.at(str(tmp_path))
     whole = Path(embedded[0].join("shard-000001.parquet")).read_bytes()
     (tmp_path / "shard-000001.parquet").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(LibraryError, match=r"shard-000001.parquet is damaged"):
+    with pytest.raises(LibraryError, match=r"shard-000001.parquet is corrupt"):
         list(read_shard(place, "shard-000001.parquet"))
 
 
 # sources ------------------------------------------------------------------------------------------
 
 
-def test_pictures_in_a_store_are_fetched_and_embedded(
+def test_images_in_a_store_are_fetched_and_embedded(
     pictures: Path, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     store = fsspec.filesystem("memory")
     for name in ("Home/IMG_0000.jpg", "Odd/broken.jpg", "archives/00000.tar"):
         store.pipe_file(f"/bucket/{name}", (pictures / name).read_bytes())
     place = Place.at(str(tmp_path / "out"))
-    shards, _ = plan(place, look("memory://bucket"), size=100)
+    shards, _ = plan(place, find_items("memory://bucket"), size=100)
     for shard in shards:
         embed_shard(as_job(place, tiny_encoder), shard)
     rows = {row.path: row for row in rows_of(place)}
@@ -609,17 +620,17 @@ class Buckets(MemoryFileSystem):
 fsspec.register_implementation("abfss", Buckets, clobber=True)
 
 
-def test_what_a_store_cannot_list_is_an_error_and_not_left_out() -> None:
+def test_a_folder_that_a_store_cannot_list_is_an_error() -> None:
     fsspec.filesystem("abfss").pipe({"/bucket/in/a.jpg": b"a", "/bucket/in/closed/b.jpg": b"b"})
     with pytest.raises(
         LibraryError, match=r"^abfss://bucket/in cannot be reached: Could not connect"
     ):
-        list(look("abfss://bucket/in"))
+        list(find_items("abfss://bucket/in"))
     with pytest.raises(LibraryError, match=r"^abfss://bucket/in/closed cannot be reached"):
         Place.at("abfss://bucket/in/closed").names()
 
 
-def test_no_bucket_is_made_for_a_name_that_was_mistyped(tiny_encoder: Encoder) -> None:
+def test_no_bucket_is_created_for_a_mistyped_name(tiny_encoder: Encoder) -> None:
     origin = as_job(Place.at("abfss://bucket/out"), tiny_encoder).origin
     write_origin(Place.at("abfss://bucket/out"), origin)
     assert read_origin(Place.at("abfss://bucket/out")) == origin
@@ -627,21 +638,21 @@ def test_no_bucket_is_made_for_a_name_that_was_mistyped(tiny_encoder: Encoder) -
         write_origin(Place.at("abfss://bukcet/out"), origin)
 
 
-def test_a_password_in_an_address_is_refused_and_repeated_nowhere() -> None:
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     word = "hunter2"
     with pytest.raises(UsageError, match="password") as error:
         Place.at(f"s3://key:{word}@bucket/in")
     assert word not in str(error.value)
 
 
-def test_an_archive_that_is_cut_off_gives_what_it_holds_and_says_so(
+def test_a_truncated_archive_yields_its_images_and_a_failure(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     archive = make_archive(tmp_path / "in" / "a.tar", range(6))
     data = archive.read_bytes()
     archive.write_bytes(data[: len(data) // 2])
     place = Place.at(str(tmp_path / "out"))
-    (shard,), _ = plan(place, look(str(archive)), size=10)
+    (shard,), _ = plan(place, find_items(str(archive)), size=10)
     done = embed_shard(as_job(place, tiny_encoder), shard)
     assert 0 < done.embedded < 6
     (failed,) = [row for row in rows_of(place) if row.failure]
@@ -649,68 +660,93 @@ def test_an_archive_that_is_cut_off_gives_what_it_holds_and_says_so(
     assert "cannot be read to its end" in (failed.failure or "")
 
 
-def test_the_plan_stays_as_it_was_and_grows(tmp_path: Path) -> None:
+def test_new_files_extend_the_plan_and_change_no_shard(tmp_path: Path) -> None:
     folder = make_drawings(tmp_path / "in", 7)
     place = Place.at(str(tmp_path / "out"))
-    before, new = plan(place, look(str(folder)), size=3)
+    before, new = plan(place, find_items(str(folder)), size=3)
     assert (len(before), len(new)) == (3, 3)
     make_drawings(folder / "later", 2)
-    after, new = plan(place, look(str(folder)), size=3)
+    after, new = plan(place, find_items(str(folder)), size=3)
     assert after[:3] == before
     assert [item.path for item in new[0].items] == ["later/0000.jpg", "later/0001.jpg"]
     assert read_plan(place) == after
 
 
-def test_an_address_of_an_unknown_kind_is_refused() -> None:
+def test_an_unknown_kind_of_address_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be opened"):
         Place.at("gopher://host/pictures")
 
 
-# openness -----------------------------------------------------------------------------------------
+# security -----------------------------------------------------------------------------------------
 
 
-def test_a_local_ray_is_reached_from_this_machine_only_and_with_its_token() -> None:
+def test_ray_on_this_machine_listens_on_loopback_and_requires_a_token(
+    tmp_path: Path, tiny_clip: Path
+) -> None:
+    folder, output = make_drawings(tmp_path / "in", 2), tmp_path / "out"
     code = """
-import os, subprocess, sys
+import json, os, sys
 from pathlib import Path
+from sightline.indexer.encoder import Encoder
 from sightline.indexer.shards import ray_run
 
-with ray_run.cluster(None) as ray:
-    assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64
-    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
-    me = os.getpid()
-    family, before = {str(me)}, 0
-    while len(family) > before:
-        before = len(family)
+def family():
+    '''This process and its descendants.'''
+    members, before = {str(os.getpid())}, 0
+    while len(members) > before:
+        before = len(members)
         for one in Path("/proc").iterdir():
             if one.name.isdigit():
                 try:
                     parent = (one / "stat").read_text().rpartition(")")[2].split()[1]
                 except OSError:
                     continue
-                if parent in family:
-                    family.add(one.name)
+                if parent in members:
+                    members.add(one.name)
+    return members
+
+def listening():
+    '''The addresses on which they listen, in hexadecimal.'''
     sockets = set()
-    for pid in family:
-        for handle in Path(f"/proc/{pid}/fd").iterdir():
+    for pid in family():
+        try:
+            handles = list(Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:
+            continue
+        for handle in handles:
             try:
                 target = os.readlink(handle)
             except OSError:
                 continue
             if target.startswith("socket:["):
                 sockets.add(target[8:-1])
-    listening = []
+    found = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A" and fields[9] in sockets:
-                listening.append(fields[1].rpartition(":")[0])
-    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
-    print(len(listening), sorted(set(listening) - loopback))
+                found.append(fields[1].rpartition(":")[0])
+    return found
+
+found = []
+def look(phase, *numbers):
+    if phase.startswith("embedding"):
+        assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+        found.extend(listening())
+
+source, output, model = sys.argv[1:]
+report = ray_run.embed(
+    [source], output, encoder=Encoder.load(model, device="cpu"), progress=look
+)
 assert "RAY_AUTH_TOKEN" not in os.environ
+print(json.dumps([report.embedded, found]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
+    command = [sys.executable, "-c", code, str(folder), str(output), str(tiny_clip)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TOP)
     assert done.returncode == 0, done.stderr
-    count, _, others = done.stdout.strip().partition(" ")
-    assert int(count) >= 3  # it was looked at the right place
-    assert others == "[]"
+    embedded, listening = json.loads(done.stdout)
+    assert embedded == 2
+    assert len(listening) >= 3  # those of Ray were found
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert set(listening) <= loopback

@@ -1,4 +1,4 @@
-"""Pictures of a collection by date: Milvus sorts nothing."""
+"""The images of a collection by date: Milvus itself sorts nothing."""
 
 from __future__ import annotations
 
@@ -7,77 +7,60 @@ from typing import Any
 
 import numpy as np
 
-from sightline.indexer.milvus.connection import Milvus
-from sightline.indexer.milvus.schema import UNKNOWN_TIME, moment
+from sightline.indexer.milvus.connection import Milvus, all_of
+from sightline.indexer.milvus.schema import UNKNOWN_TIME, to_moment
 from sightline.indexer.types import Ids
 
-MOST_TIED = 200_000
-"""Rows that are read at most, where very many have the date that cuts off."""
+MAX_TIED = 200_000
+"""Rows fetched at most when very many have the date at which the list is cut."""
+
+_YEARS_1_TO_9999 = -62_135_596_800, 253_402_300_800
+"""Seconds since 1970."""
 
 
-def listed(
-    milvus: Milvus, collection: str, level: str, where: str, most: int, *, descending: bool
+def list_by_date(
+    milvus: Milvus, collection: str, where: str, limit: int, *, descending: bool, level: str
 ) -> Ids:
-    """What meets an expression by date, the first ``most`` of it, those without a date last."""
-    dated = _and(where, f"taken > {UNKNOWN_TIME}")
-    found = _first(milvus, collection, level, dated, "taken", most, descending=descending)
-    if len(found) < most:
-        undated, room = _and(where, f"taken == {UNKNOWN_TIME}"), most - len(found)
-        found += _first(milvus, collection, level, undated, "mtime_ns", room, descending=descending)
-    return by_date(found, descending=descending)[:most]
+    """The first ``limit`` ids of the rows that match ``where``, by date, undated ones last."""
+
+    def first(condition: str, field: str, limit: int, bounds: tuple[int, int]) -> list[Any]:
+        """About ``limit`` rows with the highest (lowest) values of ``field``: a binary search for
+        the value that cuts off as many, and the rows on its side."""
+        clause = all_of(where, condition)
+        if milvus.count(collection, clause, level=level) > limit:
+            low, high = bounds
+            sign = ">=" if descending else "<="
+            while high - low > 1:
+                middle = (low + high) // 2
+                count = milvus.count(
+                    collection, all_of(clause, f"{field} {sign} {middle}"), level=level
+                )
+                if (count >= limit) == descending:
+                    low = middle
+                else:
+                    high = middle
+            clause = all_of(clause, f"{field} {sign} {low if descending else high}")
+        columns = ["id", "taken", "mtime_ns"]
+        return milvus.at_most(collection, clause, columns, MAX_TIED, level=level)
+
+    found = first(f"taken > {UNKNOWN_TIME}", "taken", limit, _YEARS_1_TO_9999)
+    if len(found) < limit:
+        undated = f"taken == {UNKNOWN_TIME}"
+        found += first(undated, "mtime_ns", limit - len(found), (-(2**62), 2**62))
+    return sort_by_date(found, descending=descending)[:limit]
 
 
-def by_date(rows: Sequence[dict[str, Any]], *, descending: bool) -> Ids:
-    """Ids by date, those without one last, as ``catalog_facets.by_date`` orders them."""
-    ids = np.array([row["id"] for row in rows], np.int64)
-    taken = np.array([row["taken"] for row in rows], np.int64)
-    mtime = np.array([row["mtime_ns"] for row in rows], np.int64)
-    undated = taken == UNKNOWN_TIME
+def sort_by_date(rows: Sequence[dict[str, Any]], *, descending: bool) -> Ids:
+    """Ids by date, undated ones last, in the order of ``catalog.facets.by_date``. ``rows`` have
+    ``id``, ``taken`` and ``mtime_ns``."""
+    ids, taken, mtime = (
+        np.array([row[name] for row in rows], np.int64) for name in ("id", "taken", "mtime_ns")
+    )
     sign = -1 if descending else 1
-    order = np.lexsort((sign * ids, sign * mtime, sign * taken, undated))
-    return ids[order]
+    return ids[np.lexsort((sign * ids, sign * mtime, sign * taken, taken == UNKNOWN_TIME))]
 
 
 def month_of(taken: int) -> str:
-    """``2023-06``; ``""`` where no date is known."""
-    when = moment(taken)
-    return f"{when:%Y-%m}" if when and when.year >= 1000 else (when.isoformat()[:7] if when else "")
-
-
-def _first(
-    milvus: Milvus,
-    collection: str,
-    level: str,
-    where: str,
-    field: str,
-    most: int,
-    *,
-    descending: bool,
-) -> list[dict[str, Any]]:
-    """About ``most`` rows with the highest (lowest) values of ``field``, all where there are
-    not more: Milvus sorts nothing, so the value that cuts off as many is looked for."""
-    if milvus.count(collection, where, level=level) > most:
-        low, high = -(2**62), 2**62
-        if field == "taken":  # from the year 1 to the year 9999
-            low, high = -62_135_596_800, 253_402_300_800
-        sign = ">=" if descending else "<="
-        while high - low > 1:
-            middle = (low + high) // 2
-            cut = _and(where, f"{field} {sign} {middle}")
-            enough = milvus.count(collection, cut, level=level) >= most
-            if enough == descending:
-                low = middle
-            else:
-                high = middle
-        where = _and(where, f"{field} {sign} {low if descending else high}")
-    wanted = ["id", "taken", "mtime_ns"]
-    found: list[dict[str, Any]] = []
-    for rows in milvus.every(collection, where, wanted, level=level):
-        found += rows
-        if len(found) > MOST_TIED:
-            break
-    return found
-
-
-def _and(first: str, second: str) -> str:
-    return f"({first}) and ({second})" if first else second
+    """``2023-06``; ``""`` for an unknown date."""
+    when = to_moment(taken)
+    return when.isoformat()[:7] if when else ""

@@ -1,12 +1,11 @@
 """Filling a Milvus collection: from a local library, or from the shards of ``sightline embed``.
 
-From a library the collection becomes what the library is: what is new or has changed is written,
-what has left is removed; ids are the library's. From shards each is taken in once and marked as
-done. Both go on after whatever stopped them, and both end with the facts: folders, facets, months,
-counted over the collection itself.
+From a library: new and changed images are written, deleted ones removed; ids are the library's.
+From shards: each is written once and marked as done. Both resume after an interruption, and both
+end by counting the facts (folders, facets, months) over the collection itself.
 
-A collection is filled from one library or one output and never from another: their ids mean
-different pictures.
+A collection is filled from one library or one output of ``embed``, because the same ids mean
+different images in another one.
 """
 
 from __future__ import annotations
@@ -15,34 +14,44 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.library.library import Library
-from sightline.indexer.milvus.connection import LONG, STRONG, Address, Milvus
+from sightline.indexer.milvus.connection import LONG_TIMEOUT, STRONG, Address, Milvus
 from sightline.indexer.milvus.dates import month_of
 from sightline.indexer.milvus.index_params import (
-    ASKED,
-    LOOKED_AT,
-    SHORTENED,
-    kept_by_filters,
-    width,
+    CHECKED_DEPTH,
+    CHECKED_QUERIES,
+    INDEX_TYPES,
+    MIN_RECALL_UNDER_FILTER,
+    ONLY,
+    OVERSAMPLING,
+    build_params,
+    recall_under_filter,
+    search_params,
+    uses_nlist,
 )
-from sightline.indexer.milvus.library import FORMAT
-from sightline.indexer.milvus.schema import METRIC, fact_fields, fields, row
-from sightline.indexer.milvus.words import WORDS, cut, words_of
-from sightline.indexer.shards.import_shards import date_of, where
+from sightline.indexer.milvus.library import ValueCounter, values_of
+from sightline.indexer.milvus.schema import (
+    FORMAT,
+    METRIC,
+    fact_fields,
+    fields,
+    from_json,
+    to_row,
+)
+from sightline.indexer.milvus.tokens import TOKENS, tokens_of, truncated
+from sightline.indexer.shards.import_shards import library_place, mtime_of
+from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import (
-    MOST_ROWS,
-    Place,
+    MAX_ROWS,
     ShardRow,
     embedded_rows,
     read_failures,
@@ -51,35 +60,23 @@ from sightline.indexer.shards.shard_files import (
     whole_shards,
 )
 from sightline.indexer.shards.superseded import superseded
-from sightline.indexer.types import Failure, ImageRecord, PhotoInfo, Progress, no_progress
-
-INDEXES = (
-    "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "HNSW", "SCANN", "DISKANN", "GPU_IVF_FLAT",
-    "GPU_IVF_PQ", "GPU_CAGRA",
-)  # fmt: skip
-"""Names of Milvus' index types that may be asked for."""
-
-ONLY = {
-    "milvus_lite": ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8"),
-    "-lite": ("FLAT", "IVF_FLAT", "HNSW", "SCANN"),
-}
-"""What small editions can build: Milvus Lite, and the server in the PyPI package ``milvus``. That
-one accepts DISKANN and never finishes it; IVF_SQ8 and IVF_PQ it builds, and takes the file of the
-vectors themselves away when they are read, so that they are lost with the next restart (seen with
-2.3.5). Whatever else is asked of a server, it answers itself."""
+from sightline.indexer.types import Failure, ImageRecord, Progress, no_progress
 
 BATCH = 2048
-MOST_FAILURES = 100_000
-PART = 40_000
-"""Bytes of one part of a fact; Milvus takes 65,535."""
+"""Images compared and written at a time."""
 
-KEPT = 0.8
-"""Of what an index finds, the share that it must find with a filter too; equal scores may change
-places."""
+MAX_FAILURES = 100_000
+"""Failures stored with a collection."""
+
+FACT_BYTES = 40_000
+"""Bytes of JSON in one part of a fact; Milvus stores 65,535 at most."""
+
+Embedded = tuple[ImageRecord, NDArray[np.float32]]
+"""An image and its ``(d,)`` vector."""
 
 
 @dataclass(frozen=True)
-class Filled:
+class FillReport:
     """What filling did."""
 
     added: int = 0
@@ -101,11 +98,11 @@ def fill_from_library(
     index: str = "HNSW",
     progress: Progress = no_progress,
     stop: Event | None = None,
-) -> Filled:
-    """Makes the collection at ``address`` what ``library`` is.
+) -> FillReport:
+    """Makes the collection at ``address`` equal to ``library``.
 
-    ``index`` is a name of ``INDEXES``. Raises UsageError for one that the store lacks,
-    ModelMismatchError and LibraryError for a collection that something else filled.
+    ``index`` is one of ``INDEX_TYPES``. Raises UsageError for one that the server cannot build,
+    ModelMismatchError and LibraryError for a collection that was filled from something else.
     """
     origin = {
         "identity": library.catalog.identity,
@@ -114,9 +111,9 @@ def fill_from_library(
         "dimension": library.dimension,
         "thumbnails": {"library": str(library.directory)},
     }
-    with _Fill(address, origin, index, progress, stop or Event()) as work:
-        work.reconcile(library)
-        return work.finish(library.failures())
+    with _Fill(address, origin, index, progress, stop) as fill:
+        fill.reconcile(library)
+        return fill.finish(library.failures())
 
 
 def fill_from_shards(
@@ -126,22 +123,24 @@ def fill_from_shards(
     index: str = "HNSW",
     progress: Progress = no_progress,
     stop: Event | None = None,
-) -> Filled:
-    """Takes the shards at ``place`` into the collection at ``address``; like the above."""
-    with filling(place, address, index=index, progress=progress, stop=stop) as work:
-        failures = work.take_shards(place)
-        return work.finish(failures)
+) -> FillReport:
+    """Writes the shards at ``place`` into the collection at ``address``. Raises what
+    ``fill_from_library`` raises."""
+    with _for_shards(place, address, index, progress, stop) as fill:
+        failures = fill.import_shards(place)
+        return fill.finish(failures)
 
 
-def filling(
-    place: Place,
-    address: str,
-    *,
-    index: str,
-    progress: Progress = no_progress,
-    stop: Event | None = None,
+def create_for_shards(place: Place, address: str, *, index: str = "HNSW") -> None:
+    """Creates an empty collection for the shards at ``place``, for rows without n-grams of names:
+    Milvus before 2.4 refuses ``name:`` there. Raises what ``fill_from_library`` raises."""
+    with _for_shards(place, address, index, no_progress, None) as fill:
+        fill.update_about(name_parts=False)
+
+
+def _for_shards(
+    place: Place, address: str, index: str, progress: Progress, stop: Event | None
 ) -> _Fill:
-    """A filling with the shards at ``place`` that has not begun: the collection is there."""
     made = read_origin(place)
     origin = {
         "identity": made.identity,
@@ -150,14 +149,19 @@ def filling(
         "dimension": made.dimension,
         "thumbnails": {"shards": place.url},
     }
-    return _Fill(address, origin, index, progress, stop or Event())
+    return _Fill(address, origin, index, progress, stop)
 
 
 class _Fill:
-    """The state of one filling."""
+    """An open collection that is being filled; creates it if necessary."""
 
     def __init__(
-        self, address: str, origin: dict[str, Any], index: str, progress: Progress, stop: Event
+        self,
+        address: str,
+        origin: dict[str, Any],
+        index: str,
+        progress: Progress,
+        stop: Event | None,
     ) -> None:
         self.started = time.monotonic()
         self.milvus = Milvus(Address.parse(address))
@@ -166,11 +170,12 @@ class _Fill:
         self.origin = origin
         self.kind = index.upper().replace("-", "_")
         self.progress = progress
-        self.stop = stop
+        self.stop = stop or Event()
         self.counts: Counter[str] = Counter()
-        self.numbers: dict[tuple[str, str], int] = {}
-        """Of folders."""
-        self.unwritten: dict[str, Any] = {}
+        self.folders: dict[int, tuple[str, str]] = {}
+        """Root and path of the folders that the collection knows, by number."""
+        self.spans: list[tuple[int, int]] = []
+        """First id, and number of ids, of each shard."""
         try:
             self._prepare()
         except BaseException:
@@ -183,49 +188,49 @@ class _Fill:
     def __exit__(self, *_: object) -> None:
         self.milvus.close()
 
-    # making it ------------------------------------------------------------------------------------
+    # creating -------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         milvus = self.milvus
-        if self.kind not in INDEXES:
-            raise UsageError(f"no index is called {self.kind}: {', '.join(INDEXES)}")
+        if self.kind not in INDEX_TYPES:
+            raise UsageError(f"there is no index type {self.kind}: use {', '.join(INDEX_TYPES)}")
         for edition, able in ONLY.items():
             if edition in milvus.version and self.kind not in able:
                 raise UsageError(
-                    f"this store (Milvus {milvus.version}) cannot build {self.kind} without loss,"
-                    f" only {', '.join(able)}"
+                    f"this server (Milvus {milvus.version}) cannot build {self.kind} without loss:"
+                    f" use {', '.join(able)}"
                 )
         if milvus.exists(self.collection) and not milvus.exists(self.facts):
             raise LibraryError(
-                f"there is a collection {self.collection} that is not Sightline's: name another"
-                " one at the end of the address"
+                f"the collection {self.collection} is not Sightline's: name another one at the end"
+                " of the address"
             )
         self._create(self.facts, fact_fields(milvus.types), "nothing", "FLAT")
-        self.about = self._read("library")
-        if self.about is None:
-            self.about = {
-                "format": FORMAT,
+        self.about: dict[str, Any] = self._read("library") or {}
+        if not self.about:
+            self.update_about(
+                format=FORMAT,
                 **self.origin,
-                "facts": 0,
-                "parts": {},
-                "name_parts": not milvus.looks_inside,
-                "low": 0,
-                "high": 0,
-                "created_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-            }
-            self._write_facts({"library": self.about})
-        self._check()
+                facts=0,
+                parts={},
+                name_parts=not milvus.has_infix_like,
+                low=0,
+                high=0,
+                created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            )
+        self._check_origin()
         dimension = self.origin["dimension"]
         self._create(self.collection, fields(dimension, milvus.types), "embedding", self.kind)
-        self._check_index()
-        self.has_words = milvus.has_field(self.collection, WORDS)
-        for rows in milvus.every(self.facts, 'name like "place:%"', ["name", "value"]):
-            for found in rows:
-                root, path = _json(found["value"])["is"]
-                self.numbers[root, path] = int(found["name"].partition(":")[2])
+        found = milvus.describe_index(self.collection)
+        if not found or found["index_type"] != self.kind:
+            self.rebuild_index(milvus.count(self.collection, level=STRONG))
+        self.has_tokens = milvus.has_field(self.collection, TOKENS)
+        for rows in milvus.iterate(self.facts, 'name like "place:%"', ["name", "value"]):
+            for row in rows:
+                root, path = from_json(row["value"])["is"]
+                self.folders[int(row["name"].partition(":")[2])] = root, path
 
-    def _check(self) -> None:
-        assert self.about is not None
+    def _check_origin(self) -> None:
         made, ours = self.about, self.origin
         same = ("model", "revision", "dimension")
         if [made[name] for name in same] != [ours[name] for name in same]:
@@ -235,92 +240,62 @@ class _Fill:
             )
         if made["identity"] != ours["identity"]:
             raise LibraryError(
-                f"the collection {self.collection} was filled from another library or output, and"
-                " their ids would mean different pictures: name another one at the end of the"
-                " address"
+                f"the collection {self.collection} was filled from another library or output, whose"
+                " ids mean different images: name another one at the end of the address"
             )
         self.about["thumbnails"] = ours["thumbnails"]
 
     def _create(self, name: str, columns: Sequence[Any], vector: str, kind: str) -> None:
+        """Creates and loads a collection; one that exists is loaded."""
         milvus, client = self.milvus, self.milvus.client
         if milvus.exists(name):
-            with milvus.told():
-                client.load_collection(name, timeout=LONG)
+            with milvus.translated_errors():
+                client.load_collection(name, timeout=LONG_TIMEOUT)
                 if not milvus.address.is_file:
-                    # What a bulk import brought in is not searched before.
-                    client.refresh_load(name, timeout=LONG)
+                    # Rows of a bulk import are searched only after this.
+                    client.refresh_load(name, timeout=LONG_TIMEOUT)
             return
-        with milvus.told():
+        with milvus.translated_errors():
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             for column, type, options in columns:
                 schema.add_field(column, type, **options)
-            index = client.prepare_index_params()
-            index.add_index(
-                vector,
-                index_type=kind,
-                metric_type=METRIC,
-                params=built_with(kind, 0, self.origin["dimension"]),
-            )
-            client.create_collection(name, schema=schema, timeout=LONG)
+            client.create_collection(name, schema=schema, timeout=LONG_TIMEOUT)
         try:
-            with milvus.told():
-                client.create_index(name, index, sync=False)
-                client.load_collection(name, timeout=LONG)
+            with milvus.translated_errors():
+                client.create_index(name, self._index_params(vector, kind, 0), sync=False)
+                client.load_collection(name, timeout=LONG_TIMEOUT)
         except LibraryError as error:
-            # Nothing is in it yet, and a collection without its index would be in the way.
-            with milvus.told():
+            # It is empty, and a collection without its index would be in the way.
+            with milvus.translated_errors():
                 client.drop_collection(name)
-            raise UsageError(f"this store cannot build {kind}: {error}") from error
+            raise UsageError(f"this server cannot build {kind}: {error}") from error
 
-    def _check_index(self) -> None:
-        """Builds the index anew where another type was asked for, or it has outgrown its lists."""
-        client = self.milvus.client
-        with self.milvus.told():
-            found = client.describe_index(self.collection, "embedding")
-        if found and found["index_type"] == self.kind:
-            return
-        self.rebuild_index(self.milvus.count(self.collection, level=STRONG))
+    def _index_params(self, vector: str, kind: str, count: int) -> Any:
+        params = self.milvus.client.prepare_index_params()
+        params.add_index(
+            vector,
+            index_type=kind,
+            metric_type=METRIC,
+            params=build_params(kind, count, self.origin["dimension"]),
+        )
+        return params
 
     def rebuild_index(self, count: int) -> None:
-        """Drops the vectors' index and builds one for ``count`` rows."""
+        """Drops the index on the vectors and builds one for ``count`` rows."""
         client = self.milvus.client
-        with self.milvus.told():
+        with self.milvus.translated_errors():
             client.release_collection(self.collection)
             if client.list_indexes(self.collection):
                 client.drop_index(self.collection, "embedding")
-            index = client.prepare_index_params()
-            index.add_index(
-                "embedding",
-                index_type=self.kind,
-                metric_type=METRIC,
-                params=built_with(self.kind, count, self.origin["dimension"]),
-            )
-            client.create_index(self.collection, index, sync=False)
-            client.load_collection(self.collection, timeout=LONG)
-
-    def words(self, records: Sequence[ImageRecord]) -> Sequence[Sequence[str] | None]:
-        """What the rows of ``records`` hold of the words around them."""
-        return words_of(records) if self.has_words else [None] * len(records)
-
-    @property
-    def name_parts(self) -> bool:
-        """Whether rows hold the parts of names."""
-        assert self.about is not None
-        return bool(self.about.get("name_parts"))
-
-    def without_name_parts(self) -> None:
-        """Says that the rows are written without the parts of names, whatever the server is."""
-        assert self.about is not None
-        self.about = {**self.about, "name_parts": False}
-        self._write_facts({"library": self.about})
+            params = self._index_params("embedding", self.kind, count)
+            client.create_index(self.collection, params, sync=False)
+            client.load_collection(self.collection, timeout=LONG_TIMEOUT)
 
     # facts ----------------------------------------------------------------------------------------
 
     def _read(self, name: str) -> Any:
-        rows = self.milvus.rows(self.facts, "name", [name], ["value"], level=STRONG)
-        if not rows:
-            return None
-        return _json(rows[0]["value"])["is"]
+        rows = self.milvus.by_keys(self.facts, "name", [name], ["value"], level=STRONG)
+        return from_json(rows[0]["value"])["is"] if rows else None
 
     def _write_facts(self, facts: dict[str, Any]) -> None:
         self.milvus.write(
@@ -331,163 +306,150 @@ class _Fill:
             ],
         )
 
-    def _parts(self, kind: str) -> Iterator[tuple[str, list[Any]]]:
-        assert self.about is not None
-        for n in range(self.about["parts"].get(kind, 0)):
-            name = f"{kind}:{self.about['facts']}:{n}"
-            yield name, self._read(name) or []
+    def update_about(self, **values: Any) -> None:
+        """Changes values of the fact ``library``."""
+        self.about = {**self.about, **values}
+        self._write_facts({"library": self.about})
 
-    def folder(self, root: str, path: str) -> int:
-        """The number of a folder, which is written down before rows speak of it."""
-        key = root, path
-        if key not in self.numbers:
-            number = folder_number(root, path)
-            self.numbers[key] = number
-            self.unwritten[f"place:{number}"] = [root, path]
-        return self.numbers[key]
+    def _part_names(self, kind: str) -> list[str]:
+        count = self.about["parts"].get(kind, 0)
+        return [f"{kind}:{self.about['facts']}:{n}" for n in range(count)]
 
-    def keep_folders(self) -> None:
-        """Writes new folders down before rows speak of them."""
-        self._write_facts(self.unwritten)
-        self.unwritten = {}
-
-    def write_lists(self, lists: dict[str, list[Any]]) -> None:
-        """Puts lists in the place of those that were; readers see all of the old or of the new."""
-        assert self.about is not None
-        before = [name for kind in self.about["parts"] for name, _ in self._parts(kind)]
+    def write_lists(self, lists: dict[str, list[Any]], **about: Any) -> None:
+        """Replaces all lists among the facts; readers see all old or all new ones."""
+        before = [name for kind in self.about["parts"] for name in self._part_names(kind)]
         generation = self.about["facts"] + 1
         parts: dict[str, int] = {}
         for kind, items in lists.items():
-            divided = list(in_parts(items))
+            divided = list(split(items))
             parts[kind] = len(divided)
             for n, part in enumerate(divided):
                 self._write_facts({f"{kind}:{generation}:{n}": part})
-        self.about = {**self.about, "facts": generation, "parts": parts}
-        self._write_facts({"library": self.about})
-        if before:
-            with self.milvus.told():
-                self.milvus.client.delete(self.facts, ids=before)
+        self.update_about(facts=generation, parts=parts, **about)
+        self.milvus.delete(self.facts, before)
 
-    # from a library -------------------------------------------------------------------------------
+    # images ---------------------------------------------------------------------------------------
+
+    def to_rows(
+        self, images: Sequence[Embedded], labels: dict[int, list[tuple[str, float]]] | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows of images. Their folders are written before rows refer to them."""
+        rows = rows_of(
+            images,
+            labels or {},
+            with_tokens=self.has_tokens,
+            with_ngrams=bool(self.about.get("name_parts")),
+        )
+        new = {}
+        for row, (record, _) in zip(rows, images, strict=True):
+            if row["folder"] not in self.folders:
+                place = record.root, record.path.rpartition("/")[0]
+                new[f"place:{row['folder']}"] = place
+                self.folders[row["folder"]] = place
+        self._write_facts(new)
+        return rows
 
     def reconcile(self, library: Library) -> None:
-        """Writes what differs from the library, and removes what has left it."""
-        there: dict[int, int] = {}
-        for rows in self.milvus.every(self.collection, "id >= 0", ["id", "stamp"]):
-            there |= {found["id"]: found["stamp"] for found in rows}
-        self.counts["before"] = len(there)
+        """Writes what differs from the library, and deletes what was deleted from it."""
+        stamps: dict[int, int] = {}
+        for rows in self.milvus.iterate(self.collection, "id >= 0", ["id", "stamp"]):
+            stamps |= {row["id"]: row["stamp"] for row in rows}
         total, done = library.count, 0
         for ids, vectors in library.catalog.blocks(BATCH):
             if self.stop.is_set():
                 return
-            found = library.images(ids.tolist())
-            words = dict(zip((record.id for record in found), self.words(found), strict=True))
-            records = {record.id: record for record in found}
-            labels = library.labels(ids.tolist())
+            by_id = dict(zip(ids.tolist(), vectors, strict=True))
+            images = [(record, by_id[record.id]) for record in library.images(ids.tolist())]
             new, changed = [], []
-            for i, vector in zip(ids.tolist(), vectors, strict=True):
-                record = records.get(i)
-                if record is None:
-                    continue
-                folder = self.folder(record.root, record.path.rpartition("/")[0])
-                made = row(record, vector, folder, labels.get(i, ()), words[i], self.name_parts)
-                stamp = there.pop(i, None)
+            for row in self.to_rows(images, library.labels(ids.tolist())):
+                stamp = stamps.pop(row["id"], None)
                 if stamp is None:
-                    new.append(made)
-                elif stamp != made["stamp"]:
-                    changed.append(made)
+                    new.append(row)
+                elif stamp != row["stamp"]:
+                    changed.append(row)
                 else:
                     self.counts["unchanged"] += 1
-            self.keep_folders()
             self.milvus.write(self.collection, new, new=True)
             self.milvus.write(self.collection, changed)
             self.counts["added"] += len(new)
             self.counts["updated"] += len(changed)
             done += len(ids)
             self.progress("filling", done, total)
-        self.milvus.remove(self.collection, list(there))
-        self.counts["removed"] += len(there)
+        self.milvus.delete(self.collection, list(stamps))
+        self.counts["removed"] += len(stamps)
 
-    # from shards ----------------------------------------------------------------------------------
-
-    def take_shards(self, place: Place) -> list[Failure]:
-        """Writes every shard that is not marked as done, or was written anew since; the failures
-        of all."""
+    def import_shards(self, place: Place) -> list[Failure]:
+        """Writes every shard that is not marked as done or was rewritten since. Returns the
+        failures of all shards."""
         shards = whole_shards(place)
         sizes = place.sizes()
         old = superseded(place, shards)
-        self.counts["before"] = self.milvus.count(self.collection, level=STRONG)
-        spans = {start: length for _, part in self._parts("span") for start, length in part}
+        spans = {
+            start: length
+            for name in self._part_names("span")
+            for start, length in self._read(name) or []
+        }
         for number, (shard, name) in enumerate(shards.items()):
             if self.stop.is_set():
                 break
             self.progress("filling from shards", number, len(shards))
-            done = {"bytes": sizes[name]}
-            if (self._read(f"shard:{shard}") or {}).get("bytes") == done["bytes"]:
+            if (self._read(f"shard:{shard}") or {}).get("bytes") == sizes[name]:
                 continue
-            low, high = shard * MOST_ROWS, (shard + 1) * MOST_ROWS
-            begun = self.milvus.count(self.collection, f"id >= {low} and id < {high}", level=STRONG)
-            # A bulk import, or a filling that was broken off before it said so, wrote all of it.
-            whole = begun == embedded_rows(place, name) and not any(low <= i < high for i in old)
-            length = written = 0
-            for rows in read_shard(place, name, thumbnails=False):
-                length = max([length, *(one.id - low + 1 for one in rows)])
-                rows = [one for one in rows if one.id not in old]
-                good = list(embedded(rows))
-                self.counts["failed"] += len(rows) - len(good)
-                made = []
-                words = self.words([record for record, _ in good])
-                for (record, vector), said in zip(good, words, strict=True):
-                    folder = self.folder(record.root, record.path.rpartition("/")[0])
-                    made.append(row(record, vector, folder, (), said, self.name_parts))
-                self.keep_folders()
-                if not whole:
-                    self.milvus.write(self.collection, made, new=not begun)
-                written += len(made)
-            self.counts["added"] += max(0, written - begun)
-            self.counts["unchanged"] += min(written, begun)
-            spans[low] = length
-            self._write_facts({f"shard:{shard}": {"rows": length, **done}})
+            length = self._import_shard(place, shard, name, old)
+            spans[shard * MAX_ROWS] = length
+            self._write_facts({f"shard:{shard}": {"rows": length, "bytes": sizes[name]}})
         self.spans = sorted(spans.items())
-        gone = [i for i in old if i // MOST_ROWS in shards]
-        self.milvus.remove(self.collection, gone)
-        return [
-            Failure(str(root), path, one.size, date_of(one), one.failure or "")
-            for one in read_failures(place, but=old)
-            for root, path in [where(one)]
-        ]
+        self.milvus.delete(self.collection, [i for i in old if i // MAX_ROWS in shards])
+        failures = []
+        for row in read_failures(place, but=old):
+            root, path = library_place(row)
+            failures.append(Failure(str(root), path, row.size, mtime_of(row), row.failure or ""))
+        return failures
 
-    spans: Sequence[tuple[int, int]] = ()
+    def _import_shard(self, place: Place, shard: int, name: str, old: set[int]) -> int:
+        """Writes one shard without the rows ``old``; the number of ids that it spans."""
+        low, high = shard * MAX_ROWS, (shard + 1) * MAX_ROWS
+        present = self.milvus.count(self.collection, f"id >= {low} and id < {high}", level=STRONG)
+        # Then a bulk import wrote it, or a run that was stopped before it could mark it.
+        complete = present == embedded_rows(place, name) and not any(low <= i < high for i in old)
+        length = written = 0
+        for group in read_shard(place, name, thumbnails=False):
+            length = max([length, *(row.id - low + 1 for row in group)])
+            current = [row for row in group if row.id not in old]
+            images = embedded_images(current)
+            self.counts["failed"] += len(current) - len(images)
+            rows = self.to_rows(images)
+            if not complete:
+                self.milvus.write(self.collection, rows, new=not present)
+            written += len(rows)
+        self.counts["added"] += max(0, written - present)
+        self.counts["unchanged"] += min(written, present)
+        return length
 
-    # the end --------------------------------------------------------------------------------------
+    # finishing ------------------------------------------------------------------------------------
 
-    def finish(self, failures: Sequence[Failure]) -> Filled:
-        """Everything on the disk, the index built, the facts counted, the version raised."""
+    def finish(self, failures: Sequence[Failure]) -> FillReport:
+        """Flushes, builds and checks the index, counts the facts and raises the version."""
         milvus = self.milvus
         self.progress("writing to disk", 0, None)
-        with milvus.told():
-            milvus.client.flush(self.collection, timeout=LONG)
+        with milvus.translated_errors():
+            milvus.client.flush(self.collection, timeout=LONG_TIMEOUT)
         count = milvus.count(self.collection, level=STRONG)
-        if "IVF" in self.kind or self.kind == "SCANN":
-            with milvus.told():
-                found = milvus.client.describe_index(self.collection, "embedding")
-            lists = int(found.get("nlist") or 0)
-            if not lists or not 0.5 <= built_with(self.kind, count, 2)["nlist"] / lists <= 2:
+        if uses_nlist(self.kind):
+            nlist = int(milvus.describe_index(self.collection).get("nlist") or 0)
+            wanted = build_params(self.kind, count, self.origin["dimension"])["nlist"]
+            if not nlist or not 0.5 <= wanted / nlist <= 2:
                 self.rebuild_index(count)
         self.wait_for_index()
-        if self.kind in SHORTENED and not self.stop.is_set():
+        if self.kind in OVERSAMPLING and not self.stop.is_set():
             self.check_filters()
         self.count_facts(failures)
         version = self._read("version") or {"n": 0}
         self._write_facts({"version": {"n": version["n"] + 1}})
-        with milvus.told():
-            milvus.client.flush(self.facts, timeout=LONG)
-        return Filled(
-            added=self.counts["added"],
-            updated=self.counts["updated"],
-            removed=self.counts["removed"],
-            unchanged=self.counts["unchanged"],
-            failed=self.counts["failed"],
+        with milvus.translated_errors():
+            milvus.client.flush(self.facts, timeout=LONG_TIMEOUT)
+        return FillReport(
+            **self.counts,
             interrupted=self.stop.is_set(),
             seconds=time.monotonic() - self.started,
             images=count,
@@ -495,10 +457,9 @@ class _Fill:
         )
 
     def wait_for_index(self) -> None:
-        """Until the index holds every row that was written to disk."""
+        """Waits until the index holds every row that was flushed."""
         while not self.stop.is_set():
-            with self.milvus.told():
-                found = self.milvus.client.describe_index(self.collection, "embedding")
+            found = self.milvus.describe_index(self.collection)
             state = str(found.get("state", "Finished"))
             if "Fail" in state:
                 raise LibraryError(
@@ -511,152 +472,134 @@ class _Fill:
             self.stop.wait(0.5)
 
     def check_filters(self) -> None:
-        """LibraryError where the index loses pictures when a filter is set."""
+        """Raises LibraryError if the index loses images when a filter is set."""
         milvus = self.milvus
-        with milvus.told():
-            index = milvus.client.describe_index(self.collection, "embedding")
+        index = milvus.describe_index(self.collection)
+        params = search_params(index, CHECKED_DEPTH, filtered=True)
+        with milvus.translated_errors():
             some = milvus.client.query(
                 self.collection,
                 filter="id >= 0",
                 output_fields=["id", "embedding"],
-                limit=ASKED,
+                limit=CHECKED_QUERIES,
                 consistency_level=STRONG,
-                timeout=LONG,
+                timeout=LONG_TIMEOUT,
             )
         vectors = {row["id"]: row["embedding"] for row in some}
-        asked = {"metric_type": METRIC, "params": width(index, LOOKED_AT, filtered=True)}
 
-        def search(id: int, places: int, where: str) -> dict[int, int]:
-            with milvus.told():
+        def search(id: int, k: int, where: str) -> dict[int, int]:
+            with milvus.translated_errors():
                 (hits,) = milvus.client.search(
                     self.collection,
                     data=[vectors[id]],
-                    limit=places,
+                    limit=k,
                     filter=where,
                     output_fields=["id", "stamp"],
-                    search_params=asked,
+                    search_params={"metric_type": METRIC, "params": params},
                     consistency_level=STRONG,
-                    timeout=LONG,
+                    timeout=LONG_TIMEOUT,
                 )
             return {hit["id"]: hit["entity"]["stamp"] for hit in hits}
 
-        kept = kept_by_filters(search, vectors)
-        if kept < KEPT:
+        recall = recall_under_filter(search, vectors)
+        if recall < MIN_RECALL_UNDER_FILTER:
             raise LibraryError(
-                f"{self.kind} of this store (Milvus {milvus.version}) loses pictures where a filter"
-                f" is set ({1 - kept:.0%} of those it finds without one): run the same command with"
+                f"{self.kind} of this server (Milvus {milvus.version}) loses images when a filter"
+                f" is set ({1 - recall:.0%} of those found without one): run the same command with"
                 " --index-type IVF_SQ8 or HNSW, which keeps what was written"
             )
 
     def count_facts(self, failures: Sequence[Failure]) -> None:
-        """Counts folders, facets and months over the collection, and writes them down."""
-        counted: dict[str, Counter[Any]] = {
-            kind: Counter() for kind in ("folder", "camera", "lens", "type", "rating", "month")
+        """Counts folders, facets and months over the collection, and writes them."""
+        scalars: dict[str, Counter[Any]] = {
+            name: Counter() for name in ("folder", "camera", "lens", "format", "rating")
         }
-        listed: dict[str, Counter[str]] = {"keyword": Counter(), "label": Counter()}
-        shown: dict[tuple[str, str], str] = {}
+        months: Counter[str] = Counter()
+        listed = {"keyword": ValueCounter(), "label": ValueCounter()}
         low, high, done = 2**62, 0, 0
-        wanted = ["id", "folder", "camera", "lens", "format", "rating", "taken", "record"]
-        for rows in self.milvus.every(self.collection, "id >= 0", wanted):
-            for found in rows:
-                low, high = min(low, found["id"]), max(high, found["id"])
-                counted["folder"][found["folder"]] += 1
-                counted["camera"][found["camera"]] += 1
-                counted["lens"][found["lens"]] += 1
-                counted["type"][found["format"]] += 1
-                counted["rating"][found["rating"]] += 1
-                counted["month"][month_of(found["taken"])] += 1
-                said = _json(found["record"])
-                labels = [label for label, _ in said["labels"]]
-                for kind, values in (("keyword", said["keywords"]), ("label", labels)):
-                    for key, text in {fold(text): text for text in values}.items():
-                        listed[kind][key] += 1
-                        shown[kind, key] = min(text, shown.get((kind, key), text))
+        for rows in self.milvus.iterate(
+            self.collection, "id >= 0", ["id", "taken", "record", *scalars]
+        ):
+            for row in rows:
+                low, high = min(low, row["id"]), max(high, row["id"])
+                for name, counter in scalars.items():
+                    counter[row[name]] += 1
+                months[month_of(row["taken"])] += 1
+                record = from_json(row["record"])
+                for kind, values in listed.items():
+                    values.add(values_of(record, kind))
             done += len(rows)
             self.progress("counting", done, None)
-        places = {number: key for key, number in self.numbers.items()}
         lists: dict[str, list[Any]] = {
             "folder": [
-                [number, *places[number], count]
-                for number, count in sorted(counted["folder"].items())
-                if number in places
+                [number, *self.folders[number], count]
+                for number, count in sorted(scalars["folder"].items())
+                if number in self.folders
             ],
-            "month": sorted([month, count] for month, count in counted["month"].items()),
+            "month": sorted([month, count] for month, count in months.items()),
             "failure": [
-                [f.root, f.path, f.size, f.mtime_ns, cut(f.reason, 1000)]
-                for f in failures[:MOST_FAILURES]
+                [f.root, f.path, f.size, f.mtime_ns, truncated(f.reason, 1000)]
+                for f in failures[:MAX_FAILURES]
             ],
             "span": [list(span) for span in self.spans],
+            "rating": [[str(r), n] for r, n in scalars["rating"].most_common() if r >= 0],
         }
-        for kind in ("camera", "lens", "type"):
-            lists[kind] = [[text, n] for text, n in counted[kind].most_common() if text]
-        lists["rating"] = [[str(r), n] for r, n in counted["rating"].most_common() if r >= 0]
+        for kind, name in (("camera", "camera"), ("lens", "lens"), ("type", "format")):
+            lists[kind] = [[text, n] for text, n in scalars[name].most_common() if text]
         for kind, values in listed.items():
-            lists[kind] = [[shown[kind, key], n] for key, n in values.most_common()]
-        assert self.about is not None
-        self.about = {**self.about, "low": low if high else 0, "high": high}
-        self.write_lists(lists)
+            lists[kind] = [[text, n] for text, n in values.counts()]
+        self.write_lists(lists, low=low if high else 0, high=high)
 
 
-def _json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, (str, bytes)) else value
+def rows_of(
+    images: Sequence[Embedded],
+    labels: dict[int, list[tuple[str, float]]],
+    *,
+    with_tokens: bool,
+    with_ngrams: bool,
+) -> list[dict[str, Any]]:
+    """The rows of images, with their labels by id."""
+    records = [record for record, _ in images]
+    tokens = tokens_of(records) if with_tokens else [None] * len(images)
+    return [
+        to_row(record, vector, labels.get(record.id, ()), tokens=said, with_ngrams=with_ngrams)
+        for (record, vector), said in zip(images, tokens, strict=True)
+    ]
 
 
-def folder_number(root: str, path: str) -> int:
-    """Of a folder among a collection's facts: made of its name, so that no run need know of
-    another's."""
-    return xxhash.xxh3_64_intdigest(f"{root}\0{path}".encode()) >> 1
+def embedded_images(rows: Iterable[ShardRow]) -> list[Embedded]:
+    """The image and the vector of each of ``rows`` that has one."""
+    added_at = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    images = []
+    for row in rows:
+        if row.vector is None or row.info is None:
+            continue
+        root, path = library_place(row)
+        record = ImageRecord(
+            id=row.id,
+            root=str(root),
+            path=path,
+            size=row.size,
+            mtime_ns=mtime_of(row),
+            content_hash=row.content_hash or "",
+            info=row.info,
+            added_at=added_at,
+            phash=row.phash,
+        )
+        images.append((record, row.vector))
+    return images
 
 
-def embedded(rows: Iterable[ShardRow]) -> Iterator[tuple[ImageRecord, NDArray[np.float32]]]:
-    """The record and the vector of each of ``rows`` that has one."""
-    for one in rows:
-        if one.vector is not None and one.info is not None:
-            yield _as_record(one, one.info), one.vector
-
-
-def _as_record(one: ShardRow, info: PhotoInfo) -> ImageRecord:
-    root, path = where(one)
-    return ImageRecord(
-        id=one.id,
-        root=str(root),
-        path=path,
-        size=one.size,
-        mtime_ns=date_of(one),
-        content_hash=one.content_hash or "",
-        info=replace(info),
-        added_at=datetime.now(UTC).replace(tzinfo=None, microsecond=0),
-        phash=one.phash,
-    )
-
-
-def in_parts(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """``items`` in lists of at most ``PART`` bytes of JSON."""
+def split(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """``items`` in lists of at most ``FACT_BYTES`` of JSON."""
     part: list[Any] = []
     size = 0
     for item in items:
         length = len(json.dumps(item).encode()) + 1
-        if part and size + length > PART:
+        if part and size + length > FACT_BYTES:
             yield part
             part, size = [], 0
         part.append(item)
         size += length
     if part:
         yield part
-
-
-def built_with(kind: str, count: int, dimension: int) -> dict[str, Any]:
-    """Parameters of an index for ``count`` vectors. Lists: 4 times the square root, as FAISS's
-    guidelines have it, by powers of two; PQ of 8 dimensions a byte."""
-    # Each segment of a collection has an index of its own, and it holds half a million rows.
-    lists = int(2 ** max(4, min(11, int(np.log2(max(count, 1)) / 2 + 2))))
-    if kind in ("IVF_PQ", "GPU_IVF_PQ"):
-        m = next((m for m in (64, 48, 32, 16, 8, 4, 2) if dimension % m == 0 and m < dimension), 1)
-        return {"nlist": lists, "m": m, "nbits": 8}
-    if "IVF" in kind or kind == "SCANN":
-        return {"nlist": lists}
-    if kind == "HNSW":
-        return {"M": 24, "efConstruction": 200}
-    if kind == "GPU_CAGRA":
-        return {"intermediate_graph_degree": 64, "graph_degree": 32}
-    return {}

@@ -1,9 +1,9 @@
-"""Filters -> an expression of Milvus, with the meaning that ``catalog_filters`` gives them in SQL.
+"""Filters -> an expression of Milvus, with the meaning that ``catalog.filters`` gives them in SQL.
 
-A condition about something that is not known is not met, so its negation is. Parts of a camera's
-or a lens's name, and folders, are looked up among the collection's facts, so that the expression
-compares whole values. A circle (``near:``) has no expression: the box around it is asked for, and
-what lies in it is measured here.
+A condition on an unknown value is not met, so its negation is. Folders, and parts of camera and
+lens names, are looked up among the collection's facts, so that the expression compares whole
+values. Milvus cannot compute distances: for ``near:`` the rows in the bounding box are fetched and
+measured here.
 """
 
 from __future__ import annotations
@@ -23,54 +23,52 @@ from sightline.indexer.catalog.filters import (
 )
 from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.errors import QueryError
-from sightline.indexer.milvus.connection import quoted
-from sightline.indexer.milvus.words import named
+from sightline.indexer.milvus.connection import all_of, is_among, quoted
+from sightline.indexer.milvus.tokens import name_contains, without_wildcards
 from sightline.indexer.types import Condition, Filters
 
-NEAR = 50_000
-"""Pictures in the box of ``near:`` that are measured; each is a number in the expression."""
+MAX_CANDIDATES = 50_000
+"""Rows that ``near:`` and ``name:`` fetch to check here; each match is an id in the expression."""
 
-NOBODY = "id < 0"
-"""What no picture meets."""
+NO_IMAGE = "id < 0"
+"""An expression that no row matches."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that holds pictures, as the facts know it."""
+    """A folder that holds images, as the facts of a collection list it."""
 
     id: int
     root: str
     path: str
     folded: str
-    """``/root/path/``, folded."""
+    """``/root/path/``, case-folded."""
     count: int
 
 
-class Facts(Protocol):
-    """What filters need to know of a collection."""
+class Collection(Protocol):
+    """What filters read from a collection."""
 
     def folders(self) -> Sequence[Folder]:
         """All of them."""
 
     def values(self, kind: str) -> Sequence[str]:
-        """Every camera or lens."""
+        """Every ``camera`` or ``lens``."""
 
-    def located(self, box: str) -> Sequence[tuple[int, float, float]]:
-        """``(id, latitude, longitude)`` of what meets an expression, at most ``NEAR + 1``."""
+    @property
+    def finds_names_by_ngrams(self) -> bool:
+        """Whether the server has no infix LIKE, and the rows hold the n-grams of names instead."""
 
-    def by_parts(self) -> bool:
-        """Whether names are looked into by their parts."""
-
-    def names(self, candidates: str) -> Sequence[tuple[int, str]]:
-        """``(id, name)`` of what meets an expression, at most ``NEAR + 1``."""
+    def candidates(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows that match, at most ``MAX_CANDIDATES + 1``."""
 
 
-def expression(filters: Filters, facts: Facts) -> str:
-    """``""`` where there are no filters. QueryError for a condition that is none."""
+def expression(filters: Filters, collection: Collection) -> str:
+    """``""`` for no filters. Raises QueryError for a condition that cannot be expressed."""
     clauses: list[str] = []
     alternatives: dict[str, list[str]] = {}
     for condition in filters.conditions:
-        clause = _clause(condition, facts)
+        clause = _clause(condition, collection)
         if condition.negated:
             clauses.append(f"not ({clause})")
         elif condition.name in ALL_HOLD:
@@ -78,10 +76,10 @@ def expression(filters: Filters, facts: Facts) -> str:
         else:
             alternatives.setdefault(condition.name, []).append(clause)
     clauses += [" or ".join(f"({clause})" for clause in group) for group in alternatives.values()]
-    return " and ".join(f"({clause})" for clause in clauses)
+    return all_of(*clauses)
 
 
-def _clause(condition: Condition, facts: Facts) -> str:
+def _clause(condition: Condition, collection: Collection) -> str:
     make = _CLAUSES.get(condition.name)
     if make is None:
         raise QueryError(f"a Milvus collection cannot be filtered by {condition.name}:")
@@ -89,91 +87,87 @@ def _clause(condition: Condition, facts: Facts) -> str:
     if isinstance(value, str):
         value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
-        return make(value, facts)
+        return make(value, collection)
     except (TypeError, AttributeError, ValueError) as error:
         raise QueryError(f"{condition.name}: cannot be {condition.value!r}: {error}") from error
 
 
-def plain(name: str) -> str:
-    """``name`` with other signs for those that mean something to LIKE: of the stores' ways to
-    escape them, one (Milvus Lite's, beside a condition on a list) does not work."""
-    return name.translate(_SIGNS)
-
-
-_SIGNS = {ord(sign): 0xE000 + n for n, sign in enumerate("_%\\")}
-"""Into Unicode's private use area."""
-
-
-def _day(value: date) -> int:
+def _seconds(value: date) -> int:
     return int(datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp())
 
 
-def _after(value: date, _: Facts) -> str:
-    return f"taken >= {_day(value)}"
+def _after(value: date, _: Collection) -> str:
+    return f"taken >= {_seconds(value)}"
 
 
-def _before(value: date, _: Facts) -> str:
-    # What is not dated has a date before all others, and it is not met.
-    return f"taken < {_day(value)} and taken > {-(2**59)}"
+def _before(value: date, _: Collection) -> str:
+    # An unknown date is stored as one before all others, and must not match.
+    return f"taken < {_seconds(value)} and taken > {-(2**59)}"
 
 
-def _in(value: str, facts: Facts) -> str:
+def _in(value: str, collection: Collection) -> str:
     core, pattern = folder_pattern(value)
-    ids = [
-        folder.id
-        for folder in facts.folders()
-        if not core or (core in folder.folded and pattern.search(folder.folded))
-    ]
-    return _among("folder", ids)
+    return _any_of(
+        "folder",
+        [
+            folder.id
+            for folder in collection.folders()
+            if not core or (core in folder.folded and pattern.search(folder.folded))
+        ],
+    )
 
 
-def _among(field: str, values: Sequence[int | str]) -> str:
-    if not values:
-        return NOBODY
-    listed = ", ".join(quoted(v) if isinstance(v, str) else str(v) for v in values)
-    return f"{field} in [{listed}]"
+def _any_of(field: str, values: Sequence[int | str]) -> str:
+    return is_among(field, values) if values else NO_IMAGE
 
 
-def _contained(kind: str) -> Callable[[str, Facts], str]:
-    def clause(value: str, facts: Facts) -> str:
+def _contained(kind: str) -> Callable[[str, Collection], str]:
+    def clause(value: str, collection: Collection) -> str:
         wanted = fold(value)
-        return _among(kind, [name for name in facts.values(kind) if wanted in fold(name)])
+        return _any_of(kind, [name for name in collection.values(kind) if wanted in fold(name)])
 
     return clause
 
 
-def _type(value: str, _: Facts) -> str:
+def _type(value: str, _: Collection) -> str:
     name = fold(value).lstrip(".")
     return f"format == {quoted(FORMATS.get(name, name))}"
 
 
-def _is(value: str, _: Facts) -> str:
+def _is(value: str, _: Collection) -> str:
     shapes = {
         "portrait": "height > width",
         "landscape": "width > height",
         "square": "width == height",
     }
     if value.lower() not in shapes:
-        raise ValueError("portrait, landscape or square is meant")
+        raise ValueError("use portrait, landscape or square")
     return shapes[value.lower()]
 
 
-def _near(value: tuple[float, float, float], facts: Facts) -> str:
+def _near(value: tuple[float, float, float], collection: Collection) -> str:
     latitude, longitude, radius = (float(number) for number in value)
     if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 <= radius < math.inf):
-        raise ValueError("latitude -90..90, longitude -180..180 and kilometres are meant")
-    found = facts.located(_box(latitude, longitude, radius))
-    if len(found) > NEAR:
+        raise ValueError("use latitude -90..90, longitude -180..180 and kilometres")
+    box = _bounding_box(latitude, longitude, radius)
+    found = collection.candidates(box, ["id", "latitude", "longitude"])
+    if len(found) > MAX_CANDIDATES:
         raise QueryError(
-            f"near: more than {NEAR:,} pictures lie around there, which is more than a Milvus"
-            " collection can be asked for: take a smaller circle"
+            f"near: more than {MAX_CANDIDATES:,} images are around there, more than a Milvus"
+            " collection can check: use a smaller radius"
         )
-    ids = [i for i, a, b in found if kilometres(a, b, latitude, longitude) <= radius]
-    return _among("id", ids)
+    return _any_of(
+        "id",
+        [
+            row["id"]
+            for row in found
+            if kilometres(row["latitude"], row["longitude"], latitude, longitude) <= radius
+        ],
+    )
 
 
-def _box(latitude: float, longitude: float, radius: float) -> str:
-    """As ``catalog_filters._box``, with a wider margin: what lies in it is measured anyway."""
+def _bounding_box(latitude: float, longitude: float, radius: float) -> str:
+    """As in ``catalog.filters``, with a wider margin: the rows in it are measured anyway."""
     angle = radius / EARTH_RADIUS
     margin = 1e-6
     low, high = latitude - math.degrees(angle) - margin, latitude + math.degrees(angle) + margin
@@ -192,33 +186,34 @@ def _box(latitude: float, longitude: float, radius: float) -> str:
     return f"{inside} and ({meridians})"
 
 
-def _listed(field: str) -> Callable[[str, Facts], str]:
+def _listed(field: str) -> Callable[[str, Collection], str]:
     return lambda value, _: f"array_contains({field}, {quoted(fold(value))})"
 
 
-def _rating(value: int, _: Facts) -> str:
-    return f"rating >= {int(value)}" if int(value) >= 0 else "rating >= 0"
+def _rating(value: int, _: Collection) -> str:
+    return f"rating >= {max(int(value), 0)}"
 
 
-def _name(value: str, facts: Facts) -> str:
+def _name(value: str, collection: Collection) -> str:
     wanted = fold(value)
     if not wanted:
         return "id >= 0"
-    if not facts.by_parts():
-        return f"name like {quoted(f'%{plain(wanted)}%')}"
-    clause, sure = named(wanted)
-    if sure:
+    stored = without_wildcards(wanted)
+    if not collection.finds_names_by_ngrams:
+        return f"name like {quoted(f'%{stored}%')}"
+    clause, exact = name_contains(wanted)
+    if exact:
         return clause
-    found = facts.names(clause)
-    if len(found) > NEAR:
+    found = collection.candidates(clause, ["id", "name"])
+    if len(found) > MAX_CANDIDATES:
         raise QueryError(
-            f"name: more than {NEAR:,} pictures may be called so, which is more than Milvus before"
-            " 2.4 can be asked for: write more of the name, or three signs of it"
+            f"name: more than {MAX_CANDIDATES:,} names may match, more than Milvus before 2.4 can"
+            " check: write more of the name, or three characters of it"
         )
-    return _among("id", [i for i, name in found if plain(wanted) in name])
+    return _any_of("id", [row["id"] for row in found if stored in row["name"]])
 
 
-_CLAUSES: dict[str, Callable[[Any, Facts], str]] = {
+_CLAUSES: dict[str, Callable[[Any, Collection], str]] = {
     "after": _after,
     "before": _before,
     "in": _in,

@@ -1,19 +1,16 @@
-"""A library held by Milvus: the questions that ``library.Library`` answers, asked of a collection.
+"""A library held by Milvus: the queries of ``library.Library``, answered by a collection.
 
     library = MilvusLibrary.open("milvus+http://host:19530/photos")
 
-Vectors, filter fields and records are rows of the collection; folders, facets and the like are its
-facts (``milvus_schema``), read when the version changes. Ranking is by the exact inner product of
-the stored vectors, as in a local library: what an index that keeps them shortened finds is ranked
-again by the vectors themselves.
+Vectors, filter fields and records are rows of the collection; folders, facets and the like are
+facts (``schema``), read again when the version changes. Ranking is by the exact inner product of
+the stored vectors, as in a local library: what an index of quantised vectors finds is re-ranked.
 
-Not here: a ranking of what words find by bm25 (``search_words``), which nothing that serves asks
-for; and the original files are shown only where their folders are on this machine too.
+Originals are shown only if their folders are on this machine too.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -30,53 +27,60 @@ from sightline.indexer.catalog.facets import FolderCount, Months, Suggestion
 from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.milvus import dates
-from sightline.indexer.milvus.connection import BOUNDED, SECONDS, STRONG, WINDOW, Address, Milvus
-from sightline.indexer.milvus.filters import NEAR, Folder, expression
-from sightline.indexer.milvus.index_params import SHORTENED, wider, width
-from sightline.indexer.milvus.schema import METRIC, RECORDS, to_record
-from sightline.indexer.milvus.thumbnails import Thumbs
-from sightline.indexer.milvus.words import WORDS, holding
+from sightline.indexer.milvus.connection import (
+    BOUNDED,
+    MAX_LIMIT,
+    STRONG,
+    TIMEOUT,
+    Address,
+    Milvus,
+    all_of,
+    is_among,
+)
+from sightline.indexer.milvus.filters import MAX_CANDIDATES, Folder, expression
+from sightline.indexer.milvus.index_params import OVERSAMPLING, search_params
+from sightline.indexer.milvus.schema import FORMAT, METRIC, RECORD_FIELDS, from_json, to_record
+from sightline.indexer.milvus.thumbnails import SourceThumbnails
+from sightline.indexer.milvus.tokens import TOKENS, contains_all
 from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, IndexState
 from sightline.indexer.vector_index.exact import best, cosines
 
-FORMAT = "sightline-milvus-1"
+VERSION_INTERVAL = 1.0
+"""Seconds between two reads of the collection's version."""
 
-POLL = 1.0
-"""Seconds between two looks at the version of the collection."""
-
-FRESH = 10.0
-"""Seconds after a change in which every read waits for what was written."""
+STRONG_READS = 10.0
+"""Seconds after a change of version in which every read waits for all earlier writes."""
 
 SAMPLE, SAMPLE_DRIFT = 4096, 0.1
-"""As in ``library``."""
+"""As in ``library.Library``: vectors in a sample, and the change of count that draws a new one."""
 
-LISTED = 100_000
-"""Pictures that are listed by date: as many as a ranking is deep."""
+MAX_LISTED = 100_000
+"""Images listed by date: as many as a ranking is deep."""
 
-MOST_SELECTED = 1_000_000
-"""Ids that a filter may give at once; 10 s over the network."""
+MAX_SELECTED = 1_000_000
+"""Ids that a filter returns at most: 10 s over the network."""
 
 TIES = 32
-"""Places beyond the last that are looked at, so that equal scores are ordered by id."""
+"""Results fetched beyond the last, so that equal scores are ordered by id."""
 
-RANKED_AGAIN = 1024
-"""Up to so many places scores are computed here, from the vectors, as a local library does."""
+MAX_RERANKED = 1024
+"""Results up to which scores are computed here from the vectors, as a local library does."""
 
-FEW = 1_000
-"""Up to so many pictures that meet a filter are ranked one by one: an index that filters what it
-finds misses them (Milvus Lite's HNSW: recall .7 of two in 2,000)."""
+MAX_BRUTE_FORCE = 1_000
+"""Matches of a filter up to which all are ranked here: a filtered index misses some (Milvus Lite's
+HNSW: recall .7 with two matches in 2,000)."""
 
-KEPT, KEPT_IDS = 256, 100_000
-"""Answers kept until the version changes, and ids that one of them may hold."""
+CACHE_SIZE, MAX_CACHED_IDS = 256, 100_000
+"""Answers cached until the version changes, and ids in one of them."""
 
-KEPT_VECTORS = 20_000
-"""Vectors kept for the folding of near-duplicates, which asks for them after each search."""
+CACHED_VECTORS = 20_000
+"""Vectors cached for the grouping of near-duplicates, which reads them after each search."""
 
 
 class MilvusLibrary:
-    """An open collection. Close it, or use it in a ``with``. Any thread may ask it anything.
+    """An open collection. Close it, or use it in a ``with``. Thread-safe.
 
-    Raises LibraryAwayError when the server cannot be reached.
+    Every method raises LibraryAwayError if the server cannot be reached.
     """
 
     def __init__(self, address: Address) -> None:
@@ -84,13 +88,13 @@ class MilvusLibrary:
         self.collection = address.collection
         self.facts = f"{address.collection}_facts"
         self._lock = threading.RLock()
-        self._asked = self._fresh_until = 0.0
+        self._version_read = self._strong_until = 0.0
         self._version = -1
         self._cache: dict[object, Any] = {}
         self._vectors: dict[int, Any] = {}
         self._sampled: tuple[int, Embeddings] | None = None
-        self._thumbs: Thumbs | None = None
-        self._told: dict[str, Any] | None = None
+        self._thumbnails: SourceThumbnails | None = None
+        self._last_status: dict[str, Any] | None = None
         try:
             self._open(address)
         except BaseException:
@@ -99,7 +103,7 @@ class MilvusLibrary:
 
     @classmethod
     def open(cls, address: str) -> Self:
-        """Opens the collection at an address. LibraryError where there is none."""
+        """Opens the collection at an address. Raises LibraryError if there is none."""
         return cls(Address.parse(address))
 
     def _open(self, address: Address) -> None:
@@ -107,23 +111,22 @@ class MilvusLibrary:
             raise LibraryError(f"there is no file {address.uri}: fill one with `sightline import`")
         if not self.milvus.exists(self.facts) or not self.milvus.exists(self.collection):
             raise LibraryError(
-                f"there is no collection {self.collection} of Sightline's in {address.uri}: fill it"
+                f"there is no collection {self.collection} of Sightline in {address.uri}: fill it"
                 f" with `sightline import DIR --to milvus --uri {address}`"
             )
         for collection in (self.facts, self.collection):
-            with self.milvus.told():
+            with self.milvus.translated_errors():
                 self.milvus.client.load_collection(collection)
         about = self._about()
         self.model: str = about["model"]
         self.revision: str = about["revision"]
         self.dimension: int = about["dimension"]
-        self._has_words = self.milvus.has_field(self.collection, WORDS)
-        self._name_parts = bool(about.get("name_parts"))
+        self._has_tokens = self.milvus.has_field(self.collection, TOKENS)
+        self._has_ngrams = bool(about.get("name_parts"))
         self._read_version()
 
     def _about(self) -> dict[str, Any]:
-        facts = self._facts(["library"])
-        about = facts.get("library")
+        about = self._read_facts(["library"]).get("library")
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise LibraryError(
                 f"the collection {self.collection} was not filled by this version of Sightline:"
@@ -133,14 +136,14 @@ class MilvusLibrary:
 
     @property
     def directory(self) -> str:
-        """Where it is, for messages."""
+        """The address, for messages."""
         return str(self.milvus.address)
 
     def close(self) -> None:
-        """Lets go of the server."""
+        """Closes the connection."""
         self.milvus.close()
-        if self._thumbs is not None:
-            self._thumbs.close()
+        if self._thumbnails is not None:
+            self._thumbnails.close()
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +157,7 @@ class MilvusLibrary:
         self.close()
 
     def check_model(self, model: str, revision: str, dimension: int) -> None:
-        """ModelMismatchError unless this model filled the collection."""
+        """Raises ModelMismatchError unless this model filled the collection."""
         if (model, revision, dimension) != (self.model, self.revision, self.dimension):
             raise ModelMismatchError(
                 f"the collection in {self.directory} was made with {self.model} (revision"
@@ -163,69 +166,72 @@ class MilvusLibrary:
             )
 
     def is_being_written(self) -> bool:
-        """Nobody knows of a remote collection."""
+        """Always False: it is unknown."""
         return False
 
     # facts ----------------------------------------------------------------------------------------
 
-    def _facts(self, names: Sequence[str], level: str = STRONG) -> dict[str, Any]:
-        rows = self.milvus.rows(self.facts, "name", names, ["name", "value"], level=level)
-        return {row["name"]: _json(row["value"]).get("is") for row in rows}
+    def _read_facts(self, names: Sequence[str], level: str = STRONG) -> dict[str, Any]:
+        rows = self.milvus.by_keys(self.facts, "name", names, ["name", "value"], level=level)
+        return {row["name"]: from_json(row["value"]).get("is") for row in rows}
 
     def _read_version(self) -> None:
-        fact = self._facts(["version"], BOUNDED if self._version >= 0 else STRONG).get("version")
+        level = BOUNDED if self._version >= 0 else STRONG
+        fact = self._read_facts(["version"], level).get("version")
         version = int(fact["n"]) if fact else 0
         if version > self._version:
             self._version = version
-            self._fresh_until = time.monotonic() + FRESH
+            self._strong_until = time.monotonic() + STRONG_READS
             self._cache.clear()
             self._vectors.clear()
-        self._asked = time.monotonic()
+        self._version_read = time.monotonic()
 
     def refresh(self, *, wait: bool = True) -> None:
-        """Takes in what has been written since the last look; there is nothing to wait for."""
+        """Sees what has been written since the last call. ``wait`` has no effect."""
         with self._lock:
-            if time.monotonic() - self._asked > POLL:
+            if time.monotonic() - self._version_read > VERSION_INTERVAL:
                 self._read_version()
 
     @property
     def version(self) -> int:
-        """Counts up with every import."""
+        """Increases with every import."""
         return self._version
 
     @property
     def level(self) -> str:
-        """The consistency that reads ask for now."""
-        return STRONG if time.monotonic() < self._fresh_until else BOUNDED
+        """The consistency level of reads at this moment."""
+        return STRONG if time.monotonic() < self._strong_until else BOUNDED
 
-    def _kept(self, key: object, compute: Callable[[], Any]) -> Any:
-        """``compute()``, remembered until the version changes."""
+    def _cached(self, key: object, compute: Callable[[], Any]) -> Any:
+        """``compute()``, cached until the version changes."""
         with self._lock:
             version, found = self._version, self._cache.get(key)
         if found is None:
             found = (compute(),)
-            large = isinstance(found[0], np.ndarray) and len(found[0]) > KEPT_IDS
+            large = isinstance(found[0], np.ndarray) and len(found[0]) > MAX_CACHED_IDS
             with self._lock:
                 if version == self._version and not large:
                     self._cache[key] = found
-                    if len(self._cache) > KEPT:
+                    if len(self._cache) > CACHE_SIZE:
                         self._cache.pop(next(iter(self._cache)))
         return found[0]
 
     def _list(self, kind: str) -> list[Any]:
-        """A fact that is kept in parts."""
+        """A list among the facts; a long one is stored in parts."""
 
         def compute() -> list[Any]:
             about = self._about()
             generation, parts = about["facts"], about["parts"].get(kind, 0)
             names = [f"{kind}:{generation}:{n}" for n in range(parts)]
-            found = self._facts(names)
+            found = self._read_facts(names)
             return [item for name in names for item in found.get(name, [])]
 
-        return self._kept(("list", kind), compute)
+        return self._cached(("list", kind), compute)
+
+    # what filters read ----------------------------------------------------------------------------
 
     def folders(self) -> Sequence[Folder]:
-        """Every folder that holds pictures."""
+        """Every folder that holds images."""
 
         def compute() -> list[Folder]:
             made = []
@@ -235,50 +241,41 @@ class MilvusLibrary:
                 made.append(Folder(number, root, path, folded, count))
             return made
 
-        return self._kept("folders", compute)
+        return self._cached("folders", compute)
 
     def values(self, kind: str) -> Sequence[str]:
-        """Every camera or lens."""
+        """Every ``camera`` or ``lens``."""
         return [text for text, _ in self._list(kind)]
 
-    def located(self, box: str) -> Sequence[tuple[int, float, float]]:
-        """``(id, latitude, longitude)`` of what lies in a box."""
-        found: list[tuple[int, float, float]] = []
-        wanted = ["id", "latitude", "longitude"]
-        for rows in self.milvus.every(self.collection, box, wanted, level=self.level):
-            found += [(row["id"], row["latitude"], row["longitude"]) for row in rows]
-            if len(found) > NEAR:
-                break
-        return found
+    @property
+    def finds_names_by_ngrams(self) -> bool:
+        """Whether ``name:`` uses the n-grams of names for lack of an infix LIKE."""
+        return self._has_ngrams and not self.milvus.has_infix_like
 
-    def by_parts(self) -> bool:
-        """Whether names are looked into by their parts."""
-        return self._name_parts and not self.milvus.looks_inside
-
-    def names(self, candidates: str) -> Sequence[tuple[int, str]]:
-        """``(id, name)`` of what meets an expression; some more than ``NEAR`` at most."""
-        found: list[tuple[int, str]] = []
-        for rows in self.milvus.every(
-            self.collection, candidates, ["id", "name"], level=self.level
-        ):
-            found += [(row["id"], row["name"]) for row in rows]
-            if len(found) > NEAR:
-                break
-        return found
+    def candidates(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows that match, at most ``MAX_CANDIDATES + 1``."""
+        return self.milvus.at_most(
+            self.collection, expression, fields, MAX_CANDIDATES + 1, level=self.level
+        )
 
     def _where(self, filters: Filters) -> str:
         return expression(filters, self) if filters else ""
+
+    def _rows(self, ids: Sequence[int] | Ids, *fields: str) -> list[dict[str, Any]]:
+        """``id`` and these fields of the images ``ids``, in any order."""
+        wanted = [int(i) for i in ids]
+        return self.milvus.by_keys(self.collection, "id", wanted, ["id", *fields], level=self.level)
 
     # searching ------------------------------------------------------------------------------------
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return self.matching(Filters())
 
     def matching(self, filters: Filters) -> int:
-        """How many images meet ``filters``."""
-        return self._kept(
+        """The number of images that meet ``filters``."""
+        return self._cached(
             ("matching", filters),
             lambda: self.milvus.count(self.collection, self._where(filters), level=self.level),
         )
@@ -292,64 +289,63 @@ class MilvusLibrary:
         among: Ids | None = None,
     ) -> tuple[Embeddings, Ids]:
         """As ``Library.nearest``: ``(q, k)`` scores, highest first, and ids; -1 where there are
-        fewer. Equal scores are in the order of their ids."""
+        fewer. Equal scores are ordered by id."""
         where = self._where(filters)
-        if among is None and where and self.matching(filters) <= FEW:
+        if among is None and where and self.matching(filters) <= MAX_BRUTE_FORCE:
             among = self.select(filters)
+        brute_force = among is not None and len(among) <= MAX_BRUTE_FORCE
+        if among is not None and not brute_force:
+            where = is_among("id", among.tolist())
         scores = np.full((len(vectors), k), -np.inf, np.float32)
         ids = np.full((len(vectors), k), -1, np.int64)
-        if among is not None and len(among) > FEW:
-            where = f"id in [{', '.join(map(str, among.tolist()))}]"
         for n, vector in enumerate(np.asarray(vectors, np.float32)):
-            if among is not None and len(among) <= FEW:
-                found_scores, found = self._ranked(vector, among, k)
+            if among is not None and brute_force:
+                found_scores, found = self._rerank(vector, among, k)
             else:
-                found_scores, found = self._nearest(vector, k, where)
+                found_scores, found = self._search(vector, k, where)
             scores[n, : len(found)], ids[n, : len(found)] = found_scores, found
         return scores, ids
 
-    def _nearest(self, vector: Any, k: int, where: str) -> tuple[Any, Ids]:
+    def _search(self, vector: Any, k: int, where: str) -> tuple[Any, Ids]:
         index = self._index()
-        lossy = index["index_type"] in SHORTENED
-        # One question more for the ties of a place that nobody looks at is not worth it.
-        fetch = k + TIES if k + TIES <= WINDOW else k
-        if lossy:
-            fetch = max(min(k * wider(index["index_type"]), WINDOW), fetch)
+        oversampling = OVERSAMPLING.get(index["index_type"])
+        # A second request only for the ties of the last rank is not worth it.
+        fetch = k + TIES if k + TIES <= MAX_LIMIT else k
+        if oversampling:
+            fetch = max(min(k * oversampling, MAX_LIMIT), fetch)
         found, scores = self._candidates(vector, fetch, where, index)
-        if lossy or k <= RANKED_AGAIN:
-            return self._ranked(vector, found, k)
+        if oversampling or k <= MAX_RERANKED:
+            return self._rerank(vector, found, k)
         return best(scores, found, k)
 
-    def _ranked(self, vector: Any, ids: Ids, k: int) -> tuple[Any, Ids]:
+    def _rerank(self, vector: Any, ids: Ids, k: int) -> tuple[Any, Ids]:
         """The best ``k`` of ``ids`` by the arithmetic of a local library."""
         exact = self.vectors(ids)
-        there = ~np.isnan(exact[:, 0]) if len(exact) else np.zeros(0, bool)
-        return best(cosines(exact[there].astype(np.float16), vector), ids[there], k)
+        present = ~np.isnan(exact[:, 0]) if len(exact) else np.zeros(0, bool)
+        return best(cosines(exact[present].astype(np.float16), vector), ids[present], k)
 
     def _candidates(
         self, vector: Any, fetch: int, where: str, index: dict[str, Any]
     ) -> tuple[Ids, Any]:
-        """The ``fetch`` nearest by the store's own reckoning. Beyond what it gives at once, the
-        question is asked again without those that were found."""
+        """The ``fetch`` nearest by Milvus' own scores. Beyond the limit of one search, the next one
+        excludes what was found."""
         ids: list[int] = []
         scores: list[float] = []
         while len(ids) < fetch:
-            limit = min(fetch - len(ids), WINDOW)
-            without = f"id not in [{', '.join(map(str, ids))}]" if ids else ""
-            clause = " and ".join(f"({part})" for part in (where, without) if part)
-            with self.milvus.told():
+            limit = min(fetch - len(ids), MAX_LIMIT)
+            with self.milvus.translated_errors():
                 (hits,) = self.milvus.client.search(
                     self.collection,
                     data=[vector.tolist()],
                     limit=limit,
-                    filter=clause,
+                    filter=all_of(where, f"id not in {ids}" if ids else ""),
                     output_fields=["id"],
                     search_params={
                         "metric_type": METRIC,
-                        "params": width(index, limit, filtered=bool(where)),
+                        "params": search_params(index, limit, filtered=bool(where)),
                     },
                     consistency_level=self.level,
-                    timeout=SECONDS,
+                    timeout=TIMEOUT,
                 )
             ids += [hit["id"] for hit in hits]
             scores += [hit["distance"] for hit in hits]
@@ -359,57 +355,53 @@ class MilvusLibrary:
 
     def _index(self) -> dict[str, Any]:
         def compute() -> dict[str, Any]:
-            with self.milvus.told():
-                found = self.milvus.client.describe_index(self.collection, "embedding")
+            found = self.milvus.describe_index(self.collection)
             if not found:
                 raise LibraryError(
                     f"{self.collection} has no index: run `sightline import --to milvus` again"
                 )
-            return dict(found)
+            return found
 
-        return self._kept("index", compute)
+        return self._cached("index", compute)
 
     def select(self, filters: Filters = Filters()) -> Ids:  # noqa: B008 (frozen)
-        """The ids of the images that meet ``filters``, ascending. UsageError for more than
-        ``MOST_SELECTED``."""
-        if self.matching(filters) > MOST_SELECTED:
+        """The ids of the images that meet ``filters``, ascending. Raises UsageError for more than
+        ``MAX_SELECTED``."""
+        if self.matching(filters) > MAX_SELECTED:
             raise UsageError(
-                f"more than {MOST_SELECTED:,} pictures meet these filters, and a Milvus collection"
-                " does not list so many: narrow them"
+                f"more than {MAX_SELECTED:,} images meet these filters, more than a Milvus"
+                " collection lists: use narrower filters"
             )
 
         def compute() -> Ids:
             where = self._where(filters) or "id >= 0"
             parts = [
                 np.array([row["id"] for row in rows], np.int64)
-                for rows in self.milvus.every(self.collection, where, ["id"], level=self.level)
+                for rows in self.milvus.iterate(self.collection, where, ["id"], level=self.level)
             ]
             return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
-        return self._kept(("select", filters), compute)
+        return self._cached(("select", filters), compute)
 
     def vectors(self, ids: Ids) -> Embeddings:
-        """``(n, d) float32`` in the order of ``ids``; a row of NaN where there is no such image."""
+        """``(n, d) float32`` in the order of ``ids``; a row of NaN for an unknown id."""
         ids = np.asarray(ids, np.int64)
         out = np.full((len(ids), self.dimension), np.nan, np.float32)
-        kept = self._vectors
-        lacking = [i for i in ids.tolist() if i not in kept]
-        if lacking:
-            rows = self.milvus.rows(
-                self.collection, "id", lacking, ["id", "embedding"], level=self.level
-            )
-            fetched = {row["id"]: np.asarray(row["embedding"], np.float16) for row in rows}
-        else:
-            fetched = {}
+        cached = self._vectors
+        missing = [i for i in ids.tolist() if i not in cached]
+        fetched = {
+            row["id"]: np.asarray(row["embedding"], np.float16)
+            for row in self._rows(missing, "embedding")
+        }
         for n, i in enumerate(ids.tolist()):
-            vector = fetched.get(i, kept.get(i))
+            vector = fetched.get(i, cached.get(i))
             if vector is not None:
                 out[n] = vector
         with self._lock:
-            if len(kept) + len(fetched) > KEPT_VECTORS:
-                kept.clear()
-            if len(fetched) <= KEPT_VECTORS // 4:
-                kept.update(fetched)
+            if len(cached) + len(fetched) > CACHED_VECTORS:
+                cached.clear()
+            if len(fetched) <= CACHED_VECTORS // 4:
+                cached.update(fetched)
         return out
 
     def image(self, id: int) -> ImageRecord | None:
@@ -417,110 +409,104 @@ class MilvusLibrary:
         return next(iter(self.images([id])), None)
 
     def images(self, ids: Sequence[int]) -> list[ImageRecord]:
-        """Images in the order of ``ids``; those that are gone are left out."""
+        """Images in the order of ``ids``, without those that were deleted."""
         wanted = [int(i) for i in ids]
-        rows = self.milvus.rows(self.collection, "id", wanted, RECORDS, level=self.level)
-        folders = self._kept(
-            "places", lambda: {one.id: (one.root, one.path) for one in self.folders()}
+        rows = self._rows(wanted, *RECORD_FIELDS[1:])
+        folders = self._cached(
+            "folder paths", lambda: {one.id: (one.root, one.path) for one in self.folders()}
         )
         found = {row["id"]: to_record(row, folders) for row in rows}
         return [found[i] for i in wanted if i in found]
 
     def thumbnail(self, id: int) -> bytes | None:
-        """A WebP picture, or None: from the library or the shards that filled the collection, if
-        they can be reached from here."""
+        """WebP from the library or the shards that filled the collection; None if they have none,
+        or cannot be reached from here."""
         with self._lock:
-            if self._thumbs is None:
-                self._thumbs = Thumbs.at(self._about().get("thumbnails"))
-        return self._thumbs.get(id)
+            if self._thumbnails is None:
+                self._thumbnails = SourceThumbnails.open(self._about().get("thumbnails"))
+        return self._thumbnails.get(id)
 
     def sample(self) -> Embeddings:
-        """``(n <= SAMPLE, d)``: vectors that stand for the whole library."""
+        """``(n <= SAMPLE, d)``: a random sample of the vectors."""
         count = self.count
         with self._lock:
             sampled = self._sampled
         if sampled is None or abs(count - sampled[0]) > SAMPLE_DRIFT * sampled[0]:
-            sampled = count, self.vectors(np.sort(self._some(SAMPLE, 0)))
+            sampled = count, self.vectors(np.sort(self._random_ids(SAMPLE, 0)))
             with self._lock:
                 self._sampled = sampled
         return sampled[1]
 
     def random(self, k: int, seed: int = 0) -> Ids:
-        """``k`` images by chance, the same for the same ``seed``."""
-        return np.random.default_rng(seed).permutation(self._some(k, seed))
+        """``k`` random images, the same for the same ``seed``."""
+        return np.random.default_rng(seed).permutation(self._random_ids(k, seed))
 
-    def _some(self, n: int, seed: int) -> Ids:
-        """As ``catalog_vectors.some_ids``: ids are drawn from their range and kept when they are
-        there; the same ones as in a local library of the same pictures."""
+    def _random_ids(self, n: int, seed: int) -> Ids:
+        """As ``catalog.embeddings.some_ids``, with the same result for the same images: ids are
+        drawn from their range, and those that exist are taken."""
         count = self.count
         if count <= n:
             return self.select()
-        about = self._kept("about", self._about)
+        about = self._cached("about", self._about)
         low, high = about["low"], about["high"]
         random = np.random.default_rng(seed)
-        if count < 10 * n or (count < (high - low + 1) / 10 and count <= MOST_SELECTED):
+        if count < 10 * n or (count < (high - low + 1) / 10 and count <= MAX_SELECTED):
             return np.sort(random.choice(self.select(), n, replace=False))
         chosen: dict[int, None] = {}
         while len(chosen) < n:
-            wanted = self._drawn(random, low, high, 2 * n)
-            rows = self.milvus.rows(self.collection, "id", wanted, ["id"], level=self.level)
-            there = {row["id"] for row in rows}
-            chosen |= dict.fromkeys(image for image in wanted if image in there)
+            drawn = self._drawn(random, low, high, 2 * n)
+            existing = {row["id"] for row in self._rows(drawn)}
+            chosen |= dict.fromkeys(image for image in drawn if image in existing)
         return np.sort(np.array(list(chosen)[:n], np.int64))
 
     def _drawn(self, random: np.random.Generator, low: int, high: int, n: int) -> list[int]:
-        """``n`` ids that may be there. Ids of shards lie close together in few places."""
+        """``n`` ids that may exist. Those of shards are in a few dense spans of the range."""
         spans = self._list("span")
         if not spans:
             return random.integers(low, high + 1, n).tolist()
         starts = np.array([start for start, _ in spans], np.int64)
         ends = np.cumsum([length for _, length in spans])
-        places = random.integers(0, ends[-1], n)
-        span = np.searchsorted(ends, places, side="right")
-        return (starts[span] + places - np.where(span > 0, ends[span - 1], 0)).tolist()
+        offsets = random.integers(0, ends[-1], n)
+        span = np.searchsorted(ends, offsets, side="right")
+        return (starts[span] + offsets - np.where(span > 0, ends[span - 1], 0)).tolist()
 
     # dates ----------------------------------------------------------------------------------------
 
     def by_date(self, ids: Ids, *, descending: bool = True) -> Ids:
-        """``ids`` in the order in which the pictures were taken."""
-        rows = self.milvus.rows(
-            self.collection,
-            "id",
-            np.unique(ids).tolist(),
-            ["id", "taken", "mtime_ns"],
-            level=self.level,
+        """``ids`` by the date on which the images were taken."""
+        return dates.sort_by_date(
+            self._rows(np.unique(ids), "taken", "mtime_ns"), descending=descending
         )
-        return dates.by_date(rows, descending=descending)
 
     def listed(self, filters: Filters, *, descending: bool = True) -> Ids:
-        """What meets ``filters`` by date, the first ``LISTED`` of it."""
-
-        def compute() -> Ids:
-            where, held = self._where(filters), (self.milvus, self.collection, self.level)
-            return dates.listed(*held, where, LISTED, descending=descending)
-
-        return self._kept(("listed", filters, descending), compute)
+        """The images that meet ``filters`` by date, the first ``MAX_LISTED`` of them."""
+        return self._cached(
+            ("listed", filters, descending),
+            lambda: dates.list_by_date(
+                self.milvus,
+                self.collection,
+                self._where(filters),
+                MAX_LISTED,
+                descending=descending,
+                level=self.level,
+            ),
+        )
 
     def histogram(self, ids: Ids | None = None) -> Months:
         """How many of ``ids``, or of all images, were taken in each month."""
         if ids is None:
-            months = self._list("month")
-            return Months(
-                tuple((month, count) for month, count in months if month),
-                sum(count for month, count in months if not month),
-            )
-        rows = self.milvus.rows(
-            self.collection, "id", np.unique(ids).tolist(), ["id", "taken"], level=self.level
-        )
-        counted = Counter(dates.month_of(row["taken"]) for row in rows)
+            counted = Counter(dict(self._list("month")))
+        else:
+            rows = self._rows(np.unique(ids), "taken")
+            counted = Counter(dates.month_of(row["taken"]) for row in rows)
         undated = counted.pop("", 0)
         return Months(tuple(sorted(counted.items())), undated)
 
-    # words and facets -----------------------------------------------------------------------------
+    # facets and full text -------------------------------------------------------------------------
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
-        """Every value of one kind of filter with how many pictures have it, most first; with
-        ``ids`` every ``keyword`` or ``label`` of those images."""
+        """Every value of one kind of filter with its number of images, the most frequent first;
+        with ``ids`` every ``keyword`` or ``label`` of those images."""
         if kind == "year":
             years: Counter[str] = Counter()
             for month, count in self.histogram().months:
@@ -529,19 +515,10 @@ class MilvusLibrary:
         elif ids is None:
             found = [Suggestion(kind, str(text), count) for text, count in self._list(kind)]
         else:
-            name = "labels" if kind == "label" else "keywords"
-            rows = self.milvus.rows(
-                self.collection, "id", np.asarray(ids).tolist(), ["id", "record"], level=self.level
-            )
-            counted: Counter[str] = Counter()
-            shown: dict[str, str] = {}
-            for row in rows:
-                values = _json(row["record"])[name]
-                texts = [value[0] if kind == "label" else value for value in values]
-                for text in {fold(text): text for text in texts}.items():
-                    counted[text[0]] += 1
-                    shown[text[0]] = min(text[1], shown.get(text[0], text[1]))
-            found = [Suggestion(kind, shown[key], count) for key, count in counted.items()]
+            counter = ValueCounter()
+            for row in self._rows(ids, "record"):
+                counter.add(values_of(from_json(row["record"]), kind))
+            found = [Suggestion(kind, text, count) for text, count in counter.counts()]
         return sorted(found, key=lambda one: (-one.count, fold(one.text)))
 
     def has(self, kind: str) -> bool:
@@ -549,7 +526,7 @@ class MilvusLibrary:
         return bool(self.facets(kind))
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
-        """Values of one kind of filter that begin with ``prefix``, most pictures first."""
+        """Values of one kind of filter that start with ``prefix``, the most frequent first."""
         if kind == "folder":
             known = [
                 FolderCount(one.root, one.path, one.folded, one.count) for one in self.folders()
@@ -559,47 +536,30 @@ class MilvusLibrary:
         return [one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted)][:limit]
 
     def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
-        """Nothing: a collection knows which pictures hold words, and not how well."""
+        """Always empty: a collection has no bm25."""
         return []
 
     def holding_words(self, text: str, limit: int) -> Ids:
-        """The first ``limit`` images, by id, whose words hold all of ``text``'s; none in a
-        collection without the field for words, whose status says so."""
-        wanted = tokens.wanted(text) if self._has_words else []
+        """The first ``limit`` images, by id, whose text contains all of ``text``'s tokens; none in
+        a collection without the field for tokens, whose status says so."""
+        wanted = tokens.wanted(text) if self._has_tokens else []
         if not wanted or limit < 1:
             return np.empty(0, np.int64)
 
         def compute() -> Ids:
-            where = holding(wanted)
-            with self.milvus.told():
-                rows = self.milvus.client.query(
-                    self.collection,
-                    filter=where,
-                    output_fields=["id"],
-                    limit=min(limit, WINDOW),
-                    consistency_level=self.level,
-                    timeout=SECONDS,
-                )
-            found = [row["id"] for row in rows]
-            if len(found) == min(limit, WINDOW):  # some of more, in no order that is promised
-                found = []
-                for rows in self.milvus.every(self.collection, where, ["id"], level=self.level):
-                    found += [row["id"] for row in rows]
-                    if len(found) >= limit:
-                        break
-            return np.sort(np.array(found, np.int64))[:limit]
+            rows = self.milvus.at_most(
+                self.collection, contains_all(wanted), ["id"], limit, level=self.level
+            )
+            return np.sort(np.array([row["id"] for row in rows], np.int64))
 
-        return self._kept(("holding", tuple(wanted), limit), compute)
+        return self._cached(("holding", tuple(wanted), limit), compute)
 
     def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
-        """``(label, fit)`` of each of ``ids`` that has any, best first."""
-        rows = self.milvus.rows(
-            self.collection, "id", [int(i) for i in ids], ["id", "record"], level=self.level
-        )
-        found = {row["id"]: _json(row["record"])["labels"] for row in rows}
+        """``(label, score)`` of each of ``ids`` that has any, best first."""
+        found = {row["id"]: from_json(row["record"])["labels"] for row in self._rows(ids, "record")}
         return {i: [(label, fit) for label, fit in values] for i, values in found.items() if values}
 
-    # about itself ---------------------------------------------------------------------------------
+    # status ---------------------------------------------------------------------------------------
 
     def failures(self) -> list[Failure]:
         """The files that could not be read, and why."""
@@ -617,7 +577,7 @@ class MilvusLibrary:
 
     @property
     def index_state(self) -> IndexState:
-        """What the store says of its index."""
+        """What Milvus reports of its index."""
         index = self._index()
         return IndexState(
             type=f"milvus {index['index_type'].lower()}",
@@ -628,11 +588,11 @@ class MilvusLibrary:
         )
 
     def status(self) -> dict[str, Any]:
-        """What there is, as ``sightline status --json`` prints it; while the store is away, what
-        there was, with that in its note."""
+        """The document of ``sightline status --json``; while Milvus is away, the last one, with the
+        reason as its note."""
         try:
             self.refresh()
-            self._told = {
+            self._last_status = {
                 "library": self.directory,
                 "model": self.model,
                 "revision": self.revision,
@@ -642,23 +602,47 @@ class MilvusLibrary:
                 "index": asdict(self.index_state),
                 "roots": self.roots(),
                 "run": None,
-                "note": f"held by Milvus {self.milvus.version}: originals are shown where their"
-                " folders are on this machine" + self._lacking(),
+                "note": self._note(),
             }
         except LibraryAwayError as error:
-            if self._told is None:
+            if self._last_status is None:
                 raise
-            return {**self._told, "note": str(error), "away": True}
-        return self._told
+            return {**self._last_status, "note": str(error), "away": True}
+        return self._last_status
 
-    def _lacking(self) -> str:
-        if self._has_words:
-            return ""
+    def _note(self) -> str:
+        note = (
+            f"held by Milvus {self.milvus.version}: originals are shown where their folders are on"
+            " this machine"
+        )
+        if self._has_tokens:
+            return note
         return (
-            "; words in names and captions are not searched: an earlier version filled this"
+            f"{note}; words in names and captions are not searched: an earlier version filled this"
             " collection, and `sightline import DIR --to milvus` fills another one with them"
         )
 
 
-def _json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, (str, bytes)) else value
+class ValueCounter:
+    """Counts keywords or labels ignoring case; each is shown in the first of its spellings."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._shown: dict[str, str] = {}
+
+    def add(self, values: Sequence[str]) -> None:
+        """Counts those of one image."""
+        for key, text in {fold(text): text for text in values}.items():
+            self._counts[key] += 1
+            self._shown[key] = min(text, self._shown.get(key, text))
+
+    def counts(self) -> list[tuple[str, int]]:
+        """``(text, number of images)``, the most frequent first."""
+        return [(self._shown[key], count) for key, count in self._counts.most_common()]
+
+
+def values_of(record: dict[str, Any], kind: str) -> list[str]:
+    """The ``keyword``s or ``label``s of a stored record."""
+    if kind == "label":
+        return [label for label, _ in record["labels"]]
+    return record["keywords"]

@@ -1,18 +1,17 @@
-"""How a picture lies in a Milvus collection: one row, its vector, what filters ask for, the record.
+"""The rows of a Milvus collection: one per image, and one per fact about the collection.
 
-    <collection>          a row a picture
-    <collection>_facts    a row a fact: model, folders, facets, shards done, the version
+    <collection>          id, embedding, the fields that filters compare, the rest as JSON
+    <collection>_facts    model, folders, facets, finished shards, the version
 
-What filters compare has a field of its own, folded where case makes no difference; Milvus of 2.3
-knows no null, so what is not known is a number or text that nothing meets. Everything else is in
-``record``, JSON. The metric is the inner product of the stored vectors, as in a local library, so
-that both give the same scores.
+Values that filters compare have their own field, case-folded where case does not matter. Milvus 2.3
+has no null: an unknown value is a number or text that no filter matches. The metric is the inner
+product of the stored vectors, as in a local library, so that scores are the same.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,57 +20,71 @@ import xxhash
 from numpy.typing import NDArray
 
 from sightline.indexer.catalog.full_text import fold
-from sightline.indexer.milvus.filters import plain
-from sightline.indexer.milvus.words import MOST_WORDS, PARTS, WORD, WORDS, cut, name_parts
+from sightline.indexer.milvus.tokens import (
+    MAX_TOKEN_BYTES,
+    MAX_TOKENS,
+    NGRAMS,
+    TOKENS,
+    ngrams,
+    truncated,
+    without_wildcards,
+)
 from sightline.indexer.types import ImageRecord, PhotoInfo
 
-UNKNOWN_TIME = -(2**60)
-UNKNOWN_PLACE = 1000.0
-UNKNOWN_RATING = -1
-
-NAME, VALUE, LISTED, RECORD = 2048, 1024, 512, 60_000
-"""Bytes: of a file's name, a camera's, a keyword, a record. Milvus takes 65,535 at most."""
-
-MOST_LISTED = 1024
-"""Keywords or labels of one picture."""
+FORMAT = "sightline-milvus-1"
+"""Which layout the fact ``library`` names; readers refuse any other."""
 
 METRIC = "IP"
 
-RECORDS = ["id", "folder", "taken", "mtime_ns", "width", "height", "format", "camera", "lens",
-           "latitude", "longitude", "rating", "record"]  # fmt: skip
-"""What a record is made from."""
+UNKNOWN_TIME = -(2**60)
+UNKNOWN_COORDINATE = 1000.0
+UNKNOWN_RATING = -1
+
+NAME_BYTES, VALUE_BYTES, LISTED_BYTES, RECORD_BYTES = 2048, 1024, 512, 60_000
+"""Of a file name, a camera or lens, a keyword or label, a record. Milvus stores 65,535 at most."""
+
+MAX_LISTED = 1024
+"""Keywords, or labels, of one image."""
+
+RECORD_FIELDS = ["id", "folder", "taken", "mtime_ns", "width", "height", "format", "camera", "lens",
+                 "latitude", "longitude", "rating", "record"]  # fmt: skip
+"""The fields that ``to_record`` reads."""
 
 
 def fields(dimension: int, types: Any) -> list[tuple[str, Any, dict[str, Any]]]:
-    """Of the collection: name, type, options."""
-    text = {"element_type": types.VARCHAR, "max_capacity": MOST_LISTED, "max_length": LISTED}
-    words = {"element_type": types.VARCHAR, "max_capacity": MOST_WORDS, "max_length": WORD}
+    """``(name, type, options)`` of the collection's fields; ``types`` is pymilvus' DataType."""
+    listed = {"element_type": types.VARCHAR, "max_capacity": MAX_LISTED, "max_length": LISTED_BYTES}
+    tokens = {
+        "element_type": types.VARCHAR,
+        "max_capacity": MAX_TOKENS,
+        "max_length": MAX_TOKEN_BYTES,
+    }
     return [
         ("id", types.INT64, {"is_primary": True}),
         ("embedding", types.FLOAT_VECTOR, {"dim": dimension}),
         ("folder", types.INT64, {}),
-        ("name", types.VARCHAR, {"max_length": NAME}),
+        ("name", types.VARCHAR, {"max_length": NAME_BYTES}),
         ("taken", types.INT64, {}),
         ("mtime_ns", types.INT64, {}),
         ("width", types.INT32, {}),
         ("height", types.INT32, {}),
         ("format", types.VARCHAR, {"max_length": 64}),
-        ("camera", types.VARCHAR, {"max_length": VALUE}),
-        ("lens", types.VARCHAR, {"max_length": VALUE}),
+        ("camera", types.VARCHAR, {"max_length": VALUE_BYTES}),
+        ("lens", types.VARCHAR, {"max_length": VALUE_BYTES}),
         ("latitude", types.DOUBLE, {}),
         ("longitude", types.DOUBLE, {}),
         ("rating", types.INT8, {}),
-        ("keywords", types.ARRAY, text),
-        ("labels", types.ARRAY, text),
-        (WORDS, types.ARRAY, words),
-        (PARTS, types.ARRAY, words),
+        ("keywords", types.ARRAY, listed),
+        ("labels", types.ARRAY, listed),
+        (TOKENS, types.ARRAY, tokens),
+        (NGRAMS, types.ARRAY, tokens),
         ("stamp", types.INT64, {}),
         ("record", types.JSON, {}),
     ]
 
 
 def fact_fields(types: Any) -> list[tuple[str, Any, dict[str, Any]]]:
-    """Of the facts' collection. Milvus wants a vector in each; here it says nothing."""
+    """The fields of the facts. Milvus requires a vector in every collection; it is unused here."""
     return [
         ("name", types.VARCHAR, {"is_primary": True, "max_length": 1024}),
         ("nothing", types.FLOAT_VECTOR, {"dim": 2}),
@@ -79,50 +92,59 @@ def fact_fields(types: Any) -> list[tuple[str, Any, dict[str, Any]]]:
     ]
 
 
-def seconds(moment: datetime | None) -> int:
-    """A camera's local time as a number that orders as it does."""
+def from_json(value: Any) -> Any:
+    """The value of a JSON field, which Milvus Lite returns parsed and a server as text."""
+    return json.loads(value) if isinstance(value, (str, bytes)) else value
+
+
+def to_seconds(moment: datetime | None) -> int:
+    """A camera's local time as a number of the same order; UNKNOWN_TIME for None."""
     if moment is None:
         return UNKNOWN_TIME
     return int(moment.replace(tzinfo=UTC, microsecond=0).timestamp())
 
 
-def moment(number: int) -> datetime | None:
-    """The other way round."""
-    if number == UNKNOWN_TIME:
+def to_moment(seconds: int) -> datetime | None:
+    """The inverse of ``to_seconds``."""
+    if seconds == UNKNOWN_TIME:
         return None
-    return datetime.fromtimestamp(number, UTC).replace(tzinfo=None)
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
 
-def row(
+def folder_number(root: str, path: str) -> int:
+    """The number of a folder in rows: a hash of its name, so that parallel runs need not agree."""
+    return xxhash.xxh3_64_intdigest(f"{root}\0{path}".encode()) >> 1
+
+
+def to_row(
     record: ImageRecord,
     vector: NDArray[np.float32],
-    folder: int,
     labels: Sequence[tuple[str, float]] = (),
-    words: Sequence[str] | None = None,
-    parts: bool = False,
+    *,
+    tokens: Sequence[str] | None = None,
+    with_ngrams: bool = False,
 ) -> dict[str, Any]:
-    """What is written for one picture. ``folder`` is the number of its folder among the facts,
-    ``words`` what ``milvus_words`` gives for it; None where a collection has no field for them.
-    ``parts``: those of its name too."""
+    """The row of one image. ``tokens`` is None for a collection without a field for them;
+    ``with_ngrams`` adds the n-grams of the name."""
     info = record.info
-    name = record.path.rpartition("/")[2]
-    value: dict[str, Any] = {
+    folder, _, name = record.path.rpartition("/")
+    row: dict[str, Any] = {
         "id": record.id,
-        "folder": folder,
-        "name": cut(plain(fold(name)), NAME),
-        "taken": seconds(info.taken_at),
+        "folder": folder_number(record.root, folder),
+        "name": truncated(without_wildcards(fold(name)), NAME_BYTES),
+        "taken": to_seconds(info.taken_at),
         "mtime_ns": record.mtime_ns,
         "width": info.width,
         "height": info.height,
         "format": info.format,
-        "camera": cut(info.camera or "", VALUE),
-        "lens": cut(info.lens or "", VALUE),
-        "latitude": UNKNOWN_PLACE if info.latitude is None else info.latitude,
-        "longitude": UNKNOWN_PLACE if info.longitude is None else info.longitude,
+        "camera": truncated(info.camera or "", VALUE_BYTES),
+        "lens": truncated(info.lens or "", VALUE_BYTES),
+        "latitude": UNKNOWN_COORDINATE if info.latitude is None else info.latitude,
+        "longitude": UNKNOWN_COORDINATE if info.longitude is None else info.longitude,
         "rating": UNKNOWN_RATING if info.rating is None else info.rating,
-        "keywords": folded(info.keywords),
-        "labels": folded(label for label, _ in labels),
-        "record": kept(
+        "keywords": _folded(info.keywords),
+        "labels": _folded(label for label, _ in labels),
+        "record": _within_limit(
             {
                 "name": name,
                 "size": record.size,
@@ -140,64 +162,63 @@ def row(
             }
         ),
     }
-    if words is not None:
-        value[WORDS] = list(words)
-        value[PARTS] = name_parts(fold(name)) if parts else []
-    digest = xxhash.xxh3_64(json.dumps(value, sort_keys=True, default=str).encode())
+    if tokens is not None:
+        row[TOKENS] = list(tokens)
+        row[NGRAMS] = ngrams(fold(name)) if with_ngrams else []
+    digest = xxhash.xxh3_64(json.dumps(row, sort_keys=True, default=str).encode())
     digest.update(np.asarray(vector, "<f2").tobytes())
-    value["stamp"] = digest.intdigest() - 2**63
-    value["embedding"] = np.asarray(vector, np.float32)
-    return value
+    row["stamp"] = digest.intdigest() - 2**63
+    row["embedding"] = np.asarray(vector, np.float32)
+    return row
 
 
-def folded(values: Any) -> list[str]:
-    """Keywords or labels as filters compare them, each once."""
-    return list(dict.fromkeys(cut(fold(value), LISTED) for value in values))[:MOST_LISTED]
+def _folded(values: Iterable[str]) -> list[str]:
+    """Keywords or labels as filters compare them, without duplicates."""
+    return list(dict.fromkeys(truncated(fold(value), LISTED_BYTES) for value in values))[
+        :MAX_LISTED
+    ]
 
 
-def kept(record: dict[str, Any]) -> dict[str, Any]:
-    """``record`` without what does not fit into a row: the end of a caption of a novel's length,
-    then keywords beyond the thousandth."""
-    for name, most in (("caption", 8000), ("title", 4000), ("keywords", 1000), ("labels", 500)):
-        if len(json.dumps(record).encode()) <= RECORD:
+def _within_limit(record: dict[str, Any]) -> dict[str, Any]:
+    """``record``, cut to ``RECORD_BYTES``: first a caption as long as a novel, then the rest."""
+    for name, size in (("caption", 8000), ("title", 4000), ("keywords", 1000), ("labels", 500)):
+        if len(json.dumps(record).encode()) <= RECORD_BYTES:
             break
         if record[name]:
-            record[name] = record[name][:most]
+            record[name] = record[name][:size]
     return record
 
 
 def to_record(row: dict[str, Any], folders: dict[int, tuple[str, str]]) -> ImageRecord:
-    """An image from its row. ``folders`` gives the root and the path of each folder."""
-    said = row["record"]
-    if isinstance(said, str):
-        said = json.loads(said)
+    """The image of a row with ``RECORD_FIELDS``. ``folders`` maps numbers to ``(root, path)``."""
+    stored = from_json(row["record"])
     root, path = folders.get(row["folder"], ("/", ""))
     info = PhotoInfo(
         width=row["width"],
         height=row["height"],
         format=row["format"],
-        orientation=said["orientation"],
-        taken_at=moment(row["taken"]),
+        orientation=stored["orientation"],
+        taken_at=to_moment(row["taken"]),
         camera=row["camera"] or None,
         lens=row["lens"] or None,
-        latitude=None if row["latitude"] == UNKNOWN_PLACE else row["latitude"],
-        longitude=None if row["longitude"] == UNKNOWN_PLACE else row["longitude"],
-        title=said["title"],
-        caption=said["caption"],
-        place=said["place"],
-        keywords=tuple(said["keywords"]),
+        latitude=None if row["latitude"] == UNKNOWN_COORDINATE else row["latitude"],
+        longitude=None if row["longitude"] == UNKNOWN_COORDINATE else row["longitude"],
+        title=stored["title"],
+        caption=stored["caption"],
+        place=stored["place"],
+        keywords=tuple(stored["keywords"]),
         rating=None if row["rating"] == UNKNOWN_RATING else row["rating"],
-        color=said["color"],
-        url=said["url"],
+        color=stored["color"],
+        url=stored["url"],
     )
     return ImageRecord(
         id=row["id"],
         root=root,
-        path=f"{path}/{said['name']}" if path else said["name"],
-        size=said["size"],
+        path=f"{path}/{stored['name']}" if path else stored["name"],
+        size=stored["size"],
         mtime_ns=row["mtime_ns"],
-        content_hash=said["content_hash"],
+        content_hash=stored["content_hash"],
         info=info,
-        added_at=datetime.fromisoformat(said["added_at"]),
-        phash=None if said["phash"] is None else int(said["phash"]),
+        added_at=datetime.fromisoformat(stored["added_at"]),
+        phash=None if stored["phash"] is None else int(stored["phash"]),
     )

@@ -1,12 +1,9 @@
-"""Shards -> a library of this machine: rows, embeddings, thumbnails, failures; nothing is encoded.
+"""Shards -> a local library: rows, embeddings, thumbnails, failures; nothing is encoded.
 
-    shards.py               what the files hold
-    shards_to_library.py    this
-
-Importing again takes in what is new or has changed since, so that shards may be imported while
-others are still being made. Where the pictures lie in folders of this machine, in archives too,
-these are the library's roots, and `sightline index` goes on from there; what lies in a store has a
-place of its name (``/s3/bucket/photos``) and is never looked for.
+Importing again adds what is new or has changed since, so that shards may be imported while others
+are still being written. Images in folders of this machine, archives included, keep these as the
+library's roots, and ``sightline index`` continues from there; those in a store get a root of its
+name (``/s3/bucket/photos``), which is never walked.
 """
 
 from __future__ import annotations
@@ -22,9 +19,9 @@ import numpy as np
 
 from sightline.indexer.catalog.catalog import Written
 from sightline.indexer.library.library import Library
+from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import (
     Origin,
-    Place,
     ShardRow,
     read_origin,
     read_shard,
@@ -43,10 +40,10 @@ from sightline.indexer.types import (
 )
 
 BATCH = 2048
-"""Pictures a transaction."""
+"""Images per transaction."""
 
 MAINTAIN_EVERY = 100_000
-"""As in ``pipeline``: new pictures after which the vector index may be brought up to date."""
+"""New images after which the vector index may be updated."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +75,15 @@ def import_shards(
     progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> ShardImport:
-    """Takes every shard at ``place`` into ``library``.
+    """Imports every shard at ``place`` into ``library``.
 
-    Raises ModelMismatchError when another model made the library, LibraryError for a damaged
-    shard; what was imported before it stays.
+    Raises ModelMismatchError if another model made the library, LibraryError for a corrupt shard;
+    what was imported before it stays.
     """
     origin = read_origin(place)
     library.check_model(origin.model, origin.revision, origin.dimension)
     with library.writing():
-        work = _Import(library, progress, stop or Event())
-        return work.run(place, text_queries)
+        return _Import(library, progress, stop or Event()).run(place, text_queries)
 
 
 class _Import:
@@ -100,28 +96,30 @@ class _Import:
         self.counts: dict[str, int] = defaultdict(int)
         self.known: dict[Path, dict[str, Known]] = {}
         self.failed: dict[Path, dict[str, tuple[int, int]]] = {}
+        """``path -> (size, mtime_ns)`` of the library's failures, by root."""
         self.waiting: dict[Path, dict[str, ShardRow]] = defaultdict(dict)
+        """Rows by root and path; of an image that was embedded twice the later one."""
         self.old: set[int] = set()
-        self.mended: dict[Path, list[str]] = defaultdict(list)
+        self.resolved: dict[Path, list[str]] = defaultdict(list)
         """Paths of failures that a later shard has another row of."""
 
     def run(self, place: Place, text_queries: Callable[[], Embeddings] | None) -> ShardImport:
-        """All shards, and of a picture that was embedded twice the later row."""
+        """Imports all shards."""
         started = time.monotonic()
         shards = whole_shards(place)
         self.old = superseded(place, shards)
-        next_look = MAINTAIN_EVERY
+        next_maintenance = MAINTAIN_EVERY
         for number, name in enumerate(shards.values()):
             self.progress("importing", number, len(shards))
             for rows in read_shard(place, name):
                 if self.stop.is_set():
                     break
-                self.take(rows)
+                self.add(rows)
             if self.stop.is_set():
                 break
             self.counts["shards"] += 1
-            if self.counts["added"] + self.counts["updated"] >= next_look:
-                next_look += MAINTAIN_EVERY
+            if self.counts["added"] + self.counts["updated"] >= next_maintenance:
+                next_maintenance += MAINTAIN_EVERY
                 self.write_all()
                 self.library.maintain_index(text_queries=text_queries, progress=self.progress)
         self.write_all()
@@ -131,62 +129,69 @@ class _Import:
             **self.counts, interrupted=self.stop.is_set(), seconds=time.monotonic() - started
         )
 
-    def take(self, rows: Sequence[ShardRow]) -> None:
-        """Puts rows beside those that wait, and writes where enough do."""
+    def add(self, rows: Sequence[ShardRow]) -> None:
+        """Adds rows to those that wait, and writes full batches."""
         for row in rows:
-            root, path = where(row)
+            root, path = library_place(row)
             if row.id not in self.old:
                 self.waiting[root][path] = row
             elif row.failure is not None:
-                self.mended[root].append(path)
+                self.resolved[root].append(path)
         for root in [root for root, rows in self.waiting.items() if len(rows) >= BATCH]:
             self.write(root)
 
     def write_all(self) -> None:
-        """Writes what waits."""
-        for root in {*self.waiting, *self.mended}:
+        """Writes all rows that wait."""
+        for root in {*self.waiting, *self.resolved}:
             self.write(root)
 
     def write(self, folder: Path) -> None:
-        """One transaction, its thumbnails just before it is committed."""
+        """Writes the rows of one root in one transaction; thumbnails just before its commit."""
         library = self.library
         root = library.ensure_root(folder)
         if folder not in self.known:
             self.known[folder] = library.catalog.known(root)
             self.failed[folder] = library.catalog.failed(root)
         known, failed_before = self.known[folder], self.failed[folder]
-        mended = self.mended.pop(folder, [])
-        library.catalog.forget_failures(root, [path for path in mended if path in failed_before])
-        for path in mended:
+        resolved = [path for path in self.resolved.pop(folder, []) if path in failed_before]
+        library.catalog.forget_failures(root, resolved)
+        for path in resolved:
             failed_before.pop(path, None)
         images: list[NewImage] = []
         failures: list[Failure] = []
         for path, row in self.waiting.pop(folder, {}).items():
             before = known.get(path)
-            stamp = row.size, date_of(row)
+            stamp = row.size, mtime_of(row)
             if row.failure is not None or row.vector is None or row.info is None:
-                date = 0 if row.passing else date_of(row)
-                if failed_before.get(path) != (row.size, date):
+                mtime_ns = 0 if row.passing else mtime_of(row)
+                if failed_before.get(path) != (row.size, mtime_ns):
                     reason = row.failure or "it was not embedded"
-                    failures.append(Failure(str(folder), path, row.size, date, reason))
+                    failures.append(Failure(str(folder), path, row.size, mtime_ns, reason))
                 self.counts["failed"] += 1
             elif before is not None and (before.size, before.mtime_ns) == stamp:
                 self.counts["unchanged"] += 1
             else:
                 self.counts["added" if before is None else "updated"] += 1
+                photo = Photo(
+                    info=row.info,
+                    pixels=np.empty((0, 0, 3), np.uint8),  # it has been encoded
+                    thumbnail=row.thumbnail or b"",
+                    content_hash=row.content_hash or "",
+                    phash=row.phash,
+                )
                 candidate = Candidate(folder, path, *stamp)
-                images.append(_image(row, candidate, before.id if before else None))
+                images.append(NewImage(candidate, photo, row.vector, before.id if before else None))
         if not images and not failures:
             return
 
-        def thumbnails(written: Written) -> None:
+        def write_thumbnails(written: Written) -> None:
             pairs = zip(written.images, images, strict=True)
             library.thumbnails.put_many(
                 {id: image.photo.thumbnail for id, image in pairs if image.photo.thumbnail}
             )
 
         written = library.catalog.write(
-            root, images=images, failed=failures, before_commit=thumbnails
+            root, images=images, failed=failures, before_commit=write_thumbnails
         )
         library.remove_thumbnails(written.removed)
         for id, image in zip(written.images, images, strict=True):
@@ -194,28 +199,14 @@ class _Import:
             known[file.path] = Known(id, file.path, file.size, file.mtime_ns)
 
 
-def _image(row: ShardRow, candidate: Candidate, before: int | None) -> NewImage:
-    assert row.info is not None
-    assert row.vector is not None
-    photo = Photo(
-        info=row.info,
-        pixels=np.empty((0, 0, 3), np.uint8),  # it has been encoded
-        thumbnail=row.thumbnail or b"",
-        content_hash=row.content_hash or "",
-        phash=row.phash,
-    )
-    return NewImage(candidate, photo, row.vector, before)
-
-
-def where(row: ShardRow) -> tuple[Path, str]:
-    """The root of a library that a row's picture belongs to, and its path there."""
-    source = row.source
-    if "://" in source:
-        kind, _, rest = source.partition("://")
+def library_place(row: ShardRow) -> tuple[Path, str]:
+    """The root of a library that a row's image belongs to, and its path there."""
+    if "://" in row.source:
+        kind, _, rest = row.source.partition("://")
         return Path("/", kind, rest.strip("/")), row.path
-    return Path(source), row.path
+    return Path(row.source), row.path
 
 
-def date_of(row: ShardRow) -> int:
-    """The file's date; 0, "never seen as a file", for what lies in a store."""
+def mtime_of(row: ShardRow) -> int:
+    """The file's date; 0, "never seen as a file", for an image in a store."""
     return 0 if "://" in row.source else row.mtime_ns

@@ -1,9 +1,9 @@
-"""What is to be embedded on many machines: folders, archives and object storage, as shards.
+"""The plan of an output: folders, archives and object storage, divided into shards.
 
-A source is a folder (looked at as ``discover`` does), a picture, a WebDataset archive (``.tar``),
-or the address of any of these where fsspec or pyarrow can open it (``s3://bucket/photos``). Which
-picture is in which shard is written down once (``plan-*.parquet``): a run that was broken off goes
-on with the same shards, and pictures that came or changed since get new ones.
+A source is a folder (walked by the rules of ``files.walk``), an image, a WebDataset archive
+(``.tar``), or the address of any of these that fsspec or pyarrow can open
+(``s3://bucket/photos``). Which image is in which shard is written once (``plan-*.parquet``): a run
+that was interrupted resumes with the same shards, and new or changed images get new ones.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from typing import Any, NamedTuple
 
 from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.files import archives, walk
-from sightline.indexer.shards.shard_files import Place, is_local, pyarrow
+from sightline.indexer.shards.place import Place
+from sightline.indexer.shards.shard_files import pyarrow
 from sightline.indexer.types import Failure
 
 ARCHIVE = archives.SUFFIX
 
-FETCHED_AHEAD = 16
-"""Pictures that are fetched from a store at the same time: a request takes some 50 ms, decoding
-10 to 60."""
+PARALLEL_FETCHES = 16
+"""Images fetched from a store at the same time: a request takes about 50 ms, decoding 10 to 60."""
 
 
 class Item(NamedTuple):
-    """A file that may be a picture, or an archive of pictures."""
+    """A file that may be an image, or an archive of images."""
 
     path: str
-    """Below its source, with forward slashes."""
+    """Relative to its source, with forward slashes."""
     size: int
     mtime_ns: int
     failure: str | None = None
-    """Why it cannot even be looked at."""
+    """Why it cannot be opened at all."""
 
     @property
     def is_archive(self) -> bool:
@@ -50,41 +50,41 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard:
-    """Pictures of one source that one task embeds: files, or one archive."""
+    """Images of one source that one task embeds: files, or one archive."""
 
     number: int
     source: str
     items: tuple[Item, ...]
 
 
-class Picture(NamedTuple):
-    """A picture of a shard, about to be read."""
+class ShardImage(NamedTuple):
+    """An image of a shard before it is read."""
 
     row: int
     path: str
     size: int
     mtime_ns: int
     caption: str | None = None
-    """What stands beside it in its archive."""
+    """From the file beside it in its archive."""
     url: str | None = None
 
 
-# looking ------------------------------------------------------------------------------------------
+# finding ------------------------------------------------------------------------------------------
 
 
-def look(source: str, *, exclude: Sequence[str] = ()) -> Iterator[tuple[str, Item]]:
-    """Everything in ``source`` that may be a picture or an archive: its folder, and the item.
+def find_items(source: str, *, exclude: Sequence[str] = ()) -> Iterator[tuple[str, Item]]:
+    """Everything in ``source`` that may be an image or an archive: ``(its folder, item)``.
 
-    UsageError where there is nothing, or no picture and no archive by its name.
+    Raises UsageError if there is nothing, or a file that is neither by its name.
     """
     place = Place.at(source)
     if place.local:
-        yield from _look_here(Path(place.path), exclude)
+        yield from _find_local(Path(place.path), exclude)
     else:
-        yield from _look_there(place, exclude)
+        yield from _find_in_store(place, exclude)
 
 
-def _look_here(path: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:
+def _find_local(path: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:
     if path.is_file():
         status = path.stat()
         yield str(path.parent), _checked(Item(path.name, status.st_size, status.st_mtime_ns))
@@ -97,24 +97,22 @@ def _look_here(path: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]
     for failure in failures:
         yield str(path), Item(failure.path, failure.size, failure.mtime_ns, failure.reason)
     for archive in sorted(path.rglob(f"*{ARCHIVE}")):
-        if archive.is_file() and not any(
-            part.startswith(".") for part in archive.relative_to(path).parts
-        ):
+        relative = archive.relative_to(path)
+        if archive.is_file() and not any(part.startswith(".") for part in relative.parts):
             status = archive.stat()
-            relative = archive.relative_to(path).as_posix()
-            yield str(path), Item(relative, status.st_size, status.st_mtime_ns)
+            yield str(path), Item(relative.as_posix(), status.st_size, status.st_mtime_ns)
 
 
-def _look_there(place: Place, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:
+def _find_in_store(place: Place, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:
     from pathspec import GitIgnoreSpec
 
     spec = GitIgnoreSpec.from_lines(exclude)
-    with place.answering():
+    with place.store_errors():
         if place.fs.isfile(place.path):
             folder = place.url.rpartition("/")[0]
             yield folder, _checked(_item(place.url[len(folder) + 1 :], place.fs.info(place.path)))
             return
-        found = _found(place)
+        found = _list_store(place)
     if not found:
         raise UsageError(f"there is nothing at {place.url}")
     for path, info in sorted(found.items()):
@@ -122,24 +120,24 @@ def _look_there(place: Place, exclude: Sequence[str]) -> Iterator[tuple[str, Ite
         parts = PurePosixPath(relative).parts
         if any(part.startswith(".") or part.lower() in walk.SYSTEM_FOLDERS for part in parts):
             continue
-        if (is_picture(relative) or relative.endswith(ARCHIVE)) and not spec.match_file(relative):
+        if (is_image(relative) or relative.endswith(ARCHIVE)) and not spec.match_file(relative):
             yield place.url, _item(relative, info)
 
 
-def _found(place: Place) -> dict[str, dict[str, Any]]:
-    """Every file below an address: by the driver's own listing, as those of large stores have it,
-    or folder by folder (fsspec's walk leaves out, in silence, what it cannot list)."""
+def _list_store(place: Place) -> dict[str, dict[str, Any]]:
+    """Every file below an address: by the driver's own recursive listing if it has one, otherwise
+    folder by folder (fsspec's walk silently leaves out what it cannot list)."""
     from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
 
     fs, kind = place.fs, type(place.fs)
     if issubclass(kind, AsyncFileSystem):
-        lists = kind._find is not AsyncFileSystem._find
+        own_listing = kind._find is not AsyncFileSystem._find
     else:
-        lists = kind.find is not AbstractFileSystem.find
+        own_listing = kind.find is not AbstractFileSystem.find
     found: dict[str, dict[str, Any]] = {}
     try:
-        if lists:
+        if own_listing:
             return dict(fs.find(place.path, detail=True))
         folders = [place.path]
         while folders:
@@ -157,13 +155,13 @@ def _found(place: Place) -> dict[str, dict[str, Any]]:
 
 
 def _checked(item: Item) -> Item:
-    if not (item.is_archive or is_picture(item.path)):
-        raise UsageError(f"{item.path} is neither a picture nor a {ARCHIVE} archive")
+    if not (item.is_archive or is_image(item.path)):
+        raise UsageError(f"{item.path} is neither an image nor a {ARCHIVE} archive")
     return item
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name is a picture's."""
+def is_image(name: str) -> bool:
+    """Whether a file name has the extension of an image."""
     return PurePosixPath(name).suffix.lower() in walk.EXTENSIONS
 
 
@@ -182,10 +180,10 @@ def _item(path: str, info: dict[str, Any]) -> Item:
 def plan(
     place: Place, found: Iterable[tuple[str, Item]], *, size: int
 ) -> tuple[list[Shard], list[Shard]]:
-    """Brings the plan at ``place`` up to date: ``(all shards, those that are new)``.
+    """Brings the plan at ``place`` up to date: ``(all shards, new shards)``.
 
-    Files that are in the plan already, by name, size and date, keep their shard. Each archive is a
-    shard of its own; files are put together, at most ``size`` to a shard.
+    Files that are in the plan already, by name, size and date, keep their shard. Each archive is
+    one shard; files are put together, at most ``size`` to a shard.
     """
     before = read_plan(place)
     known = {(shard.source, item[:3]) for shard in before for item in shard.items}
@@ -250,35 +248,35 @@ def _write_plan(place: Place, shards: Sequence[Shard]) -> None:
         }
     )
     number = sum(name.startswith("plan-") for name in place.names()) + 1
-    with place.answering(), place.writing(f"plan-{number:05}.parquet") as file:
+    with place.store_errors(), place.writing(f"plan-{number:05}.parquet") as file:
         pa.parquet.write_table(table, file)
 
 
 # reading ------------------------------------------------------------------------------------------
 
-Read = tuple[Picture, Path | bytes | PhotoError]
-"""A picture and where its pixels are; or why they are not."""
+Source = Path | bytes | PhotoError
+"""An image's file or its bytes, or why neither can be had."""
 
 
-def pictures(shard: Shard, *, but: Container[int] = ()) -> Iterator[Read]:
-    """The pictures of a shard: as files where they lie on this machine, as bytes otherwise. Rows
-    in ``but`` are left out."""
+def images(shard: Shard, *, but: Container[int] = ()) -> Iterator[tuple[ShardImage, Source]]:
+    """The images of a shard, without the rows ``but``: files on this machine as paths, all others
+    as bytes."""
     place = Place.at(shard.source)
     if len(shard.items) == 1 and shard.items[0].is_archive:
         yield from _in_archive(place, shard.items[0], but)
         return
-    every = (
-        (Picture(row, *item[:3]), item) for row, item in enumerate(shard.items) if row not in but
+    wanted = (
+        (ShardImage(row, *item[:3]), item) for row, item in enumerate(shard.items) if row not in but
     )
-    if is_local(place.fs):
-        for picture, item in every:
-            bad = PhotoError(item.failure, passing=True) if item.failure else None
-            yield picture, bad or Path(place.join(item.path))
+    if place.local:
+        for image, item in wanted:
+            failure = PhotoError(item.failure, passing=True) if item.failure else None
+            yield image, failure or Path(place.join(item.path))
     else:
-        yield from _ahead(every, lambda item: _fetched(place, item))
+        yield from _prefetched(wanted, lambda item: _fetch(place, item))
 
 
-def _fetched(place: Place, item: Item) -> bytes | PhotoError:
+def _fetch(place: Place, item: Item) -> bytes | PhotoError:
     if PurePosixPath(item.path).suffix.lower() in walk.RAW:
         return PhotoError("camera RAW is read from folders only, not from a store: copy it here")
     if item.size > archives.LARGEST:
@@ -288,41 +286,43 @@ def _fetched(place: Place, item: Item) -> bytes | PhotoError:
     except FileNotFoundError:
         return PhotoError("the file is not there any more", passing=True)
     except OSError as error:
-        return PhotoError(f"the store could not give it: {error}", passing=True)
+        return PhotoError(f"the store could not return it: {error}", passing=True)
     return data
 
 
-def _ahead(
-    every: Iterable[tuple[Picture, Item]], fetch: Callable[[Item], bytes | PhotoError]
-) -> Iterator[Read]:
-    """Fetches some of ``every`` at the same time, and gives them in their order."""
-    with ThreadPoolExecutor(FETCHED_AHEAD, thread_name_prefix="fetch") as pool:
-        waiting: deque[tuple[Picture, Future[bytes | PhotoError]]] = deque()
-        for picture, item in every:
-            waiting.append((picture, pool.submit(fetch, item)))
-            if len(waiting) >= FETCHED_AHEAD:
-                picture, future = waiting.popleft()
-                yield picture, future.result()
-        for picture, future in waiting:
-            yield picture, future.result()
+def _prefetched(
+    wanted: Iterable[tuple[ShardImage, Item]], fetch: Callable[[Item], bytes | PhotoError]
+) -> Iterator[tuple[ShardImage, Source]]:
+    """Fetches ``PARALLEL_FETCHES`` images at the same time, and yields them in order."""
+    with ThreadPoolExecutor(PARALLEL_FETCHES, thread_name_prefix="fetch") as pool:
+        waiting: deque[tuple[ShardImage, Future[bytes | PhotoError]]] = deque()
+        for image, item in wanted:
+            waiting.append((image, pool.submit(fetch, item)))
+            if len(waiting) >= PARALLEL_FETCHES:
+                image, future = waiting.popleft()
+                yield image, future.result()
+        for image, future in waiting:
+            yield image, future.result()
 
 
-def _in_archive(place: Place, archive: Item, but: Container[int]) -> Iterator[Read]:
-    """The pictures of a WebDataset archive: files of one sample stand together and share their
-    name up to the first dot; a ``.txt``, or ``caption`` in a ``.json``, is the picture's caption.
+def _in_archive(
+    place: Place, archive: Item, but: Container[int]
+) -> Iterator[tuple[ShardImage, Source]]:
+    """The images of a WebDataset archive: the files of a sample are adjacent and share their name
+    up to the first dot; a ``.txt``, or ``caption`` in a ``.json``, is the image's caption.
 
-    An archive that ends in the middle gives what it holds up to there, and a failure of its own.
+    A truncated archive yields what it holds, and then a failure of its own.
     """
-    sample: list[tuple[Picture, bytes | PhotoError]] = []
+    sample: list[tuple[ShardImage, Source]] = []
     notes: dict[str, str] = {}
     key: str | None = None
     row = 0
-    # A picture in an archive of this machine has the archive's date, as ``archives`` gives it.
-    date = archive.mtime_ns if place.local else 0
+    # An image in a local archive has the archive's date, as in ``files.archives``.
+    mtime_ns = archive.mtime_ns if place.local else 0
 
-    def whole() -> Iterator[Read]:
-        for picture, data in sample:
-            yield picture._replace(caption=notes.get("caption"), url=notes.get("url")), data
+    def whole_sample() -> Iterator[tuple[ShardImage, Source]]:
+        for image, data in sample:
+            yield image._replace(caption=notes.get("caption"), url=notes.get("url")), data
 
     try:
         with (
@@ -336,23 +336,23 @@ def _in_archive(place: Place, archive: Item, but: Container[int]) -> Iterator[Re
                     continue
                 this = f"{folder}/{base.partition('.')[0]}"
                 if this != key:
-                    yield from whole()
+                    yield from whole_sample()
                     sample, notes, key = [], {}, this
-                if is_picture(base):
-                    picture = Picture(row, f"{archive.path}/{name}", member.size, date)
+                if is_image(base):
+                    image = ShardImage(row, f"{archive.path}/{name}", member.size, mtime_ns)
                     row += 1
-                    if picture.row not in but:
-                        sample.append((picture, _member(tar, member)))
+                    if image.row not in but:
+                        sample.append((image, _member(tar, member)))
                 elif base.endswith(archives.NOTES) and member.size <= archives.LARGEST_NOTE:
-                    said = _notes(base, _member(tar, member))
-                    # What the JSON says goes before the text, whichever comes first.
-                    notes = {**notes, **said} if base.endswith(".json") else {**said, **notes}
+                    found = _notes(base, _member(tar, member))
+                    # The JSON takes precedence over the text, whichever comes first.
+                    notes = {**notes, **found} if base.endswith(".json") else {**found, **notes}
     except (OSError, tarfile.TarError, EOFError) as error:
-        yield from whole()
-        why = PhotoError(f"the archive cannot be read to its end: {error}", passing=True)
-        yield Picture(row, *archive[:3]), why
+        yield from whole_sample()
+        failure = PhotoError(f"the archive cannot be read to its end: {error}", passing=True)
+        yield ShardImage(row, *archive[:3]), failure
         return
-    yield from whole()
+    yield from whole_sample()
 
 
 def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | PhotoError:
@@ -366,19 +366,18 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | PhotoError
 
 
 def _notes(name: str, data: bytes | PhotoError) -> dict[str, str]:
-    """``caption`` and ``url``, where the file beside a picture says them."""
+    """``caption`` and ``url`` from the file beside an image, as far as it has them."""
     if isinstance(data, PhotoError):
         return {}
     text = data.decode("utf-8", "replace").strip()
     if not name.endswith(".json"):
         return {"caption": text} if text else {}
     try:
-        said = json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    found = said if isinstance(said, dict) else {}
     return {
         key: found[key]
         for key in ("caption", "url")
-        if isinstance(found.get(key), str) and found[key].strip()
+        if isinstance(found, dict) and isinstance(found.get(key), str) and found[key].strip()
     }

@@ -1,7 +1,7 @@
-"""What a Ray cluster has room for, and whether one shard will ever find a place on it.
+"""Whether a Ray cluster has a node that is large enough for one shard.
 
-Ray queues a task that no machine is large enough for and waits for one that is, without a word: a
-cluster that grows on demand may still get one. One that does not would wait for ever.
+Ray silently queues a task that no node can run, and waits: right for a cluster that grows on
+demand, for ever on any other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sightline.indexer.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one task takes: cores and GPUs, of one machine."""
+class Resources:
+    """CPU cores and GPUs: of a node, or required by one task."""
 
     cpus: float = 1
     gpus: float = 0
@@ -25,49 +25,49 @@ class Share:
         cores = f"{self.cpus:g} core{'' if self.cpus == 1 else 's'}"
         return f"{cores} and {self.gpus:g} GPU{'' if self.gpus == 1 else 's'}"
 
-    def fits(self, machine: Share) -> bool:
-        """Whether ``machine``, when it does nothing else, has so much."""
-        return self.cpus <= machine.cpus and self.gpus <= machine.gpus
+    def fit(self, node: Resources) -> bool:
+        """Whether an idle ``node`` has as many."""
+        return self.cpus <= node.cpus and self.gpus <= node.gpus
 
 
-def machines(ray: ModuleType) -> list[Share]:
-    """What each machine that is alive has in all, the largest first."""
-    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def live_nodes(ray: ModuleType) -> list[Resources]:
+    """What each live node has in total, the largest first."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sorted(
-        (Share(one.get("CPU", 0), one.get("GPU", 0)) for one in there),
+        (Resources(one.get("CPU", 0), one.get("GPU", 0)) for one in alive),
         key=lambda one: (one.gpus, one.cpus),
         reverse=True,
     )
 
 
-def at_once(ray: ModuleType, share: Share) -> int:
-    """Tasks to have under way: twice what the cluster can run now, so that nothing idles and a
-    cluster that grows on demand sees the demand."""
-    there = ray.cluster_resources()
-    counts = [int(there.get("CPU", 0) / share.cpus)] if share.cpus else []
-    if share.gpus:
-        counts.append(int(there.get("GPU", 0) / share.gpus))
+def tasks_in_flight(ray: ModuleType, task: Resources) -> int:
+    """How many tasks to submit at once: twice what the cluster can run now, so that no node idles
+    and a cluster that grows on demand sees the demand."""
+    total = ray.cluster_resources()
+    counts = [int(total.get("CPU", 0) / task.cpus)] if task.cpus else []
+    if task.gpus:
+        counts.append(int(total.get("GPU", 0) / task.gpus))
     return max(2, 2 * min(counts, default=1))
 
 
-class Patience:
-    """Waits for a machine that is large enough for a task, and not for ever."""
+class NodeWait:
+    """Waits up to ``seconds`` for a node that is large enough for ``task``."""
 
     def __init__(
-        self, ray: ModuleType, share: Share, *, seconds: float, warn: Callable[[str], None]
+        self, ray: ModuleType, task: Resources, *, seconds: float, warn: Callable[[str], None]
     ) -> None:
-        """``seconds``: 0 for a cluster that nobody can join."""
+        """``seconds``: 0 for a cluster that no node can join."""
         self._ray = ray
-        self._share = share
+        self._task = task
         self._seconds = seconds
         self._warn = warn
         self._since: float | None = None
 
-    def look(self) -> None:
-        """UsageError when no machine has been large enough for ``seconds``; a warning when that
+    def check(self) -> None:
+        """Raises UsageError if no node has been large enough for ``seconds``; warns when that
         begins."""
-        there = machines(self._ray)
-        if any(self._share.fits(one) for one in there):
+        nodes = live_nodes(self._ray)
+        if any(self._task.fit(one) for one in nodes):
             self._since = None
             return
         now = time.monotonic()
@@ -75,19 +75,19 @@ class Patience:
             self._since = now
             if self._seconds > 0:
                 self._warn(
-                    f"a shard takes {self._share}, and {_largest(there)}: waiting"
+                    f"a shard needs {self._task}, and {_largest(nodes)}: waiting"
                     f" {self._seconds:g} seconds for one to join"
                 )
         if now - self._since >= self._seconds:
             raise UsageError(
-                f"a shard takes {self._share}, and {_largest(there)}: ask for less with"
-                " --cpus-per-task and --gpus-per-task, or add such a machine"
+                f"a shard needs {self._task}, and {_largest(nodes)}: ask for less with"
+                " --cpus-per-task and --gpus-per-task, or add such a node"
             )
 
 
-def _largest(there: list[Share]) -> str:
-    if not there:
-        return "the cluster has no machine"
-    if len(there) == 1:
-        return f"the only machine has {there[0]}"
-    return f"none of the {len(there)} machines has that (the largest: {there[0]})"
+def _largest(nodes: list[Resources]) -> str:
+    if not nodes:
+        return "the cluster has no node"
+    if len(nodes) == 1:
+        return f"the only node has {nodes[0]}"
+    return f"none of the {len(nodes)} nodes has that (the largest: {nodes[0]})"

@@ -1,7 +1,7 @@
-"""One shard, from its pictures to its parquet file: what a worker process of a cluster does.
+"""Embeds one shard, from its images to its parquet file: the work of one Ray task.
 
-The photo code and the encoder are those of a run on one machine (``decode``, ``encoding``,
-``encoder``). The model is loaded once a process and kept for the shards that follow.
+Reading and encoding are those of ``sightline index`` (``photo.decoder``, ``encoder``). The model is
+loaded once per process and cached for the next shards.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sightline.indexer.encoder import encode_photos
-from sightline.indexer.errors import ModelMismatchError, PhotoError
+from sightline.indexer.errors import ModelMismatchError
 from sightline.indexer.photo.decoder import Decoder
-from sightline.indexer.shards.plan import Picture, Read, Shard, pictures
+from sightline.indexer.shards.place import Place
+from sightline.indexer.shards.plan import Shard, ShardImage, Source, images
 from sightline.indexer.shards.shard_files import (
-    MOST_ROWS,
+    MAX_ROWS,
     Origin,
-    Place,
     ShardRow,
     ShardWriter,
     image_id,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What every shard of a run has in common."""
+    """What all shards of a run have in common."""
 
     output: str
     origin: Origin
@@ -48,7 +48,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class ShardDone:
+class ShardReport:
     """What became of one shard."""
 
     number: int
@@ -56,7 +56,7 @@ class ShardDone:
     failed: int
     seconds: float
     load_seconds: float
-    """Spent on the model; 0 where the process had it already."""
+    """Spent on loading the model; 0 if the process had it."""
     worker: str
     """``host:process id``."""
 
@@ -75,52 +75,64 @@ def _encoder(model: str, revision: str, device: str) -> Encoder:
     return encoder
 
 
-def embed_shard(job: Job, shard: Shard, again: frozenset[int] = frozenset()) -> ShardDone:
-    """Reads, encodes and writes one shard. Its file is whole or not there. Of a shard that is
-    there only the rows ``again`` are read, and what an archive has beyond them; it is written
-    anew with them.
+def embed_shard(job: Job, shard: Shard, retry: frozenset[int] = frozenset()) -> ShardReport:
+    """Reads, encodes and writes one shard. An image that cannot be read is a row with the reason.
 
-    Raises ModelError where the model cannot be had on this machine, OSError where the output
-    cannot be written. A picture that cannot be read is a row with the reason.
+    ``retry`` are rows of a shard that exists: only these, and what its archive has beyond its rows,
+    are read, and the shard is rewritten with them. Raises ModelError if this machine cannot load
+    the model, OSError if the output cannot be written.
     """
     started = time.monotonic()
-    loaded = _encoder.cache_info().misses
+    misses = _encoder.cache_info().misses
     encoder = _encoder(job.origin.model, job.origin.revision, job.device)
-    load_seconds = time.monotonic() - started if _encoder.cache_info().misses > loaded else 0.0
+    loaded = _encoder.cache_info().misses > misses
+    load_seconds = time.monotonic() - started if loaded else 0.0
     embedded = failed = 0
     place = Place.at(job.output)
     failures: list[ShardRow] = []
     name = shard_name(shard.number)
-    there = row_numbers(place, name) - again if again else frozenset()
+    kept = row_numbers(place, name) - retry if retry else frozenset()
     with (
         Decoder(encoder.geometry, workers=job.decoders, thumbnails=job.thumbnails) as decoder,
         ShardWriter(place, shard.number, encoder.dimension) as out,
     ):
-        for rows in read_shard(place, name) if again else ():
+
+        def write_failures() -> int:
+            count = len(failures)
+            for row in failures:
+                out.write(row)
+            failures.clear()
+            return count
+
+        def photos() -> Iterator[tuple[ShardImage, Photo]]:
+            for image, outcome in decoder.each(_at_most_max_rows(images(shard, but=kept))):
+                if isinstance(outcome, Photo):
+                    yield image, outcome
+                else:
+                    row = replace(_row(shard, image), failure=str(outcome))
+                    failures.append(replace(row, passing=outcome.passing))
+
+        for rows in read_shard(place, name) if retry else ():
             for row in rows:
-                if row.id % MOST_ROWS in there:
+                if row.id % MAX_ROWS in kept:
                     out.write(row)
-        photos = _readable(decoder.each(_bounded(pictures(shard, but=there))), shard, failures)
-        for batch in encode_photos(encoder, photos):
-            for picture, photo, vector in batch:
-                row = _row(shard, picture)
-                info = photo.info
-                caption = info.caption or picture.caption
-                info = replace(info, caption=caption, url=picture.url)
+        for batch in encode_photos(encoder, photos()):
+            for image, photo, vector in batch:
+                caption = photo.info.caption or image.caption
                 out.write(
                     replace(
-                        row,
+                        _row(shard, image),
                         vector=vector,
-                        info=info,
+                        info=replace(photo.info, caption=caption, url=image.url),
                         content_hash=photo.content_hash,
                         phash=photo.phash,
                         thumbnail=photo.thumbnail or None,
                     )
                 )
                 embedded += 1
-            failed += _write_all(out, failures)
-        failed += _write_all(out, failures)
-    return ShardDone(
+            failed += write_failures()
+        failed += write_failures()
+    return ShardReport(
         shard.number,
         embedded,
         failed,
@@ -130,41 +142,17 @@ def embed_shard(job: Job, shard: Shard, again: frozenset[int] = frozenset()) -> 
     )
 
 
-def _row(shard: Shard, picture: Picture) -> ShardRow:
-    return ShardRow(
-        image_id(shard.number, picture.row),
-        shard.source,
-        picture.path,
-        picture.size,
-        picture.mtime_ns,
-    )
+def _row(shard: Shard, image: ShardImage) -> ShardRow:
+    id = image_id(shard.number, image.row)
+    return ShardRow(id, shard.source, image.path, image.size, image.mtime_ns)
 
 
-def _write_all(out: ShardWriter, failures: list[ShardRow]) -> int:
-    count = len(failures)
-    for row in failures:
-        out.write(row)
-    failures.clear()
-    return count
-
-
-def _bounded(read: Iterable[Read]) -> Iterator[Read]:
-    for picture, source in read:
-        if picture.row >= MOST_ROWS:
+def _at_most_max_rows(
+    read: Iterable[tuple[ShardImage, Source]],
+) -> Iterator[tuple[ShardImage, Source]]:
+    for image, source in read:
+        if image.row >= MAX_ROWS:
             raise ValueError(
-                f"{picture.path}: an archive may hold {MOST_ROWS:,} pictures; split this one"
+                f"{image.path}: an archive may hold {MAX_ROWS:,} images; split this one"
             )
-        yield picture, source
-
-
-def _readable(
-    read: Iterable[tuple[Picture, Photo | PhotoError]], shard: Shard, failures: list[ShardRow]
-) -> Iterator[tuple[Picture, Photo]]:
-    """The photos among ``read``; what could not be read goes to ``failures``."""
-    for picture, outcome in read:
-        if isinstance(outcome, PhotoError):
-            failures.append(
-                replace(_row(shard, picture), failure=str(outcome), passing=outcome.passing)
-            )
-        else:
-            yield picture, outcome
+        yield image, source

@@ -1,38 +1,38 @@
-"""Rows of an output whose file was embedded again since: what readers of the shards leave out."""
+"""Rows whose file was embedded again since: readers of the shards leave them out."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
+from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.plan import Shard, read_plan
-from sightline.indexer.shards.shard_files import MOST_ROWS, Place
+from sightline.indexer.shards.shard_files import MAX_ROWS
 
 
-def superseded(place: Place, there: Container[int]) -> set[int]:
-    """Ids of the rows of the shards ``there`` at ``place`` that a later one of these has in another
-    version."""
-    if len({name for name in place.names() if name.startswith("plan-")}) < 2:
-        return set()  # nothing is embedded twice by one run, and plans of millions take seconds
-    return superseded_rows(read_plan(place), there)
+def superseded(place: Place, shards: Container[int]) -> set[int]:
+    """Ids of rows in ``shards`` (numbers) that a later one of them replaces."""
+    if sum(name.startswith("plan-") for name in place.names()) < 2:
+        return set()  # one run embeds nothing twice, and a plan of millions takes seconds to read
+    return superseded_rows(read_plan(place), shards)
 
 
-def superseded_rows(shards: Sequence[Shard], there: Container[int]) -> set[int]:
-    """The same of a plan that was read, ``shards``.
+def superseded_rows(plan: Sequence[Shard], shards: Container[int]) -> set[int]:
+    """The same for a plan that has been read.
 
-    Archives change as a whole. A folder that could not be listed has no rows but its failure, and
-    gives way to the files in it.
+    Archives change as a whole. A folder that could not be listed has one row, its failure, which
+    the files in it replace.
     """
     latest: dict[tuple[str, str], int] = {}
     unlisted: dict[tuple[str, str], int] = {}
     old: set[int] = set()
-    for shard in shards:
-        if shard.number not in there:
+    for shard in plan:
+        if shard.number not in shards:
             continue
         for n, item in enumerate(shard.items):
-            id = shard.number * MOST_ROWS + n
+            id = shard.number * MAX_ROWS + n
             before = latest.get((shard.source, item.path))
             if before is not None:
-                end = (before // MOST_ROWS + 1) * MOST_ROWS
+                end = (before // MAX_ROWS + 1) * MAX_ROWS
                 old |= set(range(before, end)) if item.is_archive else {before}
             latest[shard.source, item.path] = id
             if item.failure:

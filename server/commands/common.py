@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sightline.indexer.milvus.connection import is_address
+
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.interface import AnyLibrary
@@ -61,15 +63,6 @@ class FolderOrAddress(click.Path):
         if isinstance(value, str) and is_address(value):
             return value
         return super().convert(value, param, ctx)
-
-
-def is_address(text: str) -> bool:
-    """Whether ``text`` is a Milvus collection's address: ``milvus+http://...``, or a ``.db`` file
-    of Milvus Lite (a folder, as its versions from 3 on have it, or a file)."""
-    if text.startswith("milvus+"):
-        return True
-    _, _, collection = text.partition(".db/")
-    return text.endswith(".db") or (bool(collection) and "/" not in collection.rstrip("/"))
 
 
 def place_option(function: F) -> F:

@@ -56,7 +56,7 @@ CLIP_RETRIEVAL = {
     "--index-type",
     default="HNSW",
     show_default=True,
-    help="The collection's index: FLAT, HNSW, IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN, DISKANN, GPU_...",
+    help="The collection's index: FLAT, HNSW, IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN, DISKANN.",
 )
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that read pictures.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")

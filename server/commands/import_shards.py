@@ -20,7 +20,8 @@ def are_at(source: str) -> bool:
     """Whether there are shards at a path or an address."""
     if "://" not in source:
         return (Path(source).expanduser() / "embedding.json").is_file()
-    from sightline.indexer.shards.shard_files import ORIGIN, Place
+    from sightline.indexer.shards.place import Place
+    from sightline.indexer.shards.shard_files import ORIGIN
 
     return ORIGIN in Place.at(source).names()
 
@@ -34,7 +35,7 @@ def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool
     """Fills the collection at ``uri`` with a library or with shards."""
     from sightline.indexer.library.library import Library
     from sightline.indexer.milvus import fill
-    from sightline.indexer.shards.shard_files import Place
+    from sightline.indexer.shards.place import Place
 
     with stopping() as stop, shown(quiet=quiet) as progress:
         if is_library(source):
@@ -68,7 +69,8 @@ def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) ->
     from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library.library import Library
     from sightline.indexer.shards import import_shards
-    from sightline.indexer.shards.shard_files import Place, read_origin
+    from sightline.indexer.shards.place import Place
+    from sightline.indexer.shards.shard_files import read_origin
     from sightline.indexer.zero_shot.captions import CAPTIONS
 
     place = Place.at(source)
