@@ -1,23 +1,22 @@
-"""How long a served library takes to answer, the whole HTTP request, cold and warm.
+"""Latency of HTTP requests to a served library, cold and warm.
 
     python -m benchmarks.search --images 100000 [--keep DIR] [--requests 300]
 
-Fills a library with that many synthetic pictures (vectors with the geometry of CLIP's, rows and
-thumbnails like a person's), builds its index as ``sightline index`` would, starts ``sightline
-serve`` on it, and asks over HTTP from another process, with one client and with sixteen:
+Fills a library with synthetic images (vectors with the geometry of CLIP's; metadata and thumbnails
+like those of a personal collection), builds its index as ``sightline index`` does, starts
+``sightline serve``, and sends requests from other processes, with one client and with sixteen:
 
-    new text     a query never asked before: the text tower runs
-    known text   the words' vector is cached, everything else is done anew (other weights, another
-                 page, another filter): what is around the tower
-    like         a picture of the library
-    filtered     text with filters that leave a tenth, and a thousandth; other words each time
-    new filter   the same with another month each time, which leaves a thousandth
+    new text     a text not searched before: the text tower runs
+    known text   the text's vector is cached, the ranking is not (other weights and offsets)
+    like         an image of the library
+    filtered     a text with filters that 1/10 and 1/1000 of the images meet, the same each time
+    new filter   the same with another month each time, 1/1000 of the images
     image        an upload of 0.3 megapixels
-    thumbnail    one that was not asked for before, from the disk where it is not in memory
-    again        one of fifty, from memory
+    thumbnail    one that was not requested before, read from disk unless the OS caches it
+    again        one of fifty, in memory
 
-Printed are p50, p95 and p99 in milliseconds, and requests a second; then how long the server took
-from its start to its first answer, and how much of that was Python, torch and the model.
+Prints p50, p95 and p99 in milliseconds and requests per second; and the time from the start of the
+server to its first answer, with the part of Python, torch and the model in it.
 """
 
 from __future__ import annotations
@@ -50,49 +49,19 @@ from sightline.indexer.library.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
 WORDS = [
-    "a",
-    "photo",
-    "of",
-    "two",
-    "dogs",
-    "running",
-    "on",
-    "the",
-    "beach",
-    "at",
-    "sunset",
-    "with",
-    "children",
-    "near",
-    "old",
-    "stone",
-    "house",
-    "in",
-    "snow",
-    "red",
-    "car",
-    "under",
-    "bridge",
-    "black",
-    "cat",
-    "sleeping",
-    "window",
-    "birthday",
-    "cake",
-    "candles",
-    "mountain",
-    "lake",
-    "boat",
-]
+    "a", "photo", "of", "two", "dogs", "running", "on", "the", "beach", "at", "sunset", "with",
+    "children", "near", "old", "stone", "house", "in", "snow", "red", "car", "under", "bridge",
+    "black", "cat", "sleeping", "window", "birthday", "cake", "candles", "mountain", "lake", "boat",
+]  # fmt: skip
 THUMBNAILS = 20_000
-"""Pictures that have a thumbnail here; a million of them would fill the disk and show no more."""
+"""Images with a thumbnail; a million of them would fill the disk and not change the figures."""
 
 
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--keep", type=Path, help="make the library here, or use the one there")
+    parser.add_argument("--keep", type=Path, help="folder of the library; reused if it exists")
     parser.add_argument("--requests", type=int, default=300)
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -105,7 +74,7 @@ def main() -> None:
 
 
 def make(place: Path, images: int) -> None:
-    """The model and the library, unless they are there."""
+    """Creates the model and the library, unless they exist."""
     model, directory = place / "model", place / "library"
     if not model.exists():
         from benchmarks.encoder import build
@@ -132,13 +101,13 @@ def make(place: Path, images: int) -> None:
             if start < THUMBNAILS:
                 library.thumbnails.put_many(dict.fromkeys(written.images, thumbnail.getvalue()))
         run = library.catalog.start_run([str(ROOT)])
-        library.catalog.finish_run(run, {})  # tidies, as every run does
+        library.catalog.finish_run(run, {})  # optimises the catalog, as every run does
         filled = time.perf_counter()
         texts = geometry.texts(500, seed=1)
         library.maintain_index(text_queries=lambda: texts)
         state = library.index_state
         print(
-            f"{images:,} pictures written in {filled - started:.0f} s; {state.type} index built in"
+            f"{images:,} images written in {filled - started:.0f} s; {state.type} index built in"
             f" {time.perf_counter() - filled:.0f} s, nprobe {state.nprobe}, recall {state.recall}"
         )
 
@@ -148,7 +117,7 @@ def make(place: Path, images: int) -> None:
 
 @contextlib.contextmanager
 def served(directory: Path) -> Iterator[int]:
-    """``sightline serve`` on a free port."""
+    """Runs ``sightline serve`` on a free port."""
     command = [sys.executable, "-m", "sightline", "serve", "--port", "0"]
     command += ["--library", str(directory)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=TOP) as process:
@@ -165,7 +134,7 @@ def served(directory: Path) -> Iterator[int]:
 
 
 def first_answer(place: Path) -> None:
-    """From the start of the process to the first answer, and what of that is the model's."""
+    """Prints the time from the start of the process to the first answer, and the model's part."""
     command = [sys.executable, "-c"]
     load = (
         "import sys; from sightline.indexer.encoder import encoder;"
@@ -182,21 +151,21 @@ def first_answer(place: Path) -> None:
             client = Client(port)
             client.get("/api/search?q=" + quote("a dog on a beach"))
             times["served"].append(time.perf_counter() - started)
-    middle = {name: sorted(values)[1] for name, values in times.items()}
+    median = {name: sorted(values)[1] for name, values in times.items()}
     print(
-        f"first answer {middle['served']:.2f} s after the start; python and torch alone"
-        f" {middle['torch']:.2f} s, with the text tower loaded and run {middle['model']:.2f} s\n"
+        f"first answer {median['served']:.2f} s after the start; python and torch alone"
+        f" {median['torch']:.2f} s, with the text tower loaded and run {median['model']:.2f} s\n"
     )
 
 
 class Client:
-    """One connection that is kept open."""
+    """One persistent connection."""
 
     def __init__(self, port: int) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def get(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> int:
-        """Sends a request, reads the whole answer; its length. An error ends the benchmark."""
+        """Sends a request and returns the length of the answer. An error ends the benchmark."""
         self.connection.request(method, path, body, headers)
         answer = self.connection.getresponse()
         content = answer.read()
@@ -205,33 +174,33 @@ class Client:
         return len(content)
 
 
-# the questions ------------------------------------------------------------------------------------
+# requests ------------------------------------------------------------------------------------
 
-Ask = Callable[[Client, int], int]
-"""Asks question number n of a kind."""
+Request = Callable[[Client, int], int]
+"""Sends request number n of a kind; returns the length of the answer."""
 
 
 def sentence(number: int) -> str:
-    """Words that are not asked twice."""
+    """A text that is unique to ``number``."""
     random = np.random.default_rng(number)
     return " ".join(random.choice(WORDS, 7)) + f" {number}"
 
 
 def search(query: str, **more: object) -> str:
-    """The path of a search."""
+    """The path and query string of a search."""
     extra = "".join(f"&{name}={value}" for name, value in more.items())
     return f"/api/search?q={quote(query)}{extra}"
 
 
 def month(number: int) -> str:
-    """The filters of one month of the five years that the pictures are from."""
+    """Filters of one month of the five years in which the images were taken."""
     year, first = 2020 + number // 12 % 5, 1 + number % 12
     year_after, next_month = (year + 1, 1) if first == 12 else (year, first + 1)
     return f"after:{year}-{first:02} before:{year_after}-{next_month:02}"
 
 
 def upload() -> tuple[bytes, str]:
-    """A multipart body with one picture, and its content type."""
+    """A multipart body with one image, and its content type."""
     picture = io.BytesIO()
     photograph(7, (640, 480)).save(picture, "JPEG", quality=88)
     head = (
@@ -241,8 +210,8 @@ def upload() -> tuple[bytes, str]:
     return head + picture.getvalue() + b"\r\n--part--\r\n", "multipart/form-data; boundary=part"
 
 
-def questions(images: int) -> dict[str, Ask]:
-    """Each kind of request; every number is another request."""
+def requests(images: int) -> dict[str, Request]:
+    """Kind -> requests by number."""
     body, kind = upload()
     return {
         "new text": lambda client, n: client.get(search(sentence(n))),
@@ -269,34 +238,34 @@ def questions(images: int) -> dict[str, Ask]:
     }
 
 
-def ask(port: int, images: int, kind: str, numbers: range, out: object) -> None:
-    """A process of its own: asks, and sends back the milliseconds of each request."""
-    client, question = Client(port), questions(images)[kind]
+def send(port: int, images: int, kind: str, numbers: range, out: object) -> None:
+    """A client process: puts the milliseconds of each request into the pipe ``out``."""
+    client, request = Client(port), requests(images)[kind]
     times = []
     for number in numbers:
         started = time.perf_counter()
-        question(client, number)
+        request(client, number)
         times.append((time.perf_counter() - started) * 1000)
     out.send(times)  # type: ignore[attr-defined]
 
 
 def measure(port: int, options: argparse.Namespace) -> None:
-    """The table."""
+    """Prints the tables."""
     numbers = itertools.count(0, options.requests + 100)
     client = Client(port)
-    kinds = list(questions(options.images))
+    kinds = list(requests(options.images))
     print(f"{'one client':18}{'first':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
     for kind in kinds:
-        question = questions(options.images)[kind]
+        request = requests(options.images)[kind]
         start = next(numbers)
         times = []
         for number in range(start, start + options.requests):
             begun = time.perf_counter()
-            question(client, number)
+            request(client, number)
             times.append((time.perf_counter() - begun) * 1000)
         p50, p95, p99 = np.percentile(times[5:], [50, 95, 99])
         print(f"{kind:18}{times[0]:9.1f}{p50:9.1f}{p95:9.1f}{p99:9.1f}")
-    print(f"\n{'sixteen clients':18}{'a second':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
+    print(f"\n{'sixteen clients':18}{'per s':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
     context = multiprocessing.get_context("spawn")
     for kind in kinds:
         start = next(numbers)
@@ -306,7 +275,7 @@ def measure(port: int, options: argparse.Namespace) -> None:
             mine, theirs = context.Pipe(False)
             first = start + number * each
             worker = context.Process(
-                target=ask, args=(port, options.images, kind, range(first, first + each), theirs)
+                target=send, args=(port, options.images, kind, range(first, first + each), theirs)
             )
             pipes.append(mine)
             workers.append(worker)
@@ -320,8 +289,8 @@ def measure(port: int, options: argparse.Namespace) -> None:
         print(f"{kind:18}{rate:9.0f}{p50:9.1f}{p95:9.1f}{p99:9.1f}")
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/api/status")
-    facts = json.loads(connection.getresponse().read())
-    print(f"\n{facts['images']:,} pictures, index {facts['index']['type']}, {os.cpu_count()} cores")
+    status = json.loads(connection.getresponse().read())
+    print(f"\n{status['images']:,} images, index {status['index']['type']}, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

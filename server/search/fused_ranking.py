@@ -14,7 +14,7 @@ image found by names and numbers (words outside ``visual_words``, which mean lit
 compared with the remainder of the query, ``castle``, and is a match if that fits. Order: images
 whose text holds the whole query, other matches, the rest; each group by fused rank.
 
-docs/evaluation.md has the measurements (``python -m benchmarks.words``).
+docs/evaluation.md has the measurements (``python -m benchmarks.fused_ranking``).
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
-"""What names and captions add to what is seen, and what they cost, with the built-in model.
+"""Recall of ranking by cosine alone and by cosine and full text, with the built-in model.
 
-    python -m benchmarks.words [--scenes 1000]
+    python -m benchmarks.fused_ranking [--scenes 1000]
 
-Drawn scenes of held-out seeds lie at random in folders called after forty trips ("2019 Germany"),
-so that a folder says nothing of the pixels. Queries ask for one picture by a caption, with
-the trip and without it, or for a trip alone. The same again with folders whose names mislead ("Red
-Car Club"), into which the pictures were put at random as well: there words can only do harm.
-Printed: the share of queries whose picture is first, and among ten, by what is seen, by words (bm25
-with ties broken by id), and by both.
+Drawn scenes of held-out seeds are put at random into folders named after forty trips ("2019
+Germany"), so that folder and content are independent. Queries ask for one scene by its caption,
+with and without the trip, or for a trip alone. The same with misleading folder names ("Red Car
+Club"), where text can only reduce recall. Prints R@1 and R@10 by cosine and by both.
 """
 
 from __future__ import annotations
@@ -15,12 +13,12 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.relevance import _pixels
+from benchmarks.relevance import pixels
 from sightline.data.scenes.gallery import captions, compose, render
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.library.library import Library
@@ -44,7 +42,7 @@ MISLEADING = (
 
 
 def make(directory: Path, encoder: Encoder, vectors: Embeddings, folders: Sequence[str]) -> Library:
-    """A library of ``vectors``, the picture n lying in ``folders[n]``."""
+    """A library of ``vectors``, image n in ``folders[n]``."""
     library = Library.create(
         directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
     )
@@ -59,11 +57,8 @@ def make(directory: Path, encoder: Encoder, vectors: Embeddings, folders: Sequen
     return library
 
 
-def recall(
-    queries: Sequence[str], wanted: Sequence[set[int]], find: Callable[[str], list[int]]
-) -> tuple[float, float]:
-    """Share of ``queries`` with one of ``wanted`` (ids) first, and among the first ten."""
-    found = [find(query)[:10] for query in queries]
+def recall(found: Sequence[list[int]], wanted: Sequence[set[int]]) -> tuple[float, float]:
+    """R@1 and R@10: the fraction of queries with a ``wanted`` id among the first hits."""
     first = np.mean([bool(ids) and ids[0] in ok for ids, ok in zip(found, wanted, strict=True)])
     ten = np.mean([bool(ok & set(ids)) for ids, ok in zip(found, wanted, strict=True)])
     return float(first), float(ten)
@@ -72,19 +67,12 @@ def recall(
 def report(
     title: str, engine: SearchEngine, queries: Sequence[str], wanted: Sequence[set[int]]
 ) -> None:
-    """Three lines of the table."""
+    """Prints a row for each ranking."""
 
-    def by(words: bool) -> Callable[[str], list[int]]:
-        return lambda q: [h.id for h in engine.search(q, k=10, fold=False, words=words).hits]
-
-    ways = {
-        "seen": by(False),
-        "words": lambda query: [id for id, _ in engine.library.search_words(query, 10)],
-        "both": by(True),
-    }
     print(title)
-    for name, find in ways.items():
-        first, ten = recall(queries, wanted, find)
+    for name, words in (("cosine", False), ("fused", True)):
+        results = [engine.search(query, k=10, fold=False, words=words) for query in queries]
+        first, ten = recall([[hit.id for hit in result.hits] for result in results], wanted)
         print(f"  {name:10}{first:8.3f}{ten:8.3f}")
 
 
@@ -96,30 +84,30 @@ def main() -> None:
     encoder = Encoder.load("builtin")
     scenes = [compose(seed, split="test") for seed in range(500_000, 500_000 + count)]
     vectors = encoder.encode_images(
-        np.stack([_pixels(render(s, width=320, height=240), encoder) for s in scenes])
+        np.stack([pixels(render(s, width=320, height=240), encoder) for s in scenes])
     )
-    told = [captions(scene)[0] for scene in scenes]
-    asked = range(0, count, 2)
-    chance = random.Random(0)
-    trips = [chance.choice(TRIPS) for _ in scenes]
-    wrong = [chance.choice(MISLEADING) for _ in scenes]
-    own = [{n + 1} for n in asked]
-    print(f"{'':12}{'R@1':>8}{'R@10':>8}   ({count:,} pictures, {len(asked)} queries)")
+    texts = [captions(scene)[0] for scene in scenes]
+    queried = range(0, count, 2)
+    rng = random.Random(0)
+    trips = [rng.choice(TRIPS) for _ in scenes]
+    misleading = [rng.choice(MISLEADING) for _ in scenes]
+    own = [{n + 1} for n in queried]
+    print(f"{'':12}{'R@1':>8}{'R@10':>8}   ({count:,} images, {len(queried)} queries)")
     with tempfile.TemporaryDirectory() as folder:
         with (
             make(Path(folder) / "trips", encoder, vectors, trips) as library,
             SearchEngine(library, encoder) as engine,
         ):
-            with_trip = [f"{' '.join(reversed(trips[n].split()))} {told[n]}" for n in asked]
-            report("a picture of a trip", engine, with_trip, own)
-            report("a picture, no trip named", engine, [told[n] for n in asked], own)
+            with_trip = [f"{' '.join(reversed(trips[n].split()))} {texts[n]}" for n in queried]
+            report("a scene of a trip", engine, with_trip, own)
+            report("a scene, no trip named", engine, [texts[n] for n in queried], own)
             of_trip = [{n + 1 for n in range(count) if trips[n] == trip} for trip in TRIPS]
             report("a trip alone", engine, TRIPS, of_trip)
         with (
-            make(Path(folder) / "wrong", encoder, vectors, wrong) as library,
+            make(Path(folder) / "misleading", encoder, vectors, misleading) as library,
             SearchEngine(library, encoder) as engine,
         ):
-            report("folders that mislead", engine, [told[n] for n in asked], own)
+            report("misleading folders", engine, [texts[n] for n in queried], own)
 
 
 if __name__ == "__main__":
