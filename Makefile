@@ -23,7 +23,7 @@ test-browser: $(VENV)/.installed-test
 
 # More than 10,000 generated requests to the API, good and bad: some minutes.
 fuzz: $(VENV)/.installed-test
-	SIGHTLINE_FUZZ_CASES=400 $(BIN)/python -m pytest -s tests/test_api.py -k whatever_is_asked
+	SIGHTLINE_FUZZ_CASES=400 $(BIN)/python -m pytest -s tests/test_api.py -k generated_requests
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

@@ -1,21 +1,19 @@
-"""A served library under load: is every answer right, and does the server stay itself?
+"""A server under load: latency by kind of request, and correctness of every response.
 
     python -m benchmarks.load --keep FOLDER [--images 100000] [--seconds 60] [--think 0.5]
 
-Fills a library with so many synthetic pictures (as ``benchmarks/search.py`` does, but each with a
-thumbnail that holds its own number), starts ``sightline serve`` on it, and lets 64 clients ask for
-a minute, or until a rebuild has ended: new and known texts, pictures, filters, similar ones,
-thumbnails, each after thinking for ``--think`` seconds on average (0: as fast as answers come).
-Meanwhile
+Creates a library of synthetic images (as ``benchmarks/search.py``, with a thumbnail that contains
+the image's id), starts ``sightline serve`` on it, and runs 64 clients with a mix of requests for a
+minute, or until a rebuild has ended. Each client waits ``--think`` seconds on average between
+requests. Meanwhile
 
-* ``sightline index`` adds pictures, again and again, and ``sightline rebuild`` builds the index;
-* 100 slow clients send half a request, or read an answer a byte at a time; others vanish.
+* ``sightline index`` adds images and ``sightline rebuild`` rebuilds the index, repeatedly;
+* 100 slow clients send half a request, read a response byte by byte, or disconnect.
 
-Then, with requests under way, the server is sent SIGTERM. Held are: no status of 500 and above but
-503 with Retry-After; no answer about another picture than was asked for; memory that stays; every
-request that was accepted when SIGTERM came answered to its end, and exit status 0. Printed are the
-times of each kind of request, alone on the idle server and under load. The exit status is 1 when
-one of these did not hold; times are told, not judged.
+Then the server receives SIGTERM with requests in progress. Checked are: no status of 500 and above
+except 503 with Retry-After; no response about another image than requested; no growth of memory;
+every request accepted before SIGTERM is answered, and exit status 0. Exit status 1 if a check
+fails. Latency, on the idle server and under load, is printed and not checked.
 """
 
 from __future__ import annotations
@@ -56,40 +54,40 @@ MIX = {
     "known text": 20,
     "filtered": 14,
     "similar": 14,
-    "one picture": 8,
+    "metadata": 8,
     "image": 4,
     "thumbnail": 32,
 }
-"""Shares of the kinds of request, in percent."""
+"""Percentage of each kind of request."""
 
 WORDS = ["a", "photo", "of", "two", "dogs", "on", "a", "beach", "at", "sunset", "with", "children"]
 
 MARK = b"SLno"
-"""Name of the RIFF chunk in which a thumbnail holds its picture's number."""
+"""Name of the RIFF chunk of a thumbnail that contains its image's id."""
 
-LONGEST = 420
-"""Seconds, after which no rebuild is waited for."""
+MAX_SECONDS = 420
+"""Time limit of a run that waits for a rebuild."""
 
-GROWTH = 1.25
-"""Of the server's memory between a third of the time and the end, at most."""
+MAX_GROWTH = 1.25
+"""Allowed ratio of the server's memory at the end to that after a third of the time."""
 
 
 # the library --------------------------------------------------------------------------------------
 
 
 def make(place: Path, images: int) -> None:
-    """The library, unless it is there."""
+    """Creates the library, unless it exists."""
     directory = place / "library"
     if Library.exists(directory):
         return
     encoder = Encoder.load("builtin")
     geometry = ClipGeometry(encoder.dimension, seed=0)
-    random_ = np.random.default_rng(0)
-    drawn = []
+    rng = np.random.default_rng(0)
+    webps = []
     for seed in range(100):
         out = io.BytesIO()
         photograph(seed, (512, 384)).save(out, "WEBP", quality=70, method=0)
-        drawn.append(out.getvalue())
+        webps.append(out.getvalue())
     started = time.perf_counter()
     with Library.create(
         directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
@@ -98,26 +96,26 @@ def make(place: Path, images: int) -> None:
         for start in range(0, images, BATCH):
             count = min(BATCH, images - start)
             vectors = geometry.images(count, seed=start + 1)
-            batch = [synthetic(start + i, vectors[i], random_) for i in range(count)]
+            batch = [synthetic(start + i, vectors[i], rng) for i in range(count)]
             written = library.catalog.write(root, images=batch)
             library.thumbnails.put_many(
-                {id_: numbered(drawn[id_ % len(drawn)], id_) for id_ in written.images}
+                {id_: numbered(webps[id_ % len(webps)], id_) for id_ in written.images}
             )
         library.maintain_index(text_queries=lambda: geometry.texts(300, seed=1))
-        print(f"{images:,} pictures made in {time.perf_counter() - started:.0f} s")
+        print(f"{images:,} images created in {time.perf_counter() - started:.0f} s")
 
 
 def numbered(webp: bytes, number: int) -> bytes:
-    """``webp`` with a chunk of its own that holds ``number``; any reader passes over it."""
+    """``webp`` with an extra chunk that contains ``number``, which decoders skip."""
     chunk = MARK + struct.pack("<IQ", 8, number)
     size = struct.unpack("<I", webp[4:8])[0] + len(chunk)
     return webp[:4] + struct.pack("<I", size) + webp[8:] + chunk
 
 
 def number_of(webp: bytes) -> int | None:
-    """What ``numbered`` put in."""
-    place = webp.rfind(MARK)
-    return struct.unpack("<Q", webp[place + 8 : place + 16])[0] if place >= 0 else None
+    """The number that ``numbered`` stored, or None."""
+    offset = webp.rfind(MARK)
+    return struct.unpack("<Q", webp[offset + 8 : offset + 16])[0] if offset >= 0 else None
 
 
 # the clients --------------------------------------------------------------------------------------
@@ -125,14 +123,14 @@ def number_of(webp: bytes) -> int | None:
 
 @dataclass
 class Tally:
-    """What the clients saw. Each writes to one of its own."""
+    """Latencies in ms, statuses and errors; one per client."""
 
     times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        """Takes in what another saw."""
+        """Adds another client's."""
         for kind, times in other.times.items():
             self.times[kind] += times
         self.statuses += other.statuses
@@ -140,33 +138,29 @@ class Tally:
 
 
 class Client:
-    """One connection that is kept open, and what it was told."""
+    """A client with one persistent connection."""
 
     def __init__(self, port: int, images: int, seed: int) -> None:
         self.port, self.images = port, images
-        self.chance = random.Random(seed)
+        self.rng = random.Random(seed)
         self.tally = Tally()
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        self.finished = True
-        """Whether the last answer came to its end, or none was begun."""
 
     def ask(self, kind: str) -> None:
-        """Sends one request of that kind, reads the answer and holds it against the question."""
-        id_ = self.chance.randint(1, self.images)
+        """Sends one request of that kind and checks the response."""
+        id_ = self.rng.randint(1, self.images)
         path, body, headers = self._request(kind, id_)
-        self.finished = False
         started = time.perf_counter()
         self.connection.request("POST" if body else "GET", path, body, headers)
         answer = self.connection.getresponse()
         data = answer.read()
         took = time.perf_counter() - started
-        self.finished = True
         if answer.status == 503:
             if answer.headers.get("Retry-After"):
                 self.tally.statuses["503 with Retry-After"] += 1
             else:
                 self.tally.statuses["503 without"] += 1
-            # As the header asks, but not to the end: the clients are to press on.
+            # Shorter than the header says, to keep up the load.
             time.sleep(0.5)
             return
         self.tally.statuses[str(answer.status)] += 1
@@ -174,29 +168,29 @@ class Client:
             self.tally.wrong.append(f"{kind} {path}: {answer.status} {data[:200]!r}")
             return
         self.tally.times[kind].append(took * 1000)
-        if (said := self._check(kind, id_, data)) is not None:
-            self.tally.wrong.append(f"{kind} {path}: {said}")
+        if (problem := self._check(kind, id_, data)) is not None:
+            self.tally.wrong.append(f"{kind} {path}: {problem}")
 
     def _request(self, kind: str, id_: int) -> tuple[str, bytes | None, dict[str, str]]:
-        weight = f"{1 + self.chance.random():.4f}"
+        weight = f"{1 + self.rng.random():.4f}"
         if kind == "new text":
-            words = " ".join(self.chance.choices(WORDS, k=7))
-            return f"/api/search?k=20&q={quote(words)}+{self.chance.randrange(10**9)}", None, {}
+            words = " ".join(self.rng.choices(WORDS, k=7))
+            return f"/api/search?k=20&q={quote(words)}+{self.rng.randrange(10**9)}", None, {}
         if kind == "known text":
             return f"/api/search?k=20&q={weight}:dog+on+a+beach", None, {}
         if kind == "filtered":
-            more = self.chance.choice(["type:heic", "camera:canon+after:2024", "is:portrait"])
+            more = self.rng.choice(["type:heic", "camera:canon+after:2024", "is:portrait"])
             return f"/api/search?k=20&q={weight}:dog+on+a+beach+{more}", None, {}
         if kind == "similar":
             return f"/api/images/{id_}/similar?k=20", None, {}
-        if kind == "one picture":
+        if kind == "metadata":
             return f"/api/images/{id_}", None, {}
         if kind == "image":
-            # Bytes behind the end of a picture: the same to see, and another upload.
-            picture = UPLOAD + struct.pack("<d", self.chance.random())
+            # Trailing bytes make each upload different but do not change the image.
+            image = UPLOAD + struct.pack("<d", self.rng.random())
             part = b"--part\r\nContent-Disposition: form-data; name="
             body = part + b'"k"\r\n\r\n20\r\n' + part + b'"image"; filename="a.jpg"\r\n'
-            body += b"Content-Type: image/jpeg\r\n\r\n" + picture + b"\r\n--part--\r\n"
+            body += b"Content-Type: image/jpeg\r\n\r\n" + image + b"\r\n--part--\r\n"
             return "/api/search", body, {"Content-Type": "multipart/form-data; boundary=part"}
         return f"/thumbnails/{id_}", None, {}
 
@@ -204,30 +198,30 @@ class Client:
         if kind == "thumbnail":
             number = number_of(data)
             return None if number == id_ else f"the thumbnail of {number}"
-        told = json.loads(data)
-        if kind == "one picture":
-            return None if told["name"] == name_of(id_) else told["name"]
-        hits = told["hits"]
+        body = json.loads(data)
+        if kind == "metadata":
+            return None if body["name"] == name_of(id_) else body["name"]
+        hits = body["hits"]
         if len(hits) != 20:
             return f"{len(hits)} hits"
         for hit in hits:
             if hit["id"] <= self.images and hit["name"] != name_of(hit["id"]):
-                return f"{hit['id']} is called {hit['name']}"
+                return f"{hit['id']} has the name {hit['name']}"
         scores = [hit["score"] for hit in hits]
         if scores != sorted(scores, reverse=True):
-            return f"hits are not in order: {[(hit['id'], hit['score']) for hit in hits]}"
+            return f"hits are not sorted: {[(hit['id'], hit['score']) for hit in hits]}"
         if kind == "similar" and any(hit["id"] == id_ for hit in hits):
-            return "it is like itself"
+            return "the image is its own neighbour"
         return None
 
 
 def name_of(id_: int) -> str:
-    """Of a picture that ``make`` made."""
+    """The file name of an image that ``make`` created."""
     return f"IMG_{id_ - 1:07d}.jpg"
 
 
 def upload() -> bytes:
-    """A picture to search with."""
+    """A query image."""
     out = io.BytesIO()
     photograph(7, (640, 480)).save(out, "JPEG", quality=88)
     return out.getvalue()
@@ -236,14 +230,14 @@ def upload() -> bytes:
 UPLOAD = upload()
 
 
-def press(client: Client, think: float, until: threading.Event) -> None:
-    """Asks as ``MIX`` says until it is over."""
-    kinds, shares = zip(*MIX.items(), strict=True)
+def run_client(client: Client, think: float, until: threading.Event) -> None:
+    """Sends the requests of ``MIX`` until ``until`` is set."""
+    kinds, weights = zip(*MIX.items(), strict=True)
     while not until.is_set():
-        # Thinking comes first, or all would begin with a question in the same moment.
-        if think and until.wait(client.chance.expovariate(1 / think)):
+        # Wait first, or all clients would send their first request at the same time.
+        if think and until.wait(client.rng.expovariate(1 / think)):
             return
-        [kind] = client.chance.choices(kinds, shares)
+        [kind] = client.rng.choices(kinds, weights)
         try:
             client.ask(kind)
         except (OSError, http.client.HTTPException) as error:
@@ -253,19 +247,19 @@ def press(client: Client, think: float, until: threading.Event) -> None:
             client.connection.close()
 
 
-def dawdle(port: int, until: threading.Event, seed: int) -> None:
-    """A client that harms by being slow: half a request, a byte at a time, or gone at once."""
-    chance = random.Random(seed)
-    until.wait(chance.uniform(0, 2))
+def run_slow_client(port: int, until: threading.Event, seed: int) -> None:
+    """A client that sends half a request, reads slowly, or disconnects, until ``until`` is set."""
+    rng = random.Random(seed)
+    until.wait(rng.uniform(0, 2))
     while not until.is_set():
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as to:
             to.settimeout(1)
-            manner = seed % 4
+            behaviour = seed % 4
             whole = b"GET /api/search?q=dog&k=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            if manner == 0:  # half a request, and silence
-                to.sendall(whole[: chance.randrange(1, len(whole))])
+            if behaviour == 0:  # half a request
+                to.sendall(whole[: rng.randrange(1, len(whole))])
                 until.wait(20)
-            elif manner == 1:  # a large answer, read a byte at a time
+            elif behaviour == 1:  # a large response, read byte by byte
                 to.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 to.sendall(whole)
                 for _ in range(20):
@@ -273,11 +267,11 @@ def dawdle(port: int, until: threading.Event, seed: int) -> None:
                         to.recv(1)
                     if until.wait(1):
                         break
-            elif manner == 2:  # gone before the answer
+            elif behaviour == 2:  # disconnects before the response
                 to.sendall(whole)
                 to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                until.wait(chance.uniform(0, 2))
-            else:  # an upload that never comes
+                until.wait(rng.uniform(0, 2))
+            else:  # an incomplete upload
                 to.sendall(
                     b"POST /api/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
                     b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + b"x" * 5000
@@ -288,13 +282,13 @@ def dawdle(port: int, until: threading.Event, seed: int) -> None:
 # around them --------------------------------------------------------------------------------------
 
 
-def index_and_rebuild(place: Path, until: threading.Event, told: Counter[str]) -> None:
-    """Adds pictures and rebuilds the index, one after the other, until it is over."""
+def index_and_rebuild(place: Path, until: threading.Event, done: Counter[str]) -> None:
+    """Adds images and rebuilds the index, in turn, until ``until`` is set."""
     command = [sys.executable, "-m", "sightline"]
     library = ["--library", str(place / "library"), "--quiet"]
     while not until.is_set():
         folder = place / "added"
-        # Others each time: copies of what earlier runs added would fill every page's folds.
+        # New images each time, or results would fold into near-duplicates.
         now = time.time_ns()
         write_photographs(folder / f"{now}", 200, (640, 480), seed=now // 10**6 % 2**31)
         for name, arguments in (
@@ -312,12 +306,12 @@ def index_and_rebuild(place: Path, until: threading.Event, told: Counter[str]) -
                         process.wait()
                         return
                 assert process.stderr is not None
-                said = process.stderr.read()
-            told[name if not process.returncode else f"{name} failed: {said}"] += 1
+                output = process.stderr.read()
+            done[name if not process.returncode else f"{name} failed: {output}"] += 1
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory of a process and its children, shared library pages left out."""
+    """Anonymous memory in bytes of a process and its children."""
     total = 0
     for one in [pid, *children(pid)]:
         with contextlib.suppress(OSError, StopIteration):
@@ -334,7 +328,7 @@ def children(pid: int) -> list[int]:
 
 @contextlib.contextmanager
 def served(directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """``sightline serve`` on a free port."""
+    """``sightline serve`` on a free port: the process and the port."""
     command = [sys.executable, "-m", "sightline", "serve", "--port", "0"]
     with subprocess.Popen(
         [*command, "--library", str(directory)], stderr=subprocess.PIPE, text=True, cwd=TOP
@@ -355,7 +349,7 @@ def served(directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 def idle(port: int, images: int, rounds: int) -> dict[str, list[float]]:
-    """The times of each kind, asked one at a time of a server that does nothing else."""
+    """Latencies of each kind with one request at a time."""
     client = Client(port, images, 0)
     for _ in range(rounds):
         for kind in MIX:
@@ -366,13 +360,13 @@ def idle(port: int, images: int, rounds: int) -> dict[str, list[float]]:
 
 
 def terminate(process: subprocess.Popen[str], port: int, images: int) -> list[str]:
-    """SIGTERM while requests are under way: what went wrong."""
+    """Sends SIGTERM with requests in progress; returns what failed."""
     wrong: list[str] = []
     clients = [Client(port, images, 5000 + n) for n in range(16)]
     begun = threading.Barrier(17)
 
     def ask(client: Client) -> None:
-        client.ask("one picture")
+        client.ask("metadata")
         begun.wait()
         try:
             client.ask("new text")
@@ -383,7 +377,7 @@ def terminate(process: subprocess.Popen[str], port: int, images: int) -> list[st
     for thread in threads:
         thread.start()
     begun.wait()
-    time.sleep(0.03)  # the requests are on their way
+    time.sleep(0.03)  # the requests are in flight
     process.send_signal(signal.SIGTERM)
     for thread in threads:
         thread.join()
@@ -395,14 +389,14 @@ def terminate(process: subprocess.Popen[str], port: int, images: int) -> list[st
 
 
 def main() -> int:
-    """Prints the table."""
+    """Runs the benchmark and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--think", type=float, default=0.0, help="seconds between two requests")
     parser.add_argument("--no-writers", action="store_true", help="no indexer, no rebuild")
-    parser.add_argument("--keep", type=Path, help="make the library here, or use the one there")
+    parser.add_argument("--keep", type=Path, help="the folder of the library, created if missing")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         place = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -412,8 +406,8 @@ def main() -> int:
 
 
 def load(place: Path, options: argparse.Namespace) -> int:
-    """The whole of it on the library in ``place``."""
-    # What is timed is the server, not how long the clients' threads wait for each other.
+    """Runs the benchmark on the library in ``place``; returns the exit status."""
+    # Keeps the clients' own wait for the GIL out of the latencies.
     sys.setswitchinterval(0.0005)
     until = threading.Event()
     done: Counter[str] = Counter()
@@ -423,18 +417,20 @@ def load(place: Path, options: argparse.Namespace) -> int:
         alone = idle(port, options.images, 22)
         clients = [Client(port, options.images, 100 + n) for n in range(options.clients)]
         threads = [
-            threading.Thread(target=press, args=(client, options.think, until))
+            threading.Thread(target=run_client, args=(client, options.think, until))
             for client in clients
         ]
-        threads += [threading.Thread(target=dawdle, args=(port, until, n)) for n in range(100)]
+        threads += [
+            threading.Thread(target=run_slow_client, args=(port, until, n)) for n in range(100)
+        ]
         if not options.no_writers:
             threads.append(threading.Thread(target=index_and_rebuild, args=(place, until, done)))
         for thread in threads:
             thread.start()
         begun = time.monotonic()
-        # A rebuild that began is to end under load, however long it takes.
+        # At least one rebuild must end under load.
         while (passed := time.monotonic() - begun) < options.seconds or (
-            not options.no_writers and not done["rebuild"] and passed < LONGEST
+            not options.no_writers and not done["rebuild"] and passed < MAX_SECONDS
         ):
             memory.append(resident(process.pid))
             time.sleep(1)
@@ -457,7 +453,7 @@ def load(place: Path, options: argparse.Namespace) -> int:
         )
     total = sum(tally.statuses.values())
     print(
-        f"{total:,} answers in {passed:.0f} s to {options.clients} clients:"
+        f"{total:,} responses in {passed:.0f} s to {options.clients} clients:"
         f" {', '.join(f'{count:,} x {status}' for status, count in tally.statuses.most_common())}"
     )
     third = memory[len(memory) // 3]
@@ -465,13 +461,13 @@ def load(place: Path, options: argparse.Namespace) -> int:
         f"memory {memory[0] / 2**20:.0f} MiB at the start, {third / 2**20:.0f} after a third,"
         f" {memory[-1] / 2**20:.0f} at the end, {max(memory) / 2**20:.0f} at most"
     )
-    print(", ".join(f"{count} x {name}" for name, count in done.items()) or "nothing written")
+    print(", ".join(f"{count} x {name}" for name, count in done.items()) or "no writers")
     wrong += tally.wrong
     wrong += [s for s in tally.statuses if s.startswith("5") and s != "503 with Retry-After"]
     wrong += [name for name in done if "failed" in name]
     if not options.no_writers and not done["rebuild"]:
-        wrong.append(f"no rebuild ended in {passed:.0f} s")
-    if memory[-1] > GROWTH * third:
+        wrong.append(f"no rebuild ended within {passed:.0f} s")
+    if memory[-1] > MAX_GROWTH * third:
         wrong.append("the server's memory grows")
     print(f"{len(wrong)} wrong", *wrong[:10], sep="\n  ")
     return int(bool(wrong))

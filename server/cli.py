@@ -1,8 +1,8 @@
-"""The ``sightline`` command: the one place that knows both halves.
+"""The ``sightline`` command.
 
-Subcommands live in ``server/commands``; each is loaded when it is asked for, so that ``--help``
-and shell completion stay instant. Errors become one line on standard error and an exit status:
-0 done, 1 could not, 2 wrong usage.
+Subcommands are in ``server/commands``; each is imported when it is used, so that ``--help`` and
+shell completion are fast. Errors become one line on standard error and an exit status: 0 success,
+1 failure, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -37,33 +37,32 @@ COMMANDS = {
     "export": "sightline.server.commands.export",
     "import": "sightline.server.commands.import_",
 }
-"""Name of each subcommand and the module that holds it, in the order of ``--help``."""
+"""The module of each subcommand, in the order of ``--help``."""
 
 DEBUG_VARIABLE = "SIGHTLINE_DEBUG"
 
 BACKGROUND = {"index", "rebuild", "import", "label"}
-"""What takes every core for minutes or hours, while somebody may be searching the same library."""
+"""Commands that use every core for minutes or hours and run at low priority."""
 
 NICENESS = 10
-"""Of those: a core that nothing else wants is theirs as before; where a server wants it too, the
-server gets nine tenths of it."""
+"""Niceness of those: of a core that a server needs too, the server gets nine tenths."""
 
 OWN_PROCESS = "own process"
 
 
 class Sightline(click.Group):
-    """The group of subcommands, each imported when it is first needed."""
+    """The group of subcommands, imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order in which a person needs them."""
+        """All names, in the order of ``COMMANDS``."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The subcommand of that name, or None."""
+        """The subcommand ``cmd_name``, or None."""
         module = COMMANDS.get(cmd_name)
         if module is None:
             return None
-        # A word of Python's own (`import`) has an underscore behind it there.
+        # The function of a command named like a Python keyword (`import`) ends in an underscore.
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
@@ -73,35 +72,35 @@ class Sightline(click.Group):
 @click.version_option(__version__, prog_name="sightline")
 @click.pass_context
 def sightline(context: click.Context) -> None:
-    """Find your pictures by what is in them.
+    """Search your images by describing what they show.
 
     \b
-    sightline demo                       see it work, with nothing to download
-    sightline index ~/Pictures           make a library of your pictures
-    sightline search "dog on a beach"    find some
-    sightline serve                      the same in a browser
+    sightline demo                       try it on sample images, without a download
+    sightline index ~/Pictures           create a library of your images
+    sightline search "dog on a beach"    search it
+    sightline serve                      search it in a browser
     """
     if context.obj == OWN_PROCESS and context.invoked_subcommand in BACKGROUND:
-        step_back()
+        lower_priority()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line and ends the process with its exit status."""
+    """Runs the command line and exits with its status."""
     sys.exit(run(arguments, obj=OWN_PROCESS))
 
 
-def step_back() -> None:
-    """Lets other programs go first, where the system knows how."""
+def lower_priority() -> None:
+    """Raises the niceness of this process, on systems that support it."""
     if hasattr(os, "setpriority"):
         now = os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, 0, max(now, NICENESS))
 
 
 def run(arguments: list[str] | None = None, *, obj: object = None) -> int:
-    """Runs the command line; returns 0 done, 1 could not, 2 wrong usage.
+    """Runs the command line; returns 0 success, 1 failure, 2 wrong usage.
 
-    ``SIGHTLINE_DEBUG=1`` shows the traceback behind an error. ``obj`` is ``OWN_PROCESS`` where the
-    process ends with the command, and so may change what holds for all of it.
+    ``SIGHTLINE_DEBUG=1`` shows the traceback of an error. ``obj`` is ``OWN_PROCESS`` if the process
+    ends with the command, which may then change process-wide settings.
     """
     try:
         result: Any = sightline.main(
@@ -118,7 +117,7 @@ def run(arguments: list[str] | None = None, *, obj: object = None) -> int:
         click.echo("stopped", err=True)
         return 1
     except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`): not our error, and nothing left to flush.
+        # The reader closed the pipe (`| head`): not an error. Nothing may be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (SightlineError, OSError) as error:
@@ -129,7 +128,7 @@ def run(arguments: list[str] | None = None, *, obj: object = None) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """The message of ``error`` on one line, whatever is in it."""
+    """The message of ``error`` on one line."""
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}"

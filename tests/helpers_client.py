@@ -1,4 +1,4 @@
-"""A client of the application that reads every answer to its end, and so lets go of its files."""
+"""A test client that leaves no file open."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from werkzeug.test import TestResponse
 
 
 class ReadingClient(FlaskClient):
-    """Closes what it was sent."""
+    """Reads every response to its end and closes the files of the request and the response."""
 
     def open(self, *args: Any, buffered: bool = True, **options: Any) -> TestResponse:
         """Sends a request."""
-        return super().open(*args, buffered=buffered, **options)
+        response = super().open(*args, buffered=buffered, **options)
+        response.request.environ["wsgi.input"].close()
+        return response
 
 
 def client_of(app: Flask) -> FlaskClient:

@@ -1,4 +1,4 @@
-"""``sightline serve`` as a process of its own, and the browser that looks at it."""
+"""``sightline serve`` as a separate process, and the browser for its tests."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 
 @contextmanager
 def serving(*arguments: str | Path) -> Iterator[str]:
-    """The address of a server that runs ``sightline serve`` with these arguments."""
+    """The URL of ``sightline serve`` with these arguments."""
     with serving_process(*arguments) as (address, _):
         yield address
 
 
 @contextmanager
 def serving_process(*arguments: str | Path) -> Iterator[tuple[str, int]]:
-    """The same, with its process id."""
+    """The URL and the process id."""
     command = [sys.executable, "-m", "sightline", "serve", "--port", "0", *map(str, arguments)]
     with subprocess.Popen(
         command,
@@ -41,13 +41,13 @@ def serving_process(*arguments: str | Path) -> Iterator[tuple[str, int]]:
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     ) as process:
         assert process.stderr is not None
-        said = ""
+        output = ""
         for line in process.stderr:
-            said += line
+            output += line
             if found := re.search(r"at (http://\S+)", line):
                 break
         else:
-            raise AssertionError(f"the server did not start: {said}")
+            raise AssertionError(f"the server did not start: {output}")
         reader = threading.Thread(target=process.stderr.read, daemon=True)
         reader.start()
         try:
@@ -56,7 +56,7 @@ def serving_process(*arguments: str | Path) -> Iterator[tuple[str, int]]:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)
             reader.join()
-    assert process.returncode == 0, f"the server ended with {process.returncode}"
+    assert process.returncode == 0, f"the server exited with {process.returncode}"
 
 
 def get(address: str, path: str, **parameters: object) -> Any:
@@ -67,7 +67,7 @@ def get(address: str, path: str, **parameters: object) -> Any:
 
 
 def chromium() -> str:
-    """The browser's program."""
+    """The path of Chromium."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     assert found, "the browser tests need Chromium (Debian: apt-get install chromium)"
     return found

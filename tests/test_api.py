@@ -1,4 +1,4 @@
-"""The HTTP API and the picture files, through a real application on a real library."""
+"""The HTTP API, image files and pages, on a real application and library."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from helpers_client import client_of
 from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 from PIL import Image
 
+from sightline.indexer.errors import SightlineError
 from sightline.server.search.engine import SearchEngine
 from sightline.server.web.app import create_app
 from sightline.server.web.config import ServerConfig
@@ -33,63 +34,63 @@ if TYPE_CHECKING:
     from sightline.indexer.library.library import Library
 
 CASES = int(os.environ.get("SIGHTLINE_FUZZ_CASES", "5"))
-"""Generated requests for each operation of the API; 1,000 make more than 10,000 in all."""
+"""Generated requests per operation; `make fuzz` sets more."""
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[Library]:
-    """A library of drawn pictures."""
+    """A library of generated images."""
     folder = tmp_path_factory.mktemp("api")
-    pictures = make_pictures(folder / "pictures")
-    with make_library(folder / "library", tiny_encoder, pictures) as made:
+    images = make_pictures(folder / "pictures")
+    with make_library(folder / "library", tiny_encoder, images) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def engine(library: Library, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
-    """An engine on it."""
+    """A search engine on ``library``."""
     with SearchEngine(library, tiny_encoder) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def app(engine: SearchEngine) -> Flask:
-    """The application, as `sightline serve` makes it on loopback."""
+    """The application of `sightline serve` on loopback."""
     return create_app(engine)
 
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """Someone who sits at the machine."""
+    """A local client."""
     return client_of(app)
 
 
-def shown(picture: bytes, name: str = "x.png") -> tuple[io.BytesIO, str]:
+def form_file(image: bytes, name: str = "x.png") -> tuple[io.BytesIO, str]:
     """A file of a multipart form."""
-    return io.BytesIO(picture), name
+    return io.BytesIO(image), name
 
 
 # searching ---------------------------------------------------------------------------------------
 
 
-def test_search_gives_what_the_engine_gives(client: FlaskClient, engine: SearchEngine) -> None:
-    told = client.get("/api/search", query_string={"q": "red -blue in:Trips", "k": 7}).get_json()
+def test_search_returns_the_hits_of_the_engine(client: FlaskClient, engine: SearchEngine) -> None:
+    answer = client.get("/api/search", query_string={"q": "red -blue in:Trips", "k": 7}).get_json()
     expected = engine.search("red -blue in:Trips", k=7).as_dict()
-    assert {**told, "took_ms": 0} == {**expected, "took_ms": 0}
+    assert {**answer, "took_ms": 0} == {**expected, "took_ms": 0}
     following = client.get("/api/search?q=red+-blue+in:Trips&k=7&offset=7").get_json()
     assert [hit["id"] for hit in following["hits"]] == [
         hit.id for hit in engine.search("red -blue in:Trips", k=14).hits[7:]
     ]
 
 
-def test_an_empty_query_lists_the_newest(client: FlaskClient) -> None:
-    told = client.get("/api/search").get_json()
-    dates = [hit["taken_at"] for hit in told["hits"] if hit["taken_at"]]
+def test_empty_query_returns_the_newest_images(client: FlaskClient) -> None:
+    answer = client.get("/api/search").get_json()
+    dates = [hit["taken_at"] for hit in answer["hits"] if hit["taken_at"]]
     assert dates == sorted(dates, reverse=True)
-    assert (told["good"], told["nothing_matches"], len(told["hits"])) == (None, False, 50)
+    assert (answer["good"], answer["nothing_matches"], len(answer["hits"])) == (None, False, 50)
 
 
-def test_near_identical_shots_can_be_shown_one_by_one(
+def test_fold_0_returns_near_duplicates_as_separate_hits(
     client: FlaskClient, library: Library
 ) -> None:
     folded = client.get("/api/search?q=red&k=1000").get_json()["hits"]
@@ -97,34 +98,34 @@ def test_near_identical_shots_can_be_shown_one_by_one(
     assert len(single) == library.count == len(folded) + sum(len(h["duplicates"]) for h in folded)
 
 
-def test_pictures_are_terms(client: FlaskClient, library: Library) -> None:
-    sent = {"q": "", "k": "1", "image": [shown(as_bytes(draw(7), "PNG"))]}
+def test_images_in_a_form_are_query_terms(client: FlaskClient, library: Library) -> None:
+    sent = {"q": "", "k": "1", "image": [form_file(as_bytes(draw(7), "PNG"))]}
     hits = client.post("/api/search", data=sent).get_json()["hits"]
     assert hits[0]["id"] == id_of(library, "IMG_0007.jpg")
-    two = [shown(as_bytes(draw(7), "PNG")), shown(as_bytes(draw(8), "PNG"))]
-    told = client.post("/api/search", data={"q": "match:all", "image": two}).get_json()
-    best = {hit["name"] for hit in told["hits"]}
+    two = [form_file(as_bytes(draw(7), "PNG")), form_file(as_bytes(draw(8), "PNG"))]
+    answer = client.post("/api/search", data={"q": "match:all", "image": two}).get_json()
+    best = {hit["name"] for hit in answer["hits"]}
     assert {"IMG_0007.jpg", "IMG_0008.jpg"} & best
 
 
-def test_an_upload_is_kept_for_later_searches(client: FlaskClient, library: Library) -> None:
-    answer = client.post("/api/uploads", data={"image": shown(as_bytes(draw(9), "PNG"))})
-    told = answer.get_json()
-    assert (told["width"], told["height"]) == (320, 240)
-    found = client.get("/api/search", query_string={"q": f"upload:{told['token']}", "k": 1})
+def test_an_upload_can_be_searched_with_by_token(client: FlaskClient, library: Library) -> None:
+    sent = {"image": form_file(as_bytes(draw(9), "PNG"))}
+    answer = client.post("/api/uploads", data=sent).get_json()
+    assert (answer["width"], answer["height"]) == (320, 240)
+    found = client.get("/api/search", query_string={"q": f"upload:{answer['token']}", "k": 1})
     assert found.get_json()["hits"][0]["id"] == id_of(library, "IMG_0009.jpg")
-    assert "preview" not in told
+    assert "preview" not in answer
 
 
-def test_an_upload_in_a_format_that_browsers_lack_comes_back_small(client: FlaskClient) -> None:
-    sent = {"image": shown(as_bytes(draw(9), "TIFF"))}
+def test_upload_returns_a_preview_of_formats_that_browsers_lack(client: FlaskClient) -> None:
+    sent = {"image": form_file(as_bytes(draw(9), "TIFF"))}
     kind, _, data = client.post("/api/uploads?preview=1", data=sent).json["preview"].partition(",")  # type: ignore[index]
     assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as preview:
         assert preview.size == (320, 240)
 
 
-def test_parse_tells_the_parts(client: FlaskClient) -> None:
+def test_parse_returns_terms_and_filters(client: FlaskClient) -> None:
     line = '2:"a dog" -like:5@0,0,.5,1 in:"My trip" match:all sort:newest'
     assert client.get("/api/parse", query_string={"q": line}).get_json() == {
         "terms": [
@@ -154,34 +155,36 @@ def test_parse_tells_the_parts(client: FlaskClient) -> None:
         ("-", []),
     ],
 )
-def test_suggestions(client: FlaskClient, prefix: str, expected: list) -> None:
-    told = client.get("/api/suggest", query_string={"prefix": prefix}).get_json()["suggestions"]
-    found = [(one["text"], one["kind"], one["count"]) for one in told]
+def test_suggest_completes_filters_and_values(
+    client: FlaskClient, prefix: str, expected: list
+) -> None:
+    answer = client.get("/api/suggest", query_string={"prefix": prefix}).get_json()["suggestions"]
+    found = [(one["text"], one["kind"], one["count"]) for one in answer]
     assert set(expected) <= set(found)
     assert bool(found) == bool(expected)
 
 
-def test_the_timeline(client: FlaskClient, library: Library) -> None:
-    told = client.get("/api/timeline").get_json()
-    assert sum(month["count"] for month in told["months"]) + told["undated"] == library.count
-    assert told["months"] == sorted(told["months"], key=lambda month: month["month"])
+def test_timeline_counts_every_image_by_month(client: FlaskClient, library: Library) -> None:
+    answer = client.get("/api/timeline").get_json()
+    assert sum(month["count"] for month in answer["months"]) + answer["undated"] == library.count
+    assert answer["months"] == sorted(answer["months"], key=lambda month: month["month"])
 
 
-def test_drawn_by_chance(client: FlaskClient) -> None:
+def test_random_is_reproducible_with_a_seed(client: FlaskClient) -> None:
     one = client.get("/api/random?k=5&seed=3").get_json()
     assert one["hits"] == client.get("/api/random?k=5&seed=3").get_json()["hits"]
     assert len(one["hits"]) == 5
 
 
-def test_one_picture(client: FlaskClient, library: Library) -> None:
+def test_image_returns_metadata_and_similar_images(client: FlaskClient, library: Library) -> None:
     image = id_of(library, "IMG_0013.jpg")
-    told = client.get(f"/api/images/{image}").get_json()
-    assert told["path"] == "Trips/Lake Como/IMG_0013.jpg"
-    assert told["folder"] == "pictures/Trips/Lake Como"
-    assert (told["width"], told["height"], told["format"]) == (320, 240, "jpeg")
-    assert told["taken_at"] == "2020-02-10T12:00:00"
-    assert told["available"] is True
-    assert "words" not in told
+    answer = client.get(f"/api/images/{image}").get_json()
+    assert answer["path"] == "Trips/Lake Como/IMG_0013.jpg"
+    assert answer["folder"] == "pictures/Trips/Lake Como"
+    assert (answer["width"], answer["height"], answer["format"]) == (320, 240, "jpeg")
+    assert answer["taken_at"] == "2020-02-10T12:00:00"
+    assert answer["available"] is True
+    assert "words" not in answer
     words = client.get(f"/api/images/{image}?words=1").get_json()["words"]
     assert words[0]["text"]
     similar = client.get(f"/api/images/{image}/similar?k=3").get_json()["hits"]
@@ -189,19 +192,19 @@ def test_one_picture(client: FlaskClient, library: Library) -> None:
     assert image not in [hit["id"] for hit in similar]
 
 
-def test_status_and_failures(client: FlaskClient, library: Library) -> None:
-    told = client.get("/api/status").get_json()
-    assert (told["images"], told["failures"]) == (library.count, 1)
+def test_status_and_failures_report_the_library(client: FlaskClient, library: Library) -> None:
+    answer = client.get("/api/status").get_json()
+    assert (answer["images"], answer["failures"]) == (library.count, 1)
     (failure,) = client.get("/api/failures").get_json()["failures"]
     assert failure["path"].endswith("Odd/broken.jpg")
     assert failure["reason"]
     assert client.get("/healthz").get_json() == {"status": "ok"}
 
 
-# picture files -----------------------------------------------------------------------------------
+# image files -----------------------------------------------------------------------------------
 
 
-def test_thumbnails_are_kept_by_the_browser(client: FlaskClient, library: Library) -> None:
+def test_thumbnails_are_cached_by_the_browser(client: FlaskClient, library: Library) -> None:
     image = id_of(library, "IMG_0001.jpg")
     version = client.get(f"/api/images/{image}").get_json()["v"]
     answer = client.get(f"/thumbnails/{image}?v={version}")
@@ -214,7 +217,7 @@ def test_thumbnails_are_kept_by_the_browser(client: FlaskClient, library: Librar
     assert "immutable" not in client.get(f"/thumbnails/{image}").headers["Cache-Control"]
 
 
-def test_smaller_thumbnails(client: FlaskClient, library: Library) -> None:
+def test_thumbnails_can_be_resized(client: FlaskClient, library: Library) -> None:
     image = id_of(library, "IMG_0001.jpg")
     small = client.get(f"/thumbnails/{image}?w=128")
     with Image.open(io.BytesIO(small.data)) as picture:
@@ -223,7 +226,9 @@ def test_smaller_thumbnails(client: FlaskClient, library: Library) -> None:
     assert client.get(f"/thumbnails/{image}?w=9999").status_code == 400
 
 
-def test_originals_with_ranges_and_conditions(client: FlaskClient, library: Library) -> None:
+def test_originals_support_ranges_and_conditional_requests(
+    client: FlaskClient, library: Library
+) -> None:
     image = id_of(library, "IMG_0001.jpg")
     data = library.image(image).absolute.read_bytes()  # type: ignore[union-attr]
     answer = client.get(f"/images/{image}")
@@ -239,14 +244,16 @@ def test_originals_with_ranges_and_conditions(client: FlaskClient, library: Libr
     assert saved.headers["Content-Disposition"].startswith("attachment; filename=IMG_0001.jpg")
 
 
-def test_names_with_any_letters_can_be_downloaded(client: FlaskClient, library: Library) -> None:
+def test_files_with_special_characters_can_be_downloaded(
+    client: FlaskClient, library: Library
+) -> None:
     image = id_of(library, "sign #1 % of 'x'.png")
     answer = client.get(f"/images/{image}?download=1")
     assert answer.status_code == 200
     assert answer.mimetype == "image/png"
 
 
-def test_what_browsers_cannot_show_is_shown_as_a_preview(
+def test_formats_that_browsers_lack_are_served_as_a_preview(
     client: FlaskClient, library: Library
 ) -> None:
     image = id_of(library, "scan.tiff")
@@ -264,12 +271,12 @@ def test_what_browsers_cannot_show_is_shown_as_a_preview(
     assert again.status_code == 304
 
 
-def test_a_file_that_is_gone_is_404_and_the_rest_of_it_stays(
+def test_a_deleted_file_is_404_while_its_thumbnail_and_record_remain(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
-    pictures = make_pictures(tmp_path / "pictures")
+    images = make_pictures(tmp_path / "pictures")
     with (
-        make_library(tmp_path / "library", tiny_encoder, pictures) as library,
+        make_library(tmp_path / "library", tiny_encoder, images) as library,
         SearchEngine(library, tiny_encoder) as engine,
     ):
         client = client_of(create_app(engine))
@@ -288,7 +295,7 @@ def test_a_file_that_is_gone_is_404_and_the_rest_of_it_stays(
         assert client.post("/api/zip", json={"ids": [image]}).status_code == 404
 
 
-def test_a_zip_of_originals(client: FlaskClient, library: Library) -> None:
+def test_zip_contains_the_originals(client: FlaskClient, library: Library) -> None:
     names = ["IMG_0001.jpg", "scan.tiff", "sign #1 % of 'x'.png"]
     ids = [id_of(library, name) for name in names]
     answer = client.post("/api/zip", json={"ids": [*ids, ids[0], 999_999]})
@@ -306,7 +313,7 @@ def test_a_zip_of_originals(client: FlaskClient, library: Library) -> None:
             assert archive.read(name) == record.absolute.read_bytes()
 
 
-def test_too_many_zips_at_once_are_told_to_come_back(engine: SearchEngine) -> None:
+def test_concurrent_zip_downloads_are_limited(engine: SearchEngine) -> None:
     client = create_app(engine, config=ServerConfig(max_zips=1)).test_client()
     image = engine.search("").hits[0].id
     open_one = client.post("/api/zip", json={"ids": [image]}, buffered=False)
@@ -317,17 +324,19 @@ def test_too_many_zips_at_once_are_told_to_come_back(engine: SearchEngine) -> No
     assert client.post("/api/zip", json={"ids": [image]}).status_code == 200
 
 
-# what cannot be asked ----------------------------------------------------------------------------
+# invalid requests ----------------------------------------------------------------------------
 
 HUGE = "9" * 400
 FORM = "multipart/form-data"
+TRUNCATED = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+TRUNCATED += b"z" * 2**20
 
 
 @pytest.mark.parametrize(
     ("address", "status"),
     [("/api/search?q=after:x", 400), ("/api/search?k=0", 400), ("/api/images/999999", 404)],
 )
-def test_the_page_is_told_inside_an_answer_and_a_program_by_its_status(
+def test_errors_are_inside_a_200_response_only_for_the_page(
     client: FlaskClient, address: str, status: int
 ) -> None:
     refused = client.get(address)
@@ -385,7 +394,9 @@ def test_the_page_is_told_inside_an_answer_and_a_program_by_its_status(
         ("/?plain=1&q=" + "x" * 3000, 400),
     ],
 )
-def test_bad_requests_end_in_a_reason(client: FlaskClient, address: str, status: int) -> None:
+def test_invalid_urls_get_a_status_and_a_reason(
+    client: FlaskClient, address: str, status: int
+) -> None:
     answer = client.get(address)
     assert answer.status_code == status
     if status >= 400 and address.startswith("/api/"):
@@ -415,6 +426,7 @@ def test_bad_requests_end_in_a_reason(client: FlaskClient, address: str, status:
             {"data": b"--x\r\nbroken", "content_type": "multipart/form-data; boundary=x"},
             400,
         ),
+        ("/api/uploads", {"data": TRUNCATED, "content_type": f"{FORM}; boundary=x"}, 400),
         ("/api/search", {"data": {"q": "x" * 2001}}, 400),
         ("/api/search", {"data": {"k": "0"}}, 400),
         ("/api/search", {"data": {"q": "y" * 2**21}, "content_type": FORM}, 413),
@@ -424,7 +436,7 @@ def test_bad_requests_end_in_a_reason(client: FlaskClient, address: str, status:
         ("/signin", {"data": {"token": "x"}}, 303),
     ],
 )
-def test_bad_bodies_end_in_a_reason(
+def test_invalid_bodies_get_a_status_and_a_reason(
     client: FlaskClient, address: str, sent: dict[str, Any], status: int
 ) -> None:
     answer = client.post(address, **sent)
@@ -434,21 +446,21 @@ def test_bad_bodies_end_in_a_reason(
 
 
 @pytest.mark.parametrize("junk", [b"", b"no picture", b"\xff\xd8\xff" + b"x" * 1000, b"GIF89a"])
-def test_an_upload_that_is_no_picture_is_refused(client: FlaskClient, junk: bytes) -> None:
+def test_an_upload_that_is_not_an_image_is_refused(client: FlaskClient, junk: bytes) -> None:
     for address in ("/api/uploads", "/api/search"):
-        answer = client.post(address, data={"image": shown(junk, "../../x.jpg")})
+        answer = client.post(address, data={"image": form_file(junk, "../../x.jpg")})
         assert answer.status_code in (200, 400)
         assert answer.status_code == 400 or (junk == b"" and address == "/api/search")
 
 
-def test_an_upload_beyond_the_limit_is_refused(engine: SearchEngine) -> None:
+def test_an_upload_above_the_size_limit_is_refused(engine: SearchEngine) -> None:
     client = client_of(create_app(engine, config=ServerConfig(max_upload=10_000)))
-    answer = client.post("/api/uploads", data={"image": shown(b"x" * 20_000)})
+    answer = client.post("/api/uploads", data={"image": form_file(b"x" * 20_000)})
     assert (answer.status_code, list(answer.get_json())) == (413, ["error"])
 
 
-def test_too_many_pictures_at_once_are_refused(client: FlaskClient) -> None:
-    pictures = [shown(as_bytes(draw(1, (8, 8)), "PNG")) for _ in range(17)]
+def test_more_than_16_images_in_a_request_are_refused(client: FlaskClient) -> None:
+    pictures = [form_file(as_bytes(draw(1, (8, 8)), "PNG")) for _ in range(17)]
     assert client.post("/api/search", data={"image": pictures}).status_code == 400
 
 
@@ -463,7 +475,7 @@ def test_the_page_works_without_javascript(client: FlaskClient, engine: SearchEn
     assert "&lt;script&gt;" in page
 
 
-def test_static_files_are_kept_for_ever_under_an_address_with_their_hash(
+def test_static_files_are_immutable_under_a_url_with_their_hash(
     client: FlaskClient,
 ) -> None:
     page = client.get("/").get_data(as_text=True)
@@ -477,21 +489,21 @@ def test_static_files_are_kept_for_ever_under_an_address_with_their_hash(
     assert plain.headers["Cache-Control"] == "no-cache"
 
 
-def test_people_get_pages_and_programs_get_json(client: FlaskClient) -> None:
+def test_errors_are_html_for_browsers_and_json_for_programs(client: FlaskClient) -> None:
     assert client.get("/nowhere").is_json
     page = client.get("/nowhere", headers={"Accept": "text/html"})
     assert (page.status_code, page.mimetype) == (404, "text/html")
     assert client.get("/api/nowhere", headers={"Accept": "text/html"}).is_json
 
 
-def test_failures_have_a_page(client: FlaskClient) -> None:
+def test_failures_page_lists_failed_files(client: FlaskClient) -> None:
     assert "broken.jpg" in client.get("/failures").get_data(as_text=True)
 
 
 # serving -----------------------------------------------------------------------------------------
 
 
-def test_a_search_answers_with_the_dictionary_of_its_result(
+def test_search_response_is_the_result_as_a_dictionary(
     engine: SearchEngine, client: FlaskClient
 ) -> None:
     for query in ("dog", "", "is:portrait", "nothing-is-called-so"):
@@ -500,7 +512,7 @@ def test_a_search_answers_with_the_dictionary_of_its_result(
         assert answer | {"took_ms": 0} == expected | {"took_ms": 0}
 
 
-def test_what_json_cannot_hold_is_written_as_before(app: Flask) -> None:
+def test_values_that_orjson_lacks_are_serialised_by_flask(app: Flask) -> None:
     with app.test_request_context():
         for value in ({"n": 2**70}, {"é": [1.5, None, True, "\u2028<&>"]}, [], {"a": {"b": ["c"]}}):
             answer = app.json.response(value)
@@ -511,7 +523,7 @@ def test_what_json_cannot_hold_is_written_as_before(app: Flask) -> None:
             app.json.response({"a": object()})
 
 
-def test_served_for_real_and_stopped_after_what_is_under_way(app: Flask) -> None:
+def test_server_answers_over_http_and_stops(app: Flask) -> None:
     server = Server(app, ServerConfig(port=0, threads=2))
     ready = threading.Event()
     thread = threading.Thread(target=server.run, kwargs={"ready": ready.set})
@@ -535,29 +547,27 @@ def test_served_for_real_and_stopped_after_what_is_under_way(app: Flask) -> None
     assert not thread.is_alive()
 
 
-def test_an_address_that_is_taken_is_one_line(app: Flask) -> None:
-    from sightline.indexer.errors import SightlineError
-
+def test_a_port_in_use_is_an_error_that_names_the_option(app: Flask) -> None:
     first = Server(app, ServerConfig(port=0, threads=1))
     try:
-        with pytest.raises(SightlineError, match="cannot listen"):
+        with pytest.raises(SightlineError, match=r"cannot listen .* --port"):
             Server(app, ServerConfig(port=first.port, threads=1))
     finally:
         first.stop()
         first.run()
 
 
-# the API's own description -----------------------------------------------------------------------
+# OpenAPI -----------------------------------------------------------------------
 
 
-def test_every_route_of_the_api_is_described(client: FlaskClient, app: Flask) -> None:
-    described = set(client.get("/api/openapi.json").get_json()["paths"])
+def test_openapi_describes_every_route(client: FlaskClient, app: Flask) -> None:
+    documented = set(client.get("/api/openapi.json").get_json()["paths"])
     routes = {rule.rule.replace("<int:id>", "{id}") for rule in app.url_map.iter_rules()}
     pages = {"/", "/failures", "/duplicates", "/signin", "/favicon.ico", "/static/<path:name>"}
-    assert routes - pages - {"/api/openapi.json"} == described
+    assert routes - pages - {"/api/openapi.json"} == documented
 
 
-def test_whatever_is_asked_the_api_answers_as_it_says(app: Flask) -> None:
+def test_generated_requests_get_documented_responses(app: Flask) -> None:
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis.errors import Unsatisfiable
@@ -591,7 +601,7 @@ def test_whatever_is_asked_the_api_answers_as_it_says(app: Flask) -> None:
                 answer = case.call_and_validate(checks=held)
                 answers[answer.status_code] += 1
 
-            # An operation that takes nothing cannot be asked wrongly.
+            # An operation without parameters has no invalid requests.
             with contextlib.suppress(Unsatisfiable):
                 ask()
     print(f"{answers.total():,} requests to {len(operations)} operations: {dict(answers)}")

@@ -1,4 +1,4 @@
-"""The command line: what each command prints and where, and the one line that an error is."""
+"""The command line: output, exit status, and errors of one line."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def library(tmp_path_factory: pytest.TempPathFactory, pictures: Path, tiny_clip:
     return directory
 
 
-class Said:
-    """What one call of the command line did."""
+class Result:
+    """Exit status and output of one call."""
 
     def __init__(self, status: int, out: str, err: str) -> None:
         self.status, self.out, self.err = status, out, err
@@ -48,11 +48,11 @@ class CommandLine:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
 
-    def __call__(self, *arguments: str | Path) -> Said:
+    def __call__(self, *arguments: str | Path) -> Result:
         self.capsys.readouterr()
         status = run([str(argument) for argument in arguments])
         captured = self.capsys.readouterr()
-        return Said(status, captured.out, captured.err)
+        return Result(status, captured.out, captured.err)
 
 
 @pytest.fixture
@@ -60,29 +60,29 @@ def sightline(capsys: pytest.CaptureFixture[str]) -> CommandLine:
     return CommandLine(capsys)
 
 
-def assert_one_line(said: Said, *words: str, status: int = 1) -> None:
-    """An error is one line on standard error that says what to do."""
-    assert said.status == status
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    lines = [line for line in said.err.splitlines() if not line.startswith(("Usage:", "Try "))]
-    assert len([line for line in lines if line]) == 1, said.err
+def assert_one_line(result: Result, *words: str, status: int = 1) -> None:
+    """The result is one line on standard error that contains ``words``."""
+    assert result.status == status
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    lines = [line for line in result.err.splitlines() if not line.startswith(("Usage:", "Try "))]
+    assert len([line for line in lines if line]) == 1, result.err
     for word in words:
-        assert word in said.err
+        assert word in result.err
 
 
 # index --------------------------------------------------------------------------------------------
 
 
-def test_index_prints_one_document_and_nothing_else(
+def test_index_json_prints_one_document(
     sightline: CommandLine, tmp_path: Path, pictures: Path, tiny_clip: Path
 ) -> None:
     directory = tmp_path / "library"
-    said = sightline(
+    result = sightline(
         *("index", pictures, "--library", directory, "--model", tiny_clip, "--json", "--quiet")
     )
-    assert said.status == 0
-    report = said.document
+    assert result.status == 0
+    report = result.document
     assert report["found"] == 66
     assert report["added"] == 65
     assert report["failed"] == 1
@@ -92,74 +92,74 @@ def test_index_prints_one_document_and_nothing_else(
     assert oct(directory.stat().st_mode & 0o777) == "0o700"
 
 
-def test_index_speaks_to_a_person_and_names_what_it_could_not_read(
-    sightline: CommandLine, library: Path
-) -> None:
-    said = sightline("index", "--library", library)
-    assert said.status == 0
-    assert said.out.startswith("66 pictures found: 0 added, 65 unchanged, 1 failed")
-    assert "broken.jpg" in said.err
+def test_index_prints_a_summary_and_the_failures(sightline: CommandLine, library: Path) -> None:
+    result = sightline("index", "--library", library)
+    assert result.status == 0
+    assert result.out.startswith("66 images found: 0 added, 65 unchanged, 1 failed")
+    assert "broken.jpg" in result.err
 
 
-def test_index_leaves_out_what_is_excluded(
+def test_index_exclude_omits_matching_files(
     sightline: CommandLine, tmp_path: Path, pictures: Path, tiny_clip: Path
 ) -> None:
-    said = sightline(
+    result = sightline(
         *("index", pictures, "--library", tmp_path / "l", "--model", tiny_clip),
         *("--exclude", "Odd/", "--exclude", "IMG_000*", "--json", "--quiet"),
     )
-    assert said.document["found"] == 50
+    assert result.document["found"] == 50
 
 
-def test_index_refuses_a_model_that_the_library_was_not_made_with(
+def test_index_refuses_another_model_than_the_librarys(
     sightline: CommandLine, library: Path
 ) -> None:
-    said = sightline("index", "--library", library, "--model", "builtin")
-    assert_one_line(said, "was made with", "--library")
+    result = sightline("index", "--library", library, "--model", "builtin")
+    assert_one_line(result, "was made with", "--library")
 
 
-def test_index_wants_a_folder_the_first_time(sightline: CommandLine, tmp_path: Path) -> None:
+def test_first_index_requires_a_folder(sightline: CommandLine, tmp_path: Path) -> None:
     assert_one_line(
         sightline("index", "--library", tmp_path / "new"), "sightline index FOLDER", status=2
     )
     assert not (tmp_path / "new").exists()
 
 
-def test_index_of_a_folder_that_is_not_there_leaves_nothing_behind(
+def test_index_of_a_missing_folder_creates_no_library(
     sightline: CommandLine, tmp_path: Path
 ) -> None:
-    said = sightline("index", tmp_path / "nowhere", "--library", tmp_path / "new")
-    assert_one_line(said, "nowhere", status=2)
+    result = sightline("index", tmp_path / "nowhere", "--library", tmp_path / "new")
+    assert_one_line(result, "nowhere", status=2)
     assert not (tmp_path / "new").exists()
 
 
-def test_index_does_not_settle_in_a_folder_with_other_things(
+def test_index_creates_no_library_in_a_folder_with_other_files(
     sightline: CommandLine, tmp_path: Path, pictures: Path
 ) -> None:
-    said = sightline("index", pictures, "--library", pictures, "--model", "builtin")
-    assert_one_line(said, str(pictures))
+    result = sightline("index", pictures, "--library", pictures, "--model", "builtin")
+    assert_one_line(result, str(pictures))
     assert not (pictures / "catalog.db").exists()
 
 
-def test_index_of_an_unknown_model_says_how_to_find_one(
+def test_index_of_an_unknown_model_names_sightline_models(
     sightline: CommandLine, tmp_path: Path, pictures: Path
 ) -> None:
-    said = sightline("index", pictures, "--library", tmp_path / "l", "--model", "no-such-model")
-    assert_one_line(said, "no-such-model", "sightline models")
+    result = sightline("index", pictures, "--library", tmp_path / "l", "--model", "no-such-model")
+    assert_one_line(result, "no-such-model", "sightline models")
     assert not (tmp_path / "l").exists()
 
 
-def test_index_without_the_hub_names_the_ways_out(
+def test_index_without_a_network_suggests_the_builtin_model(
     sightline: CommandLine, tmp_path: Path, pictures: Path
 ) -> None:
-    said = sightline("index", pictures, "--library", tmp_path / "l")
-    assert_one_line(said, "--model builtin")
+    result = sightline("index", pictures, "--library", tmp_path / "l")
+    assert_one_line(result, "--model builtin")
 
 
-def test_ctrl_c_stops_cleanly_and_keeps_what_was_done(tmp_path: Path, tiny_clip: Path) -> None:
+def test_ctrl_c_stops_an_indexing_run_and_keeps_its_results(
+    tmp_path: Path, tiny_clip: Path
+) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
-    # Enough of them that the run has not ended when the signal comes, however busy the machine is.
+    # Enough that the run has not ended when the signal arrives.
     drawn = [as_bytes(draw(seed, (200, 150))) for seed in range(20)]
     for number in range(4000):
         (folder / f"{number}.jpg").write_bytes(drawn[number % 20] + b"%d" % number)
@@ -178,7 +178,7 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_was_done(tmp_path: Path, tiny_clip:
     assert process.returncode == 1, err
     report = json.loads(out)
     assert report["interrupted"]
-    assert "stopped early" not in out
+    assert "interrupted; run" not in out
     with Library.open(directory, read_only=True) as library:
         assert library.count == report["added"] > 0
         assert library.catalog.check() == []
@@ -188,9 +188,9 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_was_done(tmp_path: Path, tiny_clip:
 
 
 def test_search_prints_score_id_and_path(sightline: CommandLine, library: Path) -> None:
-    said = sightline("search", "soft blots of colour", "-k", "5", "--library", library)
-    assert said.status == 0
-    lines = said.out.splitlines()
+    result = sightline("search", "soft blots of colour", "-k", "5", "--library", library)
+    assert result.status == 0
+    lines = result.out.splitlines()
     assert len(lines) == 5
     score, number, path = lines[0].split(maxsplit=2)
     assert -1 <= float(score) <= 1
@@ -198,40 +198,40 @@ def test_search_prints_score_id_and_path(sightline: CommandLine, library: Path) 
     assert Path(path).is_file()
 
 
-def test_search_by_a_picture_finds_that_picture(
+def test_search_by_image_finds_that_image(
     sightline: CommandLine, library: Path, pictures: Path
 ) -> None:
     wanted = pictures / "Home" / "IMG_0009.jpg"
-    said = sightline("search", "--image", wanted, "--json", "--library", library)
-    [first, *_] = said.document["hits"]  # type: ignore[misc]
+    result = sightline("search", "--image", wanted, "--json", "--library", library)
+    [first, *_] = result.document["hits"]  # type: ignore[misc]
     assert first["absolute"] == str(wanted)
     like = sightline("search", "--like", first["id"], "--json", "--library", library)
     assert like.status == 0
 
 
-def test_search_takes_words_pictures_and_filters_together(
+def test_search_combines_text_images_and_filters(
     sightline: CommandLine, library: Path, pictures: Path
 ) -> None:
-    said = sightline(
+    result = sightline(
         *("search", "2:colour -night in:Home after:2020", "--library", library, "-k", "100"),
         *("-i", pictures / "Home/IMG_0009.jpg", "-i", pictures / "Home/IMG_0012.jpg", "--json"),
     )
-    document = said.document
+    document = result.document
     assert 0 < document["total"] < 20  # type: ignore[operator]
     assert all("Home" in hit["absolute"] for hit in document["hits"])  # type: ignore[attr-defined]
 
 
-def test_paths_are_for_pipes(sightline: CommandLine, library: Path) -> None:
+def test_search_prints_paths_for_pipes(sightline: CommandLine, library: Path) -> None:
     lines = sightline("search", "type:png", "--paths-only", "--library", library)
     assert [Path(line).name for line in lines.out.splitlines()] == ["sign #1 % of 'x'.png"]
     zeros = sightline("search", "in:Odd", "-0", "--library", library)
     paths = zeros.out.split("\0")
     assert paths.pop() == ""
-    assert len(paths) == 5, "copies are not folded away from a pipe"
+    assert len(paths) == 5, "near-duplicates are not folded"
     assert all(Path(path).is_file() for path in paths)
 
 
-def test_a_search_that_cannot_be_asked_says_why(
+def test_invalid_searches_are_errors_of_one_line(
     sightline: CommandLine, library: Path, pictures: Path
 ) -> None:
     assert_one_line(sightline("search", "--library", library), "--image", status=2)
@@ -247,7 +247,7 @@ def test_a_search_that_cannot_be_asked_says_why(
     )
 
 
-def test_a_pipe_whose_reader_has_gone_is_no_error(library: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(library: Path) -> None:
     command = f"{sys.executable} -m sightline search blots --paths-only --library {library}"
     result = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} | head -0"],
@@ -259,10 +259,10 @@ def test_a_pipe_whose_reader_has_gone_is_no_error(library: Path) -> None:
     assert result.stderr == ""
 
 
-# looking after a library --------------------------------------------------------------------------
+# managing a library --------------------------------------------------------------------------
 
 
-def test_status_says_what_is_there(sightline: CommandLine, library: Path, pictures: Path) -> None:
+def test_status_reports_the_library(sightline: CommandLine, library: Path, pictures: Path) -> None:
     facts = sightline("status", "--json", "--library", library).document
     assert facts["images"] == 65
     assert facts["failures"] == 1
@@ -276,13 +276,13 @@ def test_status_says_what_is_there(sightline: CommandLine, library: Path, pictur
 def test_failures_are_listed_with_reasons(
     sightline: CommandLine, library: Path, pictures: Path
 ) -> None:
-    said = sightline("failures", "--library", library)
-    path, _, reason = said.out.strip().partition(": ")
+    result = sightline("failures", "--library", library)
+    path, _, reason = result.out.strip().partition(": ")
     assert path == str(pictures / "Odd/broken.jpg")
     assert reason
 
 
-def test_a_root_moves_by_one_command(
+def test_roots_moves_and_forgets_folders(
     sightline: CommandLine, tmp_path: Path, tiny_clip: Path
 ) -> None:
     old, new, directory = tmp_path / "old", tmp_path / "new", tmp_path / "library"
@@ -290,10 +290,10 @@ def test_a_root_moves_by_one_command(
     (old / "a.jpg").write_bytes(as_bytes(draw(1)))
     sightline("index", old, "--library", directory, "--model", tiny_clip, "--quiet")
     old.rename(new)
-    assert "not there now" in sightline("roots", "--library", directory).out
-    said = sightline("roots", "--move", old, new, "--library", directory)
-    assert said.status == 0
-    assert "not there now" not in said.out
+    assert "not available" in sightline("roots", "--library", directory).out
+    result = sightline("roots", "--move", old, new, "--library", directory)
+    assert result.status == 0
+    assert "not available" not in result.out
     report = sightline("index", "--library", directory, "--json", "--quiet").document
     assert (report["unchanged"], report["added"]) == (1, 0)
     assert_one_line(sightline("roots", "--move", old, new, "--library", directory), str(old))
@@ -301,7 +301,7 @@ def test_a_root_moves_by_one_command(
     assert sightline("status", "--json", "--library", directory).document["images"] == 0
 
 
-def test_a_deleted_index_is_built_again(sightline: CommandLine, library: Path) -> None:
+def test_a_deleted_index_is_rebuilt(sightline: CommandLine, library: Path) -> None:
     before = sightline("search", "blots", "--json", "--library", library).document
     for path in (library / "index").glob("*"):
         path.unlink()
@@ -312,7 +312,7 @@ def test_a_deleted_index_is_built_again(sightline: CommandLine, library: Path) -
     assert [hit["id"] for hit in again["hits"]] == [hit["id"] for hit in before["hits"]]  # type: ignore[attr-defined]
 
 
-def test_models_says_size_and_licence(sightline: CommandLine) -> None:
+def test_models_lists_licences_and_the_default(sightline: CommandLine) -> None:
     text = sightline("models").out
     assert "laion-b32 *" in text
     assert "CC-BY-NC-4.0" in text
@@ -324,14 +324,16 @@ def test_models_says_size_and_licence(sightline: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("command", ["search x", "status", "failures", "roots", "rebuild", "serve"])
-def test_no_library_says_how_to_make_one(
+def test_commands_without_a_library_name_sightline_index(
     sightline: CommandLine, tmp_path: Path, command: str
 ) -> None:
-    said = sightline(*command.split(), "--library", tmp_path / "nothing")
-    assert_one_line(said, "sightline index FOLDER", "--library")
+    result = sightline(*command.split(), "--library", tmp_path / "nothing")
+    assert_one_line(result, "sightline index FOLDER", "--library")
 
 
-def test_a_foreign_database_is_left_alone(sightline: CommandLine, tmp_path: Path) -> None:
+def test_a_foreign_database_is_an_error_and_unchanged(
+    sightline: CommandLine, tmp_path: Path
+) -> None:
     path = tmp_path / "catalog.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE holidays (place TEXT)")
@@ -342,7 +344,7 @@ def test_a_foreign_database_is_left_alone(sightline: CommandLine, tmp_path: Path
     assert path.read_bytes() == before
 
 
-def test_a_library_from_a_newer_version_says_so(
+def test_a_library_of_a_newer_version_is_an_error(
     sightline: CommandLine, tmp_path: Path, tiny_clip: Path
 ) -> None:
     pictures = tmp_path / "p"
@@ -360,7 +362,7 @@ def test_a_library_from_a_newer_version_says_so(
     assert_one_line(sightline("status", "--library", directory), "newer")
 
 
-def test_a_damaged_catalog_is_an_error_and_stays_as_it_is(
+def test_a_corrupt_catalog_is_an_error_and_unchanged(
     sightline: CommandLine, tmp_path: Path
 ) -> None:
     (tmp_path / "catalog.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
@@ -369,7 +371,9 @@ def test_a_damaged_catalog_is_an_error_and_stays_as_it_is(
     assert (tmp_path / "catalog.db").read_bytes() == before
 
 
-def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path: Path, tiny_clip: Path) -> None:
+def test_a_full_disk_is_an_error_and_the_next_run_continues(
+    tmp_path: Path, tiny_clip: Path
+) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for seed in range(120):
@@ -377,7 +381,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path: Path, tiny_clip: 
     directory = tmp_path / "library"
     command = [sys.executable, "-m", "sightline", "index", str(pictures), "--quiet"]
     command += ["--library", str(directory), "--model", str(tiny_clip), "--workers", "1"]
-    # No file may grow beyond this: to the program that is a disk without room.
+    # A file size limit has the same effect as a full disk.
     full = subprocess.run(
         ["bash", "-c", 'ulimit -f 300; exec "$@"', "-", *command],
         capture_output=True,
@@ -394,14 +398,14 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path: Path, tiny_clip: 
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_command_explains_itself(sightline: CommandLine, command: str) -> None:
-    said = sightline(command, "--help")
-    assert said.status == 0
-    assert said.out.startswith(f"Usage: sightline {command}")
+def test_every_command_has_help(sightline: CommandLine, command: str) -> None:
+    result = sightline(command, "--help")
+    assert result.status == 0
+    assert result.out.startswith(f"Usage: sightline {command}")
 
 
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["search", "--nonsense"], ["index", "--workers", "none"]]
 )
-def test_wrong_usage_is_status_two(sightline: CommandLine, arguments: list[str]) -> None:
+def test_wrong_usage_exits_with_status_2(sightline: CommandLine, arguments: list[str]) -> None:
     assert_one_line(sightline(*arguments), status=2)

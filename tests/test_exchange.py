@@ -23,7 +23,7 @@ from sightline.indexer.types import Condition, Filters
 from sightline.server.cli import run
 from sightline.server.search.engine import SearchEngine
 from sightline.server.web.app import create_app
-from sightline.server.web.placeholder import card
+from sightline.server.web.placeholder import placeholder
 
 DIMENSION = 32
 
@@ -285,7 +285,7 @@ def test_a_card_holds_any_caption_and_nothing_that_runs(
     with empty_library(tmp_path / "library", tiny_encoder) as library:
         import_set.import_set(library, open_set(source), workers=1)
         for record in library.images(library.select().tolist()):
-            drawn = xml.etree.ElementTree.fromstring(card(record))
+            drawn = xml.etree.ElementTree.fromstring(placeholder(record))
             kinds = {element.tag.rpartition("}")[2] for element in drawn.iter()}
             assert kinds <= {"svg", "rect", "g", "text"}
-            assert len(card(record)) < 2000
+            assert len(placeholder(record)) < 2000

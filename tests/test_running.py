@@ -1,4 +1,4 @@
-"""What keeps it running says nothing that the command line does not understand."""
+"""Deployment files agree with the command line and pyproject; process-wide tuning of the server."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sightline.server.cli import sightline
-from sightline.server.commands.serve import keep_products_single, spare_the_collector
+from sightline.server.web.tuning import SWITCH_SECONDS, freeze_heap, tune_process
 
 TOP = Path(__file__).resolve().parent.parent
 
 
-def understood(arguments: list[str]) -> bool:
-    """Whether the command line takes ``arguments``; nothing is done."""
-    command = sightline.get_command(click.Context(sightline), arguments[0])
+def accepts(arguments: list[str]) -> bool:
+    """Whether the command line parses ``arguments``; the command is not run."""
+    # With the group's settings: click caches the help option of the first context.
+    group = click.Context(sightline, **sightline.context_settings)
+    command = sightline.get_command(group, arguments[0])
     assert command is not None
-    command.make_context(arguments[0], arguments[1:]).close()
+    command.make_context(arguments[0], arguments[1:], parent=group).close()
     return True
 
 
-def test_the_container_runs_what_there_is() -> None:
+def test_dockerfile_uses_existing_commands_and_extras() -> None:
     text = (TOP / "Dockerfile").read_text(encoding="utf-8")
     assert json.loads(re.findall(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)[0]) == ["sightline"]
-    assert understood(json.loads(re.findall(r"^CMD (.*)$", text, re.MULTILINE)[0]))
+    assert accepts(json.loads(re.findall(r"^CMD (.*)$", text, re.MULTILINE)[0]))
     extras = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = re.findall(r'"\.\[\$KIND,([a-z,]+)\]"', text)[0].split(",")
     assert {*asked, "cpu", "gpu"} <= set(extras["optional-dependencies"])
@@ -42,7 +44,7 @@ def test_the_container_runs_what_there_is() -> None:
     assert f'"{torch}"' in text
 
 
-def test_what_the_wheel_needs_is_sent_to_the_container() -> None:
+def test_dockerignore_keeps_what_the_wheel_needs() -> None:
     left_out = (TOP / ".dockerignore").read_text(encoding="utf-8").split()
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     packages = project["tool"]["setuptools"]["packages"]
@@ -50,54 +52,58 @@ def test_what_the_wheel_needs_is_sent_to_the_container() -> None:
     assert not {*needed, "README.md", "LICENSE", "pyproject.toml"} & set(left_out)
 
 
-def test_the_unit_runs_what_there_is() -> None:
+def test_systemd_unit_uses_an_existing_command() -> None:
     text = (TOP / "docs" / "sightline.service").read_text(encoding="utf-8")
     (line,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
     program, *arguments = shlex.split(line)
     assert program.endswith("/sightline")
-    assert understood(arguments)
+    assert accepts(arguments)
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("sightline ind", "plain,index"), ("sightline index --wat", "plain,--watch")],
 )
-def test_the_shell_completes(words: str, expected: str) -> None:
+def test_shell_completion_suggests_commands_and_options(words: str, expected: str) -> None:
     environment = os.environ | {
         "_SIGHTLINE_COMPLETE": "bash_complete",
         "COMP_WORDS": words,
         "COMP_CWORD": str(words.count(" ")),
     }
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", "from sightline.server.cli import main; main()"],
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.split() == [expected]
+    assert result.stdout.split() == [expected]
 
 
-def test_a_server_multiplies_small_matrices_on_one_thread() -> None:
-    with threadpool_limits(2, user_api="blas"):  # what was before is put back at its end
-        keep_products_single()
-        assert (np.eye(2) @ np.eye(2)).trace() == 2  # numpy's products are loaded
+def test_tuning_makes_numpy_products_single_threaded_and_threads_switch_sooner() -> None:
+    interval = sys.getswitchinterval()
+    with threadpool_limits(2, user_api="blas"):  # restores the limits at its end
+        tune_process()
+        assert (np.eye(2) @ np.eye(2)).trace() == 2  # loads OpenBLAS
         own = [pool for pool in threadpool_info() if pool.get("threading_layer") == "pthreads"]
         assert {pool["num_threads"] for pool in own} <= {1}
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+    sys.setswitchinterval(interval)
 
 
-def test_a_server_does_not_look_for_garbage_among_what_it_was_started_with() -> None:
+def test_frozen_objects_are_excluded_from_garbage_collection() -> None:
+    gc.collect()  # garbage of earlier tests is not frozen
     before = len(gc.get_objects())
     try:
-        spare_the_collector()
+        freeze_heap()
         assert gc.get_freeze_count() > 0.9 * before
         assert len(gc.get_objects()) < 0.1 * before
     finally:
         gc.unfreeze()
 
 
-def test_indexing_lets_a_server_go_first() -> None:
-    told = subprocess.run(
+def test_index_runs_at_low_priority() -> None:
+    result = subprocess.run(
         [
             sys.executable,
             "-c",
@@ -112,4 +118,4 @@ def test_indexing_lets_a_server_go_first() -> None:
         text=True,
         check=False,
     )
-    assert int(told.stdout) == max(10, os.getpriority(os.PRIO_PROCESS, 0))
+    assert int(result.stdout) == max(10, os.getpriority(os.PRIO_PROCESS, 0))

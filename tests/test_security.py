@@ -1,4 +1,4 @@
-"""Nobody in: hosts, origins, the token, headers, and files that are not the library's."""
+"""Host and origin checks, authentication, security headers, and what clients may see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sightline.server.search.engine import SearchEngine
 from sightline.server.search.originals import original
 from sightline.server.web.app import create_app
 from sightline.server.web.config import ServerConfig, is_loopback, read_token
-from sightline.server.web.errors import without_places
+from sightline.server.web.public import public_reason
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -31,29 +31,29 @@ TOKEN = "correct horse battery staple"
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[Library]:
-    """A library of drawn pictures."""
+    """A library of generated images."""
     folder = tmp_path_factory.mktemp("security")
-    pictures = make_pictures(folder / "pictures")
-    with make_library(folder / "library", tiny_encoder, pictures) as made:
+    images = make_pictures(folder / "pictures")
+    with make_library(folder / "library", tiny_encoder, images) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def engine(library: Library, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
-    """An engine on it."""
+    """A search engine on ``library``."""
     with SearchEngine(library, tiny_encoder) as made:
         yield made
 
 
 @pytest.fixture
 def client(engine: SearchEngine) -> FlaskClient:
-    """Someone who sits at the machine, on a server for it alone."""
+    """A local client of a server on loopback."""
     return client_of(create_app(engine))
 
 
 @pytest.fixture
 def guarded(engine: SearchEngine) -> FlaskClient:
-    """Someone elsewhere, on a server that asks for its token."""
+    """A remote client of a server that requires its token."""
     config = ServerConfig(host="0.0.0.0", token=TOKEN)
     client = client_of(create_app(engine, config=config))
     client.environ_base["REMOTE_ADDR"] = "192.0.2.7"
@@ -67,7 +67,7 @@ def guarded(engine: SearchEngine) -> FlaskClient:
     "host",
     ["localhost", "localhost:8008", "127.0.0.1:8008", "[::1]:8008", "LOCALHOST", "127.0.0.2"],
 )
-def test_the_servers_own_names_are_answered(client: FlaskClient, host: str) -> None:
+def test_loopback_names_are_accepted(client: FlaskClient, host: str) -> None:
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
@@ -87,20 +87,20 @@ def test_the_servers_own_names_are_answered(client: FlaskClient, host: str) -> N
         "local host",
     ],
 )
-def test_other_names_are_refused(client: FlaskClient, host: str) -> None:
+def test_other_host_names_are_refused(client: FlaskClient, host: str) -> None:
     for address in ("/", "/api/search?q=dog", "/healthz", "/images/1", "/static/style.css"):
         answer = client.get(address, headers={"Host": host})
         assert answer.status_code == 421
         assert "dog" not in answer.get_data(as_text=True)
 
 
-def test_further_names_can_be_given(engine: SearchEngine) -> None:
+def test_configured_host_names_are_accepted(engine: SearchEngine) -> None:
     client = client_of(create_app(engine, config=ServerConfig(hosts=("Photos.home",))))
     assert client.get("/healthz", headers={"Host": "photos.home:8008"}).status_code == 200
     assert client.get("/healthz", headers={"Host": "other.home"}).status_code == 421
 
 
-def test_a_server_for_others_goes_by_its_addresses(guarded: FlaskClient) -> None:
+def test_a_public_server_accepts_ip_addresses(guarded: FlaskClient) -> None:
     assert guarded.get("/healthz", headers={"Host": "192.168.1.5:8008"}).status_code == 200
     assert guarded.get("/healthz", headers={"Host": "evil.example"}).status_code == 421
 
@@ -125,7 +125,7 @@ def test_a_server_for_others_goes_by_its_addresses(guarded: FlaskClient) -> None
         ({"Sec-Fetch-Site": "nonsense"}, 403),
     ],
 )
-def test_only_the_servers_own_page_or_a_program_may_change_anything(
+def test_unsafe_methods_require_the_servers_own_page_or_a_program(
     client: FlaskClient, headers: dict[str, str], status: int
 ) -> None:
     for address in ("/api/zip", "/api/uploads"):
@@ -134,13 +134,13 @@ def test_only_the_servers_own_page_or_a_program_may_change_anything(
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "POST"])
-def test_every_changing_method_is_checked(client: FlaskClient, method: str) -> None:
+def test_every_unsafe_method_is_checked(client: FlaskClient, method: str) -> None:
     answer = client.open("/api/search", method=method, headers={"Origin": "http://evil.example"})
     assert answer.status_code in (403, 405)
     assert method != "POST" or answer.status_code == 403
 
 
-def test_another_sites_page_may_link_here_but_not_draw_on_it(client: FlaskClient) -> None:
+def test_other_sites_may_link_but_not_embed(client: FlaskClient) -> None:
     foreign = {"Sec-Fetch-Site": "cross-site"}
     assert client.get("/", headers={**foreign, "Sec-Fetch-Mode": "navigate"}).status_code == 200
     for address in ("/images/1", "/thumbnails/1", "/api/search?q=dog", "/"):
@@ -152,7 +152,7 @@ def test_another_sites_page_may_link_here_but_not_draw_on_it(client: FlaskClient
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "photos.home", ""])
-def test_an_address_for_others_demands_a_token(host: str) -> None:
+def test_a_public_address_requires_a_token(host: str) -> None:
     with pytest.raises(UsageError, match="token"):
         ServerConfig(host=host)
     assert ServerConfig(host=host, token=TOKEN).token == TOKEN
@@ -165,16 +165,16 @@ def test_a_short_token_is_refused() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
-def test_loopback_needs_none(host: str) -> None:
+def test_loopback_requires_no_token(host: str) -> None:
     assert is_loopback(host)
     assert ServerConfig(host=host).token is None
 
 
-def test_a_token_is_repeated_nowhere() -> None:
+def test_the_token_is_not_in_the_repr() -> None:
     assert TOKEN not in repr(ServerConfig(host="0.0.0.0", token=TOKEN))
 
 
-def test_the_token_comes_from_a_file_or_the_environment(
+def test_the_token_is_read_from_a_file_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SIGHTLINE_TOKEN", raising=False)
@@ -193,7 +193,7 @@ def test_the_token_comes_from_a_file_or_the_environment(
         read_token(tmp_path / "nowhere")
 
 
-EVERYTHING = [
+PROTECTED = [
     "/api/search?q=dog",
     "/api/status",
     "/api/failures",
@@ -213,8 +213,8 @@ EVERYTHING = [
 ]
 
 
-@pytest.mark.parametrize("address", EVERYTHING)
-def test_without_the_token_there_is_nothing(guarded: FlaskClient, address: str) -> None:
+@pytest.mark.parametrize("address", PROTECTED)
+def test_requests_without_the_token_get_401(guarded: FlaskClient, address: str) -> None:
     for headers in (
         {},
         {"Authorization": "Bearer"},
@@ -230,13 +230,13 @@ def test_without_the_token_there_is_nothing(guarded: FlaskClient, address: str) 
     assert guarded.post("/api/zip", json={"ids": [1]}).status_code == 401
 
 
-@pytest.mark.parametrize("address", EVERYTHING[:-1])
-def test_programs_show_it_as_bearer(guarded: FlaskClient, address: str) -> None:
+@pytest.mark.parametrize("address", PROTECTED[:-1])
+def test_programs_authenticate_with_a_bearer_token(guarded: FlaskClient, address: str) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     assert guarded.get(address, headers=headers).status_code == 200
 
 
-def test_browsers_show_it_once_in_a_form(guarded: FlaskClient) -> None:
+def test_browsers_sign_in_once_with_a_form(guarded: FlaskClient) -> None:
     html = {"Accept": "text/html"}
     asked = guarded.get("/?q=dog", headers=html)
     assert (asked.status_code, asked.headers["Location"]) == (303, "/signin")
@@ -267,7 +267,7 @@ def test_another_sites_page_cannot_sign_a_browser_in(guarded: FlaskClient) -> No
     assert "Set-Cookie" not in answer.headers
 
 
-def test_health_is_told_to_everyone_and_says_nothing(guarded: FlaskClient) -> None:
+def test_health_check_needs_no_token(guarded: FlaskClient) -> None:
     assert guarded.get("/healthz").get_json() == {"status": "ok"}
 
 
@@ -286,7 +286,7 @@ def test_health_is_told_to_everyone_and_says_nothing(guarded: FlaskClient) -> No
         "/static/style.css",
     ],
 )
-def test_every_answer_carries_the_headers(client: FlaskClient, address: str) -> None:
+def test_every_response_has_the_security_headers(client: FlaskClient, address: str) -> None:
     headers = client.get(address).headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -299,14 +299,14 @@ def test_every_answer_carries_the_headers(client: FlaskClient, address: str) -> 
     assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_the_page_holds_nothing_that_its_policy_forbids(client: FlaskClient) -> None:
+def test_pages_comply_with_their_content_security_policy(client: FlaskClient) -> None:
     for address in ("/", "/?q=dog", "/failures", "/?q=after:x"):
         page = client.get(address, headers={"Accept": "text/html"}).get_data(as_text=True)
         assert not re.search(r"<script(?![^>]*\bsrc=)", page)
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", page)
 
 
-def test_nothing_in_a_persons_file_may_run(client: FlaskClient, library: Library) -> None:
+def test_image_files_are_served_sandboxed(client: FlaskClient, library: Library) -> None:
     for address in ("/images/1", "/images/1?size=99", "/images/1?download=1", "/thumbnails/1"):
         headers = client.get(address).headers
         assert "sandbox" in headers["Content-Security-Policy"]
@@ -329,7 +329,7 @@ def test_only_files_inside_their_root_are_served(tmp_path: Path, tiny_encoder: E
     ):
         client = client_of(create_app(engine))
         a, b, c, d = (id_of(library, name) for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"))
-        # After indexing, what was a picture leads elsewhere.
+        # After indexing, files and folders are replaced by links.
         (pictures / "a.jpg").unlink()
         (pictures / "a.jpg").symlink_to(secret)
         (pictures / "b.jpg").unlink()
@@ -351,7 +351,7 @@ def test_only_files_inside_their_root_are_served(tmp_path: Path, tiny_encoder: E
         assert str(tmp_path) not in str(error.value)
 
 
-def test_a_root_may_itself_be_a_link(tmp_path: Path, tiny_encoder: Encoder) -> None:
+def test_a_root_folder_may_be_a_link(tmp_path: Path, tiny_encoder: Encoder) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "a.jpg").write_bytes(as_bytes(draw(1)))
     (tmp_path / "pictures").symlink_to(tmp_path / "disk", target_is_directory=True)
@@ -364,7 +364,7 @@ def test_a_root_may_itself_be_a_link(tmp_path: Path, tiny_encoder: Encoder) -> N
 
 
 @pytest.mark.parametrize(
-    "visitor",
+    "remote",
     [
         {"REMOTE_ADDR": "192.0.2.7"},
         {"HTTP_X_FORWARDED_FOR": "192.0.2.7"},
@@ -372,16 +372,16 @@ def test_a_root_may_itself_be_a_link(tmp_path: Path, tiny_encoder: Encoder) -> N
         {"HTTP_VIA": "1.1 proxy"},
     ],
 )
-def test_no_path_of_the_machine_is_told_to_a_visitor(
-    engine: SearchEngine, library: Library, visitor: dict[str, str]
+def test_remote_clients_see_no_paths(
+    engine: SearchEngine, library: Library, remote: dict[str, str]
 ) -> None:
     client = client_of(create_app(engine))
-    client.environ_base.update(visitor)
+    client.environ_base.update(remote)
     root = library.images([1])[0].root
     places = {str(Path(root).parent), str(library.directory), str(Path(library.model).parent)}
     assert all(place.startswith("/") for place in places)
     addresses = [
-        *EVERYTHING,
+        *PROTECTED,
         "/",
         "/?q=dog",
         "/failures",
@@ -398,7 +398,7 @@ def test_no_path_of_the_machine_is_told_to_a_visitor(
     assert b"/tmp" not in bad.data
 
 
-def test_what_ails_a_gpu_is_not_told_to_a_visitor(
+def test_remote_clients_do_not_see_gpu_errors(
     library: Library, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sightline.indexer.vector_index.gpu.gpu_there", lambda: True)
@@ -416,7 +416,7 @@ def test_what_ails_a_gpu_is_not_told_to_a_visitor(
 
 
 @pytest.mark.parametrize("file", ["catalog.db", "thumbnails.db"])
-def test_what_is_wrong_with_the_library_is_in_the_log_and_not_in_the_answer(
+def test_library_errors_are_logged_and_hidden_from_remote_clients(
     file: str, tmp_path: Path, tiny_encoder: Encoder, caplog: pytest.LogCaptureFixture
 ) -> None:
     pictures = make_drawings(tmp_path / "pictures", 4)
@@ -429,20 +429,20 @@ def test_what_is_wrong_with_the_library_is_in_the_log_and_not_in_the_answer(
         path.write_bytes(path.read_bytes()[:100].ljust(path.stat().st_size, b"\xff"))
         here, elsewhere = client_of(create_app(engine)), client_of(create_app(engine))
         elsewhere.environ_base["REMOTE_ADDR"] = "192.0.2.7"
-        harmed = 0
-        for address in ["/", "/?plain=1&q=dog", "/failures", "/duplicates", *EVERYTHING]:
+        errors = 0
+        for address in ["/", "/?plain=1&q=dog", "/failures", "/duplicates", *PROTECTED]:
             answer = elsewhere.get(address)
-            harmed += answer.status_code == 500
+            errors += answer.status_code == 500
             assert str(tmp_path).encode() not in answer.data, address
             if answer.status_code == 500:
                 assert b"the server's log says" in answer.data.replace(b"&#39;", b"'"), address
                 assert f"{address.partition('?')[0]}: {path} is damaged" in caplog.text
                 assert str(path).encode() in here.get(address).data
-        assert harmed > (10 if file == "catalog.db" else 0)
+        assert errors > (10 if file == "catalog.db" else 0)
 
 
 @pytest.mark.parametrize(
-    ("reason", "told"),
+    ("reason", "shown"),
     [
         ("it is not a picture but text", "it is not a picture but text"),
         ("it is damaged: image/jpeg ends after 1/2 of 3:2", None),
@@ -457,23 +457,21 @@ def test_what_is_wrong_with_the_library_is_in_the_log_and_not_in_the_answer(
         ("the store could not give it: minio.lan:9000 is down", "the store could not give it"),
     ],
 )
-def test_why_a_file_could_not_be_read_is_told_without_its_place(
-    reason: str, told: str | None
-) -> None:
-    assert without_places(reason, "/photos/home") == (told or reason)
+def test_public_reason_hides_locations(reason: str, shown: str | None) -> None:
+    assert public_reason(reason, "/photos/home") == (shown or reason)
 
 
-def test_whoever_sits_at_the_machine_is_told_where_files_are(client: FlaskClient) -> None:
+def test_local_clients_see_paths(client: FlaskClient) -> None:
     hit = client.get("/api/search?k=1").get_json()["hits"][0]
     assert Path(hit["absolute"]).exists()
 
 
-def test_whoever_signed_in_is_told_too(guarded: FlaskClient) -> None:
+def test_signed_in_clients_see_paths(guarded: FlaskClient) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     assert "absolute" in guarded.get("/api/search?k=1", headers=headers).get_json()["hits"][0]
 
 
-def test_a_fault_of_the_program_is_told_without_details(
+def test_unexpected_errors_are_logged_and_hidden(
     engine: SearchEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fault(*_: object, **__: object) -> None:

@@ -1,5 +1,5 @@
-"""Slow clients, and clients that vanish, tie up nothing: a served library answers others meanwhile,
-and has its sockets, files and threads back when they are gone."""
+"""Slow and disconnecting clients: the server answers others meanwhile, and releases sockets, files
+and threads afterwards."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from PIL import Image
 
 from sightline.indexer.encoder import Encoder
 
-MANY = 120
-"""Slow clients at once: three times the server's threads."""
+CLIENTS = 120
+"""Concurrent slow clients: three times the server's threads."""
 
-PICTURES = 40
+IMAGES = 40
 
-KEPT = min(8 * (os.cpu_count() or 1), 120)
-"""Threads, or files of the library, that a server which computes one request a core may begin to
-keep the first time that it has so many; one a client would be 240."""
+ALLOWED = min(8 * (os.cpu_count() or 1), 120)
+"""Threads and open files that the server may keep after its first load; a leak of one per client
+would be 240."""
 
-SOON = 60.0
-"""Seconds for what takes a fraction of one on an idle machine."""
+TIMEOUT = 60.0
+"""Seconds; a fraction of one on an idle machine."""
 
 NAMED = b" HTTP/1.1\r\nHost: localhost\r\n"
-MANNERS = {
-    "says nothing": b"",
+BEHAVIOURS = {
+    "sends nothing": b"",
     "sends half a request": b"GET /api/search?q=dog" + NAMED,
     "sends half an upload": b"POST /api/uploads" + NAMED + b"Content-Length: 9999999\r\n"
     b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + b"x" * 5000,
-    "asks and does not wait": b"GET /api/search?q=dog" + NAMED + b"\r\n",
+    "does not read the response": b"GET /api/search?q=dog" + NAMED + b"\r\n",
     "does not read a large file": b"GET /images/LARGE" + NAMED + b"\r\n",
 }
 
@@ -50,21 +50,21 @@ MANNERS = {
 def served(
     tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder
 ) -> Iterator[tuple[str, int, int]]:
-    """A server's address, its process, and the id of a picture of 27 MB: more than the system
-    takes over from a program for a client that does not read."""
+    """A server's URL, its process id, and the id of an image of 27 MB, more than the kernel
+    buffers for a client that does not read."""
     place = tmp_path_factory.mktemp("slow")
-    pictures = make_drawings(place / "pictures", PICTURES - 1)
+    pictures = make_drawings(place / "pictures", IMAGES - 1)
     noise = np.random.default_rng(1).integers(0, 256, (3000, 3000, 3), np.uint8)
     Image.fromarray(noise).save(pictures / "large.png", compress_level=0)
     with make_library(place / "library", tiny_encoder, pictures) as library:
         large = id_of(library, "large.png")
     with serving_process("--library", place / "library", "--device", "cpu") as (address, pid):
-        assert soon(lambda: is_answered(address))
+        assert eventually(lambda: is_answered(address))
         yield address, pid, large
 
 
 def handles(pid: int) -> list[str]:
-    """What a process has open: sockets, files, pipes."""
+    """The targets of a process's open file descriptors."""
     found = []
     for handle in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -73,18 +73,18 @@ def handles(pid: int) -> list[str]:
 
 
 def sockets(pid: int) -> int:
-    """Of a process; the one it listens on is one of them."""
+    """Number of open sockets, the listening one included."""
     return sum(handle.startswith("socket:") for handle in handles(pid))
 
 
 def threads_of(pid: int) -> int:
-    """How many a process has."""
+    """Number of threads."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
-def soon(holds: Callable[[], bool]) -> bool:
-    """Whether this holds within ``SOON`` seconds."""
-    end, pause = time.monotonic() + SOON, threading.Event()
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether ``holds()`` becomes true within ``TIMEOUT`` seconds."""
+    end, pause = time.monotonic() + TIMEOUT, threading.Event()
     while not holds():
         if time.monotonic() > end:
             return False
@@ -93,9 +93,9 @@ def soon(holds: Callable[[], bool]) -> bool:
 
 
 def is_answered(address: str) -> bool:
-    """Whether a search finds every picture; a server that is busy says so and when to come."""
+    """Whether a search succeeds; a busy server answers 503 with Retry-After."""
     try:
-        return bool(get(address, "/api/search", q="a slow evening")["total"] == PICTURES)
+        return bool(get(address, "/api/search", q="a slow evening")["total"] == IMAGES)
     except HTTPError as error:
         with error:
             if error.code != 503 or not error.headers["Retry-After"]:
@@ -104,32 +104,32 @@ def is_answered(address: str) -> bool:
 
 
 @contextmanager
-def slow_clients(address: str, said: bytes) -> Iterator[None]:
-    """Connections on which this was said and nothing is read. At the end they are reset."""
+def slow_clients(address: str, request: bytes) -> Iterator[None]:
+    """Connections that send ``request`` and read nothing; reset at the end."""
     where = urlsplit(address)
     with ExitStack() as connections:
-        for _ in range(MANY):
+        for _ in range(CLIENTS):
             one = connections.enter_context(socket.socket())
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             one.connect((where.hostname, where.port))
-            one.sendall(said)
+            one.sendall(request)
         yield
 
 
-@pytest.mark.parametrize("manner", MANNERS)
-def test_slow_clients_tie_up_nothing_and_leave_nothing_behind(
-    manner: str, served: tuple[str, int, int]
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_slow_clients_do_not_block_others_or_leak_resources(
+    behaviour: str, served: tuple[str, int, int]
 ) -> None:
     address, pid, large = served
-    said = MANNERS[manner].replace(b"LARGE", str(large).encode())
+    request = BEHAVIOURS[behaviour].replace(b"LARGE", str(large).encode())
     before = threads_of(pid), len(handles(pid))
     for _ in range(2):
-        with slow_clients(address, said):
-            if manner != "asks and does not wait":
-                assert soon(lambda: sockets(pid) > MANY)
-            assert soon(lambda: is_answered(address)), "the others are not answered"
-        assert soon(lambda: sockets(pid) == 1), "connections are left"
-        assert soon(lambda: not any("large.png" in one for one in handles(pid)))
-    assert soon(lambda: threads_of(pid) <= before[0] + KEPT), "threads are left"
-    assert soon(lambda: len(handles(pid)) <= before[1] + KEPT), "files are left"
+        with slow_clients(address, request):
+            if behaviour != "does not read the response":
+                assert eventually(lambda: sockets(pid) > CLIENTS)
+            assert eventually(lambda: is_answered(address)), "other clients are not answered"
+        assert eventually(lambda: sockets(pid) == 1), "connections leak"
+        assert eventually(lambda: not any("large.png" in one for one in handles(pid)))
+    assert eventually(lambda: threads_of(pid) <= before[0] + ALLOWED), "threads leak"
+    assert eventually(lambda: len(handles(pid)) <= before[1] + ALLOWED), "files leak"

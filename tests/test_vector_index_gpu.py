@@ -615,4 +615,4 @@ def test_a_server_says_where_it_searches(
         there(copies).fails = FULL
         library.nearest(QUERIES, 10)
         warm(tiny_encoder, library)
-        assert "on the processor: the GPU failed: alloc fail" in capsys.readouterr().err
+        assert "on the CPU: the GPU failed: alloc fail" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the subcommands share: the library option, opening things, printing, and asking nicely."""
+"""Shared by the subcommands: options, opening libraries, output, signals."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ LIBRARY_VARIABLE = "SIGHTLINE_LIBRARY"
 
 
 def default_library() -> Path:
-    """Where the library is when nobody says otherwise: ``$SIGHTLINE_LIBRARY`` or the platform's
-    folder for user data."""
+    """The default library: ``$SIGHTLINE_LIBRARY``, or ``library`` in the user data folder."""
     chosen = os.environ.get(LIBRARY_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -38,20 +37,20 @@ def default_library() -> Path:
 
 
 class Folder(click.Path):
-    """A folder; the address of a collection is told apart from one with a strange name."""
+    """The type of ``--library DIR``: a folder. Refuses the address of a Milvus collection."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A path. Usage error for the address of a collection."""
+        """The path. Usage error for the address of a collection."""
         if isinstance(value, str) and is_address(value):
-            self.fail("this command works on a library in a folder, not on Milvus", param, ctx)
+            self.fail("this command requires a folder, not a Milvus collection", param, ctx)
         return super().convert(value, param, ctx)
 
 
 class FolderOrAddress(click.Path):
-    """A folder, or the address of a Milvus collection, which stays text."""
+    """The type of ``--library DIR|ADDRESS``: a folder as ``Path``, or an address as ``str``."""
 
     name = "directory or address"
 
@@ -59,14 +58,14 @@ class FolderOrAddress(click.Path):
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """A path, or the text of an address."""
+        """The path or the address."""
         if isinstance(value, str) and is_address(value):
             return value
         return super().convert(value, param, ctx)
 
 
 def place_option(function: F) -> F:
-    """``--library DIR|ADDRESS``, for commands that only ask."""
+    """``--library DIR|ADDRESS``, for commands that only read."""
     return click.option(
         "--library",
         "directory",
@@ -79,8 +78,8 @@ def place_option(function: F) -> F:
 
 
 def open_any(place: Path | str, *, search_device: str = "cpu") -> AnyLibrary:
-    """The library in a folder or at the address of a collection, for asking only.
-    ``search_device`` is for one in a folder."""
+    """Opens a library in a folder (searched on ``search_device``) or a Milvus collection,
+    read-only."""
     if isinstance(place, str):
         from sightline.indexer.milvus.library import MilvusLibrary
 
@@ -89,19 +88,19 @@ def open_any(place: Path | str, *, search_device: str = "cpu") -> AnyLibrary:
 
 
 def library_option(function: F) -> F:
-    """``--library DIR``: every command that touches a library takes it."""
+    """``--library DIR``."""
     return click.option(
         "--library",
         "directory",
         type=Folder(),
         default=default_library,
         show_default=f"${LIBRARY_VARIABLE}, or the user data folder",
-        help="The folder that holds the library.",
+        help="The folder of the library.",
     )(function)
 
 
 def device_option(function: F) -> F:
-    """``--device``: where the model runs."""
+    """``--device``, for the model."""
     return click.option(
         "--device",
         default="auto",
@@ -111,7 +110,7 @@ def device_option(function: F) -> F:
 
 
 def json_option(function: F) -> F:
-    """``--json``: one document on standard output and nothing else there."""
+    """``--json``: one document on standard output and nothing else."""
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
     )(function)
@@ -120,14 +119,14 @@ def json_option(function: F) -> F:
 def open_library(
     directory: Path, *, read_only: bool = False, search_device: str = "cpu"
 ) -> Library:
-    """The library in ``directory``, or an error that says how to make one."""
+    """Opens the library in ``directory``. Raises LibraryError if there is none."""
     from sightline.indexer.library.library import Library
 
     return Library.open(directory, read_only=read_only, search_device=search_device)
 
 
 def load_encoder(library: AnyLibrary, device: str) -> Encoder:
-    """The model that ``library`` was made with."""
+    """Loads the model of ``library``. Raises ModelMismatchError if it has changed."""
     from sightline.indexer.encoder import Encoder
 
     encoder = Encoder.load(library.model, device=device, revision=library.revision)
@@ -136,36 +135,45 @@ def load_encoder(library: AnyLibrary, device: str) -> Encoder:
 
 
 def say(message: str) -> None:
-    """A line for the person, on standard error: standard output is for results."""
+    """Prints a message on standard error; standard output is for results."""
     click.echo(message, err=True)
 
 
 @contextmanager
 def stopping() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C stops at once."""
+    """An event that the first Ctrl-C or SIGTERM sets; a second one raises KeyboardInterrupt."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
-    def ask(number: int, frame: Any) -> None:
+    def ask() -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("stopping after the pictures in hand; once more to stop at once")
+        say("stopping after the current batch; press Ctrl-C again to stop at once")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_stop_signals(ask):
         yield stop
+
+
+@contextmanager
+def on_stop_signals(handler: Callable[[], None]) -> Iterator[None]:
+    """Calls ``handler`` on Ctrl-C and SIGTERM during the block; no effect outside the main
+    thread, which receives no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: handler()) for number in numbers]
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in zip(numbers, before, strict=True):
+            signal.signal(number, previous)
 
 
 def print_json(document: Any) -> None:
-    """``document`` as indented JSON on standard output, UTF-8 whatever the locale is."""
+    """Prints ``document`` as indented JSON on standard output."""
     text = json.dumps(document, indent=2, ensure_ascii=False)
-    # A file name may hold what the terminal's encoding cannot write; JSON can always escape it.
+    # A file name may contain what the terminal cannot encode; escapes always work.
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""``sightline demo``: the real thing on drawn pictures, with nothing to download."""
+"""``sightline demo``: index and serve a generated gallery, without a network."""
 
 from __future__ import annotations
 
@@ -11,47 +11,53 @@ from sightline.server.commands.common import say, stopping
 from sightline.server.commands.progress import shown
 from sightline.server.web.config import PORT, ServerConfig
 
-PICTURES = 300
+IMAGES = 300
 
 
 def default_directory() -> Path:
-    """Where the gallery and its library are kept between two demos."""
+    """The folder of the gallery and its library."""
     from platformdirs import user_data_path
 
     return user_data_path("sightline", appauthor=False) / "demo"
 
 
 @click.command()
-@click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--port",
+    default=PORT,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port to listen on; 0 chooses a free one.",
+)
 @click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
     default=default_directory,
-    show_default="a folder of your user data",
-    help="Where the drawn pictures and their library are kept.",
+    show_default="a folder in the user data folder",
+    help="The folder of the sample images and their library.",
 )
 def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
-    """Draw a sample gallery, index it with the built-in model, and serve it.
+    """Generate a sample gallery, index it with the built-in model, and serve it.
 
-    Needs no network. The second time it starts at once.
+    Needs no network. Later runs reuse the gallery and start at once.
     """
-    pictures = directory / "gallery"
-    if not pictures.exists():
-        draw(pictures, quiet=quiet)
+    gallery = directory / "gallery"
+    if not gallery.exists():
+        draw(gallery, quiet=quiet)
     library_directory = directory / "library"
-    forget_older_model(library_directory)
+    delete_outdated_library(library_directory)
     from sightline.indexer.indexing.index_folders import index_folders
 
     with stopping() as stop, shown(quiet=quiet) as progress:
         report = index_folders(
-            library_directory, pictures, model="builtin", device="cpu", progress=progress, stop=stop
+            library_directory, gallery, model="builtin", device="cpu", progress=progress, stop=stop
         )
     if report.interrupted:
         raise click.Abort
     say(
-        "The built-in model knows everyday things; the default model is the one for serious use:"
+        "The built-in model knows everyday objects only. For your own images use the default model:"
         " sightline index FOLDER"
     )
     from sightline.indexer.indexing.run import encoder_for
@@ -67,8 +73,8 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
         )
 
 
-def forget_older_model(library_directory: Path) -> None:
-    """Removes a demo's library that an older built-in model made: it is made again in seconds."""
+def delete_outdated_library(library_directory: Path) -> None:
+    """Deletes a demo library that was made with an older built-in model."""
     from sightline.indexer.errors import ModelMismatchError
     from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library.library import Library
@@ -82,17 +88,17 @@ def forget_older_model(library_directory: Path) -> None:
         shutil.rmtree(library_directory)
 
 
-def draw(pictures: Path, *, quiet: bool) -> None:
-    """Renders the gallery beside its place and moves it there when it is whole."""
+def draw(gallery: Path, *, quiet: bool) -> None:
+    """Renders the gallery in a temporary folder and renames it to ``gallery`` when complete."""
     from sightline.data.scenes.gallery import write_gallery
 
-    unfinished = pictures.with_name("gallery.unfinished")
+    unfinished = gallery.with_name("gallery.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     with shown(quiet=quiet) as progress:
         write_gallery(
             unfinished,
-            count=PICTURES,
+            count=IMAGES,
             progress=lambda done, total: progress("drawing the gallery", done, total),
         )
-    unfinished.rename(pictures)
+    unfinished.rename(gallery)

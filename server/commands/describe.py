@@ -1,4 +1,4 @@
-"""``sightline describe``: which captions fit a picture best."""
+"""``sightline describe``: rank captions by how well they match an image."""
 
 from __future__ import annotations
 
@@ -29,15 +29,22 @@ if TYPE_CHECKING:
     "--captions",
     "-c",
     metavar="FILE|WORDS",
-    help="Texts to choose among: a file with one a line, or words with commas between them."
-    "  [default: a bank of everyday captions]",
+    help="The captions: a file with one per line, or a comma-separated list.  [default: a built-in"
+    " list of everyday captions]",
 )
 @click.option(
     "--model",
     "-m",
-    help="Use this model, and no library: a name from `sightline models`, a hub id or a folder.",
+    help="Use this model and no library: a name from `sightline models`, a hub id or a folder.",
 )
-@click.option("-k", "count", default=10, show_default=True, type=click.IntRange(1, 10_000))
+@click.option(
+    "-k",
+    "count",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Number of captions.",
+)
 @json_option
 @library_option
 @device_option
@@ -50,16 +57,16 @@ def describe(
     directory: Path,
     device: str,
 ) -> int:
-    """Say which captions fit IMAGE best: a file, or the number of a picture of the library.
+    """Rank captions by how well they match IMAGE: a file, or the id of an image in the library.
 
     \b
     sightline describe sofa.jpg
     sightline describe 42 --captions "a cat on a sofa, a dog on a sofa, an empty sofa"
     sightline describe sofa.jpg --captions captions.txt --model siglip2-b16 --json
 
-    The first figure is how well a text fits this picture beside the rest of the library, 0 to 1 and
-    0.5 where it begins to (none without a library); the second is the model's own probability among
-    these texts (for SigLIP of each by itself); the third is the cosine.
+    The first number is the relevance of the caption compared with the rest of the library, 0 to 1
+    with the threshold at 0.5 (none without a library); the second is the model's probability among
+    these captions (for SigLIP independent of the others); the third is the cosine.
     """
     texts = read_captions(captions) if captions else None
     path = Path(image).expanduser()
@@ -70,21 +77,21 @@ def describe(
         if not path.is_file():
             raise NotFoundError(f"there is no file {image}")
         encoder = Encoder.load(model, device=device)
-        found = _alone(encoder, path, texts, count)
+        found = _rank_without_library(encoder, path, texts, count)
     else:
         from sightline.server.search.engine import SearchEngine
 
         with open_library(directory, read_only=True) as library:
-            shown: int | bytes
+            target: int | bytes
             if path.is_file():
-                shown = path.read_bytes()
+                target = path.read_bytes()
             elif image.isdecimal():
-                shown = min(int(image), 2**63 - 1)
+                target = min(int(image), 2**63 - 1)
             else:
-                raise NotFoundError(f"there is no file {image}, and it is no picture's number")
+                raise NotFoundError(f"{image} is neither a file nor an image id")
             encoder = load_encoder(library, device)
             with SearchEngine(library, encoder) as engine:
-                found = engine.describe(shown, texts=texts, k=count)
+                found = engine.describe(target, texts=texts, k=count)
     if as_json:
         print_json(
             {
@@ -96,15 +103,15 @@ def describe(
         )
     else:
         for one in found:
-            fits = f"{one.relevance:5.2f}" if one.relevance is not None else "    -"
-            click.echo(f"{fits}  {one.probability:6.3f}  {one.score:6.3f}  {one.text}")
+            relevance = f"{one.relevance:5.2f}" if one.relevance is not None else "    -"
+            click.echo(f"{relevance}  {one.probability:6.3f}  {one.score:6.3f}  {one.text}")
     return 0
 
 
-def _alone(
+def _rank_without_library(
     encoder: Encoder, path: Path, texts: Sequence[str] | None, count: int
 ) -> list[ScoredText]:
-    """The texts that fit a file best, without a library to compare it with."""
+    """The captions that match a file best, without a library to compare it with."""
     from sightline.indexer.evaluation.evaluate import encode_files
     from sightline.indexer.zero_shot.captions import CAPTIONS
     from sightline.server.search.caption_bank import rank_texts
@@ -115,7 +122,7 @@ def _alone(
 
 
 def read_captions(given: str) -> list[str]:
-    """Texts of a file, one a line, or between the commas of ``given``. Raises ``UsageError``."""
+    """The lines of the file ``given``, or its comma-separated texts. Raises ``UsageError``."""
     from sightline.indexer.zero_shot.labels import is_file, read_text
 
     path = Path(given).expanduser()

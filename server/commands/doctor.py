@@ -1,4 +1,4 @@
-"""``sightline doctor``: is the library whole, and if not, what can be put right."""
+"""``sightline doctor``: check a library, and repair it."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Put right what can be.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
 @click.option(
     "--no-files",
     is_flag=True,
-    help="Do not look whether each picture's file is still there and unchanged.",
+    help="Do not check whether each image file still exists and is unchanged.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 @library_option
 def doctor(repair: bool, no_files: bool, quiet: bool, as_json: bool, directory: Path) -> int:
-    """Say what is damaged, missing, stale or orphaned in the library.
+    """Report what is corrupt, missing, stale or orphaned in the library.
 
     \b
     sightline doctor
     sightline doctor --repair
 
-    Reads the whole library. --repair removes nothing that cannot be made again: a damaged file is
-    kept under another name. The exit status is 1 while something is wrong.
+    Reads the whole library. --repair deletes nothing that cannot be created again: a corrupt file
+    is renamed. The exit status is 1 while there are problems.
     """
     from sightline.indexer.indexing import doctor as surgery
 
     if not directory.is_dir():
         raise LibraryError(
-            f"there is no library in {directory}: make one with `sightline index FOLDER`"
-            " or point to another with --library"
+            f"there is no library in {directory}: create one with `sightline index FOLDER`"
+            " or choose another with --library"
         )
     act = surgery.repair if repair else surgery.examine
     with shown(quiet=quiet) as progress:
@@ -57,9 +57,9 @@ def doctor(repair: bool, no_files: bool, quiet: bool, as_json: bool, directory: 
 
 
 def print_findings(findings: list[Finding]) -> None:
-    """A line each."""
+    """Prints one line per finding."""
     for finding in findings:
         mark = "repaired" if finding.repaired else finding.kind
         click.echo(f"{mark:<9} {finding.where}: {finding.text}: {finding.remedy}")
     if not findings:
-        say("the library is whole")
+        say("no problems found")

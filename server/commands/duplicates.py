@@ -1,4 +1,4 @@
-"""``sightline duplicates``: which pictures are the same, and which file of each is the best."""
+"""``sightline duplicates``: list groups of duplicate images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.argument("filters", nargs=-1, metavar="[FILTERS]...")
 @click.option("--copies", is_flag=True, help="Only files that are equal byte for byte.")
 @click.option(
-    "--paths-only", is_flag=True, help="Print the paths of all but the best files, one a line."
+    "--paths-only",
+    is_flag=True,
+    help="Print the paths of all files but the best of each group, one per line.",
 )
 @click.option("-0", "--null", is_flag=True, help="End each path with a NUL byte, for xargs -0.")
 @json_option
@@ -37,22 +39,22 @@ def duplicates(
     as_json: bool,
     directory: Path,
 ) -> None:
-    """Group pictures that are the same, the best file of each group first.
+    """List groups of duplicate images, the best file of each group first.
 
     \b
     sightline duplicates
     sightline duplicates in:Holidays --json
     sightline duplicates --copies --paths-only -0 | xargs -0 ls -l
 
-    Equal files come first, then shots whose embeddings and perceptual hashes agree. The best file
-    is the one with most pixels, then the largest. Nothing is deleted, here or anywhere.
+    Byte-equal files come first, then images whose embeddings and perceptual hashes agree. The best
+    file has the most pixels, then the most bytes. Nothing is deleted.
     """
     from sightline.server.search.duplicate_groups import find_groups
     from sightline.server.search.query import parse
 
     query = parse(" ".join(filters))
     if query.terms:
-        raise click.UsageError("only filters (in:Holidays) are understood here, no words")
+        raise click.UsageError("only filters (in:Holidays) are allowed here, no text")
     with open_library(directory, read_only=True) as library:
         groups = find_groups(library, query.filters, similar=not copies)
         wanted = [id for group in groups for id in group.ids]
@@ -75,7 +77,7 @@ def duplicates(
 
 
 def print_groups(groups: list[Group], records: dict[int, ImageRecord]) -> None:
-    """A block of lines a group, for a person."""
+    """Prints the groups as text."""
     for group in groups:
         click.echo(f"{group.kind}:")
         for n, id in enumerate(group.ids):
@@ -85,4 +87,4 @@ def print_groups(groups: list[Group], records: dict[int, ImageRecord]) -> None:
             click.echo(f"  {mark:<5}{size:>11} {record.size:>12,}  {record.absolute}")
     spare = sum(len(group.ids) - 1 for group in groups)
     megabytes = sum(group.spare for group in groups) / 1e6
-    say(f"{len(groups):,} groups, {spare:,} files beside the best, {megabytes:,.1f} MB")
+    say(f"{len(groups):,} groups, {spare:,} files besides the best, {megabytes:,.1f} MB")

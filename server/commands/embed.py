@@ -1,4 +1,4 @@
-"""``sightline embed``: pictures into shards of embeddings, on as many machines as there are."""
+"""``sightline embed``: embed images into parquet shards, on one machine or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     "--output",
     required=True,
     metavar="DIR",
-    help="Where the shards go: a folder, or an address such as s3://bucket/shards.",
+    help="The folder of the shards, or its URL, such as s3://bucket/shards.",
 )
 @click.option(
     "--ray-address",
     metavar="ADDR",
-    help="A Ray cluster, host:port; without it, this machine does all.",
+    help="A Ray cluster, host:port.  [default: this machine]",
 )
-@click.option("--model", help="A name of `sightline models`, a hub id, or a folder.")
+@click.option("--model", help="A name from `sightline models`, a hub id or a folder.")
 @click.option(
     "--cpus-per-task",
     "cpus",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Cores that one shard takes; so many processes decode for it.",
+    help="Cores per shard; also the number of its decoding processes.",
 )
 @click.option(
     "--gpus-per-task",
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
-    help="GPUs that one shard takes; 0.5 lets two share one.",
+    help="GPUs per shard; with 0.5, two shards share one.",
 )
 @click.option(
     "--wait-for-nodes",
@@ -50,21 +50,26 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     default=300.0,
     show_default=True,
-    help="How long a cluster may take to get a machine that has so much.",
+    help="How long to wait for the cluster to add a node with these resources.",
 )
 @click.option(
     "--shard-size",
     type=click.IntRange(1, 100_000),
     default=2048,
     show_default=True,
-    help="Pictures to a shard: what a lost machine costs.",
+    help="Images per shard; a node that fails loses its current shard.",
 )
-@click.option("--no-thumbnails", is_flag=True, help="Leave the thumbnails out: 1 kB an image.")
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out, as in .gitignore.")
+@click.option("--no-thumbnails", is_flag=True, help="Make no thumbnails; they take 1 kB per image.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Exclude files that match a .gitignore pattern; repeatable.",
+)
 @click.option(
     "--retry-failures",
     is_flag=True,
-    help="Read again every picture that could not be read; what may pass is anyway.",
+    help="Read all failed files again; those with a transient error are read again anyway.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @device_option
@@ -85,15 +90,15 @@ def embed(
     device: str,
     as_json: bool,
 ) -> int:
-    """Embed pictures into parquet shards, on one machine or on a Ray cluster.
+    """Embed images into parquet shards, on one machine or on a Ray cluster.
 
     \b
     sightline embed ~/Pictures --output shards
     sightline embed s3://bucket/tars --output s3://bucket/shards --ray-address 10.0.0.5:6379
     sightline import shards
 
-    A SOURCE is a folder, a picture, a WebDataset archive (.tar), or the address of one in a store.
-    Shards that are there are not done again: the same command goes on after whatever stopped it.
+    A SOURCE is a folder, an image, a WebDataset archive (.tar), or the URL of one of these.
+    Existing shards are skipped: the same command continues an interrupted run.
     """
     from sightline.indexer.indexing.run import load_encoder
     from sightline.indexer.shards import ray_run
@@ -119,7 +124,7 @@ def embed(
     if as_json:
         print_json(as_dict(report))
     else:
-        tell(report)
+        print_report(report)
     return 1 if report.shards_failed or report.interrupted else 0
 
 
@@ -145,18 +150,18 @@ def as_dict(report: EmbedReport) -> dict[str, Any]:
     }
 
 
-def tell(report: EmbedReport) -> None:
-    """The run in a few lines, for a person."""
+def print_report(report: EmbedReport) -> None:
+    """Prints a summary of the run."""
     click.echo(
-        f"{report.embedded:,} pictures embedded in {report.shards:,} shards"
-        f" ({report.shards_before:,} were there) by {report.workers} workers:"
-        f" {report.images_per_second:,.1f} a second, {report.seconds:.1f} s"
+        f"{report.embedded:,} images embedded in {report.shards:,} shards"
+        f" ({report.shards_before:,} existed already) by {report.workers} workers:"
+        f" {report.images_per_second:,.1f} images/s, {report.seconds:.1f} s"
     )
     if report.retried:
-        say(f"{report.retried:,} that could not be read before were tried again")
+        say(f"{report.retried:,} files that could not be read before were read again")
     if report.failures:
-        say(f"{report.failures:,} could not be read: see {report.output}/failures.parquet")
+        say(f"{report.failures:,} files could not be read: see {report.output}/failures.parquet")
     for number, reason in report.shards_failed[:10]:
-        say(f"shard {number} was given up: {reason}")
+        say(f"shard {number} failed: {reason}")
     if report.shards_failed or report.interrupted:
-        say("run the same command again to go on")
+        say("run the same command again to continue")

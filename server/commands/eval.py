@@ -1,4 +1,4 @@
-"""``sightline eval``: how good a model, and a library's index, are on sets with known answers."""
+"""``sightline eval``: measure a model, or a library's index, on a labelled dataset."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @click.group()
 def eval() -> None:
-    """Measure a model, or a library with its index, on a set with known answers.
+    """Measure a model, or a library with its index, on a labelled dataset.
 
     \b
     sightline eval retrieval captions.txt --images photos --model openai-b32
@@ -47,9 +47,9 @@ def model_options(function: F) -> F:
             type=click.Choice(DTYPES),
             default="auto",
             show_default=True,
-            help="What the model computes in.",
+            help="The precision of the model.",
         ),
-        click.option("--revision", help="The commit of a model of the hub."),
+        click.option("--revision", help="The commit of a model on the hub."),
         click.option("--model", "-m", help="A name from `sightline models`, a hub id or a folder."),
     ):
         function = option(function)
@@ -61,30 +61,30 @@ def model_options(function: F) -> F:
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of the pictures.  [default: that of CAPTIONS]",
+    help="The folder of the images.  [default: the folder of CAPTIONS]",
 )
 @click.option(
     "--split",
-    help="The split that is meant (Karpathy's JSON: test unless given), or a file with the names of"
-    " the pictures that are.",
+    help="The split to evaluate (Karpathy's JSON: test by default), or a file with the names of its"
+    " images.",
 )
 @click.option(
-    "--per-image", type=click.IntRange(1), help="Take the first so many captions of each."
+    "--per-image", type=click.IntRange(1), help="Use only the first N captions of each image."
 )
-@click.option("--tidy", is_flag=True, help="Take full stops off the ends of captions.")
+@click.option("--tidy", is_flag=True, help="Remove full stops at the ends of captions.")
 @click.option(
     "--library",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Search all pictures of this library, exactly and through its index, instead of encoding"
-    " those of the set; `default` is the library that the other commands use.",
+    help="Search all images of this library, exactly and through its index, instead of encoding the"
+    " images of the dataset; `default` is the library that the other commands use.",
 )
 @click.option(
     "--ranking",
     default="plain",
     show_default=True,
     metavar="NAMES",
-    help="Ideas of ranking to measure, with commas: plain, centred, querybank, standing; or all.",
+    help="Ranking methods, comma-separated: plain, centred, querybank, standing; or all.",
 )
 @click.option(
     "--templates",
@@ -92,9 +92,9 @@ def model_options(function: F) -> F:
     "template_names",
     multiple=True,
     metavar="NAME|TEXT",
-    help="Prompt templates to put captions into, as for `sightline label`.  [default: none]",
+    help="Prompt templates for captions, as in `sightline label`; repeatable.  [default: none]",
 )
-@click.option("--bank", metavar="FILE", help="Captions for centred and querybank, one a line.")
+@click.option("--bank", metavar="FILE", help="Captions for centred and querybank, one per line.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 @model_options
@@ -116,7 +116,7 @@ def retrieval(
     dtype: str,
     device: str,
 ) -> None:
-    """Find pictures by their captions and captions by their pictures.
+    """Measure text-to-image and image-to-text retrieval.
 
     \b
     sightline eval retrieval Flickr8k.token.txt --images Flicker8k_Dataset \\
@@ -125,15 +125,15 @@ def retrieval(
     sightline eval retrieval captions.csv --library ~/library
 
     CAPTIONS is Karpathy's JSON, COCO's captions JSON, a token file of Flickr8k or Flickr30k, or CSV
-    with a column for the file and one for the caption. Recall@1, @5 and @10 and the median rank, in
-    both directions, with 95% intervals.
+    with a column for the file and one for the caption. Prints recall@1, @5 and @10 and the median
+    rank in both directions, with 95% confidence intervals.
     """
     from sightline.indexer.evaluation import evaluate
     from sightline.indexer.evaluation.datasets import read_captioned
     from sightline.indexer.zero_shot.prompts import templates
 
     if (model is None) == (directory is None):
-        raise click.UsageError("give --model, or --library for a library with its own model")
+        raise click.UsageError("give either --model, or --library to use its model")
     rankings = evaluate.RANKINGS if ranking == "all" else _split(ranking)
     given = template_names[0] if len(template_names) == 1 else template_names
     wording = templates(given or "plain")
@@ -182,7 +182,7 @@ def retrieval(
             )
     document = {
         "task": "retrieval",
-        **_who(encoder),
+        **_model_facts(encoder),
         "dataset": {
             "captions_file": str(captions),
             "format": captioned.format,
@@ -199,22 +199,22 @@ def retrieval(
     if as_json:
         print_json(document)
         return
-    _head(document)
+    _print_heading(document)
     click.echo("| | ranking | through | queries | among | R@1 | R@5 | R@10 | median rank |")
     click.echo("|---|---|---|---|---|---|---|---|---|")
     for one in found:
         median = f"{one.median_rank:g}" if one.median_rank is not None else "> 10"
-        shares = " | ".join(str(value) for value in one.recall.values())
+        recall = " | ".join(str(value) for value in one.recall.values())
         click.echo(
             f"| {one.direction.replace('_to_', ' → ')} | {one.ranking} | {one.through} |"
-            f" {one.queries:,} | {one.gallery:,} | {shares} | {median} |"
+            f" {one.queries:,} | {one.gallery:,} | {recall} | {median} |"
         )
     if "index" in notes:
-        share = notes["index"]["of_exact_first_10"]
+        found_share = notes["index"]["of_exact_first_10"]
         click.echo(
-            f"\nthe index ({notes['index']['type']}) finds {share:.3f} of the exact first ten"
+            f"\nthe index ({notes['index']['type']}) finds {found_share:.3f} of the exact top 10"
         )
-    _unreadable(notes.get("unreadable", ()))
+    _print_unreadable(notes.get("unreadable", ()))
 
 
 @eval.command()
@@ -222,12 +222,12 @@ def retrieval(
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where the pictures of a FILE lie.  [default: beside it]",
+    help="The folder of the images that FILE lists.  [default: the folder of FILE]",
 )
 @click.option(
     "--names",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What the classes are called: lines of a class, a tab and names with commas, or JSON.",
+    help="The class names: lines of a class, a tab and comma-separated names, or JSON.",
 )
 @click.option(
     "--templates",
@@ -235,15 +235,15 @@ def retrieval(
     "template_names",
     multiple=True,
     metavar="NAME|TEXT",
-    help="Prompt templates; may be given several times.  [default: plain, photo, imagenet-7 and"
-    " imagenet, and what suits the model]",
+    help="Prompt templates; repeatable.  [default: plain, photo, imagenet-7, imagenet, and the"
+    " model's own]",
 )
 @click.option(
     "--train",
     type=click.Path(exists=True, path_type=Path),
-    help="Pictures to train a linear probe on, a folder a class or a list, as DIR is.",
+    help="Images to train a linear probe on: a folder per class, or a list, as for DIR|FILE.",
 )
-@click.option("--shots", type=click.IntRange(2), help="Train on so many pictures of each class.")
+@click.option("--shots", type=click.IntRange(2), help="Train on N images of each class.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 @model_options
@@ -262,15 +262,15 @@ def classification(
     dtype: str,
     device: str,
 ) -> None:
-    """Tell classes of pictures apart by their names, and by a linear probe.
+    """Measure zero-shot classification, and classification by a linear probe.
 
     \b
     sightline eval classification imagenet/val --names words.txt --model openai-b32
     sightline eval classification cifar10/test --train cifar10/train --model builtin
     sightline eval classification val_annotations.txt --images val/images --names words.txt
 
-    DIR holds a folder a class; FILE lists files with their classes. Top-1 and top-5 with 95%
-    intervals, for one template and for ensembles of them.
+    DIR contains a folder per class; FILE lists files with their classes. Prints top-1 and top-5
+    accuracy with 95% confidence intervals, for single templates and ensembles.
     """
     import numpy as np
 
@@ -278,11 +278,11 @@ def classification(
     from sightline.indexer.evaluation.datasets import read_classified
     from sightline.indexer.zero_shot.prompts import TEMPLATES, templates
 
-    wanted = read_classified(data, images=images, names=names)
+    dataset = read_classified(data, images=images, names=names)
     started = time.monotonic()
     encoder = _encoder(model, revision, device, dtype)
-    usual = dict.fromkeys(("plain", "photo", "imagenet-7", "imagenet", encoder.templates))
-    wording = {name: templates(name) for name in (template_names or usual)}
+    default_names = dict.fromkeys(("plain", "photo", "imagenet-7", "imagenet", encoder.templates))
+    wording = {name: templates(name) for name in (template_names or default_names)}
     unreadable: list[str] = []
 
     def encoded(some: Any) -> tuple[Any, Any]:
@@ -291,22 +291,22 @@ def classification(
         return found.vectors, np.asarray(some.truth, np.int64)[found.kept]
 
     with shown(quiet=quiet) as show:
-        vectors, truth = encoded(wanted)
+        vectors, truth = encoded(dataset)
         found: list[Accuracy] = evaluate.zero_shot(
-            encoder, vectors, truth, wanted, wording, show=show
+            encoder, vectors, truth, dataset, wording, show=show
         )
         if train is not None:
-            learnt = read_classified(train, images=images, shots=shots, classes=wanted.folders)
-            learn, answers = encoded(learnt)
+            training = read_classified(train, images=images, shots=shots, classes=dataset.folders)
+            train_vectors, train_truth = encoded(training)
             show("training the probe", 0, None)
-            found.append(evaluate.linear_probe(learn, answers, vectors, truth))
+            found.append(evaluate.linear_probe(train_vectors, train_truth, vectors, truth))
     document = {
         "task": "classification",
-        **_who(encoder),
+        **_model_facts(encoder),
         "dataset": {
             "data": str(data),
             "train": str(train) if train else None,
-            "classes": len(wanted.labels),
+            "classes": len(dataset.labels),
             "images": len(truth),
         },
         "unreadable": unreadable,
@@ -316,7 +316,7 @@ def classification(
     if as_json:
         print_json(document)
         return
-    _head(document)
+    _print_heading(document)
     click.echo("| method | templates | cases | top-1 | top-5 | mean of classes |")
     click.echo("|---|---|---|---|---|---|")
     for one in found:
@@ -327,7 +327,7 @@ def classification(
             f"| {name} | {count} | {one.cases:,} | {one.top1} | {one.top5} |"
             f" {100 * one.mean_per_class:.1f} |"
         )
-    _unreadable(unreadable)
+    _print_unreadable(unreadable)
 
 
 def _encoder(model: str | None, revision: str | None, device: str, dtype: str) -> Encoder:
@@ -349,7 +349,7 @@ def _split(names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in names.split(",") if (name := part.strip())))
 
 
-def _who(encoder: Encoder) -> dict[str, Any]:
+def _model_facts(encoder: Encoder) -> dict[str, Any]:
     from sightline import __version__
 
     return {
@@ -362,15 +362,15 @@ def _who(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def _head(document: dict[str, Any]) -> None:
+def _print_heading(document: dict[str, Any]) -> None:
     click.echo(
         f"{document['model']} at {document['revision'][:12]}, {document['dtype']} on"
-        f" {document['device']}, {document['dataset']['images']:,} pictures,"
-        f" {document['seconds']} s; percent, ± half of the 95% interval\n"
+        f" {document['device']}, {document['dataset']['images']:,} images,"
+        f" {document['seconds']} s; percent, ± half of the 95% confidence interval\n"
     )
 
 
-def _unreadable(failures: Sequence[str]) -> None:
+def _print_unreadable(failures: Sequence[str]) -> None:
     for failure in failures[:10]:
         say(f"could not read {failure}")
     if len(failures) > 10:

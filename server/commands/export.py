@@ -1,4 +1,4 @@
-"""``sightline export``: a library's vectors and facts as files that other programs read."""
+"""``sightline export``: write embeddings and metadata to files for other programs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sightline.server.commands.progress import shown
     "--format",
     "layout",
     type=click.Choice(["parquet", "npy", "jsonl"]),
-    help="What to write; else the ending of TARGET says it, and a name without one is npy.",
+    help="The file format.  [default: by the extension of TARGET; npy without one]",
 )
 @click.option(
     "--only",
     metavar="FILTERS",
     default="",
-    help='Only the pictures that meet these filters, as in --only "in:Holidays rating:4".',
+    help='Export only images that match these filters: --only "in:Holidays rating:4".',
 )
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
@@ -31,7 +31,7 @@ from sightline.server.commands.progress import shown
 def export(
     target: Path, layout: str | None, only: str, quiet: bool, as_json: bool, directory: Path
 ) -> None:
-    """Write the embeddings, and what is known of each picture, to TARGET.
+    """Write the embeddings and the metadata of each image to TARGET.
 
     \b
     sightline export pictures.parquet
@@ -44,11 +44,11 @@ def export(
     from sightline.indexer.exchange import export_set
     from sightline.server.search.query import parse
 
-    ending = target.suffix.lstrip(".")
-    chosen = layout or (ending if ending in ("parquet", "jsonl") else "npy")
+    extension = target.suffix.lstrip(".")
+    chosen = layout or (extension if extension in ("parquet", "jsonl") else "npy")
     query = parse(only)
     if query.terms:
-        raise click.UsageError(f"--only takes filters (in:Holidays), and {only!r} has words")
+        raise click.UsageError(f"--only takes filters (in:Holidays), and {only!r} contains text")
     with open_library(directory, read_only=True) as library, shown(quiet=quiet) as progress:
         count = export_set.write_set(
             library,
@@ -60,4 +60,4 @@ def export(
     if as_json:
         print_json({"images": count, "format": chosen, "path": str(target)})
     else:
-        click.echo(f"{count:,} pictures written to {target} ({chosen})")
+        click.echo(f"{count:,} images written to {target} ({chosen})")

@@ -1,4 +1,4 @@
-"""``sightline import``: a set of embeddings that another program made becomes a library."""
+"""``sightline import``: import embeddings that another program computed."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ CLIP_RETRIEVAL = {
     "open_clip:ViT-B-32/laion2b_s34b_b79k": "laion-b32",
     "open_clip:ViT-H-14/laion2b_s32b_b79k": "laion-h14",
 }
-"""What clip-retrieval calls the models that it makes sets with, and their names here."""
+"""clip-retrieval's model names and the names in ``sightline models``."""
 
 
 @click.command("import")
 @click.argument("source")
 @click.option(
     "--model",
-    help="Who made the vectors: a name from `sightline models`, a hub id, a folder, or"
-    " clip-retrieval's own name (ViT-B/32). Not needed where the set says it.",
+    help="The model that computed the vectors: a name from `sightline models`, a hub id, a folder,"
+    " or clip-retrieval's name (ViT-B/32). Not needed if the files name it.",
 )
 @click.option(
     "--pictures",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder in which the set's paths lie, where the pictures are on this machine.",
+    help="The folder that the paths in SOURCE are relative to, if the images are here.",
 )
 @click.option(
     "--to",
     type=click.Choice(["library", "milvus"]),
     default="library",
     show_default=True,
-    help="Where the embeddings go: a library of this machine, or a Milvus collection.",
+    help="The destination: a library in a folder, or a Milvus collection.",
 )
 @click.option(
     "--uri",
     metavar="ADDRESS",
-    help="The collection: http://HOST:19530/NAME, or a .db file of Milvus Lite.",
+    help="The collection with --to milvus: http://HOST:19530/NAME, or a Milvus Lite .db file.",
 )
 @click.option(
     "--index-type",
@@ -58,7 +58,11 @@ CLIP_RETRIEVAL = {
     show_default=True,
     help="The collection's index: FLAT, HNSW, IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN, DISKANN.",
 )
-@click.option("--workers", type=click.IntRange(1, 256), help="Processes that read pictures.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Number of decoding processes.  [default: one per core]",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 @library_option
@@ -74,22 +78,22 @@ def import_(
     as_json: bool,
     directory: Path,
 ) -> int:
-    """Take the embeddings in SOURCE into the library; nothing is encoded.
+    """Import the embeddings in SOURCE into the library; no image is encoded.
 
     \b
     sightline import laion-set --model ViT-B/32 --library ~/laion
     sightline import pictures.parquet --pictures ~/Pictures
 
     SOURCE is clip-retrieval's folder (img_emb/*.npy, metadata/*.parquet), a .parquet or .jsonl
-    file with a column `embedding`, or what `sightline export` wrote. The pictures need not be
-    present; those that are get a thumbnail. parquet needs the extra `exchange`.
+    file with a column `embedding`, or the output of `sightline export`. The image files may be
+    absent; those that are present get a thumbnail. parquet needs the extra `exchange`.
 
-    It may also be what `sightline embed` wrote, a folder or an address: thumbnails come along, and
-    importing again takes in what is new. From a library or from shards, --to milvus fills a
-    collection, and again brings it up to date, removals included.
+    SOURCE may also be the output of `sightline embed`, a folder or a URL, with its thumbnails;
+    importing again adds only what is new. With --to milvus, SOURCE is a library or such shards, and
+    importing again updates the collection, deletions included.
     """
     if (to == "milvus") != (uri is not None):
-        raise click.UsageError("--to milvus and --uri ADDRESS go together")
+        raise click.UsageError("--to milvus requires --uri ADDRESS, and the reverse")
     if uri is not None:
         return import_shards.into_milvus(
             source, uri, index=index_type, quiet=quiet, as_json=as_json
@@ -97,7 +101,7 @@ def import_(
     if import_shards.are_at(source):
         return import_shards.into_library(source, directory, quiet=quiet, as_json=as_json)
     if not Path(source).exists():
-        raise UsageError(f"there is nothing at {source}")
+        raise UsageError(f"{source} does not exist")
     from sightline.indexer.exchange import formats, import_set
     from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library.library import Library
@@ -107,7 +111,7 @@ def import_(
     if Library.exists(directory):
         library = Library.open(directory)
         try:
-            check_made_with(library.model, named(model) or found.model, directory)
+            check_model(library.model, named(model) or found.model, directory)
             encoder = encoder_for(library, device="cpu")
         except BaseException:
             library.close()
@@ -142,32 +146,33 @@ def import_(
 
 
 def named(model: str | None) -> str | None:
-    """The name that this project has for what clip-retrieval calls ``model``."""
+    """``model``, with clip-retrieval's names replaced by this project's."""
     return CLIP_RETRIEVAL.get(model, model) if model else None
 
 
-def check_made_with(library_model: str, model: str | None, directory: Path) -> None:
-    """ModelMismatchError when the set says that another model made it than the library's."""
+def check_model(library_model: str, model: str | None, directory: Path) -> None:
+    """Raises ModelMismatchError if ``model`` is named and is not the library's model."""
     from sightline.indexer.encoder import registry
 
     known = registry.find(model) if model else None
     if model and library_model not in (model, known and known.id):
         raise ModelMismatchError(
-            f"the set was made with {model}, and the library in {directory} with"
-            f" {library_model}: import it into another folder with --library"
+            f"the embeddings were made with {model}, and the library in {directory} with"
+            f" {library_model}: import them into another library with --library"
         )
 
 
 def encoder_of(found: EmbeddingSet, model: str | None) -> Encoder:
-    """The model of a new library for ``found``: what it names, or ``model``; of its dimension."""
+    """Loads ``model``, or the model that ``found`` names. Raises ``UsageError`` if neither is given
+    or the dimensions differ."""
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.encoder.registry import MODELS
 
-    fitting = ", ".join(one.name for one in MODELS if one.dimension == found.dimension)
-    fitting = f" ({found.dimension} dimensions: {fitting})" if fitting else ""
+    candidates = ", ".join(one.name for one in MODELS if one.dimension == found.dimension)
+    candidates = f" ({found.dimension} dimensions: {candidates})" if candidates else ""
     if model is None and found.model is None:
         raise UsageError(
-            f"{found.path} does not say which model made its vectors: name it with --model{fitting}"
+            f"{found.path} does not name the model of its vectors: give it with --model{candidates}"
         )
     if model is not None:
         encoder = Encoder.load(model, device="cpu")
@@ -175,21 +180,21 @@ def encoder_of(found: EmbeddingSet, model: str | None) -> Encoder:
         encoder = Encoder.load(found.model or "", device="cpu", revision=found.revision)
     if encoder.dimension != found.dimension:
         raise UsageError(
-            f"the vectors of {found.path} have {found.dimension} dimensions, and {encoder.model}"
-            f" makes {encoder.dimension}: name the model that made them with --model{fitting}"
+            f"the vectors of {found.path} have {found.dimension} dimensions, those of"
+            f" {encoder.model} {encoder.dimension}: give the right model with --model{candidates}"
         )
     return encoder
 
 
 def print_report(report: ImportReport, directory: Path) -> None:
-    """The import in a few lines, for a person."""
+    """Prints a summary of the import."""
     click.echo(
         f"{report.imported:,} of {report.found:,} rows imported into {directory},"
-        f" {report.read:,} with their pictures"
+        f" {report.read:,} with their image files"
     )
     for problem in report.problems[:10]:
         say(f"skipped {problem}")
     if report.skipped > 10:
         say(f"... and {report.skipped - min(10, len(report.problems)):,} more")
     if report.interrupted:
-        say("stopped early; run the same command again to go on")
+        say("interrupted; run the same command again to continue")

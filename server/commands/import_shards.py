@@ -1,4 +1,4 @@
-"""The half of ``sightline import`` that takes in what ``sightline embed`` wrote."""
+"""``sightline import`` of shards, the output of ``sightline embed``; and ``--to milvus``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def are_at(source: str) -> bool:
-    """Whether there are shards at a path or an address."""
+    """Whether ``source``, a path or a URL, contains shards."""
     if "://" not in source:
         return (Path(source).expanduser() / "embedding.json").is_file()
     from sightline.indexer.shards.place import Place
@@ -27,12 +27,12 @@ def are_at(source: str) -> bool:
 
 
 def is_library(source: str) -> bool:
-    """Whether a folder holds a library."""
+    """Whether ``source`` is the folder of a library."""
     return "://" not in source and (Path(source).expanduser() / "catalog.db").is_file()
 
 
 def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool) -> int:
-    """Fills the collection at ``uri`` with a library or with shards."""
+    """Fills or updates the collection at ``uri`` from a library or from shards."""
     from sightline.indexer.library.library import Library
     from sightline.indexer.milvus import fill
     from sightline.indexer.shards.place import Place
@@ -49,23 +49,23 @@ def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool
             )
         else:
             raise UsageError(
-                f"a collection is filled from a library or from shards, and {source} holds neither:"
-                " make a library of it with `sightline import` first"
+                f"--to milvus requires a library or shards, and {source} is neither: import it into"
+                " a library first"
             )
     if as_json:
         print_json({**asdict(report), "seconds": round(report.seconds, 3), "library": uri})
         return int(report.interrupted)
     click.echo(
-        f"{report.added:,} pictures added, {report.updated:,} updated, {report.removed:,} removed:"
+        f"{report.added:,} images added, {report.updated:,} updated, {report.removed:,} removed:"
         f" {report.images:,} in {uri}, index {report.index} ({report.seconds:.1f} s)"
     )
     if report.interrupted:
-        say("stopped early; run the same command again to go on")
+        say("interrupted; run the same command again to continue")
     return int(report.interrupted)
 
 
 def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) -> int:
-    """Takes the shards at ``source`` into the library in ``directory``, new if there is none."""
+    """Imports the shards at ``source`` into the library in ``directory``, created if missing."""
     from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library.library import Library
     from sightline.indexer.shards import import_shards
@@ -95,11 +95,14 @@ def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) ->
         print_json({**asdict(report), "seconds": round(report.seconds, 3), **document})
         return int(report.interrupted)
     click.echo(
-        f"{report.added:,} pictures added, {report.updated:,} updated, {report.unchanged:,}"
+        f"{report.added:,} images added, {report.updated:,} updated, {report.unchanged:,}"
         f" unchanged in {directory}, from {report.shards:,} shards ({report.seconds:.1f} s)"
     )
     if report.failed:
-        say(f"{report.failed:,} could not be read when they were embedded: `sightline failures`")
+        say(
+            f"{report.failed:,} files could not be read when they were embedded: see"
+            " `sightline failures`"
+        )
     if report.interrupted:
-        say("stopped early; run the same command again to go on")
+        say("interrupted; run the same command again to continue")
     return int(report.interrupted)

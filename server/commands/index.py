@@ -1,4 +1,4 @@
-"""``sightline index``: create a library or bring it up to date."""
+"""``sightline index``: create or update a library."""
 
 from __future__ import annotations
 
@@ -32,23 +32,27 @@ if TYPE_CHECKING:
     "--exclude",
     multiple=True,
     metavar="PATTERN",
-    help="Leave out what matches, in the manner of .gitignore; may be given several times.",
+    help="Exclude files that match a .gitignore pattern; repeatable.",
 )
 @click.option(
     "--prune",
     is_flag=True,
-    help="Let pictures leave the library even when much of a folder is missing at once.",
+    help="Delete missing images from the library even if most of a folder is missing.",
 )
 @click.option(
     "--retry-failures",
     is_flag=True,
-    help="Try again what could not be read before, though it has not changed since.",
+    help="Read all failed files again, also those that have not changed.",
 )
-@click.option("--workers", type=click.IntRange(1, 256), help="Processes that read pictures.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Number of decoding processes.  [default: one per core]",
+)
 @click.option(
     "--watch",
     is_flag=True,
-    help="Go on watching the folders, and index what comes, changes and goes, until Ctrl-C.",
+    help="Keep running: watch the folders and index changes until Ctrl-C.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
@@ -67,7 +71,7 @@ def index(
     directory: Path,
     device: str,
 ) -> int:
-    """Index the pictures below each PATH, or look again at all folders indexed before.
+    """Index the images below each PATH, or update all folders indexed before.
 
     \b
     sightline index ~/Pictures
@@ -75,7 +79,7 @@ def index(
     sightline index
     sightline index --watch
 
-    Only what is new or changed is read. Run it as often as you like; stop it when you like.
+    Only new and changed files are read. An interrupted run loses nothing: run it again.
     """
     from sightline.indexer.indexing.index_folders import index_folders
 
@@ -89,7 +93,7 @@ def index(
             prune=prune,
             retry_failures=retry_failures,
             workers=workers,
-            on_report=(print_watched if as_json else print_report) if watch else None,
+            on_report=(print_json_line if as_json else print_report) if watch else None,
             progress=progress,
             stop=stop,
         )
@@ -102,8 +106,8 @@ def index(
     return 1 if report.interrupted else 0
 
 
-def print_watched(report: IndexReport) -> None:
-    """One JSON document a line."""
+def print_json_line(report: IndexReport) -> None:
+    """Prints the report as one line of JSON."""
     click.echo(json.dumps(report_as_dict(report)))
 
 
@@ -131,13 +135,13 @@ def report_as_dict(report: IndexReport) -> dict[str, Any]:
 
 
 def print_report(report: IndexReport) -> None:
-    """The run in a few lines, for a person."""
+    """Prints a summary of the run."""
     counts = ", ".join(
         f"{number:,} {word}"
         for word in ("added", "updated", "moved", "removed", "unchanged", "failed")
         if (number := getattr(report, word)) or word == "added"
     )
-    click.echo(f"{report.found:,} pictures found: {counts} ({report.seconds:.1f} s)")
+    click.echo(f"{report.found:,} images found: {counts} ({report.seconds:.1f} s)")
     for line in report.held_back:
         say(f"warning: {line}")
     for failure in report.failures[:10]:
@@ -145,4 +149,4 @@ def print_report(report: IndexReport) -> None:
     if len(report.failures) > 10:
         say(f"... and {len(report.failures) - 10:,} more: see `sightline failures`")
     if report.interrupted:
-        say("stopped early; run the same command again to go on")
+        say("interrupted; run the same command again to continue")

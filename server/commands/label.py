@@ -1,4 +1,4 @@
-"""``sightline label``: score pictures against labels; print what fits, or keep it."""
+"""``sightline label``: zero-shot labels; print them or store them in the catalog."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from sightline.indexer.types import Ids, ImageRecord
     from sightline.indexer.zero_shot.labels import Labeller
 
-AT_ONCE = 2048
-"""Pictures that are scored at a time."""
+BLOCK = 2048
+"""Images scored at a time."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one label says of one picture."""
+    """The scores of one label for one image."""
 
     label: str
     score: float
     """Cosine."""
     probability: float
-    """The model's own: among these labels, or, for SigLIP, by itself."""
+    """The model's probability: among these labels, or, for SigLIP, independent of them."""
     fit: float
     """0 to 1; see ``sightline.indexer.zero_shot.labels.Labeller``."""
 
@@ -58,8 +58,8 @@ class Row:
     "--labels",
     "-l",
     metavar="FILE|WORDS",
-    help="The labels: words with commas between them, or a file (a label a line with synonyms after"
-    " commas, or JSON).",
+    help="The labels: a comma-separated list, or a file (a label per line, synonyms after"
+    " commas; or JSON).",
 )
 @click.option(
     "--templates",
@@ -67,20 +67,22 @@ class Row:
     "template_names",
     multiple=True,
     metavar="NAME|TEXT",
-    help="Prompt templates: imagenet, imagenet-7, photo, siglip, plain, or a text with {} in it;"
-    " several texts make an ensemble.  [default: what suits the model]",
+    help="Prompt templates: imagenet, imagenet-7, photo, siglip, plain, or a text with {};"
+    " several texts form an ensemble.  [default: the model's own]",
 )
-@click.option("--keep", is_flag=True, help="Keep what fits in the catalog, for label:NAME.")
+@click.option(
+    "--keep", is_flag=True, help="Store the labels in the library, for the filter label:NAME."
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    help="The fit from which a label is printed and kept.  [default: 0.2]",
+    help="The lowest fit of a label that is printed or stored.  [default: 0.2]",
 )
 @click.option(
-    "--top", default=5, show_default=True, type=click.IntRange(1), help="Labels a picture."
+    "--top", default=5, show_default=True, type=click.IntRange(1), help="Labels per image."
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: a line a picture and label.")
-@click.option("--forget", metavar="WORDS", help="Take these labels out of the catalog; * for all.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line per image and label.")
+@click.option("--forget", metavar="WORDS", help="Delete these labels from the library; * for all.")
 @json_option
 @library_option
 @device_option
@@ -97,7 +99,7 @@ def label(
     directory: Path,
     device: str,
 ) -> int:
-    """Label the pictures that QUERY finds, or all of them.
+    """Label the images that match QUERY, or all images.
 
     \b
     sightline label --labels "dog, cat, beach"
@@ -105,18 +107,18 @@ def label(
     sightline label --labels animals.txt --csv in:Holidays > labels.csv
     sightline label --forget "dog, cat"
 
-    With --keep the labels that fit are kept in the library: label:dog filters, and the page counts
-    them. What these labels said of these pictures before is replaced. A picture that changes loses
-    its labels; run the same command again after indexing.
+    --keep stores the labels, for the filter label:dog and the page's counts, and replaces what was
+    stored for the same labels and images. An image that changes loses its labels: run the same
+    command again after indexing.
     """
     if forget is not None:
         if labels or keep or words:
-            raise click.UsageError("--forget goes alone")
-        return _forget(directory, forget, as_json=as_json)
+            raise click.UsageError("--forget cannot be combined with QUERY, --labels or --keep")
+        return _delete(directory, forget, as_json=as_json)
     if not labels:
-        raise click.UsageError('say which labels: --labels "dog, cat" or --labels FILE')
+        raise click.UsageError('give the labels: --labels "dog, cat" or --labels FILE')
     if as_csv and as_json:
-        raise click.UsageError("--csv and --json are two different things: give one of them")
+        raise click.UsageError("--csv and --json exclude each other")
 
     from sightline.indexer.zero_shot.labels import FITS, Labeller, read_labels
     from sightline.indexer.zero_shot.prompts import templates
@@ -129,11 +131,11 @@ def label(
         chosen = templates(given or encoder.templates)
         ids = _ids(library, encoder, " ".join(words))
         labeller = Labeller(encoder, wanted, templates=chosen)
-        found = _labelled(library, ids, labeller, threshold=threshold, top=top)
+        found = _records(library, ids, labeller, threshold=threshold, top=top)
         if keep:
-            count = _keep(library, ids, labeller, threshold=threshold, top=top)
+            count = _store(library, ids, labeller, threshold=threshold, top=top)
             if not (as_csv or as_json):
-                say(f"kept {count:,} labels of {len(ids):,} pictures: try label:{wanted[0].name}")
+                say(f"stored {count:,} labels of {len(ids):,} images: try label:{wanted[0].name}")
                 return 0
         if as_csv:
             _print_csv(found)
@@ -159,13 +161,13 @@ def label(
             )
         else:
             for record, rows in found:
-                said = "  ".join(f"{row.label} {row.fit:.2f}" for row in rows) or "-"
-                click.echo(f"{record.absolute}: {said}")
+                text = "  ".join(f"{row.label} {row.fit:.2f}" for row in rows) or "-"
+                click.echo(f"{record.absolute}: {text}")
     return 0
 
 
 def _ids(library: Library, encoder: Any, query: str) -> Ids:
-    """The pictures that are meant."""
+    """The ids of the images that match ``query``; all if it is empty."""
     if not query:
         return library.select()
     from sightline.server.search.engine import SearchEngine
@@ -177,15 +179,15 @@ def _ids(library: Library, encoder: Any, query: str) -> Ids:
 def _blocks(
     library: Library, ids: Ids, labeller: Labeller, *, threshold: float, top: int
 ) -> Iterator[tuple[list[int], list[list[Row]]]]:
-    """Ids and what fits each, ``AT_ONCE`` at a time; images that are gone are left out."""
+    """Ids and the rows of each, ``BLOCK`` at a time; deleted images are left out."""
     import numpy as np
 
     names = [one.name for one in labeller.labels]
-    for start in range(0, len(ids), AT_ONCE):
-        some = ids[start : start + AT_ONCE]
+    for start in range(0, len(ids), BLOCK):
+        some = ids[start : start + BLOCK]
         vectors = library.vectors(some)
-        there = ~np.isnan(vectors[:, 0])
-        scored = labeller(vectors[there])
+        present = ~np.isnan(vectors[:, 0])
+        scored = labeller(vectors[present])
         order = np.argsort(-scored.fits, axis=1, kind="stable")[:, :top]
         rows = [
             [
@@ -200,10 +202,10 @@ def _blocks(
             ]
             for row, best in enumerate(order.tolist())
         ]
-        yield some[there].tolist(), rows
+        yield some[present].tolist(), rows
 
 
-def _labelled(
+def _records(
     library: Library, ids: Ids, labeller: Labeller, *, threshold: float, top: int
 ) -> Iterator[tuple[ImageRecord, list[Row]]]:
     for some, rows in _blocks(library, ids, labeller, threshold=threshold, top=top):
@@ -213,26 +215,26 @@ def _labelled(
                 yield records[image], row
 
 
-def _keep(library: Library, ids: Ids, labeller: Labeller, *, threshold: float, top: int) -> int:
-    """Writes what fits into the catalog in one transaction; how many labels that were."""
-    kept = 0
+def _store(library: Library, ids: Ids, labeller: Labeller, *, threshold: float, top: int) -> int:
+    """Stores the labels in one transaction; returns their number."""
+    stored = 0
 
     def scores() -> Iterator[tuple[int, str, float]]:
-        nonlocal kept
+        nonlocal stored
         for some, rows in _blocks(library, ids, labeller, threshold=threshold, top=top):
             for image, found in zip(some, rows, strict=True):
                 for row in found:
-                    kept += 1
+                    stored += 1
                     yield image, row.label, row.fit
 
     with library.writing():
         library.catalog.write_labels(
             scores(), replace=[one.name for one in labeller.labels], among=ids
         )
-    return kept
+    return stored
 
 
-def _forget(directory: Path, given: str, *, as_json: bool) -> int:
+def _delete(directory: Path, given: str, *, as_json: bool) -> int:
     from sightline.indexer.zero_shot.labels import read_labels
 
     with open_library(directory) as library:
@@ -244,7 +246,7 @@ def _forget(directory: Path, given: str, *, as_json: bool) -> int:
             folded = {name.casefold() for name in known}
             for name in names:
                 if name.casefold() not in folded:
-                    say(f"no picture has the label {name!r}")
+                    say(f"no image has the label {name!r}")
         with library.writing():
             library.catalog.write_labels((), replace=names)
     if as_json:
@@ -253,7 +255,7 @@ def _forget(directory: Path, given: str, *, as_json: bool) -> int:
 
 
 def _print_csv(found: Iterator[tuple[ImageRecord, list[Row]]]) -> None:
-    # Names of files may hold what the terminal's encoding cannot write.
+    # A file name may contain what the terminal cannot encode.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Looking after a library: ``status``, ``failures``, ``roots``, ``rebuild``; and ``models``."""
+"""``sightline status``, ``failures``, ``roots``, ``rebuild`` and ``models``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sightline.server.commands.progress import shown
 @json_option
 @place_option
 def status(as_json: bool, directory: Path | str) -> None:
-    """Say what is in the library: pictures, model, index, what failed."""
+    """Show the library's images, model, index and failures."""
     with closing(open_any(directory)) as library:
         facts = library.status()
     if as_json:
@@ -36,7 +36,7 @@ def status(as_json: bool, directory: Path | str) -> None:
     rows = {
         "library": facts["library"],
         "model": f"{facts['model']} ({facts['dimension']} dimensions)",
-        "pictures": f"{facts['images']:,}",
+        "images": f"{facts['images']:,}",
         "failures": f"{facts['failures']:,}"
         + (" (see `sightline failures`)" if facts["failures"] else ""),
         "index": f"{index['type']}, {index['count']:,} vectors, generation {index['generation']}",
@@ -45,7 +45,7 @@ def status(as_json: bool, directory: Path | str) -> None:
         "pending": f"{index['pending']:,} newer, searched exactly" if index["pending"] else "",
         "note": index["note"],
         "folders": "\n".join(
-            root["path"] + ("" if root["available"] else "  (not there now)")
+            root["path"] + ("" if root["available"] else "  (not available)")
             for root in facts["roots"]
         ),
     }
@@ -58,7 +58,7 @@ def status(as_json: bool, directory: Path | str) -> None:
 @json_option
 @place_option
 def failures(as_json: bool, directory: Path | str) -> None:
-    """List the files that could not be read, and why."""
+    """List the files that could not be read, with reasons."""
     with closing(open_any(directory)) as library:
         found = library.failures()
     if as_json:
@@ -67,7 +67,7 @@ def failures(as_json: bool, directory: Path | str) -> None:
     for failure in found:
         click.echo(f"{Path(failure.root) / failure.path}: {failure.reason}")
     if not found:
-        say("every file could be read")
+        say("no failures")
 
 
 @click.command()
@@ -76,26 +76,26 @@ def failures(as_json: bool, directory: Path | str) -> None:
     nargs=2,
     metavar="OLD NEW",
     type=click.Path(path_type=Path),
-    help="The folder OLD is now at NEW: nothing is encoded again.",
+    help="The folder OLD has moved to NEW; nothing is encoded again.",
 )
 @click.option(
     "--forget",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Take a folder and its pictures out of the library; the files stay.",
+    help="Delete a folder and its images from the library; the files are not touched.",
 )
 @json_option
 @library_option
 def roots(
     move: tuple[Path, Path] | None, forget: Path | None, as_json: bool, directory: Path
 ) -> None:
-    """List the folders of the library, or say that one has moved.
+    """List the folders of the library, or move or forget one.
 
     \b
     sightline roots --move /media/usb/Pictures /home/ana/Pictures
     """
     if move and forget:
-        raise click.UsageError("--move and --forget are two different things: give one of them")
+        raise click.UsageError("--move and --forget exclude each other")
     with open_library(directory, read_only=not (move or forget)) as library:
         if move:
             library.move_root(move[0], move[1])
@@ -106,8 +106,8 @@ def roots(
         print_json(facts)
         return
     for root in facts:
-        away = "" if root["available"] else "  (not there now)"
-        click.echo(f"{root['images']:>9,}  {root['path']}{away}")
+        suffix = "" if root["available"] else "  (not available)"
+        click.echo(f"{root['images']:>9,}  {root['path']}{suffix}")
 
 
 @click.command()
@@ -117,7 +117,7 @@ def roots(
     type=click.Choice(["auto", "exact", "ivf-pq", "ivf-rabitq"]),
     default="auto",
     show_default=True,
-    help="The kind of vector index; auto chooses by the size of the library.",
+    help="The type of vector index; auto chooses by the number of images.",
 )
 @click.option(
     "--device",
@@ -129,7 +129,7 @@ def roots(
 @json_option
 @library_option
 def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path) -> None:
-    """Build the vector index anew from the catalog. Nothing is encoded again.
+    """Rebuild the vector index from the catalog. Nothing is encoded again.
 
     \b
     sightline rebuild
@@ -137,13 +137,13 @@ def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path)
     """
     with open_library(directory) as library, shown(quiet=quiet) as progress:
         if not library.count:
-            raise LibraryError(f"the library in {directory} is empty: there is nothing to build")
+            raise LibraryError(f"the library in {directory} is empty: index images first")
         from sightline.indexer.indexing.run import rebuild_index
 
-        missed = rebuild_index(library, kind=kind, device=device, progress=progress)
+        note = rebuild_index(library, kind=kind, device=device, progress=progress)
         facts = library.status()["index"]
-    if missed:
-        say(missed)
+    if note:
+        say(note)
     if as_json:
         print_json(facts)
     else:
@@ -155,7 +155,7 @@ def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path)
 @click.command()
 @json_option
 def models(as_json: bool) -> None:
-    """List the models known by name: size, languages, licence, and how good they are."""
+    """List the named models with size, languages, licence and quality."""
     from dataclasses import asdict
 
     from sightline.indexer.encoder.registry import DEFAULT, MODELS
@@ -182,4 +182,4 @@ def models(as_json: bool) -> None:
             model.note,
         )
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
-    say("* is the default. Any CLIP-family model works: give a hub id or a folder to --model.")
+    say("* default. Any CLIP-family model works: pass a hub id or a folder to --model.")

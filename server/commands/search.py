@@ -1,4 +1,4 @@
-"""``sightline search``: describe a picture, show one, or both."""
+"""``sightline search``: search by text, by image, or both."""
 
 from __future__ import annotations
 
@@ -30,12 +30,19 @@ if TYPE_CHECKING:
     "images",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Search with this picture; may be given several times, and with words.",
+    help="Search with this image; repeatable, and combinable with QUERY.",
 )
-@click.option("--like", type=click.IntRange(min=1), help="Pictures like the one with this id.")
-@click.option("-k", "count", default=10, show_default=True, type=click.IntRange(1, 10_000))
-@click.option("--offset", default=0, type=click.IntRange(0), help="Leave out the first so many.")
-@click.option("--paths-only", is_flag=True, help="Print paths and nothing else, one a line.")
+@click.option("--like", type=click.IntRange(min=1), help="Search with the image of this id.")
+@click.option(
+    "-k",
+    "count",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Number of hits.",
+)
+@click.option("--offset", default=0, type=click.IntRange(0), help="Hits to skip.")
+@click.option("--paths-only", is_flag=True, help="Print paths only, one per line.")
 @click.option("-0", "--null", is_flag=True, help="End each path with a NUL byte, for xargs -0.")
 @json_option
 @place_option
@@ -52,7 +59,7 @@ def search(
     directory: Path | str,
     device: str,
 ) -> int:
-    """Find pictures that fit QUERY.
+    """Find the images that best match QUERY.
 
     \b
     sightline search "dog on a beach"
@@ -60,24 +67,24 @@ def search(
     sightline search --image sofa.jpg "2:in leather"
     sightline search "birthday cake" --paths-only -0 | xargs -0 open
 
-    Words describe; -word and -"a phrase" turn away; 2:word counts double. after: before: in:
-    camera: lens: type: is: near: keyword: rating: name: are exact filters; quote a word that only
-    looks like one. A query that begins with a dash goes after --.
+    Text describes the image; -word and -"a phrase" are negative terms; 2:word has twice the weight.
+    after: before: in: camera: lens: type: is: near: keyword: rating: name: are exact filters; quote
+    text that only looks like a filter. Put -- before a QUERY that starts with a dash.
     """
     query = " ".join(words)
     if like is not None:
         query = f"{query} like:{like}".strip()
     if not query and not images:
-        raise click.UsageError("say what to look for: words, --image FILE or --like ID")
+        raise click.UsageError("nothing to search for: give QUERY, --image FILE or --like ID")
 
     from sightline.server.search.engine import SearchEngine
 
     with closing(open_any(directory)) as library:
         engine = SearchEngine(library, load_encoder(library, device))
         with engine:
-            shown = [path.read_bytes() for path in images]
+            data = [path.read_bytes() for path in images]
             result = engine.search(
-                query, k=count, offset=offset, images=shown, fold=not (paths_only or null)
+                query, k=count, offset=offset, images=data, fold=not (paths_only or null)
             )
     if as_json:
         print_json(result.as_dict())
@@ -91,15 +98,15 @@ def search(
 
 
 def print_hits(result: SearchResult) -> None:
-    """A line a hit, for a person: score, id, path; and a line under the good matches."""
-    drawn = False
+    """Prints a line per hit (score, id, path), and the relevance threshold between them."""
+    below = False
     for hit in result.hits:
-        if not hit.match and not drawn:
-            drawn = True
+        if not hit.match and not below:
+            below = True
             if result.hits[0].match:
-                say("-- below this line nothing fits well --")
+                say("-- the following hits are below the relevance threshold --")
         click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {hit.record.absolute}")
     if result.message:
         say(result.message)
     elif not result.hits:
-        say("nothing meets these filters")
+        say("no hits")

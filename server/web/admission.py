@@ -1,16 +1,9 @@
-"""Not more than the server can do: an honest 503 instead of a queue without end.
+"""Admission control: each kind of work has a limit, and requests above it get 503 at once.
 
-Waitress reads requests without holding a thread and queues them; the queue is bounded here. A
-request whose turn comes while more than ``limit`` others wait behind it is answered at once, so
-that a burst drains as fast as refusals can be written, and who is refused knows when to come back.
-
-Most requests compute, and computing more of them at once than there are cores makes none of them
-sooner. So one a core is at work, a few wait for their turn, and more are refused: what is accepted
-is answered within some times of what it takes alone. What costs next to nothing (thumbnails, the
-page's own files) waits for nobody. A search for many hits at once takes as long as several others,
-and gets half of the turns at most, so that those pass it by. Whoever needs the model, which takes
-as long as well, lets others have the turn meanwhile (``turns.aside``). Whoever has gone before the
-turn came is not answered at all.
+Most requests compute, and running more of them than there are cores only slows all of them down.
+So one request per core runs, a bounded number waits, and the others are told when to retry.
+Searches for many hits take as long as several others and have a lower limit, so that others run
+beside them. Thumbnails, originals and static files cost almost nothing and have no limit.
 """
 
 from __future__ import annotations
@@ -19,94 +12,110 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
-
-from sightline.server.web.turns import Lane, holding
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 RETRY_AFTER = 2
-"""Seconds: a full queue of searches drains in less."""
+"""Seconds in the ``Retry-After`` header; a full queue of searches drains in less."""
 
-LIGHT = re.compile(r"/(thumbnails/|static/|healthz$|favicon\.ico$|metrics$|api/images/\d+$)")
-"""Paths that are read and sent and not computed."""
+UNLIMITED = re.compile(r"/(thumbnails/|static/|healthz$|favicon\.ico$|metrics$|(api/)?images/\d+$)")
+"""Paths of requests that read and send, and do not search. Decoding a preview has its own limit."""
 
-SPARE = 2
-"""Threads that are left for those."""
+SPARE_THREADS = 2
+"""Threads left for those."""
 
 LARGE = 200
-"""Hits from which a search is large. A thousand take ten times as long to write down as the search
-itself does, and all of that in Python, which one thread does at a time."""
+"""A search for more hits than this is large."""
 
 _HITS = re.compile(r"(?:^|&)k=0*(\d{1,9})(?:&|$)", re.ASCII)
 
 
-class Admission:
-    """WSGI middleware that refuses requests while too many wait.
+class Limit:
+    """A context manager that at most ``running`` threads are inside of, while at most ``waiting``
+    others wait to enter. Raises ``ServiceUnavailable`` when that many wait already."""
 
-    ``waiting`` says how many do; the server sets it, and until then nobody is refused for that.
-    ``threads`` is how many requests the server works on at once.
+    def __init__(self, running: int, *, waiting: int = 0) -> None:
+        self._admitted = threading.BoundedSemaphore(running + waiting)
+        self._running = threading.BoundedSemaphore(running)
+
+    def acquire(self) -> None:
+        """Enters; any thread may call ``release``."""
+        if not self._admitted.acquire(blocking=False):
+            raise ServiceUnavailable(BUSY, retry_after=RETRY_AFTER)
+        self._running.acquire()
+
+    def release(self) -> None:
+        """Leaves."""
+        self._running.release()
+        self._admitted.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+BUSY = "too many requests at once; try again in a moment"
+
+
+class Admission:
+    """WSGI middleware that limits how many requests compute and wait.
+
+    ``threads`` is the number of the server's threads, ``max_waiting`` how many requests may wait
+    for one. The server sets ``waiting``, which returns how many do.
     """
 
     def __init__(
-        self, app: WSGIApplication, *, limit: int, threads: int = 40, cores: int | None = None
+        self, app: WSGIApplication, *, max_waiting: int, threads: int = 40, cores: int | None = None
     ) -> None:
         self._app = app
-        self._limit = limit
+        self._max_waiting = max_waiting
         self.waiting: Callable[[], int] = lambda: 0
-        at_work = max(1, min(cores or os.cpu_count() or 1, threads - SPARE))
-        patient = max(1, min(threads // 2, threads - at_work - SPARE))
-        self._all = Lane(at_work, patient)
-        self._large = Lane(max(1, at_work // 2), max(1, patient // 4))
-        self._aside = threading.Semaphore(max(0, threads - at_work - patient - SPARE))
+        running = max(1, min(cores or os.cpu_count() or 1, threads - SPARE_THREADS))
+        waiting = max(1, min(threads // 2, threads - running - SPARE_THREADS))
+        self._all = Limit(running, waiting=waiting)
+        self._large = Limit(max(1, running // 2), waiting=max(1, waiting // 4))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """The application's answer, or 503."""
-        if _has_gone(environ):
-            return _nothing(start_response)
-        if self.waiting() > self._limit:
-            return _refusal(start_response)
-        if LIGHT.match(environ.get("PATH_INFO", "")):
+        """The application's response, or 503."""
+        if self.waiting() > self._max_waiting:
+            return _refuse(start_response)
+        if UNLIMITED.match(environ.get("PATH_INFO", "")):
             return self._app(environ, start_response)
-        # A large one waits among its own kind first, and then as all do.
-        lanes = [self._large, self._all] if _is_large(environ) else [self._all]
-        with ExitStack() as taken:
-            for lane in lanes:
-                if not lane.enter():
-                    return _refusal(start_response)
-                taken.callback(lane.leave)
-                if _has_gone(environ):
-                    return _nothing(start_response)
-            with holding(lanes, self._aside):
+        try:
+            with ExitStack() as stack:
+                if _is_large(environ):
+                    stack.enter_context(self._large)
+                stack.enter_context(self._all)
+                if _is_disconnected(environ):
+                    return _refuse(start_response)
                 return self._app(environ, start_response)
+        except ServiceUnavailable:
+            return _refuse(start_response)
 
 
 def _is_large(environ: WSGIEnvironment) -> bool:
-    """Whether this takes as long as several searches, by how many hits are to be told of."""
+    """Whether the request is for more than ``LARGE`` hits."""
     found = _HITS.search(environ.get("QUERY_STRING", ""))
     return found is not None and int(found[1]) > LARGE
 
 
-def _has_gone(environ: WSGIEnvironment) -> bool:
-    """Whether nobody waits for the answer any more, where the server can tell."""
-    has_gone = environ.get("waitress.client_disconnected")
-    return has_gone is not None and bool(has_gone())
+def _is_disconnected(environ: WSGIEnvironment) -> bool:
+    """Whether the client has closed the connection, as far as the server knows."""
+    disconnected = environ.get("waitress.client_disconnected")
+    return disconnected is not None and bool(disconnected())
 
 
-def _nothing(start_response: StartResponse) -> Iterable[bytes]:
-    """For someone who has gone."""
-    start_response("503 Service Unavailable", [("Content-Length", "0")])
-    return []
-
-
-def _refusal(start_response: StartResponse) -> Iterable[bytes]:
-    """The answer to one too many."""
-    body = json.dumps({"error": "too many requests at once; try again in a moment"}).encode()
+def _refuse(start_response: StartResponse) -> Iterable[bytes]:
+    """The 503 response."""
+    body = json.dumps({"error": BUSY}).encode()
     start_response(
         "503 Service Unavailable",
         [
@@ -117,31 +126,3 @@ def _refusal(start_response: StartResponse) -> Iterable[bytes]:
         ],
     )
     return [body]
-
-
-class Slots:
-    """A number of things that may go on at the same time."""
-
-    def __init__(self, count: int) -> None:
-        self._free = threading.BoundedSemaphore(count)
-
-    def take(self) -> Callable[[], None]:
-        """Takes a slot; the function returned gives it back (once). Raises
-        ``ServiceUnavailable`` when all are taken."""
-        if not self._free.acquire(blocking=False):
-            raise ServiceUnavailable(
-                "too many downloads at once; try again in a moment", retry_after=10
-            )
-        once = threading.Lock()
-
-        def give_back() -> None:
-            if once.acquire(blocking=False):
-                self._free.release()
-
-        return give_back
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """A slot for the time of a ``with`` block; waits for one."""
-        with self._free:
-            yield

@@ -1,12 +1,11 @@
-"""The JSON API: parse, ask the engine, answer. ``/api/openapi.json`` describes it."""
+"""The JSON API: parse the request, call the engine, answer. Described by ``/api/openapi.json``."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Iterator
-from pathlib import PurePath
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -16,78 +15,73 @@ from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.types import ImageRecord
 from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.originals import original
-from sightline.server.search.query import MAX_LENGTH, parse
+from sightline.server.search.query import parse
 from sightline.server.search.results import SearchResult
 from sightline.server.search.suggestions import filter_text, suggestions
 from sightline.server.web import zip_download
 from sightline.server.web.app_state import engine, state
-from sightline.server.web.errors import AWAY, without_folders, without_places, write_down
 from sightline.server.web.openapi import COUNT, ID, STRING, document, listed, nullable, obj, ref
-from sightline.server.web.parameters import Choice, Number, Operation, Text, operation, values
+from sightline.server.web.parameters import (
+    FOLD,
+    OFFSET,
+    QUERY,
+    Choice,
+    K,
+    Number,
+    Operation,
+    Text,
+    operation,
+    values,
+)
+from sightline.server.web.public import find, public_failures, public_status
 from sightline.server.web.security import sees_paths
 
 api = Blueprint("api", __name__)
 
-MAX_K = 1000
-"""Hits in one answer; pages follow each other by ``offset``."""
-
-MAX_OFFSET = 10_000_000
 MAX_IMAGES = 16
-"""Pictures to search with in one request."""
+"""Query images in one request."""
 
-MAX_TEXTS = 4000
-"""Characters of the texts that a picture is compared with."""
+MAX_TEXT_LENGTH = 4000
+"""Characters of all texts that an image is compared with."""
 
-MOST_TEXTS = 100
+MAX_TEXTS = 100
+"""Texts that an image is compared with."""
 
-UNUSED = "the vector index cannot be used: every search is exact until `sightline rebuild`"
-
-MAX_FAILURES = 10_000
 MAX_JSON = 2**20
 """Bytes of a JSON body."""
-
-QUERY = Text("q", "The query, in the query language.", longest=MAX_LENGTH)
-K = Number("k", "Hits to give.", 50, 1, MAX_K)
-OFFSET = Number("offset", "Hits to leave out at the front.", 0, 0, MAX_OFFSET)
-FOLD = Choice("fold", "1: near-identical shots take one place.", "1", ("0", "1"))
 
 
 @api.get("/api/search")
 @operation(
     Operation(
-        "The pictures that fit a query best",
+        "The images that best match a query",
         (QUERY, K, OFFSET, FOLD),
         answer=ref("SearchResult"),
         missing=True,
     )
 )
 def search() -> Response:
-    """``q``, ``k``, ``offset`` -> hits."""
-    given = values()
-    result = engine().search(
-        given["q"], k=given["k"], offset=given["offset"], fold=given["fold"] == "1"
-    )
-    return _found(result)
+    """``q``, ``k``, ``offset``, ``fold`` -> hits."""
+    return _search(())
 
 
-def _found(result: SearchResult) -> Response:
-    return jsonify(result.as_dict(absolute=sees_paths()))
-
-
-@api.post("/api/search")
+@api.post("/api/search", endpoint="search_with_pictures")
 @operation(
     Operation(
-        "The pictures that fit a query and the pictures sent with it",
+        "The images that best match a query and the images sent with it",
         form=(QUERY, K, OFFSET, FOLD),
         files="image",
         answer=ref("SearchResult"),
         missing=True,
     )
 )
-def search_with_pictures() -> Response:
-    """The same with pictures in a multipart form, each a term of weight 1."""
+def search_with_images() -> Response:
+    """The same as a multipart form; each image in it is a term of weight 1."""
+    return _search(_uploaded_images())
+
+
+def _search(images: Sequence[bytes]) -> Response:
     given = values()
-    images = _pictures()
     result = engine().search(
         given["q"],
         k=given["k"],
@@ -95,51 +89,59 @@ def search_with_pictures() -> Response:
         images=images,
         fold=given["fold"] == "1",
     )
-    return _found(result)
+    return _hits(result)
+
+
+def _hits(result: SearchResult) -> Response:
+    return jsonify(result.as_dict(absolute=sees_paths()))
 
 
 @api.post("/api/uploads")
 @operation(
     Operation(
-        "Keep a picture in memory for a while, to search with as upload:TOKEN",
-        (Choice("preview", "1: with the picture, small, as a data: address.", "0", ("0", "1")),),
+        "Upload an image to search with as upload:TOKEN; it is kept in memory for a while",
+        (Choice("preview", "1: with a small copy of the image, as a data: URL.", "0", ("0", "1")),),
         files="image",
         answer=obj({"token": STRING, "width": COUNT, "height": COUNT}, preview=STRING),
     )
 )
 def upload() -> Response:
-    """One picture -> its token; with a preview for browsers that cannot show its format."""
+    """One image -> its token; with a preview for formats that browsers cannot show."""
     given = values()
-    images = _pictures()
+    images = _uploaded_images()
     if len(images) != 1:
-        raise UsageError(f"send one picture in the form's field `image`, not {len(images)}")
-    kept = engine().upload(images[0])
-    told: dict[str, Any] = {"token": kept.token, "width": kept.width, "height": kept.height}
+        raise UsageError(f"send one image in the form field `image`, not {len(images)}")
+    uploaded = engine().upload(images[0])
+    answer: dict[str, Any] = {
+        "token": uploaded.token,
+        "width": uploaded.width,
+        "height": uploaded.height,
+    }
     if given["preview"] == "1":
-        told["preview"] = f"data:image/webp;base64,{b64encode(kept.thumbnail).decode()}"
-    return jsonify(told)
+        answer["preview"] = f"data:image/webp;base64,{b64encode(uploaded.thumbnail).decode()}"
+    return jsonify(answer)
 
 
-def _pictures() -> list[bytes]:
-    """The bytes of the pictures in this request's form, whatever the fields are called."""
+def _uploaded_images() -> list[bytes]:
+    """The non-empty files of this request's form, whatever the field names."""
     files = [file for _, file in request.files.items(multi=True)]
     if len(files) > MAX_IMAGES:
-        raise UsageError(f"{len(files)} pictures at once; {MAX_IMAGES} are the most")
+        raise UsageError(f"{len(files)} images in one request: at most {MAX_IMAGES}")
     return [data for data in (file.read() for file in files) if data]
 
 
 @api.get("/api/parse")
-@operation(Operation("How a query is understood", (QUERY,), answer=ref("Query")))
+@operation(Operation("How a query is parsed", (QUERY,), answer=ref("Query")))
 def parsed() -> Response:
-    """The parts of ``q``."""
+    """The terms and filters of ``q``."""
     return jsonify(parse(values()["q"]).as_dict())
 
 
 @api.get("/api/suggest")
 @operation(
     Operation(
-        "Filters that the word being written may become",
-        (Text("prefix", "The word as far as it is written.", longest=200),),
+        "Completions of the word being typed: filters and their values",
+        (Text("prefix", "The word typed so far.", longest=200),),
         answer=obj(
             {
                 "suggestions": listed(
@@ -157,7 +159,7 @@ def suggest() -> Response:
 @api.get("/api/timeline")
 @operation(
     Operation(
-        "Good matches a month (all pictures that meet the filters, without terms)",
+        "Relevant hits per month (without terms: all images that match the filters)",
         (QUERY,),
         answer=obj({"months": listed(obj({"month": STRING, "count": COUNT})), "undated": COUNT}),
         missing=True,
@@ -175,22 +177,19 @@ def timeline() -> Response:
 @api.get("/api/facets")
 @operation(
     Operation(
-        "Labels and keywords of the good matches (of all that meet the filters, without terms)",
+        "Labels and keywords of the relevant hits (without terms: of all images that match the"
+        " filters)",
         (QUERY,),
         answer=obj({"label": listed(ref("Facet")), "keyword": listed(ref("Facet"))}),
         missing=True,
     )
 )
 def facets() -> Response:
-    """Each with its filter as it is written in a query, and its number of pictures."""
+    """Each value with its filter in the query language and its number of images."""
     return jsonify(
         {
             kind: [
-                {
-                    "value": one.text,
-                    "filter": filter_text(kind, one.text),
-                    "count": one.count,
-                }
+                {"value": one.text, "filter": filter_text(kind, one.text), "count": one.count}
                 for one in found
             ]
             for kind, found in engine().facets(values()["q"]).items()
@@ -201,34 +200,33 @@ def facets() -> Response:
 @api.get("/api/random")
 @operation(
     Operation(
-        "Pictures drawn by chance",
-        (K, Number("seed", "The same seed draws the same pictures.", None, 0, 2**31)),
+        "Random images",
+        (K, Number("seed", "The same seed returns the same images.", None, 0, 2**31)),
         answer=ref("SearchResult"),
     )
 )
 def random() -> Response:
-    """A handful of pictures, different ones every time."""
+    """``k`` random images; a new seed for each request that gives none."""
     given = values()
     seed = given["seed"] if given["seed"] is not None else secrets.randbelow(2**31)
-    return _found(engine().random(k=given["k"], seed=seed))
+    return _hits(engine().random(k=given["k"], seed=seed))
 
 
 @api.get("/api/images/<int:id>")
 @operation(
     Operation(
-        "What is known of one picture",
-        (Choice("words", "1: with the everyday words that fit it best.", "0", ("0", "1")),),
+        "The metadata of one image",
+        (Choice("words", "1: with the everyday words that match it best.", "0", ("0", "1")),),
         answer=ref("Image"),
         missing=True,
     )
 )
 def image(id: int) -> Response:
-    """The record of one picture, EXIF included."""
+    """The record of one image, with its EXIF metadata and labels."""
     given = values()
     record = find(id)
-    told = image_as_dict(record, absolute=sees_paths())
     info = record.info
-    told |= {
+    answer = image_as_dict(record, absolute=sees_paths()) | {
         "title": info.title,
         "caption": info.caption,
         "place": info.place,
@@ -237,77 +235,77 @@ def image(id: int) -> Response:
         "rating": info.rating,
         "orientation": info.orientation,
         "added_at": record.added_at.isoformat(),
-        "available": _available(record),
+        "available": _is_available(record),
         "labels": [
             {"label": name, "fit": round(fit, 4)}
             for name, fit in engine().library.labels([id]).get(id, [])
         ],
     }
     if given["words"] == "1":
-        told["words"] = [
+        answer["words"] = [
             {"text": text, "score": round(score, 4)} for text, score in engine().words_for(id)
         ]
-    return jsonify(told)
+    return jsonify(answer)
+
+
+def _is_available(record: ImageRecord) -> bool:
+    """Whether the image's file is present and inside its root folder."""
+    try:
+        original(record)
+    except NotFoundError:
+        return False
+    return True
 
 
 @api.get("/api/images/<int:id>/similar")
-@operation(Operation("The pictures most like one", (K,), answer=ref("SearchResult"), missing=True))
+@operation(
+    Operation("The images most similar to one", (K,), answer=ref("SearchResult"), missing=True)
+)
 def similar(id: int) -> Response:
-    """More like this."""
+    """The nearest neighbours of an image, without itself."""
     given = values()
-    record = find(id)
-    return _found(engine().similar(record.id, k=given["k"]))
+    return _hits(engine().similar(find(id).id, k=given["k"]))
 
 
 @api.get("/api/images/<int:id>/captions")
 @operation(
     Operation(
-        "The texts that fit one picture best: of those given, or of everyday captions",
+        "The texts that match one image best: of those given, or of everyday captions",
         (
-            Text("texts", "Texts, with commas or line ends between them.", longest=MAX_TEXTS),
-            Number("k", "Texts to give.", 10, 1, 100),
+            Text("texts", "Texts separated by commas or newlines.", longest=MAX_TEXT_LENGTH),
+            Number("k", "Number of texts.", 10, 1, 100),
         ),
         answer=obj({"captions": listed(ref("Caption"))}),
         missing=True,
     )
 )
 def captions(id: int) -> Response:
-    """Image to text."""
+    """Image-to-text retrieval."""
     given = values()
     record = find(id)
     parts = (" ".join(text.split()) for text in re.split(r"[,\n]", given["texts"]))
     texts = list(dict.fromkeys(text for text in parts if text))
-    if len(texts) > MOST_TEXTS:
-        raise UsageError(f"{len(texts):,} texts at once; {MOST_TEXTS} are the most")
+    if len(texts) > MAX_TEXTS:
+        raise UsageError(f"{len(texts):,} texts in one request: at most {MAX_TEXTS}")
     found = engine().describe(record.id, texts=texts, k=given["k"])
     return jsonify(captions=[one.as_dict() for one in found])
 
 
-@api.post("/api/zip")
+@api.post("/api/zip", endpoint="zipped")
 @operation(
     Operation(
-        "The original files of some pictures in one zip",
+        "The original files of several images as one zip",
         body=obj({"ids": {**listed(ID), "minItems": 1, "maxItems": zip_download.MAX_FILES}}),
         answer="application/zip",
         missing=True,
     )
 )
-def zipped() -> Response:
-    """A zip, written while it is read."""
-    ids = _ids_from_json()
-    records = engine().library.images(ids)
-    files = zip_download.contents(records)
-    release = state().zips.take()
-
-    def written() -> Iterator[bytes]:
-        try:
-            yield from zip_download.stream(files)
-        finally:
-            release()
-
-    response = Response(written(), mimetype="application/zip")
-    # A stream that was given up on before its first byte never comes to its own end.
-    response.call_on_close(release)
+def download_zip() -> Response:
+    """A zip file, streamed while it is written."""
+    files = zip_download.contents(engine().library.images(_ids_from_json()))
+    state().zips.acquire()
+    response = Response(zip_download.stream(files), mimetype="application/zip")
+    response.call_on_close(state().zips.release)
     response.headers["Content-Disposition"] = 'attachment; filename="sightline.zip"'
     return response
 
@@ -319,8 +317,7 @@ def _ids_from_json() -> list[int]:
         raise RequestEntityTooLarge
     try:
         given: Any = request.get_json(silent=True)
-    except RecursionError:
-        # Brackets in brackets, thousands deep: no list of numbers.
+    except RecursionError:  # brackets nested thousands deep
         given = None
     ids = given.get("ids") if isinstance(given, dict) else None
     if (
@@ -329,8 +326,7 @@ def _ids_from_json() -> list[int]:
         or not all(type(one) is int and 0 < one < 2**63 for one in ids)
     ):
         raise UsageError(
-            'the body must be {"ids": [...]} with 1 to '
-            f"{zip_download.MAX_FILES:,} pictures' numbers"
+            f'the body must be {{"ids": [...]}} with 1 to {zip_download.MAX_FILES:,} image ids'
         )
     return list(dict.fromkeys(ids))
 
@@ -338,7 +334,7 @@ def _ids_from_json() -> list[int]:
 @api.get("/api/status")
 @operation(
     Operation(
-        "What is in the library, and the indexing run under way",
+        "The library's contents, and the indexing run in progress",
         answer=obj(
             {
                 "images": COUNT,
@@ -353,89 +349,31 @@ def _ids_from_json() -> list[int]:
     )
 )
 def status() -> Response:
-    """``sightline status --json``, without the machine's paths for whoever may not see them."""
+    """``sightline status --json``, without paths for clients that may not see them."""
     return jsonify(public_status())
-
-
-def public_status() -> dict[str, Any]:
-    """The library's status as this visitor may see it."""
-    facts = dict(engine().library.status())
-    away = facts.pop("away", False)
-    if away:
-        write_down(facts["note"])
-    if not sees_paths():
-        facts["note"] = AWAY if away else facts.get("note")
-        facts["index"] = dict(facts["index"])
-        if facts["index"].get("note"):
-            facts["index"]["note"] = UNUSED
-        facts["index"].pop("device_note", None)
-        facts.pop("library", None)
-        facts["roots"] = [
-            {**root, "path": PurePath(root["path"]).name} for root in facts.get("roots", [])
-        ]
-        facts["model"] = without_folders(facts.get("model", ""))
-        if isinstance(facts.get("run"), dict):
-            facts["run"] = {
-                name: value for name, value in facts["run"].items() if not _tells_a_path(value)
-            }
-    return facts
-
-
-def _tells_a_path(value: object) -> bool:
-    """Whether a value names a place on this machine, alone or in a list."""
-    items = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(item, str) and PurePath(item).is_absolute() for item in items)
 
 
 @api.get("/api/failures")
 @operation(
     Operation(
-        "The files that could not be read, and why",
+        "The files that could not be read, with reasons",
         answer=obj({"failures": listed(obj({"path": STRING, "reason": STRING}))}),
         refuses=False,
     )
 )
 def failures() -> Response:
-    """At most ``MAX_FAILURES`` of them."""
+    """The first ``public.MAX_FAILURES`` of them."""
     return jsonify(failures=public_failures())
-
-
-def public_failures() -> list[dict[str, str]]:
-    """The failures as this visitor may see them: whole paths, or from the root's own name on."""
-    whole = sees_paths()
-    return [
-        {
-            "path": f"{failure.root if whole else PurePath(failure.root).name}/{failure.path}",
-            "reason": failure.reason if whole else without_places(failure.reason, failure.root),
-        }
-        for failure in engine().library.failures()[:MAX_FAILURES]
-    ]
 
 
 @api.get("/healthz")
 @operation(Operation("Whether the server answers", answer=obj({"status": STRING}), refuses=False))
 def healthz() -> Response:
-    """For whatever watches the server; asks for no token and says nothing else."""
+    """For health checks: needs no token, contains nothing else."""
     return jsonify(status="ok")
 
 
 @api.get("/api/openapi.json")
 def openapi() -> Response:
-    """This API's description."""
+    """The OpenAPI description of this API."""
     return jsonify(document(current_app))
-
-
-def find(id: int) -> ImageRecord:
-    """The record of a picture. Raises ``NotFoundError``."""
-    record = engine().library.image(id) if 0 < id < 2**63 else None
-    if record is None:
-        raise NotFoundError(f"there is no image {str(id)[:30]} in this library")
-    return record
-
-
-def _available(record: ImageRecord) -> bool:
-    try:
-        original(record)
-    except NotFoundError:
-        return False
-    return True

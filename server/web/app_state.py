@@ -1,4 +1,4 @@
-"""What the views of one application share, and how they get at it."""
+"""What the views of one application share."""
 
 from __future__ import annotations
 
@@ -10,36 +10,42 @@ from flask import current_app
 from sightline.server.search.duplicate_groups import Group
 from sightline.server.search.engine import SearchEngine
 from sightline.server.search.lru_cache import LruCache
-from sightline.server.web.admission import Slots
+from sightline.server.web.admission import Limit
+from sightline.server.web.config import ServerConfig
 
-RESIZED = 4096
-"""Smaller thumbnails kept: 8 kB each."""
+THUMBNAILS = 4096
+"""Cached resized thumbnails, 8 kB each."""
 GROUPINGS = 4
-"""Ways of grouping equal pictures that are kept: 100 bytes a group."""
+"""Cached results of the duplicate search, 100 bytes a group."""
 PREVIEWS = 64
-"""Previews kept: 200 kB each, a few when someone leafs through large pictures."""
+"""Cached previews, 200 kB each."""
 
 
 @dataclass
 class State:
-    """Of one application."""
+    """The shared objects of one application."""
 
     engine: SearchEngine
+    config: ServerConfig
     templates: Path
-    zips: Slots
-    grouping: Slots = field(default_factory=lambda: Slots(1))
+    static_version: str
+    """Hash of the static files; part of their URLs."""
+    zips: Limit
+    """Downloads in progress."""
+    duplicate_searches: Limit = field(default_factory=lambda: Limit(1, waiting=8))
+    decodes: Limit = field(default_factory=lambda: Limit(2, waiting=8))
+    """Previews being decoded: bounds the memory."""
     groups: LruCache[list[Group]] = field(default_factory=lambda: LruCache(GROUPINGS))
-    previewing: Slots = field(default_factory=lambda: Slots(2))
-    resized: LruCache[bytes] = field(default_factory=lambda: LruCache(RESIZED))
+    thumbnails: LruCache[bytes] = field(default_factory=lambda: LruCache(THUMBNAILS))
     previews: LruCache[bytes] = field(default_factory=lambda: LruCache(PREVIEWS))
 
 
 def state() -> State:
-    """Of the application that answers this request."""
+    """The state of the application that handles this request."""
     found: State = current_app.extensions["sightline"]
     return found
 
 
 def engine() -> SearchEngine:
-    """The search engine of the application that answers this request."""
+    """The search engine of the application that handles this request."""
     return state().engine

@@ -1,4 +1,4 @@
-"""What a server is told: where it listens, who may come in, how much it takes on."""
+"""``ServerConfig``: where a server listens, who may use it, and its limits."""
 
 from __future__ import annotations
 
@@ -12,41 +12,43 @@ from sightline.indexer.errors import UsageError
 TOKEN_VARIABLE = "SIGHTLINE_TOKEN"
 TOKEN_FILE_VARIABLE = "SIGHTLINE_TOKEN_FILE"
 
-SHORTEST_TOKEN = 16
-"""Characters. Anything shorter could be tried out."""
+MIN_TOKEN_LENGTH = 16
+"""Characters; a shorter token can be guessed."""
 
 PORT = 8008
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The settings of one server. Raises ``UsageError`` for an address that others can reach
-    without a token to keep them out."""
+    """The settings of one server. Raises ``UsageError`` for a short token, and for an address
+    that other machines can reach when there is no token."""
 
     host: str = "127.0.0.1"
     port: int = PORT
     token: str | None = field(default=None, repr=False)
-    """What a visitor must show; see ``read_token``. None: nobody is asked, on loopback only."""
+    """The token that clients must send (see ``read_token``); None: no authentication, loopback
+    only."""
     hosts: tuple[str, ...] = ()
-    """More names under which the server may be asked for, as in a browser's address bar."""
+    """Additional values of the ``Host`` header that are accepted."""
     origins: tuple[str, ...] = ()
-    """Pages of other servers (``https://front.example.org``) that may use clip-retrieval's
-    protocol, and nothing else, from people's browsers."""
+    """Origins (``https://front.example.org``) whose pages may use the clip-retrieval routes, and
+    nothing else, from a browser."""
     threads: int = 40
     max_waiting: int = 256
-    """Requests that may wait for a thread; beyond that the answer is 503."""
+    """Requests that may wait for a thread; above this the answer is 503."""
     max_upload: int = 64 * 2**20
-    """Bytes of one request with pictures in it."""
+    """Bytes of one request body."""
     max_zips: int = 2
-    """Zip downloads at the same time: each holds a thread for as long as its reader takes."""
+    """Concurrent zip downloads; each occupies a thread until the client has read it."""
 
     def __post_init__(self) -> None:
-        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
-            raise UsageError(f"the token is too short: {SHORTEST_TOKEN} characters are the fewest")
+        if self.token is not None and len(self.token) < MIN_TOKEN_LENGTH:
+            raise UsageError(f"the token is too short: use at least {MIN_TOKEN_LENGTH} characters")
         if self.token is None and not is_loopback(self.host):
             raise UsageError(
-                f"{self.host} can be reached by others: put a token into ${TOKEN_VARIABLE} or a"
-                f" file named by ${TOKEN_FILE_VARIABLE}, or listen on 127.0.0.1"
+                f"{self.host} is reachable from other machines and needs a token: set"
+                f" ${TOKEN_VARIABLE}, or ${TOKEN_FILE_VARIABLE} to the path of a file with the"
+                " token, or listen on 127.0.0.1"
             )
 
 
@@ -59,7 +61,7 @@ def is_loopback(host: str) -> bool:
 
 
 def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """``host`` as an address, brackets of IPv6 taken off; None when it is a name."""
+    """``host`` as an IP address (IPv6 with or without brackets); None if it is a name."""
     try:
         return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -67,9 +69,9 @@ def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def read_token(file: Path | None = None) -> str | None:
-    """The token from ``file``, else from the file named by ``$SIGHTLINE_TOKEN_FILE``, else from
-    ``$SIGHTLINE_TOKEN``; None where there is none. It is never taken from the command line, where
-    every user of the machine could read it."""
+    """Reads the token from ``file``, else from the file named by ``$SIGHTLINE_TOKEN_FILE``, else
+    from ``$SIGHTLINE_TOKEN``; returns None if none of them is set. The command line takes no
+    token, because every user of the machine can read it there."""
     named = os.environ.get(TOKEN_FILE_VARIABLE)
     path = file or (Path(named).expanduser() if named else None)
     if path is None:

@@ -1,4 +1,4 @@
-"""The page and the route of the pictures that are the same. They show, and change nothing."""
+"""Groups of duplicate images, as JSON and as a page. Read-only."""
 
 from __future__ import annotations
 
@@ -12,24 +12,32 @@ from sightline.server.search.duplicate_groups import Group, find_groups
 from sightline.server.search.query import MAX_LENGTH, parse
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.openapi import COUNT, FACTS, STRING, listed, obj
-from sightline.server.web.parameters import Choice, Number, Operation, Text, operation, values
+from sightline.server.web.parameters import (
+    MAX_OFFSET,
+    Choice,
+    Number,
+    Operation,
+    Text,
+    operation,
+    values,
+)
 from sightline.server.web.security import sees_paths
 
-same = Blueprint("same", __name__)
+duplicates = Blueprint("same", __name__)
 
 MAX_GROUPS = 200
-"""Groups in one answer; a page shows as many as its default."""
+"""Groups in one answer."""
 
-FILTERS = Text("q", "Filters, in the query language; no words.", longest=MAX_LENGTH)
-K = Number("k", "Groups to give.", 50, 1, MAX_GROUPS)
-OFFSET = Number("offset", "Groups to leave out at the front.", 0, 0, 10_000_000)
+FILTERS = Text("q", "Filters, in the query language; no text.", longest=MAX_LENGTH)
+K = Number("k", "Number of groups.", 50, 1, MAX_GROUPS)
+OFFSET = Number("offset", "Groups to skip.", 0, 0, MAX_OFFSET)
 COPIES = Choice("copies", "1: only files that are equal byte for byte.", "0", ("0", "1"))
 
 
-@same.get("/api/duplicates")
+@duplicates.get("/api/duplicates")
 @operation(
     Operation(
-        "Groups of pictures that are the same, the best file of each first",
+        "Groups of duplicate images, the best file of each first",
         (FILTERS, K, OFFSET, COPIES),
         answer=obj(
             {
@@ -50,24 +58,24 @@ COPIES = Choice("copies", "1: only files that are equal byte for byte.", "0", ("
     )
 )
 def groups() -> Response:
-    """Equal files first, then near-identical shots."""
-    return jsonify(_told(values()))
+    """Byte-equal files first, then near-identical shots."""
+    return jsonify(_page_of_groups(values()))
 
 
-@same.get("/duplicates")
+@duplicates.get("/duplicates")
 def page() -> str:
-    """The same for a person: each group in a row."""
+    """The same as an HTML page."""
     parameters = (FILTERS, K, OFFSET, COPIES)
     given: dict[str, Any] = {one.name: one.read(request.args.get(one.name)) for one in parameters}
-    told = _told(given)
+    found = _page_of_groups(given)
     end = given["offset"] + given["k"]
     return render_template(
-        "duplicates.html", **told, q=given["q"], following=end if end < told["total"] else None
+        "duplicates.html", **found, q=given["q"], following=end if end < found["total"] else None
     )
 
 
-def _told(given: dict[str, Any]) -> dict[str, Any]:
-    found = _found(given["q"], similar=given["copies"] == "0")
+def _page_of_groups(given: dict[str, Any]) -> dict[str, Any]:
+    found = _all_groups(given["q"], similar=given["copies"] == "0")
     wanted = found[given["offset"] : given["offset"] + given["k"]]
     ids = [id for group in wanted for id in group.ids]
     records = {record.id: record for record in engine().library.images(ids)}
@@ -79,17 +87,17 @@ def _told(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _found(q: str, *, similar: bool) -> list[Group]:
-    """All groups; kept until the library changes, and looked for by one visitor at a time."""
+def _all_groups(q: str, *, similar: bool) -> list[Group]:
+    """All groups that match the filters, cached until the library changes."""
     query = parse(q)
     if query.terms:
-        raise UsageError("only filters (in:Holidays) are understood here, no words")
+        raise UsageError("only filters (in:Holidays) are allowed here, no text")
     library = engine().library
     if not isinstance(library, Library):
-        raise UsageError("pictures that are the same are told in a library in a folder only")
+        raise UsageError("duplicates are found in a library in a folder only, not in Milvus")
     library.refresh()
     key = (query.filters, similar, library.version)
-    with state().grouping.held():
+    with state().duplicate_searches:
         return state().groups.get_or_create(
             key, lambda: find_groups(library, query.filters, similar=similar)
         )

@@ -1,4 +1,4 @@
-"""The API's own description (OpenAPI 3.1), collected from what the routes say they take."""
+"""The OpenAPI 3.1 document, generated from the ``Operation`` of each view."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask import Flask
 from sightline import __version__
 from sightline.server.web.parameters import Operation
 
-_PLACE = re.compile(r"<(?:(\w+):)?(\w+)>")
+_PATH_PARAMETER = re.compile(r"<(?:(\w+):)?(\w+)>")
 
 
 def nullable(kind: str, **more: Any) -> dict[str, Any]:
@@ -140,23 +140,23 @@ def ref(name: str) -> dict[str, str]:
 
 
 def document(app: Flask) -> dict[str, Any]:
-    """The description of every route of ``app`` that says what it is."""
+    """The OpenAPI document of every view of ``app`` that has an ``Operation``."""
     paths: dict[str, dict[str, Any]] = {}
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        told = getattr(app.view_functions[rule.endpoint], "operation", None)
-        if not isinstance(told, Operation):
+        spec = getattr(app.view_functions[rule.endpoint], "operation", None)
+        if not isinstance(spec, Operation):
             continue
-        path = _PLACE.sub(r"{\2}", rule.rule)
+        path = _PATH_PARAMETER.sub(r"{\2}", rule.rule)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            paths.setdefault(path, {})[method.lower()] = _operation(rule.endpoint, rule.rule, told)
+            paths.setdefault(path, {})[method.lower()] = _operation(rule.endpoint, rule.rule, spec)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Sightline",
             "version": __version__,
-            "description": "Find pictures by what is in them. Requests with the header"
-            " `Sightline-Errors: inside` have what would be a 400 or 404 answered with status 200"
-            ' and `{"error", "status"}`.',
+            "description": "Text-to-image retrieval. With the request header"
+            " `Sightline-Errors: inside`, errors below 500 are answered with status 200 and"
+            ' `{"error", "status"}`.',
         },
         "paths": paths,
         "components": {
@@ -167,10 +167,10 @@ def document(app: Flask) -> dict[str, Any]:
     }
 
 
-def _operation(endpoint: str, rule: str, told: Operation) -> dict[str, Any]:
+def _operation(endpoint: str, rule: str, spec: Operation) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": ID}
-        for _, name in _PLACE.findall(rule)
+        for _, name in _PATH_PARAMETER.findall(rule)
     ]
     parameters += [
         {
@@ -180,44 +180,47 @@ def _operation(endpoint: str, rule: str, told: Operation) -> dict[str, Any]:
             "description": one.about,
             "schema": one.schema(),
         }
-        for one in told.parameters
+        for one in spec.parameters
     ]
     found: dict[str, Any] = {
         "operationId": endpoint.replace(".", "_"),
-        "summary": told.summary,
+        "summary": spec.summary,
         "parameters": parameters,
-        "responses": _responses(told),
+        "responses": _responses(spec),
     }
-    if told.body is not None:
+    if spec.body is not None:
         found["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": dict(told.body)}},
+            "content": {"application/json": {"schema": dict(spec.body)}},
         }
-    elif told.form or told.files:
-        properties = {one.name: {**one.schema(), "description": one.about} for one in told.form}
-        if told.files:
-            properties[told.files] = listed({"type": "string", "format": "binary"})
+    elif spec.form or spec.files:
+        properties = {one.name: {**one.schema(), "description": one.about} for one in spec.form}
+        if spec.files:
+            properties[spec.files] = listed({"type": "string", "format": "binary"})
         schema = {"type": "object", "properties": properties}
         found["requestBody"] = {"content": {"multipart/form-data": {"schema": schema}}}
     return found
 
 
-def _responses(told: Operation) -> dict[str, Any]:
+def _responses(spec: Operation) -> dict[str, Any]:
     error = {"content": {"application/json": {"schema": ref("Error")}}}
-    if isinstance(told.answer, str):
-        good: dict[str, Any] = {told.answer: {"schema": {}}}
+    if isinstance(spec.answer, str):
+        good: dict[str, Any] = {spec.answer: {"schema": {}}}
     else:
-        good = {"application/json": {"schema": dict(told.answer)}}
-    found: dict[str, Any] = {"200": {"description": "As asked.", "content": good}}
+        good = {"application/json": {"schema": dict(spec.answer)}}
+    found: dict[str, Any] = {"200": {"description": "Success.", "content": good}}
     codes = {
-        "400": ("The request is wrong; the reason says how.", told.refuses),
-        "401": ("This server asks for its token.", True),
-        "403": ("Another site's page asked.", True),
-        "404": ("There is no such thing.", told.missing or told.refuses),
-        "413": ("More than the server takes.", bool(told.form or told.files or told.body)),
-        "415": ("Not the kind of body this takes.", told.body is not None),
-        "421": ("Asked for under a name that is not the server's.", True),
-        "503": ("Too much at once; Retry-After says when to come back.", True),
+        "400": ("The request is invalid; `error` says why.", spec.refuses),
+        "401": ("The server requires its token.", True),
+        "403": ("The request comes from a page of another site.", True),
+        "404": ("Not found.", spec.missing or spec.refuses),
+        "413": (
+            "The body is larger than the server accepts.",
+            bool(spec.form or spec.files or spec.body),
+        ),
+        "415": ("The body is not JSON.", spec.body is not None),
+        "421": ("The Host header is not a name of this server.", True),
+        "503": ("The server is busy; Retry-After says when to try again.", True),
     }
     for code, (description, applies) in codes.items():
         if applies:

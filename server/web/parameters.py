@@ -1,6 +1,7 @@
-"""What a route takes, said once: read from the request and written into the API's document.
+"""Declarations of routes: parameters, bodies and answers, used both to read requests and to write
+the OpenAPI document.
 
-A view is decorated with ``operation(...)``; ``values()`` gives it what the request holds, checked.
+A view is decorated with ``operation(...)``; ``values()`` returns its checked parameters.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from flask import current_app, request
 
 from sightline.indexer.errors import UsageError
+from sightline.server.search.query import MAX_LENGTH
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -21,7 +23,7 @@ _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 
 @dataclass(frozen=True)
 class Text:
-    """A parameter that is text."""
+    """A text parameter of at most ``longest`` characters."""
 
     name: str
     about: str
@@ -31,17 +33,17 @@ class Text:
     def read(self, raw: str | None) -> str:
         """The value. Raises ``UsageError`` when it is too long."""
         if raw is not None and len(raw) > self.longest:
-            raise UsageError(f"{self.name} is too long; {self.longest:,} characters are the most")
+            raise UsageError(f"{self.name} is too long: at most {self.longest:,} characters")
         return self.default if raw is None else raw
 
     def schema(self) -> dict[str, Any]:
-        """As JSON Schema."""
+        """The JSON Schema of the parameter."""
         return {"type": "string", "maxLength": self.longest, "default": self.default}
 
 
 @dataclass(frozen=True)
 class Number:
-    """A parameter that is a whole number in a range. ``default`` None: it may be left out."""
+    """An integer parameter in the range ``low`` to ``high``; optional when ``default`` is None."""
 
     name: str
     about: str
@@ -50,24 +52,24 @@ class Number:
     high: int
 
     def read(self, raw: str | None) -> int | None:
-        """The value. Raises ``UsageError`` when it is no number or out of range."""
+        """The value. Raises ``UsageError`` when it is not an integer or out of range."""
         if raw is None or raw == "":
             return self.default
         if _INTEGER.fullmatch(raw) and self.low <= int(raw) <= self.high:
             return int(raw)
         raise UsageError(
-            f"{self.name} is {raw[:40]!r}; it must be a whole number, {self.low:,} to {self.high:,}"
+            f"{self.name} is {raw[:40]!r}; it must be an integer from {self.low:,} to {self.high:,}"
         )
 
     def schema(self) -> dict[str, Any]:
-        """As JSON Schema."""
+        """The JSON Schema of the parameter."""
         schema: dict[str, Any] = {"type": "integer", "minimum": self.low, "maximum": self.high}
         return schema if self.default is None else {**schema, "default": self.default}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A parameter that is one of a few values."""
+    """A parameter with a fixed set of values."""
 
     name: str
     about: str
@@ -75,7 +77,7 @@ class Choice:
     values: tuple[str, ...]
 
     def read(self, raw: str | None) -> str:
-        """The value. Raises ``UsageError`` when it is none of them."""
+        """The value. Raises ``UsageError`` when it is not one of ``values``."""
         if raw is None or raw == "":
             return self.default
         if raw in self.values:
@@ -83,48 +85,58 @@ class Choice:
         raise UsageError(f"{self.name} is {raw[:40]!r}; it must be {' or '.join(self.values)}")
 
     def schema(self) -> dict[str, Any]:
-        """As JSON Schema."""
+        """The JSON Schema of the parameter."""
         return {"type": "string", "enum": list(self.values), "default": self.default}
 
 
 Parameter = Text | Number | Choice
 
+MAX_HITS = 1000
+"""Hits in one answer; ``offset`` pages through more."""
+MAX_OFFSET = 10_000_000
+
+QUERY = Text("q", "The query, in the query language.", longest=MAX_LENGTH)
+K = Number("k", "Number of hits.", 50, 1, MAX_HITS)
+OFFSET = Number("offset", "Hits to skip.", 0, 0, MAX_OFFSET)
+FOLD = Choice("fold", "1: near-identical shots are folded into one hit.", "1", ("0", "1"))
+
 
 @dataclass(frozen=True)
 class Operation:
-    """What the API's document says of one view."""
+    """What the OpenAPI document says about one view."""
 
     summary: str
     parameters: tuple[Parameter, ...] = ()
+    """Parameters of the query string."""
     form: tuple[Parameter, ...] = ()
     """Fields of a multipart form."""
     files: str | None = None
-    """Name of the form's field that holds pictures."""
+    """Name of the form field with image files."""
     body: Mapping[str, Any] | None = None
     """Schema of a JSON body."""
     answer: Mapping[str, Any] | str = field(default_factory=dict)
-    """Schema of the JSON answer, or the media type of another one."""
+    """Schema of a JSON answer, or the media type of any other answer."""
     missing: bool = False
-    """Whether the thing asked for may not be there: 404."""
+    """Whether the answer may be 404."""
     refuses: bool = True
-    """Whether the request may be wrong: 400."""
+    """Whether the answer may be 400."""
 
 
-def operation(told: Operation) -> Callable[[View], View]:
-    """Says what a view is; ``openapi.document`` collects it."""
+def operation(declared: Operation) -> Callable[[View], View]:
+    """Attaches ``declared`` to a view; ``values`` and ``openapi.document`` read it."""
 
     def mark(view: View) -> View:
-        view.operation = told  # type: ignore[attr-defined]
+        view.operation = declared  # type: ignore[attr-defined]
         return view
 
     return mark
 
 
 def values() -> dict[str, Any]:
-    """The checked parameters of this request, by name: of the query string, and of the form."""
+    """The checked parameters of this request by name, from the query string and the form."""
     assert request.endpoint is not None
     view: Any = current_app.view_functions[request.endpoint]
-    told: Operation = view.operation
-    found = {one.name: one.read(request.args.get(one.name)) for one in told.parameters}
-    found |= {one.name: one.read(request.form.get(one.name)) for one in told.form}
+    declared: Operation = view.operation
+    found = {one.name: one.read(request.args.get(one.name)) for one in declared.parameters}
+    found |= {one.name: one.read(request.form.get(one.name)) for one in declared.form}
     return found

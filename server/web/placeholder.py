@@ -1,5 +1,5 @@
-"""What is shown of a picture that came with a set of embeddings and is not on this machine: a card
-with its caption, or its name. SVG, so that every script finds a font in the browser."""
+"""The placeholder for an image that was imported without its file: an SVG with its caption or file
+name. SVG leaves the fonts of all scripts to the browser."""
 
 from __future__ import annotations
 
@@ -9,36 +9,40 @@ from pathlib import PurePosixPath
 
 from sightline.indexer.types import ImageRecord
 
-WIDE = 512
+WIDTH = 512
 COLUMNS, LINES = 18, 7
-LINE = 54
-"""Units of height of a line of text; letters are some 25 wide."""
+LINE_HEIGHT = 54
+"""SVG units; characters are about 25 wide."""
 
-GROUND, INK = "#e9e9e4", "#4c4c48"
+BACKGROUND, FOREGROUND = "#e9e9e4", "#4c4c48"
 
 
-def card(record: ImageRecord) -> str:
-    """The SVG for ``record``, of its picture's shape where that is known."""
+def placeholder(record: ImageRecord) -> str:
+    """The SVG for ``record``, with the image's aspect ratio if it is known (1:2 to 2:1)."""
     info = record.info
-    shape = info.height / info.width if info.width and info.height else 1.0
-    high = round(WIDE * min(max(shape, 0.5), 2.0))
-    said = info.caption or info.title or PurePosixPath(record.path).name
+    aspect = info.height / info.width if info.width and info.height else 1.0
+    height = round(WIDTH * min(max(aspect, 0.5), 2.0))
+    text = info.caption or info.title or PurePosixPath(record.path).name
     lines = textwrap.wrap(
-        " ".join(said.split()), COLUMNS, max_lines=min(LINES, high // LINE - 1), placeholder=" …"
+        " ".join(text.split()),
+        COLUMNS,
+        max_lines=min(LINES, height // LINE_HEIGHT - 1),
+        placeholder=" …",
     )
-    top = (high - LINE * len(lines)) / 2 + 0.75 * LINE
-    text = "".join(
-        f'<text x="{WIDE // 2}" y="{top + LINE * n:.0f}">{escape(_plain(line))}</text>'
+    top = (height - LINE_HEIGHT * len(lines)) / 2 + 0.75 * LINE_HEIGHT
+    rows = "".join(
+        f'<text x="{WIDTH // 2}" y="{top + LINE_HEIGHT * n:.0f}">{escape(_plain(line))}</text>'
         for n, line in enumerate(lines)
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDE}" height="{high}"'
-        f' viewBox="0 0 {WIDE} {high}"><rect width="{WIDE}" height="{high}" fill="{GROUND}"/>'
-        f'<g fill="{INK}" font-family="system-ui, sans-serif" font-size="42"'
-        f' text-anchor="middle">{text}</g></svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"'
+        f' viewBox="0 0 {WIDTH} {height}">'
+        f'<rect width="{WIDTH}" height="{height}" fill="{BACKGROUND}"/>'
+        f'<g fill="{FOREGROUND}" font-family="system-ui, sans-serif" font-size="42"'
+        f' text-anchor="middle">{rows}</g></svg>'
     )
 
 
 def _plain(text: str) -> str:
-    """``text`` without what XML cannot hold."""
-    return "".join(letter for letter in text if letter.isprintable())
+    """``text`` without control characters, which XML does not allow."""
+    return "".join(character for character in text if character.isprintable())

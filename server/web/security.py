@@ -1,13 +1,12 @@
-"""Who may come in, and what a browser may do with the answers.
+"""Which requests are accepted, and the security headers of the responses.
 
-* The ``Host`` must be one of the server's own names, or a page elsewhere could point its own name
-  at this machine and read everything (DNS rebinding).
-* What changes anything must come from the server's own page or from a program: a browser says
-  where a request comes from in ``Sec-Fetch-Site`` and ``Origin``, and neither can be forged there.
-* Where others can reach the server, everyone shows the token: programs as ``Authorization:
-  Bearer``, browsers once in a form, after which a strict, HTTP-only cookie holds a value derived
-  from it.
-* A content security policy without ``unsafe-inline``: only the server's own files run.
+* Host check: ``Host`` must be one of the server's own names (prevents DNS rebinding).
+* Origin check: unsafe methods are accepted from the server's own page and from programs only.
+  Browsers state the origin in ``Sec-Fetch-Site`` and ``Origin``, which pages cannot forge.
+* Authentication: where other machines can reach the server, programs send the token as
+  ``Authorization: Bearer``; browsers enter it once in a form and get a strict, HTTP-only cookie
+  with a value derived from it.
+* Content-Security-Policy without ``unsafe-inline``: only the server's own scripts run.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import re
 import socket
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, Response, current_app, g, request
+from flask import Flask, Request, Response, g, request
 from werkzeug.exceptions import Forbidden, HTTPException, Unauthorized
 
 from sightline.server.web.config import ServerConfig, ip_address, is_loopback
@@ -40,10 +39,10 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-"""For the pages. ``blob:`` is a picture that is being searched with, before it is sent."""
+"""For the pages. ``blob:`` is a query image that has not been uploaded yet."""
 
-PICTURE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
-"""For people's own files: nothing in them may run, whatever they turn out to be."""
+FILE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+"""For the user's files: nothing in them may run, whatever their content."""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -55,24 +54,26 @@ HEADERS = {
 }
 
 OPEN_ENDPOINTS = {"pages.sign_in", "pages.sign_in_form", "pages.static_file", "api.healthz"}
-"""What can be had without a token: the form itself, its style, and whether the server is up."""
+"""Endpoints that need no token: the sign-in form, its style sheet, and the health check."""
 
 SHARED_BLUEPRINT = "knn_service"
-"""What pages of other servers may use, where ``ServerConfig.origins`` names them."""
+"""The blueprint that pages of ``ServerConfig.origins`` may use."""
+
+OTHER_SITE = "pages of other sites may not use this server"
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/@\s]+)(?::\d{1,5})?")
 
 
 class Misdirected(HTTPException):
-    """Asked for under a name that is not the server's own."""
+    """The ``Host`` header is not a name of this server."""
 
     code = 421
-    description = "this server does not go by that name; add it with --host-name if it should"
+    description = "this host name is not accepted; add it with `sightline serve --host-name`"
 
 
-def guard(app: Flask, config: ServerConfig) -> None:
-    """Puts the checks before, and the headers behind, every request of ``app``."""
+def protect(app: Flask, config: ServerConfig) -> None:
+    """Adds the checks and the response headers to every request of ``app``."""
     names = {"localhost", config.host.lower().strip("[]"), *(n.lower() for n in config.hosts)}
     local = is_loopback(config.host)
     if not local:
@@ -86,20 +87,20 @@ def guard(app: Flask, config: ServerConfig) -> None:
         host = found[1].lower().strip("[]").rstrip(".")
         address = ip_address(host)
         if address is not None and host not in names:
-            # An address cannot be re-bound. On loopback only loopback addresses make sense.
+            # DNS rebinding needs a name; a loopback server is reached by loopback addresses only.
             return address.is_loopback or not local
         return host in names
 
     @app.before_request
     def check() -> None:
-        # A request without the header cannot come from a browser; HTTP/1.0 programs leave it out.
+        # Browsers always send Host; HTTP/1.0 programs may omit it.
         if not known_host(request.headers.get("Host", "localhost")):
             raise Misdirected
-        if not _is_invited(request, config):
+        if not _is_shared(request, config):
             _check_origin(request)
-        g.signed_in = config.token is not None and _shows_token(request, config.token)
+        g.signed_in = config.token is not None and _is_authenticated(request, config.token)
         if config.token is not None and not g.signed_in and request.endpoint not in OPEN_ENDPOINTS:
-            raise Unauthorized("this server asks for its token")
+            raise Unauthorized("this server requires its token")
 
     @app.after_request
     def add_headers(response: Response) -> Response:
@@ -107,7 +108,7 @@ def guard(app: Flask, config: ServerConfig) -> None:
             response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("Cache-Control", "private, no-cache")
-        if _is_invited(request, config):
+        if _is_shared(request, config):
             response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
             response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
             response.headers.add("Vary", "Origin")
@@ -117,8 +118,8 @@ def guard(app: Flask, config: ServerConfig) -> None:
 
 
 def sees_paths() -> bool:
-    """Whether this visitor may know where files are on the machine: whoever showed the token, and
-    whoever sits at it. A proxy on this machine brings visitors from elsewhere, and says so."""
+    """Whether the client may see absolute paths: clients with the token and local clients. A
+    request that a local proxy forwards, which its headers show, is not local."""
     if g.get("signed_in", False):
         return True
     forwarded = any(
@@ -128,17 +129,17 @@ def sees_paths() -> bool:
 
 
 def cookie_value(token: str) -> str:
-    """What the cookie of a browser that showed ``token`` holds: not the token itself."""
+    """The value of the sign-in cookie, derived from ``token``."""
     return hmac.new(token.encode(), b"sightline browser cookie", hashlib.sha256).hexdigest()
 
 
 def is_token(given: str, token: str) -> bool:
-    """Whether ``given`` is the token, in a time that does not tell how near it was."""
+    """Whether ``given`` equals the token; compared in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
 
 def set_cookie(response: Response, token: str) -> None:
-    """Lets a browser in for ``COOKIE_DAYS``."""
+    """Signs a browser in for ``COOKIE_DAYS``."""
     response.set_cookie(
         COOKIE,
         cookie_value(token),
@@ -149,7 +150,7 @@ def set_cookie(response: Response, token: str) -> None:
     )
 
 
-def _shows_token(request: Request, token: str) -> bool:
+def _is_authenticated(request: Request, token: str) -> bool:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() == "bearer" and is_token(given.strip(), token):
         return True
@@ -158,47 +159,41 @@ def _shows_token(request: Request, token: str) -> bool:
     return is_token(request.cookies.get(COOKIE, ""), cookie_value(token))
 
 
-def _password(given: str) -> str:
-    """Of basic authentication, for programs that can be told a password (in an address,
-    ``http://any:TOKEN@host/``) and no header. Browsers are never asked for one."""
+def _password(credentials: str) -> str:
+    """The password of basic authentication, for programs that take a URL
+    (``http://any:TOKEN@host/``) but no header. Browsers are never prompted for it."""
     try:
-        decoded = base64.b64decode(given.strip(), validate=True).decode("utf-8", "replace")
+        decoded = base64.b64decode(credentials.strip(), validate=True).decode("utf-8", "replace")
     except (binascii.Error, ValueError):
         return ""
     return decoded.partition(":")[2]
 
 
-def _is_invited(request: Request, config: ServerConfig) -> bool:
-    """Whether this comes from the page of another server that may ask for this."""
+def _is_shared(request: Request, config: ServerConfig) -> bool:
+    """Whether this is a clip-retrieval request from a page of an allowed origin."""
     return request.blueprint == SHARED_BLUEPRINT and request.headers.get("Origin") in config.origins
 
 
 def _check_origin(request: Request) -> None:
-    """Raises ``Forbidden`` for what another site's page asks for."""
+    """Raises ``Forbidden`` for a request from another site's page."""
     site = request.headers.get("Sec-Fetch-Site")
     if request.method in _SAFE:
-        # A link from elsewhere may lead here; a page elsewhere may not draw on what is here.
+        # Other sites may link to this server but not embed or fetch from it.
         navigates = request.headers.get("Sec-Fetch-Mode") == "navigate"
         if site in ("cross-site", "same-site") and not navigates:
-            raise Forbidden("another site may not use this server")
+            raise Forbidden(OTHER_SITE)
         return
     if site is not None:
         if site not in ("same-origin", "none"):
-            raise Forbidden("another site may not use this server")
+            raise Forbidden(OTHER_SITE)
         return
     origin = request.headers.get("Origin")
     if origin is None or (origin == "null" and request.endpoint == "pages.sign_in"):
-        # No browser; or the form, whose origin `no-referrer` hides, and which brings the token.
+        # Not a browser; or the sign-in form: `no-referrer` hides its origin, and it has the token.
         return
     try:
         parts = urlsplit(origin)
     except ValueError as error:
-        raise Forbidden("another site may not use this server") from error
+        raise Forbidden(OTHER_SITE) from error
     if (parts.scheme, parts.netloc.lower()) != (request.scheme, request.host.lower()):
-        raise Forbidden("another site may not use this server")
-
-
-def config() -> ServerConfig:
-    """The settings of the server that answers this request."""
-    found: ServerConfig = current_app.config["SIGHTLINE"]
-    return found
+        raise Forbidden(OTHER_SITE)

@@ -1,4 +1,4 @@
-"""Picture files: thumbnails, originals, previews. By id only, and only what the catalog holds."""
+"""Image files: thumbnails, originals and previews, by image id only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from sightline.indexer.errors import NotFoundError, PhotoError
 from sightline.indexer.files import archives
 from sightline.indexer.types import ImageRecord
 from sightline.server.search.originals import original
-from sightline.server.web.api import find
 from sightline.server.web.app_state import engine, state
-from sightline.server.web.errors import without_places
 from sightline.server.web.parameters import Choice, Number, Operation, Text, operation, values
-from sightline.server.web.placeholder import card
-from sightline.server.web.security import PICTURE_POLICY
-from sightline.server.web.turns import aside
+from sightline.server.web.placeholder import placeholder
+from sightline.server.web.public import find, public_reason
+from sightline.server.web.security import FILE_POLICY
 
-pictures = Blueprint("pictures", __name__)
+images = Blueprint("pictures", __name__)
 
-BROWSER = {
+BROWSER_FORMATS = {
     "jpeg": "image/jpeg",
     "png": "image/png",
     "webp": "image/webp",
@@ -31,99 +29,101 @@ BROWSER = {
     "bmp": "image/bmp",
     "avif": "image/avif",
 }
-"""Formats that browsers show themselves; of the others they get a preview."""
+"""Formats that browsers render; other formats are served as a preview."""
 
-OTHERS = {"tiff": "image/tiff", "heif": "image/heif"}
+OTHER_FORMATS = {"tiff": "image/tiff", "heif": "image/heif"}
 
-PREVIEW = 2048
-"""Pixels of the longer side of a preview when nobody says otherwise."""
+PREVIEW_SIZE = 2048
+"""Default preview size: pixels of the longer side."""
 
-FOR_EVER = "private, max-age=31536000, immutable"
-"""The address carries the file's hash: another picture has another address."""
+IMMUTABLE = "private, max-age=31536000, immutable"
+"""For URLs that contain a hash of the content."""
 
-A_WHILE = "private, max-age=300"
+FIVE_MINUTES = "private, max-age=300"
 
 WIDTHS = ("128", "256", "512")
 
 
-@pictures.get("/thumbnails/<int:id>")
+@images.get("/thumbnails/<int:id>")
 @operation(
     Operation(
-        "The thumbnail of a picture, WebP",
+        "The thumbnail of an image, WebP",
         (
             Choice("w", "Pixels of the longer side, at most.", "512", WIDTHS),
-            Text("v", "The picture's `v`: the answer may then be kept for ever.", longest=64),
+            Text("v", "The image's `v`: the response is then cached indefinitely.", longest=64),
         ),
         answer="image/webp",
         missing=True,
     )
 )
 def thumbnail(id: int) -> Response:
-    """As it lies in ``thumbnails.db``, or smaller; a card for what was imported without a file."""
+    """The stored thumbnail, resized on request; an SVG placeholder for an image that was imported
+    without its file."""
     given = values()
     stored: bytes | None = engine().library.thumbnail(id) if 0 < id < 2**63 else None
     if stored is None:
         record = engine().library.image(id) if 0 < id < 2**63 else None
         if record is None or record.mtime_ns:
-            raise NotFoundError(f"there is no thumbnail of picture {str(id)[:30]}")
-        shown = card(record).encode()
-        tag = blake2b(shown, digest_size=12).hexdigest()
-        return _answer(shown, "image/svg+xml", tag, A_WHILE)
+            raise NotFoundError(f"there is no thumbnail of image {str(id)[:30]}")
+        svg = placeholder(record).encode()
+        tag = blake2b(svg, digest_size=12).hexdigest()
+        return _response(svg, "image/svg+xml", tag, FIVE_MINUTES)
     data: bytes = stored
     tag = blake2b(data, digest_size=12).hexdigest()
     if given["w"] != "512":
         size = int(given["w"])
-        data = state().resized.get_or_create((tag, size), lambda: _smaller(stored, size))
+        data = state().thumbnails.get_or_create((tag, size), lambda: _resized(stored, size))
         tag = f"{tag}-{size}"
-    return _answer(data, "image/webp", tag, FOR_EVER if given["v"] else A_WHILE)
+    return _response(data, "image/webp", tag, IMMUTABLE if given["v"] else FIVE_MINUTES)
 
 
-def _smaller(data: bytes, size: int) -> bytes:
-    """A WebP of the program's own, scaled down to ``size`` pixels on the longer side."""
+def _resized(data: bytes, size: int) -> bytes:
+    """A stored thumbnail, scaled down to ``size`` pixels on the longer side."""
     out = io.BytesIO()
-    with Image.open(io.BytesIO(data), formats=["WEBP"]) as picture:
-        small = picture.convert("RGB")
+    with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+        small = image.convert("RGB")
         small.thumbnail((size, size), Image.Resampling.LANCZOS)
-        # The fastest method: it costs a third of the default one's time and 6% more bytes.
+        # method=1: a third of the default's time, 6% more bytes.
         small.save(out, "WEBP", quality=80, method=1)
     return out.getvalue()
 
 
-@pictures.get("/images/<int:id>")
+@images.get("/images/<int:id>")
 @operation(
     Operation(
-        "A picture: the original file, or a preview that browsers can show",
+        "An image: the original file, or a preview that browsers can show",
         (
-            Number("size", "A preview, at most so many pixels on its longer side.", None, 64, 4096),
-            Choice("download", "1: the original file, to be saved.", "0", ("0", "1")),
+            Number("size", "A preview of at most N pixels on its longer side.", None, 64, 4096),
+            Choice("download", "1: the original file, as a download.", "0", ("0", "1")),
         ),
         answer="image/*",
         missing=True,
     )
 )
 def image(id: int) -> Response:
-    """The original of what browsers show themselves; a preview of HEIC, TIFF and RAW, or where
-    ``size`` asks for one; the original of anything with ``download``."""
+    """The original, if browsers render its format, it is no larger than ``size``, or with
+    ``download``; otherwise a preview (HEIC, TIFF, RAW)."""
     given = values()
     record = find(id)
     path = original(record)
     size = given["size"]
-    shown = record.info.format in BROWSER
     if given["download"] == "1":
         return _file(record, path, attachment=True)
-    if shown and (size is None or size >= max(record.info.width, record.info.height)):
+    if record.info.format in BROWSER_FORMATS and (
+        size is None or size >= max(record.info.width, record.info.height)
+    ):
         return _file(record, path, attachment=False)
-    return _preview(record, path, size or PREVIEW)
+    return _preview(record, path, size or PREVIEW_SIZE)
 
 
 def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
-    """The file itself, with ranges and conditions."""
-    kind = (BROWSER | OTHERS).get(record.info.format, "application/octet-stream")
-    packed = archives.inside(path)
+    """The file itself, with support for ranges and conditional requests."""
+    kind = (BROWSER_FORMATS | OTHER_FORMATS).get(record.info.format, "application/octet-stream")
+    member = archives.inside(path)
     try:
         response = send_file(
-            io.BytesIO(archives.read(*packed)) if packed else path,
-            etag=record.content_hash if packed else True,
+            io.BytesIO(archives.read(*member)) if member else path,
+            etag=record.content_hash if member else True,
             mimetype=kind,
             as_attachment=attachment,
             download_name=PurePosixPath(record.path).name,
@@ -132,35 +132,34 @@ def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
     except OSError as error:
         raise NotFoundError(f"the file of image {record.id} is missing") from error
     response.headers["Cache-Control"] = "private, no-cache"
-    response.headers["Content-Security-Policy"] = PICTURE_POLICY
+    response.headers["Content-Security-Policy"] = FILE_POLICY
     return response
 
 
 def _preview(record: ImageRecord, path: Path, size: int) -> Response:
-    """A smaller copy that every browser shows."""
+    """A copy of at most ``size`` pixels on the longer side, in a format that browsers render."""
     key = (record.id, *archives.status(path), size)
     tag = blake2b(repr(key).encode(), digest_size=12).hexdigest()
     if tag in request.if_none_match:
-        return _answer(b"", "image/webp", tag, "private, no-cache")
+        return _response(b"", "image/webp", tag, "private, no-cache")
 
     def make() -> bytes:
-        # Large pictures are decoded two at a time: memory is bounded, the rest wait their turn.
-        with aside(), state().previewing.held():
+        with state().decodes:
             try:
                 return engine().query_encoder.decoder.preview(path, size)
             except PhotoError as error:
-                reason = without_places(str(error), record.root)
-                raise NotFoundError(f"picture {record.id} cannot be shown now: {reason}") from error
+                reason = public_reason(str(error), record.root)
+                raise NotFoundError(f"image {record.id} cannot be shown: {reason}") from error
 
     data = state().previews.get_or_create(key, make)
     kind = "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"
-    return _answer(data, kind, tag, "private, no-cache")
+    return _response(data, kind, tag, "private, no-cache")
 
 
-def _answer(data: bytes, kind: str, tag: str, caching: str) -> Response:
+def _response(data: bytes, kind: str, tag: str, caching: str) -> Response:
     response = Response(data, mimetype=kind)
     response.set_etag(tag)
     response.headers["Cache-Control"] = caching
-    response.headers["Content-Security-Policy"] = PICTURE_POLICY
+    response.headers["Content-Security-Policy"] = FILE_POLICY
     response.make_conditional(request)
     return response

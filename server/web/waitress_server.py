@@ -1,4 +1,4 @@
-"""Waitress, set up for this application: bounded queues, and an orderly end."""
+"""``Server``: waitress with bounded queues and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from waitress.server import BaseWSGIServer, create_server
 from sightline.indexer.errors import SightlineError
 from sightline.server.web.config import ServerConfig
 
-CONNECTIONS = 1000
-"""Open connections; more wait in the kernel until one closes."""
+MAX_CONNECTIONS = 1000
+"""Open connections; further ones wait in the kernel's backlog."""
 
 IDLE_SECONDS = 60
-"""After which a connection that says nothing is closed: a vanished client ties up nothing."""
+"""Inactive connections are closed after this."""
 
 GRACE_SECONDS = 20.0
-"""That requests under way have to finish when the server is told to stop."""
+"""Time for requests in progress to finish on shutdown."""
 
-BUFFERED = 2**20
-"""Bytes of an answer or a request that are kept in memory; more goes to an unnamed temporary
-file, so that a slow reader holds no thread and little memory."""
+BUFFER = 2**20
+"""Bytes of a request or response held in memory; the rest goes to an unnamed temporary file, so
+that a slow client occupies no thread and little memory."""
 
 
 class Server:
-    """An application that listens. ``run`` returns when ``stop`` is called, from any thread or a
-    signal handler. Raises ``SightlineError`` when the address cannot be had."""
+    """A listening application. ``run`` returns after ``stop``, which any thread or signal handler
+    may call. Raises ``SightlineError`` when the address cannot be bound."""
 
     def __init__(self, app: Flask, config: ServerConfig) -> None:
-        # What waits is told by /metrics, and who is refused by a 503; not line by line in the log.
+        # waitress logs every queued request; /metrics counts them.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}
         try:
@@ -45,13 +45,13 @@ class Server:
                 host=config.host,
                 port=config.port,
                 threads=config.threads,
-                connection_limit=CONNECTIONS,
+                connection_limit=MAX_CONNECTIONS,
                 channel_timeout=IDLE_SECONDS,
-                # Reading on while a request waits tells when its client has gone.
+                # Reading ahead while a request waits detects that its client has disconnected.
                 channel_request_lookahead=1,
                 max_request_body_size=config.max_upload,
-                outbuf_overflow=BUFFERED,
-                # Beyond this waitress would make the view wait for the reader.
+                outbuf_overflow=BUFFER,
+                # Above this waitress makes the view wait for the client to read.
                 outbuf_high_watermark=64 * 2**20,
                 ident="sightline",
                 clear_untrusted_proxy_headers=False,
@@ -62,7 +62,7 @@ class Server:
                 f"cannot listen on {config.host}, port {config.port}:"
                 f" {getattr(error, 'strerror', None) or error}; choose another with --port"
             ) from error
-        # A name may stand for several addresses: one listening socket each, one crew of threads.
+        # A host name with several addresses has a socket for each; they share the threads.
         self._listening = [one for one in self._sockets.values() if isinstance(one, BaseWSGIServer)]
         self._tasks = self._listening[0].task_dispatcher
         self._stopping = threading.Event()
@@ -70,38 +70,38 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Where it listens: the port asked for, or the one that the system chose for port 0."""
+        """The bound port: the configured one, or the one that the system chose for port 0."""
         return int(self._listening[0].effective_port)
 
     def waiting(self) -> int:
-        """Requests that were read and have no thread yet."""
+        """Number of requests that have been read and wait for a thread."""
         return len(self._tasks.queue)
 
     def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
-        """Answers requests until ``stop``; then finishes those under way."""
+        """Answers requests until ``stop``, then finishes those in progress."""
         ready()
         try:
             while not self._stopping.is_set():
-                self._turn(0.5)
+                self._poll(0.5)
         finally:
             self._finish()
 
     def stop(self) -> None:
-        """Ends ``run`` soon."""
+        """Makes ``run`` return."""
         self._stopping.set()
         for one in self._listening:
             one.pull_trigger()
 
-    def _turn(self, timeout: float) -> None:
+    def _poll(self, timeout: float) -> None:
         wasyncore.loop(timeout=timeout, use_poll=True, map=self._sockets, count=1)
 
     def _finish(self) -> None:
-        """Takes no more connections, answers what was asked, and closes everything."""
+        """Stops accepting, answers requests in progress for up to ``GRACE_SECONDS``, closes."""
         end = time.monotonic() + GRACE_SECONDS
         for one in self._listening:
             one.accepting = False
         while time.monotonic() < end and self._busy():
-            self._turn(0.05)
+            self._poll(0.05)
         self._tasks.shutdown(cancel_pending=True, timeout=1)
         self._close()
 

@@ -1,4 +1,4 @@
-"""Several pictures as one zip, written while it is being read: nothing of it is kept."""
+"""Several originals as one zip, streamed: nothing is stored."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ MAX_BYTES = 20 * 2**30
 CHUNK = 256 * 1024
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
-"""Letters that some system cannot have in a file's name."""
+"""Characters that some operating system does not allow in a file name."""
 
 
 class _Sink(io.RawIOBase):
-    """What ``zipfile`` writes to: gathers bytes until they are fetched. Not seekable."""
+    """The unseekable file that ``zipfile`` writes to; ``fetch`` empties it."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
 
     def writable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def write(self, data: Buffer, /) -> int:
-        """Takes bytes in."""
+        """Buffers ``data``."""
         taken = bytes(data)
         self._parts.append(taken)
         return len(taken)
 
     def fetch(self) -> bytes:
-        """What was written since the last time."""
+        """The bytes written since the last call."""
         data = b"".join(self._parts)
         self._parts.clear()
         return data
 
 
 def contents(records: Sequence[ImageRecord]) -> list[tuple[Path, str]]:
-    """The files of ``records`` that are there, with the names they get in the zip.
+    """The available files of ``records`` and their names in the zip.
 
-    Raises ``NotFoundError`` when none is there and ``RequestEntityTooLarge`` for more than
+    Raises ``NotFoundError`` when no file is available and ``RequestEntityTooLarge`` for more than
     ``MAX_BYTES``.
     """
     if sum(record.size for record in records) > MAX_BYTES:
         raise RequestEntityTooLarge(
-            f"these pictures are more than {MAX_BYTES // 2**30} GB; choose fewer"
+            f"these images are more than {MAX_BYTES // 2**30} GB; choose fewer"
         )
     found: list[tuple[Path, str]] = []
     taken: set[str] = set()
@@ -79,23 +79,23 @@ def contents(records: Sequence[ImageRecord]) -> list[tuple[Path, str]]:
         taken.add(name.lower())
         found.append((path, name))
     if not found:
-        raise NotFoundError("none of these pictures' files is there now")
+        raise NotFoundError("none of the files of these images is available now")
     return found
 
 
 def stream(files: Sequence[tuple[Path, str]]) -> Iterator[bytes]:
-    """The zip of ``files``, uncompressed: pictures are that already. A file that cannot be opened
-    by the time its turn comes is left out."""
+    """The zip of ``files``, not compressed, since images already are. A file that cannot be opened
+    is left out."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w") as archive:
         for path, name in files:
-            whole = ExitStack()
+            stack = ExitStack()
             try:
-                source, size, mtime_ns = whole.enter_context(opened(path))
+                source, size, mtime_ns = stack.enter_context(opened(path))
             except OSError:
                 continue
-            with whole:
-                # The format begins in 1980.
+            with stack:
+                # Zip dates start in 1980.
                 date = max(localtime(mtime_ns / 1e9)[:6], (1980, 1, 1, 0, 0, 0))
                 entry = zipfile.ZipInfo(name, date)
                 entry.file_size = size

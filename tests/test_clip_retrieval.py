@@ -1,4 +1,4 @@
-"""clip-retrieval's protocol, as its own client and front end speak it; and Prometheus' metrics."""
+"""clip-retrieval's protocol, with the requests of its client and front end; Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def client(engine: SearchEngine) -> FlaskClient:
 
 
 def knn(client: FlaskClient, **changed: Any) -> Any:
-    """The answer to what the client sends: JSON without a type."""
+    """The response to a request of the client: JSON without a content type."""
     answer = client.post("/knn-service", data=json.dumps({**SENT, **changed}))
     assert answer.status_code == 200, answer.get_json()
     return answer.get_json()
 
 
-def test_a_text_finds_what_the_cosine_finds(
+def test_text_query_returns_the_nearest_images(
     client: FlaskClient, library: Library, tiny_encoder: Encoder
 ) -> None:
-    found = knn(client, text="red -blue in:Trips", deduplicate=False)  # the words themselves
+    found = knn(client, text="red -blue in:Trips", deduplicate=False)  # not parsed as a query
     vector = tiny_encoder.encode_texts(["red -blue in:Trips"])
     scores, ids = library.nearest(vector, 5)
     assert [one["id"] for one in found] == ids[0].tolist()
@@ -82,7 +82,7 @@ def test_a_text_finds_what_the_cosine_finds(
     assert {"url", "caption", "image_path"} <= set(found[0])
 
 
-def test_a_picture_and_its_vector_find_it(client: FlaskClient, library: Library) -> None:
+def test_image_and_vector_queries_find_the_image(client: FlaskClient, library: Library) -> None:
     wanted = id_of(library, "IMG_0007.jpg")
     data = base64.b64encode(as_bytes(draw(7), "PNG")).decode()
     assert knn(client, image=data, num_images=1)[0]["id"] == wanted
@@ -91,7 +91,7 @@ def test_a_picture_and_its_vector_find_it(client: FlaskClient, library: Library)
     assert (hit["id"], hit["similarity"]) == (wanted, pytest.approx(1, abs=1e-3))
 
 
-def test_duplicates_are_left_out_when_that_is_asked(client: FlaskClient, library: Library) -> None:
+def test_deduplicate_omits_near_duplicates(client: FlaskClient, library: Library) -> None:
     data = base64.b64encode(as_bytes(draw(0), "PNG")).decode()
     copies = {id_of(library, "copy.jpg"), id_of(library, "IMG_0000.jpg")}
     both = knn(client, image=data, deduplicate=False, num_images=100, num_result_ids=100)
@@ -100,24 +100,24 @@ def test_duplicates_are_left_out_when_that_is_asked(client: FlaskClient, library
     assert len(copies & {one["id"] for one in once}) == 1
 
 
-def test_the_front_end_asks_for_many_ids_and_then_for_what_is_known(client: FlaskClient) -> None:
+def test_front_end_requests_ids_first_and_metadata_later(client: FlaskClient) -> None:
     assert client.get("/indices-list").get_json() == ["sightline"]
     found = knn(client, text="red", num_images=3, num_result_ids=3000, aesthetic_score="")
     assert ["image" in one for one in found[:4]] == [True, True, True, False]
     ids = [one["id"] for one in found[3:6]]
     body = json.dumps({"ids": ids, "indice_name": "sightline"})
-    told = client.post("/metadata", data=body).get_json()
-    assert [one["id"] for one in told] == ids
-    assert all("image" in one["metadata"] for one in told)
+    answer = client.post("/metadata", data=body).get_json()
+    assert [one["id"] for one in answer] == ids
+    assert all("image" in one["metadata"] for one in answer)
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({}, "is needed"),
+        ({}, "is required"),
         ({"text": "x", "indice_name": "laion5B"}, "one index"),
-        ({"text": "x", "modality": "text"}, "none of texts"),
-        ({"image_url": "http://169.254.169.254/"}, "fetches no addresses"),
+        ({"text": "x", "modality": "text"}, "not of texts"),
+        ({"image_url": "http://169.254.169.254/"}, "fetches no URLs"),
         ({"image": "no base64!"}, "base64"),
         ({"image": base64.b64encode(b"no picture").decode()}, "cannot be read"),
         ({"embedding_input": [1.0, 2.0]}, "32"),
@@ -127,7 +127,7 @@ def test_the_front_end_asks_for_many_ids_and_then_for_what_is_known(client: Flas
         ({"text": "x", "num_images": -1}, "num_images"),
     ],
 )
-def test_what_cannot_be_asked_is_said(
+def test_invalid_requests_get_a_reason(
     client: FlaskClient, changed: dict[str, Any], reason: str
 ) -> None:
     answer = client.post("/knn-service", data=json.dumps({**SENT, **changed}))
@@ -135,7 +135,7 @@ def test_what_cannot_be_asked_is_said(
     assert reason in answer.get_json()["error"]
 
 
-def test_pages_of_other_servers_may_use_it_only_where_they_are_named(engine: SearchEngine) -> None:
+def test_only_configured_origins_may_use_the_protocol(engine: SearchEngine) -> None:
     invited = {"Origin": FRONT, "Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}
     body = json.dumps({**SENT, "text": "red"})
     open_to = client_of(create_app(engine, config=ServerConfig(origins=(FRONT,))))
@@ -146,7 +146,7 @@ def test_pages_of_other_servers_may_use_it_only_where_they_are_named(engine: Sea
     assert open_to.get("/indices-list", headers=invited).status_code == 200
     assert closed.post("/knn-service", data=body, headers=invited).status_code == 403
     assert closed.get("/indices-list", headers=invited).status_code == 403
-    # Nothing else is theirs, and nobody else is invited.
+    # Not the other routes, and not from other origins.
     assert open_to.get("/api/search?q=red", headers=invited).status_code == 403
     other = {**invited, "Origin": "http://localhost:12345"}
     answer = open_to.post("/knn-service", data=body, headers=other)
@@ -154,7 +154,7 @@ def test_pages_of_other_servers_may_use_it_only_where_they_are_named(engine: Sea
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_a_token_guards_the_protocol_and_the_metrics(engine: SearchEngine) -> None:
+def test_protocol_and_metrics_require_the_token(engine: SearchEngine) -> None:
     client = client_of(create_app(engine, config=ServerConfig(token=TOKEN)))
     body = json.dumps({**SENT, "text": "red"})
     assert client.post("/knn-service", data=body).status_code == 401
@@ -163,7 +163,7 @@ def test_a_token_guards_the_protocol_and_the_metrics(engine: SearchEngine) -> No
     for value in (f"Basic {wrong}", "Basic", "Basic !", f"Basic {TOKEN}"):
         answer = client.post("/knn-service", data=body, headers={"Authorization": value})
         assert answer.status_code == 401
-    # A client that can be told an address only has it in that: http://ana:TOKEN@host/
+    # Clients that take only a URL: http://ana:TOKEN@host/
     basic = base64.b64encode(f"ana:{TOKEN}".encode()).decode()
     for value in (f"Basic {basic}", f"Bearer {TOKEN}"):
         headers = {"Authorization": value}
@@ -171,7 +171,9 @@ def test_a_token_guards_the_protocol_and_the_metrics(engine: SearchEngine) -> No
         assert client.get("/metrics", headers=headers).status_code == 200
 
 
-def test_metrics_count_what_was_answered(client: FlaskClient, library: Library) -> None:
+def test_metrics_count_requests_by_endpoint_and_status(
+    client: FlaskClient, library: Library
+) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     def read() -> dict[tuple[str, str, str], float]:
