@@ -1,8 +1,10 @@
-"""Sets of embeddings: clip-retrieval's folder, parquet and JSON lines, both ways."""
+"""Import and export of embeddings: clip-retrieval's folder, parquet and JSON lines."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +54,18 @@ def pictures(folder: Path, count: int = 4) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[Library]:
+    """A library of four images whose files are gone. The tests only read it."""
+    folder = tmp_path_factory.mktemp("indexed")
+    with empty_library(folder / "library", tiny_encoder) as library:
+        update_library(library, tiny_encoder, [pictures(folder / "pictures")], workers=1)
+        shutil.rmtree(folder / "pictures")
+        yield library
+
+
 def everything(library: Library) -> dict[str, tuple]:
-    """All that is known of each picture, by its path."""
+    """The metadata and the vector of each image, by its path."""
     ids = library.select()
     vectors = dict(zip(ids.tolist(), library.vectors(ids), strict=True))
     return {
@@ -62,7 +74,7 @@ def everything(library: Library) -> dict[str, tuple]:
     }
 
 
-def test_a_laion_set_becomes_a_library_though_no_picture_is_present(
+def test_a_laion_set_becomes_a_library_without_image_files(
     tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
 ) -> None:
     vectors = unit(25)
@@ -93,17 +105,17 @@ def test_a_laion_set_becomes_a_library_though_no_picture_is_present(
         record = library.images([13])[0]
         assert (record.path, record.info.url) == ("000000012", "https://e.org/12.jpg")
         assert (record.info.format, record.info.width) == ("jpeg", 640)
-        assert [i for i, _ in library.search_words("castle 12", 1)] == [13]
+        assert library.holding_words("castle 12", 1).tolist() == [13]
         scores, ids = library.nearest(vectors[12:13].astype(np.float32), 1)
         assert ids[0, 0] == 13
         assert scores[0, 0] > 0.999
         assert library.matching(Filters((Condition("is", "landscape"),))) == 25
-    # Nothing misses the pictures: not the doctor, and not a run over the library's folders.
+    # Neither the doctor nor a run over the library's folders counts the files as missing.
     assert doctor.examine(directory) == []
     with Library.open(directory) as library:
         report = update_library(library, tiny_encoder, workers=1, prune=True)
         assert (report.removed, report.held_back, library.count) == (0, (), 25)
-    # The page shows what is known of them.
+    # The page shows the set's metadata.
     with Library.open(directory) as library, SearchEngine(library, tiny_encoder) as engine:
         client = client_of(create_app(engine))
         shown = client.get("/thumbnails/13?w=256")
@@ -120,7 +132,7 @@ def test_a_laion_set_becomes_a_library_though_no_picture_is_present(
         assert library.select().tolist() == list(range(1, 26))
 
 
-def test_a_picture_that_turns_up_later_is_read(tmp_path: Path, tiny_encoder: Encoder) -> None:
+def test_an_image_file_that_appears_later_is_read(tmp_path: Path, tiny_encoder: Encoder) -> None:
     source = clip_set(
         tmp_path / "set", [(unit(2), {"image_path": ["a.jpg", "b.jpg"], "caption": ["x", "y"]})]
     )
@@ -136,7 +148,7 @@ def test_a_picture_that_turns_up_later_is_read(tmp_path: Path, tiny_encoder: Enc
         assert library.select().tolist() == [2]
 
 
-def test_pictures_that_are_there_are_read_and_not_encoded(
+def test_existing_image_files_are_read_and_not_encoded(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     folder = pictures(tmp_path / "pictures")
@@ -156,42 +168,42 @@ def test_pictures_that_are_there_are_read_and_not_encoded(
 
 
 @pytest.mark.parametrize("format", formats.FORMATS)
-def test_what_is_exported_comes_back_as_it_was(
-    tmp_path: Path, tiny_encoder: Encoder, format: str
+def test_export_and_import_restore_everything(
+    tmp_path: Path, tiny_encoder: Encoder, indexed: Library, format: str
 ) -> None:
-    folder = pictures(tmp_path / "pictures")
-    ending = "" if format == "npy" else f".{format}"
-    target = tmp_path / f"set{ending}"
-    here, away = tmp_path / "here", tmp_path / "away"
-    with empty_library(tmp_path / "library", tiny_encoder) as library:
-        update_library(library, tiny_encoder, [folder], workers=1)
-        assert export_set.write_set(library, target, format=format) == 4
-        before = everything(library)
+    target = tmp_path / ("set" if format == "npy" else f"set.{format}")
+    assert export_set.write_set(indexed, target, format=format) == 4
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+    before = everything(indexed)
     source = open_set(target)
     assert (source.model, source.revision) == (tiny_encoder.model, tiny_encoder.revision)
-    with empty_library(here, tiny_encoder) as library:
-        assert import_set.import_set(library, source, workers=1).read == 4
+    with empty_library(tmp_path / "restored", tiny_encoder) as library:
+        assert import_set.import_set(library, source, workers=1).read == 0
         assert everything(library) == before
-    # On a machine without the pictures everything but the thumbnails is the same.
-    folder.rename(tmp_path / "elsewhere")
-    with empty_library(away, tiny_encoder) as library:
-        assert import_set.import_set(library, open_set(target), workers=1).read == 0
-        assert everything(library) == before
-    # And where they lie elsewhere, one option says so.
-    with empty_library(tmp_path / "moved", tiny_encoder) as library:
-        moved = tmp_path / "elsewhere"
-        report = import_set.import_set(library, open_set(target), pictures=moved, workers=1)
-        assert report.read == 4
-        assert library.root_paths() == [moved]
-    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_npy_is_the_layout_that_clip_retrieval_reads(tmp_path: Path, tiny_encoder: Encoder) -> None:
-    folder = pictures(tmp_path / "pictures")
+def test_an_exported_set_finds_its_image_files_again_and_elsewhere(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    folder, moved = pictures(tmp_path / "pictures"), tmp_path / "elsewhere"
     with empty_library(tmp_path / "library", tiny_encoder) as library:
         update_library(library, tiny_encoder, [folder], workers=1)
-        export_set.write_set(library, tmp_path / "set", format="npy")
-        stored = library.vectors(library.select())
+        export_set.write_set(library, tmp_path / "set.jsonl", format="jsonl")
+        before = everything(library)
+    source = open_set(tmp_path / "set.jsonl")
+    with empty_library(tmp_path / "again", tiny_encoder) as library:
+        assert import_set.import_set(library, source, workers=1).read == 4
+        assert everything(library) == before
+    folder.rename(moved)
+    with empty_library(tmp_path / "moved", tiny_encoder) as library:
+        assert import_set.import_set(library, source, pictures=moved, workers=1).read == 4
+        assert library.root_paths() == [moved]
+
+
+def test_npy_is_the_folder_that_clip_retrieval_reads(tmp_path: Path, indexed: Library) -> None:
+    (folder,) = indexed.root_paths()
+    export_set.write_set(indexed, tmp_path / "set", format="npy")
+    stored = indexed.vectors(indexed.select())
     vectors = np.load(tmp_path / "set/img_emb/img_emb_0.npy")
     assert (vectors.dtype, vectors.shape) == (np.float16, (4, DIMENSION))
     assert (vectors.astype(np.float32) == stored).all()
@@ -200,12 +212,10 @@ def test_npy_is_the_layout_that_clip_retrieval_reads(tmp_path: Path, tiny_encode
     assert len(table["caption"]) == 4
 
 
-def test_only_what_meets_the_filters_is_exported(
-    tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
+def test_export_is_restricted_by_filters(
+    tmp_path: Path, indexed: Library, capsys: pytest.CaptureFixture
 ) -> None:
-    with empty_library(tmp_path / "library", tiny_encoder) as library:
-        update_library(library, tiny_encoder, [pictures(tmp_path / "pictures")], workers=1)
-    where = ["--library", str(tmp_path / "library"), "-q"]
+    where = ["--library", str(indexed.directory), "-q"]
     target = tmp_path / "spring.jsonl"
     assert run(["export", str(target), "--only", "after:2020-03", *where]) == 0
     lines = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
@@ -216,7 +226,7 @@ def test_only_what_meets_the_filters_is_exported(
     assert run(["export", str(tmp_path / "x.parquet"), "--only", "dog", *where]) == 2
 
 
-def test_vectors_that_are_no_vectors_are_named_and_the_others_kept(
+def test_unusable_vectors_are_reported_and_the_others_imported(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     vectors = unit(5).astype(np.float32)
@@ -254,7 +264,7 @@ def test_a_set_of_another_model_is_refused_before_anything_is_written(
     assert "made with builtin" in capsys.readouterr().err
 
 
-def test_files_that_are_no_sets_are_refused_with_their_names(tmp_path: Path) -> None:
+def test_the_error_for_a_file_that_is_not_a_set_names_it(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "bad.npy").write_bytes(b"not numpy")
     (tmp_path / "bad.jsonl").write_text('{"embedding": [1, 2]}\n{"no": 1}\n', encoding="utf-8")
@@ -274,7 +284,7 @@ def test_files_that_are_no_sets_are_refused_with_their_names(tmp_path: Path) -> 
             list(open_set(path).batches())
 
 
-def test_a_card_holds_any_caption_and_nothing_that_runs(
+def test_a_placeholder_shows_any_caption_and_contains_no_script(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     import xml.etree.ElementTree

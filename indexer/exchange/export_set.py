@@ -1,7 +1,6 @@
-"""A library's embeddings and what is known of each picture, written for other programs.
+"""Writes a library's embeddings and metadata for other programs, in the formats of ``formats``.
 
-``embedding_files`` says what the layouts are, and reads them. What is being written has another
-name until it is whole.
+The output has a hidden name until it is complete.
 """
 
 from __future__ import annotations
@@ -10,43 +9,29 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal
 
 import numpy as np
 
 from sightline.indexer.errors import UsageError
-from sightline.indexer.exchange.formats import MODEL_KEY, REVISION_KEY, Row, pyarrow
-from sightline.indexer.exchange.import_set import records
+from sightline.indexer.exchange.formats import MODEL_KEY, REVISION_KEY, Row, pyarrow, to_row
 from sightline.indexer.library.library import Library
 from sightline.indexer.types import Embeddings, Ids, Progress, no_progress
 
 Format = Literal["parquet", "npy", "jsonl"]
 
 BLOCK = 5_000
-"""Pictures that are read and written at a time."""
+"""Images read and written at a time."""
 
-PART = 100_000
-"""Pictures in one pair of files of the npy layout: their rows are held in memory, some 200 MB."""
+NPY_ROWS = 100_000
+"""Images in one pair of files of the npy format: about 200 MB in memory."""
 
 
-class Writer(Protocol):
-    """Takes rows and their vectors, block after block; leaving the block puts it in place."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def write(self, rows: Sequence[Row], vectors: Embeddings) -> None:
-        """``rows`` in the order of ``vectors`` ``(n, d)``."""
-        ...
+Write = Callable[[Sequence[Row], Embeddings], None]
+"""Writes rows and their ``(n, d)`` vectors."""
 
 
 def write_set(
@@ -57,18 +42,18 @@ def write_set(
     ids: Ids | None = None,
     progress: Progress = no_progress,
 ) -> int:
-    """Writes ``ids`` (all images, unless given) of ``library`` to ``target``; how many there were.
+    """Writes ``ids`` (None: all images) of ``library`` to ``target``, and returns their number.
 
-    ``parquet`` and ``jsonl`` make a file, ``npy`` clip-retrieval's folder with float16 vectors, as
-    the catalog has them. Raises UsageError when ``target`` is there already.
+    ``parquet`` and ``jsonl`` write a file, ``npy`` clip-retrieval's folder with float16 vectors, as
+    the catalog stores them. Raises UsageError if ``target`` exists.
     """
     if target.exists():
         raise UsageError(f"{target} is there already: choose another name, or remove it")
     wanted = library.select() if ids is None else ids
     done = 0
-    with _draft(target) as draft, _WRITERS[format](draft, library) as writer:
+    with _hidden(target) as path, _WRITERS[format](path, library) as write:
         for rows, vectors in _blocks(library, wanted):
-            writer.write(rows, vectors)
+            write(rows, vectors)
             done += len(rows)
             progress("exporting", done, len(wanted))
     return done
@@ -76,17 +61,17 @@ def write_set(
 
 def _blocks(library: Library, ids: Ids) -> Iterator[tuple[list[Row], Embeddings]]:
     for start in range(0, len(ids), BLOCK):
-        rows = list(records(library, ids[start : start + BLOCK].tolist()))
+        rows = [to_row(image) for image in library.images(ids[start : start + BLOCK].tolist())]
         vectors = library.vectors(np.array([row["id"] for row in rows], np.int64))
-        # A picture may leave in this very moment: then it has no vector.
-        there = np.flatnonzero(np.isfinite(vectors).all(axis=1))
-        yield [rows[place] for place in there.tolist()], vectors[there]
+        # An image that is deleted at this very moment has no vector.
+        present = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+        yield [rows[n] for n in present.tolist()], vectors[present]
 
 
 @contextmanager
-def _draft(target: Path) -> Iterator[Path]:
-    """A hidden name beside ``target`` for the file or folder that becomes it when all went well,
-    and is removed when not."""
+def _hidden(target: Path) -> Iterator[Path]:
+    """A hidden name beside ``target`` for a file or folder that is renamed to it on success, and
+    deleted otherwise."""
     path = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         yield path
@@ -99,113 +84,75 @@ def _draft(target: Path) -> Iterator[Path]:
         raise
 
 
-class _Jsonl:
-    """One object a line."""
+@contextmanager
+def _jsonl(path: Path, library: Library) -> Iterator[Write]:
+    """One object per line."""
+    made_by = {"model": library.model, "revision": library.revision}
+    with path.open("w", encoding="utf-8", newline="\n") as file:
 
-    def __init__(self, path: Path, library: Library) -> None:
-        self._made_by = {"model": library.model, "revision": library.revision}
-        self._path = path
+        def write(rows: Sequence[Row], vectors: Embeddings) -> None:
+            for row, vector in zip(rows, vectors, strict=True):
+                taken_at = row["taken_at"].isoformat() if row["taken_at"] else None
+                # Seven digits restore every float16 exactly.
+                numbers = [float(f"{value:.7g}") for value in vector.tolist()]
+                line = {**row, "taken_at": taken_at, **made_by, "embedding": numbers}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def __enter__(self) -> Self:
-        self._file = self._path.open("w", encoding="utf-8", newline="\n")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
-
-    def write(self, rows: Sequence[Row], vectors: Embeddings) -> None:
-        """See ``Writer``."""
-        for row, vector in zip(rows, vectors, strict=True):
-            taken_at = row["taken_at"].isoformat() if row["taken_at"] else None
-            # Seven digits are more than it takes to bring a float16 back.
-            numbers = [float(f"{value:.7g}") for value in vector.tolist()]
-            line = {**row, "taken_at": taken_at, **self._made_by, "embedding": numbers}
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        yield write
 
 
-class _Parquet:
-    """One file; the vectors as float32, which every reader of parquet knows."""
+@contextmanager
+def _parquet(path: Path, library: Library) -> Iterator[Write]:
+    """One file; the vectors as float32, which every parquet reader supports."""
+    arrow = pyarrow()
+    vector = arrow.field("embedding", arrow.list_(arrow.float32(), library.dimension), False)
+    schema = _schema(arrow, library).append(vector)
+    with arrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
 
-    def __init__(self, path: Path, library: Library) -> None:
-        self._path = path
-        self._arrow = pyarrow()
-        vector = self._arrow.list_(self._arrow.float32(), library.dimension)
-        self._schema = _schema(self._arrow, library).append(
-            self._arrow.field("embedding", vector, nullable=False)
-        )
+        def write(rows: Sequence[Row], vectors: Embeddings) -> None:
+            flat = arrow.array(vectors.astype(np.float32).ravel())
+            embedding = arrow.FixedSizeListArray.from_arrays(flat, library.dimension)
+            writer.write_table(
+                arrow.table([*_columns(arrow, rows, schema), embedding], schema=schema)
+            )
 
-    def __enter__(self) -> Self:
-        self._writer = self._arrow.parquet.ParquetWriter(
-            self._path, self._schema, compression="zstd"
-        )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._writer.close()
-
-    def write(self, rows: Sequence[Row], vectors: Embeddings) -> None:
-        """See ``Writer``."""
-        columns = _columns(self._arrow, rows, self._schema)
-        flat = self._arrow.array(vectors.astype(np.float32).ravel())
-        columns.append(self._arrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
-        self._writer.write_table(self._arrow.table(columns, schema=self._schema))
+        yield write
 
 
-class _Npy:
+@contextmanager
+def _npy(path: Path, library: Library) -> Iterator[Write]:
     """clip-retrieval's folder: ``img_emb/img_emb_0.npy`` and ``metadata/metadata_0.parquet``."""
+    arrow = pyarrow()
+    schema = _schema(arrow, library)
+    (path / "img_emb").mkdir(parents=True)
+    (path / "metadata").mkdir()
+    waiting: list[Row] = []
+    arrays: list[Any] = []
+    parts = count()
 
-    def __init__(self, path: Path, library: Library) -> None:
-        self._path = path
-        self._arrow = pyarrow()
-        self._schema = _schema(self._arrow, library)
-        self._part = 0
-        self._rows: list[Row] = []
-        self._vectors: list[np.ndarray[Any, Any]] = []
-
-    def __enter__(self) -> Self:
-        (self._path / "img_emb").mkdir(parents=True)
-        (self._path / "metadata").mkdir()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None and self._rows:
-            self._flush()
-
-    def write(self, rows: Sequence[Row], vectors: Embeddings) -> None:
-        """See ``Writer``."""
-        self._rows += rows
-        self._vectors.append(vectors.astype(np.float16))
-        if len(self._rows) >= PART:
-            self._flush()
-
-    def _flush(self) -> None:
-        np.save(self._path / f"img_emb/img_emb_{self._part}.npy", np.concatenate(self._vectors))
-        columns = _columns(self._arrow, self._rows, self._schema)
-        self._arrow.parquet.write_table(
-            self._arrow.table(columns, schema=self._schema),
-            self._path / f"metadata/metadata_{self._part}.parquet",
+    def flush() -> None:
+        part = next(parts)
+        np.save(path / f"img_emb/img_emb_{part}.npy", np.concatenate(arrays))
+        arrow.parquet.write_table(
+            arrow.table(_columns(arrow, waiting, schema), schema=schema),
+            path / f"metadata/metadata_{part}.parquet",
         )
-        self._part += 1
-        self._rows, self._vectors = [], []
+        waiting.clear()
+        arrays.clear()
+
+    def write(rows: Sequence[Row], vectors: Embeddings) -> None:
+        waiting.extend(rows)
+        arrays.append(vectors.astype(np.float16))
+        if len(waiting) >= NPY_ROWS:
+            flush()
+
+    yield write
+    if waiting:
+        flush()
 
 
 def _schema(arrow: Any, library: Library) -> Any:
-    """Columns of ``exchange.records``, with their types."""
+    """The columns of ``to_row`` with their types."""
     text, whole, number = arrow.string(), arrow.int32(), arrow.float64()
     types = {
         "id": arrow.int64(), "image_path": text, "root": text, "url": text, "title": text,
@@ -215,8 +162,8 @@ def _schema(arrow: Any, library: Library) -> Any:
         "longitude": number, "size": arrow.int64(), "content_hash": text, "color": text,
         "phash": arrow.int64(),
     }  # fmt: skip
-    facts = {MODEL_KEY: library.model, REVISION_KEY: library.revision}
-    return arrow.schema(list(types.items()), metadata=facts)
+    metadata = {MODEL_KEY: library.model, REVISION_KEY: library.revision}
+    return arrow.schema(list(types.items()), metadata=metadata)
 
 
 def _columns(arrow: Any, rows: Sequence[Row], schema: Any) -> list[Any]:
@@ -227,8 +174,8 @@ def _columns(arrow: Any, rows: Sequence[Row], schema: Any) -> list[Any]:
     ]
 
 
-_WRITERS: dict[str, Callable[[Path, Library], Writer]] = {
-    "parquet": _Parquet,
-    "npy": _Npy,
-    "jsonl": _Jsonl,
+_WRITERS: dict[Format, Callable[[Path, Library], AbstractContextManager[Write]]] = {
+    "parquet": _parquet,
+    "npy": _npy,
+    "jsonl": _jsonl,
 }

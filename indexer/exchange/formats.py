@@ -1,12 +1,11 @@
-"""Sets of embeddings as files, in the layouts that other programs read and write.
+"""Sets of embeddings as files, in the formats that other programs read and write.
 
-    parquet   one file (or a folder of them), a row a picture, the vector in a column of lists
+    parquet   one file (or a folder of them), a row per image, the vector in a column of lists
     npy       clip-retrieval's folder: ``img_emb/img_emb_0.npy``, ``metadata/metadata_0.parquet``
-    jsonl     one JSON object a line, the vector in ``embedding``
+    jsonl     one JSON object per line, the vector in ``embedding``
 
-``open_set`` sees by itself which it is. Nothing here knows of a library: a set is rows (what is
-known of each picture, whatever the columns are called there) and vectors. pyarrow is needed for
-parquet, and is imported when it is.
+``open_set`` detects the format. A set is rows, with whatever columns it has, and vectors. pyarrow
+is imported on first use of parquet.
 """
 
 from __future__ import annotations
@@ -23,27 +22,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.errors import UsageError
+from sightline.indexer.types import ImageRecord
 
 FORMATS = ("parquet", "npy", "jsonl")
 
 VECTOR_COLUMNS = ("embedding", "image_embedding", "img_emb", "clip_embedding", "vector", "emb")
-"""What the column with the vectors is called, the likeliest first."""
+"""Names of the column with the vectors, the most likely first."""
 
 ROWS = 10_000
-"""Rows that are read at a time: 30 MB of 768 dimensions."""
+"""Rows read at a time: 30 MB at 768 dimensions."""
 
 MODEL_KEY, REVISION_KEY = "sightline.model", "sightline.revision"
-"""Under these names a parquet file says which model made its vectors."""
+"""Keys of parquet's schema metadata for the model that made the vectors."""
 
 Row = dict[str, Any]
 """Column -> value; names in lower case."""
 
 Vectors = NDArray[np.float32]
-"""``(n, d) float32`` as they lie in the file: of any length, perhaps not finite."""
+"""``(n, d) float32`` as in the file: of any length, perhaps not finite."""
 
 
 def pyarrow() -> ModuleType:
-    """pyarrow with its parquet module, or a ``UsageError`` that says how to install it."""
+    """pyarrow with its parquet module. Raises UsageError if it is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -61,15 +61,44 @@ def in_order(paths: Iterator[Path]) -> list[Path]:
     )
 
 
+def to_row(image: ImageRecord) -> Row:
+    """The metadata of an image, under the column names that sets of embeddings use."""
+    info = image.info
+    return {
+        "id": image.id,
+        "image_path": str(image.absolute),
+        "root": image.root,
+        "url": info.url,
+        "title": info.title,
+        "caption": info.caption,
+        "keywords": list(info.keywords),
+        "place": info.place,
+        "rating": info.rating,
+        "width": info.width,
+        "height": info.height,
+        "format": info.format,
+        "orientation": info.orientation,
+        "taken_at": info.taken_at,
+        "camera": info.camera,
+        "lens": info.lens,
+        "latitude": info.latitude,
+        "longitude": info.longitude,
+        "size": image.size,
+        "content_hash": image.content_hash,
+        "color": info.color,
+        "phash": image.phash,
+    }
+
+
 class EmbeddingSet(ABC):
-    """Vectors of pictures, and what is known of each."""
+    """Vectors of images, and the metadata of each."""
 
     path: Path
     dimension: int
     count: int | None
-    """Rows, where that is known without reading everything."""
+    """Rows; None if counting them requires reading the file."""
     model: str | None = None
-    """Who made the vectors, where the set says so."""
+    """The model that made the vectors; None if the set does not name it."""
     revision: str | None = None
 
     @abstractmethod
@@ -77,14 +106,14 @@ class EmbeddingSet(ABC):
         """Rows and their ``(n, dimension)`` vectors, in the order of the files."""
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
-        """Of every row the ``columns`` (lower case) that it has, without the vectors."""
+        """The ``columns`` (lower case) of every row, as far as it has them, without the vectors."""
         for rows, _ in self.batches():
             yield from ({name: row[name] for name in columns if name in row} for row in rows)
 
 
 def open_set(path: Path) -> EmbeddingSet:
     """The set at ``path``: a ``.parquet`` or ``.jsonl`` file, clip-retrieval's folder, a folder of
-    ``.npy`` files, or one of ``.parquet`` files. UsageError for anything else."""
+    ``.npy`` files, or one of ``.parquet`` files. Raises UsageError for anything else."""
     if path.is_dir():
         folder = path / "img_emb" if (path / "img_emb").is_dir() else path
         if arrays := in_order(folder.glob("*.npy")):
@@ -101,13 +130,13 @@ def open_set(path: Path) -> EmbeddingSet:
     else:
         raise UsageError(f"there is no file or folder {path}")
     raise UsageError(
-        f"{path} holds no embeddings: a folder with img_emb/*.npy (and metadata/*.parquet), a"
-        " .parquet file with a column `embedding`, or a .jsonl file is wanted"
+        f"{path} holds no embeddings: give a folder with img_emb/*.npy (and metadata/*.parquet), a"
+        " .parquet file with a column `embedding`, or a .jsonl file"
     )
 
 
 class NpySet(EmbeddingSet):
-    """clip-retrieval's layout. The metadata may be missing."""
+    """clip-retrieval's folder. The metadata may be missing."""
 
     def __init__(self, path: Path, arrays: Sequence[Path]) -> None:
         self.path = path
@@ -123,19 +152,19 @@ class NpySet(EmbeddingSet):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise UsageError(f"{path} is no array of numpy: {error}") from error
+            raise UsageError(f"{path} is not a numpy array: {error}") from error
         if array.ndim != 2 or array.dtype.kind != "f":
-            raise UsageError(f"{path} holds {array.dtype} {array.shape}, not rows of numbers")
+            raise UsageError(f"{path} holds {array.dtype} {array.shape}, not rows of floats")
         return array
 
     def _pair(self, arrays: Sequence[Path], tables: Sequence[Path]) -> None:
-        """Opens the tables, and makes sure that each belongs to its array."""
+        """Opens the tables, and checks that each has as many rows as its array."""
         if len(arrays) != len(tables):
             raise UsageError(
                 f"{self.path} has {len(arrays)} files of vectors and {len(tables)} of metadata"
             )
         if any(array.shape[1] != self.dimension for array in self._arrays):
-            raise UsageError(f"the vectors in {self.path} are of several dimensions")
+            raise UsageError(f"the vectors in {self.path} have different dimensions")
         parquet = pyarrow().parquet
         for path, array in zip(tables, self._arrays, strict=True):
             table = _parquet_file(parquet, path)
@@ -194,16 +223,16 @@ class ParquetSet(EmbeddingSet):
     def _read(self, size: int) -> Iterator[tuple[list[Row], Vectors]]:
         for file in self._files:
             for batch in file.iter_batches(batch_size=size):
-                place = batch.schema.get_field_index(self._column)
-                yield _rows(batch, without=self._column), self._vectors(batch.column(place))
+                number = batch.schema.get_field_index(self._column)
+                yield _rows(batch, without=self._column), self._vectors(batch.column(number))
 
     def _vectors(self, column: Any) -> Vectors:
-        """The ``(n, d)`` of a column of lists, without a Python object a number."""
+        """``(n, d)`` from a column of lists, without a Python object per number."""
         from pyarrow import compute
 
         wrong = UsageError(
-            f"{self.path}: the column {self._column} holds no vectors, or some that are missing or"
-            " of several lengths"
+            f"{self.path}: the column {self._column} does not hold vectors, or some are missing or"
+            " have different lengths"
         )
         try:
             lengths = compute.min_max(compute.list_value_length(column)).as_py()
@@ -221,7 +250,7 @@ class ParquetSet(EmbeddingSet):
         """See ``EmbeddingSet``."""
         for rows, vectors in self._read(ROWS):
             if vectors.shape[1] != self.dimension:
-                raise UsageError(f"the vectors in {self.path} are of several dimensions")
+                raise UsageError(f"the vectors in {self.path} have different dimensions")
             yield rows, vectors
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
@@ -231,7 +260,7 @@ class ParquetSet(EmbeddingSet):
 
 
 class JsonlSet(EmbeddingSet):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -254,7 +283,7 @@ class JsonlSet(EmbeddingSet):
                     vector = [float(value) for value in row.pop(column)]
                 except (ValueError, TypeError, AttributeError, StopIteration) as error:
                     raise UsageError(
-                        f"{self.path}, line {number}: an object with an `embedding` is wanted"
+                        f"{self.path}, line {number}: not a JSON object with an `embedding`"
                     ) from error
                 yield row, vector
 
@@ -264,7 +293,7 @@ class JsonlSet(EmbeddingSet):
         vectors: list[list[float]] = []
         for row, vector in self._lines():
             if len(vector) != self.dimension:
-                raise UsageError(f"the vectors in {self.path} are of several dimensions")
+                raise UsageError(f"the vectors in {self.path} have different dimensions")
             rows.append(row)
             vectors.append(vector)
             if len(rows) == ROWS:
@@ -278,11 +307,11 @@ def _parquet_file(parquet: Any, path: Path) -> Any:
     try:
         return parquet.ParquetFile(path)
     except (ValueError, OSError) as error:  # pyarrow's own errors are ValueErrors
-        raise UsageError(f"{path} is no parquet file: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{path} is not a parquet file: {' '.join(str(error).split())}") from error
 
 
 def _made_by(file: Any) -> tuple[str | None, str | None]:
-    """The model and revision that a parquet file of our own names."""
+    """The model and revision in the metadata of a parquet file that Sightline wrote."""
     facts = file.schema_arrow.metadata or {}
     found = [facts.get(key.encode()) for key in (MODEL_KEY, REVISION_KEY)]
     model, revision = (value.decode("utf-8", "replace") if value else None for value in found)

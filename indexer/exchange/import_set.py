@@ -1,11 +1,10 @@
-"""Libraries and sets of embeddings: out of the one into the other, nothing encoded.
+"""Imports a set of embeddings into a library; nothing is encoded.
 
-    write_set(library, Path("set"), format="npy")     # clip-retrieval's layout
     import_set(library, open_set(Path("set")))        # a LAION-style set becomes a library
 
-An imported picture need not be present. Where its file is not there, its row comes from the set
-alone: no thumbnail, ``mtime_ns`` 0; a run over its folder does not miss it, and reads it when it
-turns up. Where the file is there, it is read as a run reads it, and not encoded.
+An image file need not exist. Without it the row comes from the set alone: no thumbnail,
+``mtime_ns`` 0; ``sightline index`` does not count it as missing, and reads the file once it
+appears. A file that exists is read for metadata and thumbnail, as ``sightline index`` reads it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -43,40 +42,41 @@ from sightline.indexer.types import (
 )
 
 PATHS = ("image_path", "path", "filename", "file_name", "filepath", "key")
-"""Columns in which a set says where a picture is, the likeliest first."""
+"""Columns with the path of an image, the most likely first."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_ -]*(\.[A-Za-z0-9_]+)?")
-"""A file's name and no more."""
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_ -]*(\.[A-Za-z0-9_]+)?")
+"""A bare file name."""
 
-KEPT = 1_000
-"""Pictures in one transaction."""
+BATCH = 1_000
+"""Images per transaction."""
 
 ROUNDING = 2e-3
-"""Difference from 1 of a length that float16 may make."""
+"""Difference of a unit vector's length from 1 that float16 may cause."""
 
-SHOWN_PROBLEMS = 100
+MAX_PROBLEMS = 100
+"""Skipped rows that a report names."""
 
-NOTHING: Pixels = np.empty((0, 0, 3), np.uint8)
-"""Pixels of a picture that is not encoded."""
+NO_PIXELS: Pixels = np.empty((0, 0, 3), np.uint8)
+"""Of an image that is not encoded."""
 
 
 @dataclass
 class ImportReport:
-    """What an import did. ``found`` = imported + skipped."""
+    """What an import did. ``found`` = ``imported`` + ``skipped``."""
 
     found: int = 0
     imported: int = 0
     read: int = 0
-    """Of ``imported``: pictures whose files are there and were read."""
+    """Of ``imported``: images whose files exist and were read."""
     skipped: int = 0
     problems: list[str] = field(default_factory=list)
-    """One line for each of the first rows that were skipped."""
+    """One line for each of the first ``MAX_PROBLEMS`` rows that were skipped."""
     interrupted: bool = False
 
     def skip(self, problem: str) -> None:
-        """Counts a row that cannot be taken in."""
+        """Counts a row that cannot be imported."""
         self.skipped += 1
-        if len(self.problems) < SHOWN_PROBLEMS:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
 
@@ -90,13 +90,13 @@ def import_set(
     progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> ImportReport:
-    """Takes every row of ``source`` into ``library``; a picture that is there already keeps its id.
+    """Imports every row of ``source`` into ``library``; an image that is there keeps its id.
 
-    ``pictures`` is the folder in which the set's paths lie; without it that is the folder that the
-    paths themselves have in common, or the set's own. ``workers`` read the pictures that are there.
-    ``text_queries`` is passed on to the vector index. Vectors that are zero or not finite, and
-    second rows for one path, are skipped and named. Raises UsageError for a set of another
-    dimension, and LibraryBusyError when a run is writing.
+    ``pictures`` is the folder that the set's paths are relative to (None: the folder that absolute
+    paths have in common, or the set's own). ``workers`` is the number of processes that read image
+    files. ``text_queries`` is passed on to the vector index. Vectors that are zero or not finite,
+    and second rows for a path, are skipped and reported. Raises UsageError for a set of another
+    dimension, LibraryBusyError if another run is writing.
     """
     if source.dimension != library.dimension:
         raise UsageError(
@@ -107,7 +107,7 @@ def import_set(
     with library.writing(), closing(_Import(library, source, pictures, stop or Event())) as work:
         with Decoder(Geometry(), workers=workers or os.cpu_count() or 1) as decoder:
             for rows, vectors in source.batches():
-                work.take(rows, vectors, decoder)
+                work.add(rows, vectors, decoder)
                 progress("importing", work.report.found, source.count)
                 if work.stop.is_set():
                     work.report.interrupted = True
@@ -133,23 +133,23 @@ class _Import:
         self.log = library.catalog.start_run([str(absolute(source.path))])
 
     def close(self) -> None:
-        """Writes into the catalog how it ended."""
+        """Logs the run in the catalog."""
         counts = {"found": self.report.found, "added": self.report.imported}
         interrupted = int(self.report.interrupted)
         self.library.catalog.finish_run(
             self.log, {**counts, "failed": self.report.skipped, "interrupted": interrupted}
         )
 
-    def take(self, rows: Sequence[Row], vectors: Vectors, decoder: Decoder) -> None:
-        """Takes one batch of the set in."""
+    def add(self, rows: Sequence[Row], vectors: Vectors, decoder: Decoder) -> None:
+        """Imports one batch of the set."""
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
         good = np.isfinite(lengths) & (lengths > 0)
-        # What is of unit length but for the rounding of float16 stays bit for bit.
+        # Vectors of unit length, up to rounding, stay bit for bit.
         scale = np.where(np.abs(lengths - 1) > ROUNDING, lengths, 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             unit = (vectors / scale[:, None]).astype(np.float32)
-        here: dict[Candidate, tuple[Root, Row, Any]] = {}
-        away: list[tuple[Root, NewImage]] = []
+        existing: dict[Candidate, tuple[Root, Row, Any]] = {}
+        ready: list[tuple[Root, NewImage]] = []
         for row, vector, usable in zip(rows, unit, good, strict=True):
             number = self.report.found
             self.report.found += 1
@@ -157,37 +157,37 @@ class _Import:
                 self.report.skip(f"row {number}: its vector is zero or not finite")
                 continue
             folder, path = self._place(row, number)
-            mark = hash((folder, path))
-            if mark in self.seen:
-                self.report.skip(f"row {number}: {path} was there before")
+            key = hash((folder, path))
+            if key in self.seen:
+                self.report.skip(f"row {number}: {path} is in an earlier row")
                 continue
-            self.seen.add(mark)
+            self.seen.add(key)
             root, prefix = self._root(folder)
             candidate = _candidate(root.path, prefix + path)
             if candidate.mtime_ns:
-                here[candidate] = (root, row, vector)
+                existing[candidate] = (root, row, vector)
             else:
-                away.append((root, NewImage(*_unseen(candidate, row), vector)))
-        self._write(away)
-        for candidate, photo in decoder.photos(here):
-            root, row, vector = here[candidate]
+                ready.append((root, NewImage(*_from_row(candidate, row), vector)))
+        self._write(ready)
+        for candidate, photo in decoder.photos(existing):
+            root, row, vector = existing[candidate]
             if isinstance(photo, Photo):
                 info = _filled(photo.info, row)
-                image = NewImage(candidate, replace(photo, info=info, pixels=NOTHING), vector)
+                image = NewImage(candidate, replace(photo, info=info, pixels=NO_PIXELS), vector)
                 self.report.read += 1
-            else:  # a file that cannot be read has the set's vector all the same
+            else:  # an unreadable file keeps the vector of the set
                 unread = replace(candidate, mtime_ns=0)
-                image = NewImage(*_unseen(unread, row), vector)
-            away.append((root, image))
-            if len(away) >= KEPT:
-                self._write(away)
-        self._write(away)
+                image = NewImage(*_from_row(unread, row), vector)
+            ready.append((root, image))
+            if len(ready) >= BATCH:
+                self._write(ready)
+        self._write(ready)
 
     def _place(self, row: Row, number: int) -> tuple[Path, str]:
-        """The folder that becomes a root, and the path below it."""
+        """The folder that becomes a root, and the path relative to it."""
         text = next((str(row[name]) for name in PATHS if row.get(name) not in (None, "")), "")
         text = text.replace("\\", "/")
-        if _PLAIN.fullmatch(text):  # nearly all of them, and pathlib takes its time
+        if _FILE_NAME.fullmatch(text):  # nearly all of them, and pathlib is slow
             return self.fallback, text
         path = PurePosixPath(text)
         its_root = row.get("root")
@@ -206,7 +206,7 @@ class _Import:
         return self.fallback, str(relative)
 
     def _root(self, folder: Path) -> tuple[Root, str]:
-        """The library's root for ``folder``, and what comes before its paths there."""
+        """The library's root that contains ``folder``, and the prefix of its paths there."""
         if folder not in self.roots:
             owner = max(
                 (root for root in self.library.catalog.roots() if folder.is_relative_to(root.path)),
@@ -224,30 +224,28 @@ class _Import:
         by_root: dict[Root, list[NewImage]] = {}
         for root, image in images:
             by_root.setdefault(root, []).append(image)
-        for root, all_of_it in by_root.items():
-            for start in range(0, len(all_of_it), KEPT):
-                self._write_some(root, all_of_it[start : start + KEPT])
+        for root, of_root in by_root.items():
+            for start in range(0, len(of_root), BATCH):
+                self._write_batch(root, of_root[start : start + BATCH])
         self.report.imported += len(images)
         images.clear()
 
-    def _write_some(self, root: Root, images: Sequence[NewImage]) -> None:
-        def thumbnails(written: Written) -> None:
-            drawn = {
+    def _write_batch(self, root: Root, images: Sequence[NewImage]) -> None:
+        def write_thumbnails(written: Written) -> None:
+            thumbnails = {
                 id: image.photo.thumbnail
                 for id, image in zip(written.images, images, strict=True)
                 if image.photo.thumbnail
             }
-            if drawn:
-                self.library.thumbnails.put_many(drawn)
+            if thumbnails:
+                self.library.thumbnails.put_many(thumbnails)
 
-        self.library.catalog.write(root, images=images, before_commit=thumbnails)
+        self.library.catalog.write(root, images=images, before_commit=write_thumbnails)
 
 
 def _common_folder(source: EmbeddingSet) -> Path:
-    """The deepest folder that holds all absolute paths of ``source``, or the set's own folder.
-
-    Paths of a set that names roots itself are left out: they are taken at their word.
-    """
+    """The deepest folder that contains all absolute paths of ``source``, or the set's own folder.
+    Rows that name their root are ignored."""
     common: str | None = None
     for row in source.rows((*PATHS, "root")):
         path = next((row[name] for name in PATHS if row.get(name)), None)
@@ -259,29 +257,29 @@ def _common_folder(source: EmbeddingSet) -> Path:
             break
     own = absolute(source.path)
     own = own if own.is_dir() else own.with_suffix("")
-    # The root of the file system becomes nobody's folder of pictures.
+    # The root of the file system is not a folder of images.
     return Path(common) if common and common != "/" else own
 
 
 def _candidate(root: Path, path: str) -> Candidate:
-    """The file at ``path``; ``mtime_ns`` is 0 when there is none."""
+    """The file at ``path``; ``mtime_ns`` is 0 if there is none."""
     try:
-        found = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118 (pathlib takes its time)
+        found = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118 (pathlib is slow)
         if stat.S_ISREG(found.st_mode):
             return Candidate(root, path, found.st_size, found.st_mtime_ns)
     except NotADirectoryError:
         try:
             return Candidate(root, path, *archives.status(root / path))
         except OSError:
-            pass  # an archive without it
+            pass  # the archive does not contain it
     except (OSError, ValueError):
-        pass  # not there, or no name for a file of this system: the set's own words will do
+        pass  # missing, or not a valid file name on this system
     return Candidate(root, path, 0, 0)
 
 
-def _unseen(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
-    """A picture of which nothing is known but its row."""
-    format = str(row.get("format") or _ending(candidate.path) or _ending(str(row.get("url"))))
+def _from_row(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
+    """The candidate and photo of an image of which only the row is known."""
+    format = str(row.get("format") or _extension(candidate.path) or _extension(str(row.get("url"))))
     info = PhotoInfo(
         width=_whole(row, "width", "original_width") or 0,
         height=_whole(row, "height", "original_height") or 0,
@@ -291,7 +289,7 @@ def _unseen(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
     )
     photo = Photo(
         info=_filled(info, row),
-        pixels=NOTHING,
+        pixels=NO_PIXELS,
         thumbnail=b"",
         content_hash=_text(row, "content_hash") or "",
         phash=_whole(row, "phash"),
@@ -299,14 +297,14 @@ def _unseen(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
     return replace(candidate, size=_whole(row, "size") or 0), photo
 
 
-def _ending(path: str) -> str:
+def _extension(path: str) -> str:
     """``jpg`` of ``a/b.JPG?x=1``."""
     found = re.search(r"\.([A-Za-z0-9]{2,5})(?:[?#].*)?$", path)
     return found[1].lower() if found else ""
 
 
 def _filled(info: PhotoInfo, row: Row) -> PhotoInfo:
-    """``info`` with what only the set knows."""
+    """``info``, completed from the set."""
     keywords = row.get("keywords") or ()
     if isinstance(keywords, str):
         keywords = [word.strip() for word in keywords.split(",")]
@@ -355,33 +353,3 @@ def _time(value: object) -> datetime | None:
         return datetime.fromisoformat(value).replace(tzinfo=None) if value else None  # type: ignore[arg-type]
     except (ValueError, TypeError):
         return None
-
-
-def records(library: Library, ids: Sequence[int]) -> Iterator[Row]:
-    """What a library knows of images, a row each, as sets of embeddings name things."""
-    for image in library.images(ids):
-        info = image.info
-        yield {
-            "id": image.id,
-            "image_path": str(image.absolute),
-            "root": image.root,
-            "url": info.url,
-            "title": info.title,
-            "caption": info.caption,
-            "keywords": list(info.keywords),
-            "place": info.place,
-            "rating": info.rating,
-            "width": info.width,
-            "height": info.height,
-            "format": info.format,
-            "orientation": info.orientation,
-            "taken_at": info.taken_at,
-            "camera": info.camera,
-            "lens": info.lens,
-            "latitude": info.latitude,
-            "longitude": info.longitude,
-            "size": image.size,
-            "content_hash": image.content_hash,
-            "color": info.color,
-            "phash": image.phash,
-        }
