@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sightline.indexer.indexing.index_folders import index_folders as index_folders
     from sightline.indexer.library.library import Library as Library
-    from sightline.server.search.engine import SearchEngine as SearchEngine
+    from sightline.server.search import SearchEngine as SearchEngine
 
 __version__ = "0.1.0"
 
@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _EXPORTS = {
     "Library": "sightline.indexer.library.library",
     "index_folders": "sightline.indexer.indexing.index_folders",
-    "SearchEngine": "sightline.server.search.engine",
+    "SearchEngine": "sightline.server.search",
 }
 
 

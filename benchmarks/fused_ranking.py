@@ -23,7 +23,7 @@ from sightline.data.scenes.gallery import captions, compose, render
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.library.library import Library
 from sightline.indexer.types import Candidate, Embeddings, NewImage, Photo, PhotoInfo
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 
 COUNTRIES = (
     "Germany", "Italy", "Norway", "Portugal", "Japan", "Peru", "Kenya", "Canada", "Greece",

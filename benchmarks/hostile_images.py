@@ -84,7 +84,7 @@ def uploads(directory: Path, count: int, seed: int) -> int:
     """Sends the files to the upload of a library's server, and prints what it answers."""
     from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library.library import Library
-    from sightline.server.search.engine import SearchEngine
+    from sightline.server.search import SearchEngine
     from sightline.server.web.app import create_app
 
     answers: Counter[int] = Counter()

@@ -21,7 +21,7 @@ from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 from PIL import Image
 
 from sightline.indexer.errors import SightlineError
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 from sightline.server.web.config import ServerConfig
 from sightline.server.web.waitress_server import Server

@@ -20,7 +20,7 @@ from sightline.indexer.indexing import doctor, run
 from sightline.indexer.library.library import Library
 from sightline.indexer.photo import photo
 from sightline.indexer.types import Geometry
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 
 if TYPE_CHECKING:

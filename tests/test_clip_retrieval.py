@@ -12,7 +12,7 @@ import pytest
 from helpers_client import client_of
 from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 from sightline.server.web.config import ServerConfig
 

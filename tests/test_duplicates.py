@@ -15,8 +15,8 @@ from PIL import ImageEnhance
 
 from sightline.indexer.types import Condition, Filters
 from sightline.server.cli import run
+from sightline.server.search import SearchEngine
 from sightline.server.search.duplicate_groups import find_groups
-from sightline.server.search.engine import SearchEngine
 from sightline.server.web.app import create_app
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from sightline.data.scenes.gallery import write_gallery
 from sightline.indexer.indexing.run import encoder_for
 from sightline.indexer.library.library import Library
 from sightline.server.cli import run
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 
 PICTURES = 60
 QUERY = "a red car under a night sky"

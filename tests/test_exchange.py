@@ -23,7 +23,7 @@ from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 from sightline.indexer.types import Condition, Filters
 from sightline.server.cli import run
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 from sightline.server.web.placeholder import placeholder
 

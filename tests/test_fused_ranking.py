@@ -11,7 +11,7 @@ from helpers_library import empty_library
 
 from sightline.indexer.library.library import Library
 from sightline.indexer.types import Candidate, Filters, NewImage, Photo, PhotoInfo
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.search.fused_ranking import TextMatches
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from sightline.indexer.zero_shot.labels import (
     read_labels,
 )
 from sightline.server.cli import run
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 
 KINDS = ("sailboat", "lighthouse", "windmill", "campfire")

@@ -10,7 +10,7 @@ import pytest
 from helpers_library import empty_library
 
 from sightline.indexer.encoder import Encoder
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.search.language import detect_language, language_notice
 
 ENGLISH = (

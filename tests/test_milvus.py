@@ -38,7 +38,7 @@ from sightline.indexer.shards.ray_task import Job, embed_shard
 from sightline.indexer.shards.shard_files import MAX_ROWS, Origin, write_origin
 from sightline.indexer.types import Condition, Filters
 from sightline.server.cli import run
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 
 

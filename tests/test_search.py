@@ -15,8 +15,8 @@ from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pic
 
 from sightline.indexer.errors import NotFoundError, QueryError, UsageError
 from sightline.indexer.types import Filters
+from sightline.server.search import Query, Term, parse
 from sightline.server.search.engine import MAX_K, SearchEngine
-from sightline.server.search.query import Query, Term, parse
 from sightline.server.search.ranking import WeightedVector, combine
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from helpers_shards import make_drawings
 
 from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.library.library import Library
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.search.originals import original
 from sightline.server.web.app import create_app
 from sightline.server.web.config import ServerConfig, is_loopback, read_token

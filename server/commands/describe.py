@@ -79,7 +79,7 @@ def describe(
         encoder = Encoder.load(model, device=device)
         found = _rank_without_library(encoder, path, texts, count)
     else:
-        from sightline.server.search.engine import SearchEngine
+        from sightline.server.search import SearchEngine
 
         with open_library(directory, read_only=True) as library:
             target: int | bytes

@@ -49,8 +49,8 @@ def duplicates(
     Byte-equal files come first, then images whose embeddings and perceptual hashes agree. The best
     file has the most pixels, then the most bytes. Nothing is deleted.
     """
+    from sightline.server.search import parse
     from sightline.server.search.duplicate_groups import find_groups
-    from sightline.server.search.query import parse
 
     query = parse(" ".join(filters))
     if query.terms:

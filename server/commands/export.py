@@ -42,7 +42,7 @@ def export(
     and npy need the extra `exchange`. `sightline import` reads all three.
     """
     from sightline.indexer.exchange import export_set
-    from sightline.server.search.query import parse
+    from sightline.server.search import parse
 
     extension = target.suffix.lstrip(".")
     chosen = layout or (extension if extension in ("parquet", "jsonl") else "npy")

@@ -170,7 +170,7 @@ def _ids(library: Library, encoder: Any, query: str) -> Ids:
     """The ids of the images that match ``query``; all if it is empty."""
     if not query:
         return library.select()
-    from sightline.server.search.engine import SearchEngine
+    from sightline.server.search import SearchEngine
 
     with SearchEngine(library, encoder) as engine:
         return engine.ids(query)

@@ -19,7 +19,7 @@ from sightline.server.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from sightline.server.search.engine import SearchResult
+    from sightline.server.search import SearchResult
 
 
 @click.command()
@@ -77,7 +77,7 @@ def search(
     if not query and not images:
         raise click.UsageError("nothing to search for: give QUERY, --image FILE or --like ID")
 
-    from sightline.server.search.engine import SearchEngine
+    from sightline.server.search import SearchEngine
 
     with closing(open_any(directory)) as library:
         engine = SearchEngine(library, load_encoder(library, device))

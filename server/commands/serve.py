@@ -135,7 +135,7 @@ def run_server(
     library: AnyLibrary, encoder: Encoder, config: ServerConfig, *, browse: bool = False
 ) -> None:
     """Listens until Ctrl-C or SIGTERM, then finishes the requests in progress and returns."""
-    from sightline.server.search.engine import SearchEngine
+    from sightline.server.search import SearchEngine
     from sightline.server.search.language import load_language_model
     from sightline.server.web.app import create_app
     from sightline.server.web.tuning import freeze_heap, tune_process

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.interface import AnyLibrary
 
-__all__ = ["Hit", "SearchEngine", "SearchResult"]
-
 MAX_K = 10_000
 """Hits of one search."""
 

@@ -13,10 +13,9 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.types import ImageRecord
+from sightline.server.search import SearchResult, parse
 from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.originals import original
-from sightline.server.search.query import parse
-from sightline.server.search.results import SearchResult
 from sightline.server.search.suggestions import filter_text, suggestions
 from sightline.server.web import zip_download
 from sightline.server.web.app_state import engine, state

@@ -24,7 +24,7 @@ from werkzeug.sansio.response import Response as PlainResponse
 from werkzeug.wrappers import Response as AnyResponse
 
 from sightline.indexer.errors import SightlineError
-from sightline.server.search.engine import SearchEngine
+from sightline.server.search import SearchEngine
 from sightline.server.web.admission import RETRY_AFTER, Admission, Limit
 from sightline.server.web.api import api
 from sightline.server.web.app_state import State

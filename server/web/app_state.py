@@ -7,8 +7,8 @@ from pathlib import Path
 
 from flask import current_app
 
+from sightline.server.search import SearchEngine
 from sightline.server.search.duplicate_groups import Group
-from sightline.server.search.engine import SearchEngine
 from sightline.server.search.lru_cache import LruCache
 from sightline.server.web.admission import Limit
 from sightline.server.web.config import ServerConfig

@@ -24,7 +24,7 @@ from sightline.server.web.parameters import Operation, operation
 from sightline.server.web.public import public_model_name
 
 if TYPE_CHECKING:
-    from sightline.server.search.engine import SearchEngine
+    from sightline.server.search import SearchEngine
 
 metrics = Blueprint("metrics", __name__)
 

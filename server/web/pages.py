@@ -20,8 +20,7 @@ from flask import (
 from werkzeug.wrappers import Response as AnyResponse
 
 from sightline.indexer.errors import SightlineError
-from sightline.server.search.engine import SearchResult
-from sightline.server.search.query import parse
+from sightline.server.search import SearchResult, parse
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.parameters import MAX_OFFSET, OFFSET, QUERY
 from sightline.server.web.public import public_error, public_failures, public_status
