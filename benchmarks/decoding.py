@@ -35,8 +35,7 @@ from benchmarks.photographs import SIZES, write_photographs
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files.walk import scan
-from sightline.indexer.photo import photo
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder, photo
 from sightline.indexer.types import Candidate, Geometry, Pixels
 
 CORES = os.cpu_count() or 1

@@ -41,7 +41,7 @@ from PIL import Image
 from benchmarks.photographs import SIZES, write_photographs
 from sightline.indexer.encoder import Encoder, encode_photos
 from sightline.indexer.files import walk
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder
 from sightline.indexer.types import Photo
 
 TOP = Path(__file__).resolve().parent.parent

@@ -65,7 +65,7 @@ def main() -> None:
     if options.captions:
         captioned = read_captioned(options.captions, options.images, split=options.split)
         mentions = np.zeros((len(captioned.images), len(WORDS)), np.int64)
-        for text, image in zip(captioned.captions, captioned.own, strict=True):
+        for text, image in zip(captioned.captions, captioned.targets, strict=True):
             mentions[image] += [
                 any(re.search(rf"\b{form}\b", text.lower()) for form in forms.split())
                 for forms in WORDS.values()

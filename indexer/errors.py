@@ -10,7 +10,7 @@ a JSON reason and a status code, an indexing run into a row of ``failures``.
     ├── NotFoundError         no picture with that id, no such file (HTTP 404)
     ├── ModelError            a model cannot be found, loaded or used
     │   └── ModelMismatchError   a library was made with another model
-    ├── PhotoError            one picture cannot be read; becomes a row in ``failures``
+    ├── PhotoError            one image cannot be read; becomes a row in ``failures``
     └── LibraryError          a library cannot be opened, read or written
         ├── DamagedError      a file of it is spoilt or cut short: `sightline doctor`
         ├── LibraryBusyError  another run is writing to it (HTTP 503)
@@ -51,15 +51,15 @@ class ModelMismatchError(ModelError):
 
 
 class PhotoError(SightlineError):
-    """One picture cannot be read. The message is the reason shown in ``failures``.
+    """One image cannot be read. The message is the reason shown in ``failures``.
 
-    ``passing`` says that the file itself may be in order (no permission, a disk that is away, a
-    file that is just being written): it is worth reading again although it has not changed.
+    ``transient`` is True if the file itself may be intact (no permission, a disk that is offline, a
+    file that is being written): it is read again although it has not changed.
     """
 
-    def __init__(self, message: str, *, passing: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
-        self.passing = passing
+        self.transient = transient
 
 
 class LibraryError(SightlineError):

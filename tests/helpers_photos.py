@@ -208,20 +208,20 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     jpeg, heic = saved(scene()), saved(scene(), "HEIF")
     return {
         "nothing.jpg": (b"", "is empty"),
-        "text.jpg": (b"Dear diary,\nno picture today.\n", "not a picture but text"),
+        "text.jpg": (b"Dear diary,\nno picture today.\n", "not an image but text"),
         "page.jpg": (b"<!DOCTYPE html><title>404</title>", "a web page"),
         "paper.png": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
         "film.heic": (struct.pack(">I", 20) + b"ftypqt  " + bytes(40), "a video"),
-        "zeros.jpg": (bytes(5000), "nothing but zeros"),
-        "noise.jpg": (np.random.default_rng(0).bytes(5000), "not a picture"),
+        "zeros.jpg": (bytes(5000), "zeros only"),
+        "noise.jpg": (np.random.default_rng(0).bytes(5000), "not an image"),
         "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
         "bomb.png": (png(60_000, 60_000), "too large: 3,600,000,000 pixels"),
         "large.png": (png(20_000, 20_000), "too large: 20,000 x 20,000 pixels"),
-        "no data.png": (png(100, 100), "cut off"),
-        "half.jpg": (jpeg[: len(jpeg) // 2], "cut off"),
-        "head.jpg": (jpeg[:100], "cut off"),
-        "half.heic": (heic[: len(heic) // 2], "damaged"),
-        "half.png": (saved(scene(), "PNG")[:2000], "cut off"),
+        "no data.png": (png(100, 100), "truncated"),
+        "half.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
+        "head.jpg": (jpeg[:100], "truncated"),
+        "half.heic": (heic[: len(heic) // 2], "corrupt"),
+        "half.png": (saved(scene(), "PNG")[:2000], "truncated"),
     }
 
 

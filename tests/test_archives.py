@@ -1,4 +1,4 @@
-"""WebDataset archives as folders: found, read, shown, and looked after like any other pictures."""
+"""WebDataset archives are found, read, served and updated like folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from helpers_library import as_bytes, draw, empty_library
 
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives
-from sightline.indexer.indexing import doctor, run
+from sightline.indexer.indexing import doctor
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library
 from sightline.indexer.photo import photo
 from sightline.indexer.types import Geometry
@@ -57,7 +58,7 @@ def library(tmp_path: Path, tiny_encoder: Encoder) -> Library:
     return empty_library(tmp_path / "library", tiny_encoder)
 
 
-def test_a_folder_of_archives_is_indexed_shown_and_kept_up_to_date(
+def test_archives_are_indexed_served_and_updated(
     tmp_path: Path, tiny_encoder: Encoder, library: Library
 ) -> None:
     shards = tmp_path / "shards"
@@ -66,7 +67,7 @@ def test_a_folder_of_archives_is_indexed_shown_and_kept_up_to_date(
     shard(shards / "0001.tar", range(3, 5))
     (shards / "beside.jpg").write_bytes(as_bytes(draw(50)))
     with library, SearchEngine(library, tiny_encoder) as engine:
-        report = run.run(library, tiny_encoder, [shards], workers=1)
+        report = update_library(library, tiny_encoder, [shards], workers=1)
         assert (report.added, report.failed) == (6, 0)
         known = {r.path: r for r in library.images(library.select().tolist())}
         record = known["0001.tar/000000004.jpg"]
@@ -94,29 +95,29 @@ def test_a_folder_of_archives_is_indexed_shown_and_kept_up_to_date(
         assert engine.search(f"like:{record.id}@0,0,.5,.5", k=1).hits
 
         assert doctor.examine(library.directory) == []
-        again = run.run(library, tiny_encoder, workers=1)
+        again = update_library(library, tiny_encoder, workers=1)
         assert (again.unchanged, again.added, again.updated) == (6, 0, 0)
         # An archive written anew with one picture more: the old ones are not encoded again.
         shard(shards / "0001.tar", range(3, 6))
         os.utime(shards / "0001.tar", (1, 1))
-        third = run.run(library, tiny_encoder, workers=1)
+        third = update_library(library, tiny_encoder, workers=1)
         assert (third.unchanged, third.added, third.updated) == (6, 1, 0)
         (shards / "0000.tar").unlink()
-        assert run.run(library, tiny_encoder, workers=1, prune=True).removed == 3
+        assert update_library(library, tiny_encoder, workers=1, prune=True).removed == 3
         assert client.get(f"/images/{known['0000.tar/000000001.jpg'].id}").status_code == 404
 
 
-def test_one_archive_is_a_root(tmp_path: Path, tiny_encoder: Encoder, library: Library) -> None:
+def test_an_archive_can_be_a_root(tmp_path: Path, tiny_encoder: Encoder, library: Library) -> None:
     (tmp_path / "stranger.jpg").write_bytes(as_bytes(draw(60)))
     tar = shard(tmp_path / "only.tar", range(2))
     with library:
-        assert run.run(library, tiny_encoder, [tar], workers=1).added == 2
+        assert update_library(library, tiny_encoder, [tar], workers=1).added == 2
         assert library.root_paths() == [tar]
-        assert run.run(library, tiny_encoder, workers=1).unchanged == 2
+        assert update_library(library, tiny_encoder, workers=1).unchanged == 2
         assert doctor.examine(library.directory) == []
 
 
-def test_a_damaged_archive_costs_what_is_damaged_and_removes_nothing(
+def test_a_corrupt_archive_is_a_failure_and_deletes_no_image(
     tmp_path: Path, tiny_encoder: Encoder, library: Library
 ) -> None:
     shards = tmp_path / "shards"
@@ -124,35 +125,35 @@ def test_a_damaged_archive_costs_what_is_damaged_and_removes_nothing(
     tar = pack(shards / "a.tar", {**sample(0), "bad.jpg": b"no picture", **sample(1)})
     whole = tar.read_bytes()
     with library:
-        report = run.run(library, tiny_encoder, [shards], workers=1)
+        report = update_library(library, tiny_encoder, [shards], workers=1)
         assert (report.added, report.failed) == (2, 1)
         assert report.failures[0].path == "a.tar/bad.jpg"
         tar.write_bytes(whole[: len(whole) // 2])
-        report = run.run(library, tiny_encoder, workers=1, prune=True)
+        report = update_library(library, tiny_encoder, workers=1, prune=True)
         assert (report.removed, library.count) == (0, 2)
-        assert any("cut short" in failure.reason for failure in report.failures)
+        assert any("truncated" in failure.reason for failure in report.failures)
         tar.write_bytes(b"this is no archive at all" * 100)
-        report = run.run(library, tiny_encoder, workers=1, prune=True)
+        report = update_library(library, tiny_encoder, workers=1, prune=True)
         assert (report.removed, library.count) == (0, 2)
         tar.write_bytes(whole)
-        report = run.run(library, tiny_encoder, workers=1)
+        report = update_library(library, tiny_encoder, workers=1)
         assert (report.unchanged, report.updated) == (2, 0)
 
 
-def test_names_that_lead_out_of_the_archive_are_not_looked_at(tmp_path: Path) -> None:
+def test_member_names_that_lead_outside_the_archive_are_ignored(tmp_path: Path) -> None:
     picture = as_bytes(draw(1))
     names = ("../x.jpg", "/etc/x.jpg", "a/../../x.jpg", ".hidden.jpg", "./fine.jpg", "b\nc.jpg")
     tar = pack(tmp_path / "a.tar", dict.fromkeys(names, picture))
-    assert set(archives.contents(tar).members) == {"fine.jpg"}
+    assert set(archives.list_members(tar).members) == {"fine.jpg"}
     assert photo.read(tar / "fine.jpg", Geometry()).info.format == "jpeg"
     for name in ("x.jpg", "b.jpg", "../x.jpg"):
         with pytest.raises(PhotoError):
             photo.read(tar / name, Geometry())
 
 
-def test_a_link_in_an_archive_is_no_picture(tmp_path: Path) -> None:
+def test_links_in_archives_are_ignored(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         link = tarfile.TarInfo("a.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    assert not archives.contents(tmp_path / "a.tar").members
+    assert not archives.list_members(tmp_path / "a.tar").members

@@ -34,7 +34,7 @@ from helpers_shards import (
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder
 from sightline.indexer.photo.photo import read
 from sightline.indexer.shards import ray_run
 from sightline.indexer.shards.import_shards import create_for, import_shards
@@ -104,7 +104,7 @@ def test_every_image_is_in_the_shards_once_and_a_corrupt_one_with_the_reason(
     (broken,) = [row for row in rows if row.failure]
     assert broken.path == "Odd/broken.jpg"
     assert broken.vector is None
-    assert broken.failure == "it is not a picture but text"
+    assert broken.failure == "it is not an image but text"
     assert (said["embedded"], said["failed"], said["failures"]) == (77, 1, 1)
     assert said["shards"] == len(whole_shards(place)) == 8  # 66 in tens, and the archive
 
@@ -132,7 +132,7 @@ def test_shards_can_be_read_with_pyarrow_alone(embedded: tuple[Place, dict[str, 
     }
     failures = parquet.read_table(place.join("failures.parquet")).to_pylist()
     assert [(row["path"], row["failure"]) for row in failures] == [
-        ("Odd/broken.jpg", "it is not a picture but text")
+        ("Odd/broken.jpg", "it is not an image but text")
     ]
 
 
@@ -586,7 +586,7 @@ def test_images_in_a_store_are_fetched_and_embedded(
     assert len(rows) == 2 + 12
     assert rows["Home/IMG_0000.jpg"].source == "memory://bucket"
     assert rows["Home/IMG_0000.jpg"].vector is not None
-    assert rows["Odd/broken.jpg"].failure == "it is not a picture but text"
+    assert rows["Odd/broken.jpg"].failure == "it is not an image but text"
     assert rows["archives/00000.tar/00200.jpg"].vector is not None
 
 

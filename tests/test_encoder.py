@@ -1,4 +1,4 @@
-"""Pictures and text to unit vectors: every family against transformers' own computation."""
+"""``Encoder``: every family against transformers' own computation."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_gives_transformers_own_vectors(
+def test_every_family_gives_the_vectors_of_transformers(
     family: str, family_folders: Callable[[str], Path]
 ) -> None:
     directory = family_folders(family)
@@ -139,7 +139,7 @@ def test_every_family_gives_transformers_own_vectors(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bfloat16_stays_within_a_thousandth(
+def test_bfloat16_vectors_have_cosine_above_0_999_to_float32(
     family: str, family_folders: Callable[[str], Path]
 ) -> None:
     directory = str(family_folders(family))
@@ -164,7 +164,7 @@ def test_a_vector_does_not_depend_on_its_batch(
     np.testing.assert_allclose(encoder.encode_texts(texts), np.tile(apart, (10, 1)), atol=1e-5)
 
 
-def test_plain_and_packed_matrices_agree(
+def test_layers_with_and_without_prepacked_weights_agree(
     family_folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What a machine without oneDNN runs, and a GPU.
@@ -183,13 +183,13 @@ def test_plain_and_packed_matrices_agree(
             assert cosines(packed, plain).min() > 0.99999
 
 
-def test_the_first_clips_end_mark_is_understood(tmp_path: Path) -> None:
+def test_the_wrong_end_token_id_of_the_first_clip_models_is_handled(tmp_path: Path) -> None:
     directory = helpers_models.build_clip(tmp_path, legacy_eos=True)
     encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
     assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
 
 
-def test_an_unusual_shape_is_read_from_the_configuration(tmp_path: Path) -> None:
+def test_layer_sizes_and_activation_are_read_from_the_configuration(tmp_path: Path) -> None:
     directory = helpers_models.build_clip(
         tmp_path, dimension=64, hidden_act="gelu", layer_norm_eps=1e-3
     )
@@ -198,7 +198,7 @@ def test_an_unusual_shape_is_read_from_the_configuration(tmp_path: Path) -> None
     assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
 
 
-def test_an_activation_not_written_here_is_left_to_transformers(tmp_path: Path) -> None:
+def test_an_unsupported_activation_falls_back_to_transformers(tmp_path: Path) -> None:
     directory = helpers_models.build_clip(tmp_path, hidden_act="relu")
     encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
     assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
@@ -214,7 +214,9 @@ def test_an_activation_not_written_here_is_left_to_transformers(tmp_path: Path) 
     ],
     ids=["bottleneck", "bottleneck first", "first stage", "left to transformers"],
 )
-def test_residual_networks_of_every_shape_are_read(tmp_path: Path, network: dict[str, Any]) -> None:
+def test_resnets_of_every_configuration_give_the_vectors_of_transformers(
+    tmp_path: Path, network: dict[str, Any]
+) -> None:
     directory = helpers_models.build_dual_encoder(tmp_path, image_size=64, **network)
     encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
     pixels = pictures(encoder.geometry)
@@ -240,7 +242,7 @@ print("transformers" in sys.modules)
 
 
 @pytest.mark.parametrize("family", ["clip", "metaclip2", "siglip", "siglip2", "dual-encoder"])
-def test_a_query_loads_the_tower_it_needs_and_no_transformers(
+def test_a_text_query_loads_the_text_tower_only_and_not_transformers(
     family: str, family_folders: Callable[[str], Path]
 ) -> None:
     result = subprocess.run(
@@ -254,7 +256,7 @@ def test_a_query_loads_the_tower_it_needs_and_no_transformers(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_tower_needs_its_own_weights_only(
+def test_a_tower_needs_only_its_own_weights(
     family: str, family_folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
     directory = family_folders(family)
@@ -284,7 +286,7 @@ def test_a_tower_needs_its_own_weights_only(
                 alone.warm()
 
 
-def test_many_threads_may_ask_at_once(family_folders: Callable[[str], Path]) -> None:
+def test_an_encoder_is_thread_safe(family_folders: Callable[[str], Path]) -> None:
     for family in ("clip", "siglip", "altclip"):
         encoder = Encoder.load(str(family_folders(family)), dtype="float32", device="cpu")
         pixels = pictures(encoder.geometry)
@@ -301,7 +303,7 @@ def test_many_threads_may_ask_at_once(family_folders: Callable[[str], Path]) -> 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_geometry_cuts_as_the_hubs_image_processor_does(
+def test_geometry_and_normalisation_match_transformers_image_processors(
     family: str, family_folders: Callable[[str], Path]
 ) -> None:
     directory = family_folders(family)
@@ -357,7 +359,7 @@ def cut(image: Image.Image, geometry: Geometry) -> np.ndarray:
         ),
     ],
 )
-def test_every_spelling_of_a_size_is_understood(
+def test_every_notation_of_a_size_is_read(
     config: dict[str, Any],
     geometry: Geometry,
     family_folders: Callable[[str], Path],
@@ -378,7 +380,7 @@ def test_pixels_of_another_size_are_refused(family_folders: Callable[[str], Path
     assert encoder.encode_images(np.zeros((0, 32, 32, 3), np.uint8)).shape == (0, 32)
 
 
-def test_a_preprocessor_of_another_model_is_noticed(
+def test_a_preprocessor_config_of_another_model_is_an_error(
     family_folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
     directory = shutil.copytree(family_folders("clip"), tmp_path / "model")
@@ -393,7 +395,7 @@ def test_a_preprocessor_of_another_model_is_noticed(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_tokens_are_those_of_transformers(
+def test_token_ids_are_those_of_transformers(
     family: str, family_folders: Callable[[str], Path]
 ) -> None:
     directory = family_folders(family)
@@ -409,7 +411,7 @@ def test_tokens_are_those_of_transformers(
         assert ours[: len(theirs["input_ids"])] == theirs["input_ids"]
 
 
-def test_clips_tokenizer_is_made_of_merges_where_there_is_no_json(
+def test_clips_tokenizer_is_built_from_merges_without_tokenizer_json(
     tiny_clip: Path, tmp_path: Path
 ) -> None:
     # As in MetaCLIP's repositories.
@@ -429,7 +431,7 @@ def test_clips_tokenizer_is_made_of_merges_where_there_is_no_json(
         assert encoder._tokenizer([text]).ids[0].tolist() == theirs
 
 
-def test_one_text_is_not_taken_for_many(family_folders: Callable[[str], Path]) -> None:
+def test_encode_texts_refuses_a_single_string(family_folders: Callable[[str], Path]) -> None:
     encoder = Encoder.load(str(family_folders("clip")))
     with pytest.raises(TypeError):
         encoder.encode_texts("a dog")
@@ -439,7 +441,7 @@ def test_one_text_is_not_taken_for_many(family_folders: Callable[[str], Path]) -
 # --- labels --------------------------------------------------------------------------------------
 
 
-def test_scores_become_probabilities_as_the_family_was_trained(
+def test_logit_scale_bias_and_sigmoid_are_read_from_the_model(
     family_folders: Callable[[str], Path],
 ) -> None:
     clip = Encoder.load(str(family_folders("clip")))
@@ -454,7 +456,9 @@ def test_scores_become_probabilities_as_the_family_was_trained(
 # --- devices -------------------------------------------------------------------------------------
 
 
-def test_a_device_that_is_not_there_is_one_line(family_folders: Callable[[str], Path]) -> None:
+def test_an_unknown_or_missing_device_is_an_error_in_one_line(
+    family_folders: Callable[[str], Path],
+) -> None:
     directory = str(family_folders("clip"))
     with pytest.raises(ModelError, match="no device is called 'tpu'"):
         Encoder.load(directory, device="tpu")
@@ -465,7 +469,7 @@ def test_a_device_that_is_not_there_is_one_line(family_folders: Callable[[str], 
             Encoder.load(directory, device="cuda")
 
 
-def test_the_fast_number_format_is_taken_where_the_hardware_has_it() -> None:
+def test_auto_dtype_is_bfloat16_if_the_cpu_multiplies_it() -> None:
     cpu = torch.device("cpu")
     expected = torch.bfloat16 if devices.cpu_multiplies_bfloat16() else torch.float32
     assert devices.resolve_dtype("auto", cpu) == expected

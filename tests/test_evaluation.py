@@ -17,13 +17,13 @@ from sightline.indexer.errors import UsageError
 from sightline.indexer.evaluation import evaluate
 from sightline.indexer.evaluation.datasets import read_captioned, read_classified
 from sightline.indexer.evaluation.metrics import (
+    best_ranks,
     centred,
-    plain,
+    grouped_proportion,
+    proportion,
     query_bank,
-    ranks,
-    share,
-    shares_of_groups,
-    standing,
+    unadjusted,
+    z_scores,
 )
 from sightline.server.cli import run
 
@@ -59,7 +59,7 @@ def measured(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict]:
     return call
 
 
-# formats -----------------------------------------------------------------------------------------
+# --- formats -------------------------------------------------------------------------------------
 
 KARPATHY = {
     "dataset": "tiny",
@@ -94,7 +94,7 @@ TABS = "filepath\ttitle\nphotos/a.jpg\tone a.\nphotos/a.jpg\ttwo a\nphotos/b.jpg
         (TABS, "csv"),
     ],
 )
-def test_every_format_says_the_same(tmp_path: Path, text: str, format: str) -> None:
+def test_every_caption_format_reads_to_the_same_set(tmp_path: Path, text: str, format: str) -> None:
     for name in "abc":
         (tmp_path / f"{name}.jpg").write_bytes(b"x")
     path = tmp_path / "captions"
@@ -102,15 +102,15 @@ def test_every_format_says_the_same(tmp_path: Path, text: str, format: str) -> N
     found = read_captioned(path, tmp_path)
     assert found.format == format
     assert [image.name for image in found.images] == ["a.jpg", "b.jpg"]
-    assert (found.captions, found.own) == (("one a.", "two a", "one b"), (0, 0, 1))
+    assert (found.captions, found.targets) == (("one a.", "two a", "one b"), (0, 0, 1))
     one = read_captioned(path, tmp_path, per_image=1, tidy=True)
-    assert (one.captions, one.own) == (("one a", "one b"), (0, 1))
+    assert (one.captions, one.targets) == (("one a", "one b"), (0, 1))
     (tmp_path / "listed.txt").write_text("b.jpg\nunheard-of.jpg\n")
     listed = read_captioned(path, tmp_path, split=str(tmp_path / "listed.txt"))
     assert listed.captions == ("one b",)
 
 
-def test_splits_are_named_where_there_are_some(tmp_path: Path) -> None:
+def test_splits_are_selected_by_name_or_refused(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.jpg").write_bytes(b"x")
     for text in (json.dumps(KARPATHY), COMMAS.replace("test,b", "train,b")):
@@ -124,22 +124,24 @@ def test_splits_are_named_where_there_are_some(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("nothing of the kind", "none of the formats"),
-        ("", "none of the formats"),
+        ("nothing of the kind", "not of a known format"),
+        ("", "not of a known format"),
         ("{", "not JSON"),
         ('{"images": [{"split": "test"}]}', "neither"),
         ('{"images": []}', "no caption"),
         (TOKENS.replace("b.jpg", "gone.jpg"), r"gone\.jpg"),
     ],
 )
-def test_what_cannot_be_used_is_said(tmp_path: Path, text: str, says: str) -> None:
+def test_an_unusable_caption_file_is_an_error_with_the_reason(
+    tmp_path: Path, text: str, says: str
+) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     (tmp_path / "set").write_text(text)
     with pytest.raises(UsageError, match=says):
         read_captioned(tmp_path / "set", tmp_path)
 
 
-def test_classes_come_from_folders_or_a_list_and_are_called_by_names(tmp_path: Path) -> None:
+def test_classes_are_read_from_folders_or_a_list_with_names(tmp_path: Path) -> None:
     for name in ("n1/x.jpg", "n1/y.png", "n2/z.JPEG", "n2/notes.txt", "empty/readme.md"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / name).write_bytes(b"x")
@@ -159,11 +161,11 @@ def test_classes_come_from_folders_or_a_list_and_are_called_by_names(tmp_path: P
     for wrong in ({"names": tmp_path / "names.txt"}, {"classes": ["n1"]}):
         with pytest.raises(UsageError, match="n2"):
             read_classified(tmp_path / "set", **wrong)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="two are the least"):
+    with pytest.raises(UsageError, match="at least two are needed"):
         read_classified(tmp_path / "set" / "n1")
 
 
-# ranks and intervals -----------------------------------------------------------------------------
+# --- ranks and intervals -------------------------------------------------------------------------
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -171,41 +173,41 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 30))
-def test_ranks_are_those_of_a_sort(seed: int, queries: int, gallery: int) -> None:
+def test_best_ranks_are_those_of_a_stable_sort(seed: int, queries: int, gallery: int) -> None:
     random = np.random.default_rng(seed)
     # Few different values, so that there are ties.
     asked = random.integers(-1, 2, (queries, 3)).astype(np.float32)
     images = random.integers(-1, 2, (gallery, 3)).astype(np.float32)
     own = [sorted(set(random.integers(0, gallery, 3).tolist())) for _ in range(queries)]
-    found = ranks(asked, images, own, plain)
+    found = best_ranks(asked, images, own, unadjusted)
     for row in range(queries):
         order = np.argsort(-(images @ asked[row]), kind="stable").tolist()
         assert found[row] == 1 + min(order.index(one) for one in own[row])
 
 
-def test_an_interval_holds_the_true_share_as_often_as_it_says() -> None:
+def test_confidence_intervals_have_their_nominal_coverage() -> None:
     random = np.random.default_rng(0)
     held = [
-        share(right, 200).low <= 0.1 <= share(right, 200).high
+        proportion(right, 200).low <= 0.1 <= proportion(right, 200).high
         for right in random.binomial(200, 0.1, 1000).tolist()
     ]
     assert 0.92 < np.mean(held) < 0.98
-    assert share(0, 10).low == 0
-    assert share(10, 10).high == 1
+    assert proportion(0, 10).low == 0
+    assert proportion(10, 10).high == 1
 
 
-def test_captions_of_one_picture_are_not_independent() -> None:
+def test_captions_of_one_image_are_not_independent() -> None:
     random = np.random.default_rng(0)
     each = random.random(100) < 0.5
-    alike = shares_of_groups(np.repeat(each, 5), np.repeat(np.arange(100), 5).tolist())
-    alone = shares_of_groups(each, range(100))
+    alike = grouped_proportion(np.repeat(each, 5), np.repeat(np.arange(100), 5).tolist())
+    alone = grouped_proportion(each, range(100))
     assert alike.value == alone.value
     assert (alike.low, alike.high) == pytest.approx((alone.low, alone.high), abs=0.01)
-    assert alike.high - alike.low > 2 * (share(250, 500).high - share(250, 500).low) * 0.9
-    assert alike == shares_of_groups(np.repeat(each, 5), np.repeat(np.arange(100), 5).tolist())
+    assert alike.high - alike.low > 2 * (proportion(250, 500).high - proportion(250, 500).low) * 0.9
+    assert alike == grouped_proportion(np.repeat(each, 5), np.repeat(np.arange(100), 5).tolist())
 
 
-def test_query_bank_normalisation_takes_a_hub_out_of_the_way() -> None:
+def test_query_bank_normalisation_lowers_a_hub() -> None:
     random = np.random.default_rng(0)
     images = unit(random.standard_normal((50, 16)))
     texts = unit(images + 0.15 * random.standard_normal((50, 16)))
@@ -214,28 +216,28 @@ def test_query_bank_normalisation_takes_a_hub_out_of_the_way() -> None:
     gallery = np.concatenate([images, hub[None]])
     bank = unit(unit(random.standard_normal((200, 16))) + 1.5 * hub)
     own = [[n] for n in range(50)]
-    before = ranks(texts, gallery, own, plain)
-    after = ranks(texts, gallery, own, query_bank(gallery, bank))
+    before = best_ranks(texts, gallery, own, unadjusted)
+    after = best_ranks(texts, gallery, own, query_bank(gallery, bank))
     assert (before == 1).mean() < 0.3
     assert (after == 1).mean() > (before == 1).mean() + 0.3
 
 
-def test_centring_and_standing_do_what_they_say() -> None:
+def test_centring_reduces_the_common_mean_and_z_scores_are_standardised() -> None:
     random = np.random.default_rng(0)
     texts, bank = (unit(random.standard_normal((n, 8)) + 3) for n in (5, 40))
     moved = centred(texts, bank)
     assert np.allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-5)
     assert abs(moved.mean()) < abs(texts.mean()) / 3
     images = unit(random.standard_normal((400, 8)))
-    judged = standing(texts, images)(images @ texts.T)
+    judged = z_scores(texts, images)(images @ texts.T)
     assert np.allclose(np.median(judged, axis=0), 0, atol=1e-5)
     assert np.allclose(np.quantile(judged, 0.1, axis=0), -1, atol=1e-4)
 
 
-# sightline eval retrieval ------------------------------------------------------------------------
+# --- sightline eval retrieval --------------------------------------------------------------------
 
 
-def test_retrieval_of_a_model_and_through_a_librarys_index(
+def test_retrieval_exactly_and_through_a_librarys_index(
     place: Path, measured: Callable[..., dict]
 ) -> None:
     given = ["retrieval", place / "captions.token.txt", "--images", place / "photos"]
@@ -272,7 +274,7 @@ def test_retrieval_of_a_model_and_through_a_librarys_index(
     assert tidy["results"] != kept["results"]
 
 
-def test_the_table_is_for_people_and_a_picture_that_cannot_be_read_is_named(
+def test_eval_prints_a_table_and_the_unreadable_images(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "captions.csv").write_text("file,caption\n1.jpg,a scene\nbroken.jpg,nothing\n")
@@ -293,22 +295,22 @@ def test_the_table_is_for_people_and_a_picture_that_cannot_be_read_is_named(
         ["--model", "builtin", "--templates", "nothing"],
     ],
 )
-def test_what_eval_cannot_do_is_said(place: Path, arguments: list[str]) -> None:
+def test_eval_errors_are_one_line(place: Path, arguments: list[str]) -> None:
     given = ["eval", "retrieval", str(place / "captions.token.txt"), "--images"]
     assert run([*given, str(place / "photos"), "--quiet", *arguments]) == 2
 
 
-def test_a_picture_that_is_not_in_the_library_is_named(place: Path, tmp_path: Path) -> None:
+def test_eval_names_an_image_that_is_not_in_the_library(place: Path, tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("file,caption\n1.jpg,a scene\n")
     (tmp_path / "1.jpg").write_bytes((place / "photos" / "1.jpg").read_bytes())
     given = ["eval", "retrieval", str(tmp_path / "captions.csv"), "--library"]
     assert run([*given, str(place / "library"), "--quiet"]) == 2
 
 
-# sightline eval classification -------------------------------------------------------------------
+# --- sightline eval classification ---------------------------------------------------------------
 
 
-def test_zero_shot_and_a_linear_probe(
+def test_zero_shot_classification_and_a_linear_probe(
     tmp_path: Path, measured: Callable[..., dict], capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = {"sailboat": 6, "campfire": 6, "windmill": 6}
@@ -336,11 +338,11 @@ def test_zero_shot_and_a_linear_probe(
     assert "| plain | 1 | 9 |" in capsys.readouterr().out
 
 
-def test_a_probe_of_two_classes_and_of_a_class_with_one_picture() -> None:
+def test_a_probe_handles_two_classes_and_refuses_a_class_with_one_image() -> None:
     random = np.random.default_rng(0)
     truth = np.repeat([0, 1], 20)
     vectors = unit(random.standard_normal((40, 8)) + 4 * np.eye(8)[truth * 3])
     found = evaluate.linear_probe(vectors[::2], truth[::2], vectors[1::2], truth[1::2])
     assert found.top1.value > 0.9
-    with pytest.raises(UsageError, match="two pictures"):
+    with pytest.raises(UsageError, match="at least two training images"):
         evaluate.linear_probe(vectors[:21], truth[:21], vectors, truth)

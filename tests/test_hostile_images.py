@@ -1,4 +1,4 @@
-"""Damaged and malicious files: each is read or refused with a reason, and nothing else happens."""
+"""Corrupt and malicious files are read or refused with a reason, without side effects."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files.walk import scan
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder
 from sightline.indexer.types import Geometry, Photo
 
 SMALL = Geometry(32, 32, 32)
 
 
-def test_damaged_files_are_read_or_refused_and_no_worker_dies(tmp_path: Path) -> None:
+def test_corrupt_files_are_read_or_refused_and_no_worker_dies(tmp_path: Path) -> None:
     files.write(tmp_path, dict(files.mutated(300, seed=7)))
     with Decoder(SMALL, workers=2) as decoder:
         first: set[int] = set()
@@ -31,7 +31,7 @@ def test_damaged_files_are_read_or_refused_and_no_worker_dies(tmp_path: Path) ->
         assert first <= set(decoder.pids)
 
 
-def test_uploads_may_be_damaged_too() -> None:
+def test_corrupt_bytes_are_read_or_refused() -> None:
     read = refused = 0
     with Decoder(SMALL) as decoder:
         for _, data in files.mutated(100, seed=8):
@@ -46,20 +46,20 @@ def test_uploads_may_be_damaged_too() -> None:
 @pytest.mark.parametrize(
     ("data", "outcome"),
     [
-        (files.png(250_000_000, 1), "cut off"),
+        (files.png(250_000_000, 1), "truncated"),
         (files.png(1, 250_000_001), "too large"),
         (files.png(60_000, 60_000), "too large"),
         (files.png(2**31 - 1, 2**31 - 1), "too large"),
-        (files.png(0, 10), "damaged|not a picture|no pixels"),
+        (files.png(0, 10), "corrupt|not an image|no pixels"),
     ],
     ids=["wide", "tall", "square", "largest", "none"],
 )
-def test_sizes_that_a_header_only_claims_cost_nothing(data: bytes, outcome: str) -> None:
+def test_huge_sizes_in_headers_are_refused(data: bytes, outcome: str) -> None:
     with Decoder(SMALL) as decoder, pytest.raises(PhotoError, match=outcome):
         decoder.read_bytes(data)
 
 
-def test_a_bomb_of_frames_is_read_as_its_first_frame() -> None:
+def test_only_the_first_frame_of_an_animation_is_decoded() -> None:
     from PIL import Image
 
     frames = [Image.new("P", (500, 500), n) for n in range(200)]

@@ -30,7 +30,7 @@ from sightline.indexer.indexing.run import encoder_for, update_library
 from sightline.indexer.library.library import Library
 from sightline.indexer.zero_shot import prompts
 from sightline.indexer.zero_shot.labels import (
-    FITS,
+    MIN_FIT,
     Labeller,
     classifier,
     label,
@@ -88,10 +88,10 @@ def sightline(directory: Path, capsys: pytest.CaptureFixture[str]):  # type: ign
     return call
 
 
-# prompts and labels ------------------------------------------------------------------------------
+# --- prompts and labels --------------------------------------------------------------------------
 
 
-def test_the_templates_are_those_of_the_paper() -> None:
+def test_the_templates_are_those_of_the_clip_paper() -> None:
     assert len(prompts.IMAGENET) == len(set(prompts.IMAGENET)) == 80
     assert all(template.count("{}") == 1 for template in prompts.IMAGENET)
     assert len(prompts.IMAGENET_7) == 7
@@ -99,7 +99,7 @@ def test_the_templates_are_those_of_the_paper() -> None:
     assert set(prompts.PHOTO) < set(prompts.IMAGENET)
 
 
-def test_templates_by_name_or_as_they_are() -> None:
+def test_templates_are_given_by_name_or_literally() -> None:
     assert prompts.templates("imagenet") is prompts.IMAGENET
     assert prompts.templates("a scan of a {}") == ("a scan of a {}",)
     assert prompts.templates(["one {}", "two {}"]) == ("one {}", "two {}")
@@ -109,7 +109,7 @@ def test_templates_by_name_or_as_they_are() -> None:
             prompts.templates(wrong)
 
 
-def test_labels_come_from_words_lines_or_json(tmp_path: Path) -> None:
+def test_labels_are_read_from_names_text_files_and_json(tmp_path: Path) -> None:
     assert [one.name for one in read_labels(" dog ,a  cat,")] == ["dog", "a cat"]
     lines = tmp_path / "labels.txt"
     lines.write_text("\ufeff# animals\ndog, puppy, hound\n\ncat\n", encoding="utf-8")
@@ -122,14 +122,14 @@ def test_labels_come_from_words_lines_or_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"dog": "puppy"}', "3", "[" * 100_000])
-def test_a_file_that_holds_no_labels_is_an_error_in_one_line(tmp_path: Path, text: str) -> None:
+def test_an_invalid_label_file_is_an_error_in_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "labels.json"
     path.write_text(text)
     with pytest.raises(UsageError):
         read_labels(str(path))
 
 
-def test_no_label_or_one_twice_is_an_error() -> None:
+def test_no_label_or_a_duplicate_is_an_error() -> None:
     for given in (" , ", "dog, Dog"):
         with pytest.raises(UsageError):
             read_labels(given)
@@ -142,7 +142,7 @@ def test_a_labels_vector_is_the_mean_over_its_names_and_templates(tiny_encoder: 
     assert np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
 
 
-def test_a_softmax_model_shares_out_one_and_a_sigmoid_model_does_not(
+def test_probabilities_are_a_softmax_or_a_sigmoid_by_model(
     tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     cosines = np.array([[0.3, 0.2, 0.1], [0.0, 0.0, 0.0]], np.float32)
@@ -173,7 +173,7 @@ def test_a_softmax_model_shares_out_one_and_a_sigmoid_model_does_not(
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_every_family_labels_in_its_own_way(
+def test_every_family_has_default_templates_and_fits(
     tmp_path: Path, build: Callable[[Path], Path], templates: str
 ) -> None:
     encoder = Encoder.load(str(build(tmp_path / "model")), device="cpu")
@@ -190,7 +190,7 @@ def test_every_family_labels_in_its_own_way(
     assert ((scored.fits >= 0) & (scored.fits <= 1)).all()
 
 
-def test_what_suits_a_model_is_known_by_its_name() -> None:
+def test_every_named_model_has_known_templates() -> None:
     from sightline.indexer.encoder import registry
 
     for info in registry.MODELS:
@@ -198,14 +198,14 @@ def test_what_suits_a_model_is_known_by_its_name() -> None:
         assert (info.templates == "siglip") == info.name.startswith("siglip")
 
 
-def test_a_label_that_fits_nothing_is_not_kept_for_being_the_nearest(builtin: Encoder) -> None:
+def test_the_nearest_label_is_not_stored_if_it_does_not_fit(builtin: Encoder) -> None:
     pizza = builtin.encode_texts(["a pizza fresh from the oven"])
     scored = Labeller(builtin, read_labels("sailing boat, horse"), templates=prompts.PLAIN)(pizza)
     assert scored.probabilities.max() > 0.5
-    assert scored.fits.max() < FITS
+    assert scored.fits.max() < MIN_FIT
 
 
-def test_a_caption_that_mentions_a_label_is_no_rival_of_it(builtin: Encoder) -> None:
+def test_a_caption_that_mentions_a_label_does_not_compete_with_it(builtin: Encoder) -> None:
     dog = builtin.encode_texts(["a dog running on the beach"])
     labels = read_labels("dog, cat")
     mentioned = Labeller(builtin, labels, templates=prompts.PLAIN, bank=["a dog running"])(dog)
@@ -214,10 +214,10 @@ def test_a_caption_that_mentions_a_label_is_no_rival_of_it(builtin: Encoder) -> 
     assert other.fits[0, 0] < other.probabilities[0, 0]
 
 
-# sightline label ---------------------------------------------------------------------------------
+# --- sightline label -----------------------------------------------------------------------------
 
 
-def test_label_prints_what_fits_each_picture(sightline) -> None:  # type: ignore[no-untyped-def]
+def test_label_prints_the_labels_that_fit_each_image(sightline) -> None:  # type: ignore[no-untyped-def]
     found = json.loads(sightline("label", "--labels", ",".join(KINDS), "--json", "--threshold", 0))
     assert found["templates"] == ["{}"], "what suits the built-in model"
     assert len(found["images"]) == 32
@@ -237,7 +237,7 @@ def test_label_prints_csv_and_plain_lines(sightline) -> None:  # type: ignore[no
         csv.DictReader(io.StringIO(sightline("label", "-l", "sailboat, lighthouse", "--csv")))
     )
     assert "sailboat" in {row["label"] for row in rows}
-    assert all(float(row["fit"]) >= FITS and Path(row["path"]).exists() for row in rows)
+    assert all(float(row["fit"]) >= MIN_FIT and Path(row["path"]).exists() for row in rows)
     lines = sightline(
         "label", "-l", "sailboat, lighthouse", "-t", "{}", "name:sailboat-1", "--threshold", "0"
     ).splitlines()
@@ -245,7 +245,7 @@ def test_label_prints_csv_and_plain_lines(sightline) -> None:  # type: ignore[no
     assert "sailboat-1.jpg: sailboat" in lines[0]
 
 
-def test_kept_labels_filter_and_are_counted(sightline, directory: Path) -> None:  # type: ignore[no-untyped-def]
+def test_stored_labels_are_filters_and_facets(sightline, directory: Path) -> None:  # type: ignore[no-untyped-def]
     sightline("label", "--labels", "sailboat, lighthouse", "--keep")
     found = json.loads(sightline("search", "label:SAILBOAT", "--json", "-k", "50"))
     names = [hit["name"] for hit in found["hits"]]
@@ -264,12 +264,12 @@ def test_kept_labels_filter_and_are_counted(sightline, directory: Path) -> None:
         assert client.get("/api/facets?q=name:nowhere").json == {"label": [], "keyword": []}
         image = client.get(f"/api/images/{found['hits'][0]['id']}").json
         assert image["labels"][0]["label"] == "sailboat"
-        assert FITS <= image["labels"][0]["fit"] <= 1
+        assert MIN_FIT <= image["labels"][0]["fit"] <= 1
         words = client.get("/api/suggest?prefix=label:s").json["suggestions"]
         assert words[0]["text"] == "label:sailboat"
 
 
-def test_labelling_again_replaces_what_these_labels_said_and_nothing_else(sightline) -> None:  # type: ignore[no-untyped-def]
+def test_labelling_again_replaces_only_the_same_labels(sightline) -> None:  # type: ignore[no-untyped-def]
     def count(query: str) -> int:
         return json.loads(sightline("search", query, "--json"))["total"]  # type: ignore[no-any-return]
 
@@ -293,14 +293,14 @@ def test_labelling_again_replaces_what_these_labels_said_and_nothing_else(sightl
         ["--forget", "dog", "--keep"],
     ],
 )
-def test_what_label_cannot_do_is_said(sightline, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_label_errors_are_one_line(sightline, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
     assert sightline("label", *arguments, status=2).strip()
 
 
-# describe ----------------------------------------------------------------------------------------
+# --- describe ------------------------------------------------------------------------------------
 
 
-def test_describe_ranks_a_persons_own_texts(sightline, pictures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_describe_ranks_given_texts(sightline, pictures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     texts = "a sailboat, a campfire, a windmill"
     found = json.loads(sightline("describe", pictures / "campfire-0.jpg", "-c", texts, "--json"))
     assert found["captions"][0]["text"] == "a campfire"
@@ -314,7 +314,7 @@ def test_describe_ranks_a_persons_own_texts(sightline, pictures: Path, tmp_path:
     ]
 
 
-def test_describe_ranks_a_bank_for_a_picture_of_the_library(sightline) -> None:  # type: ignore[no-untyped-def]
+def test_describe_ranks_the_caption_bank_for_an_image_of_the_library(sightline) -> None:  # type: ignore[no-untyped-def]
     hit = json.loads(sightline("search", "name:lighthouse-0", "--json"))["hits"][0]
     lines = sightline("describe", str(hit["id"]), "-k", "3").splitlines()
     assert len(lines) == 3
@@ -322,7 +322,9 @@ def test_describe_ranks_a_bank_for_a_picture_of_the_library(sightline) -> None: 
     assert cosines == sorted(cosines, reverse=True)
 
 
-def test_describe_needs_no_library(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_describe_works_without_a_library(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = ["describe", str(pictures / "windmill-0.jpg"), "--model", "builtin"]
     assert run([*given, "-c", "a sailboat, a windmill", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -335,7 +337,7 @@ def test_describe_needs_no_library(pictures: Path, capsys: pytest.CaptureFixture
     assert run(["describe", given[1]]) == 1, "there is no library where the default one lies"
 
 
-def test_describe_what_is_not_there_is_one_line(sightline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_describe_errors_are_one_line(sightline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert "no file" in sightline("describe", "nowhere.jpg", status=1)
     assert "there is no image" in sightline("describe", str(10**30), status=1)
     broken = tmp_path / "broken.jpg"
@@ -343,7 +345,7 @@ def test_describe_what_is_not_there_is_one_line(sightline, tmp_path: Path) -> No
     assert "cannot be read" in sightline("describe", broken, status=2)
 
 
-def test_the_api_ranks_texts_for_one_picture(directory: Path, pictures: Path) -> None:
+def test_the_api_ranks_texts_for_an_image(directory: Path, pictures: Path) -> None:
     with (
         Library.open(directory) as library,
         SearchEngine(library, encoder_for(library)) as engine,
@@ -369,7 +371,7 @@ def test_the_api_ranks_texts_for_one_picture(directory: Path, pictures: Path) ->
         assert shown[0].text == "a sailboat"
 
 
-def test_a_picture_that_changes_loses_its_labels(tmp_path: Path, tiny_encoder: Encoder) -> None:
+def test_an_image_that_changes_loses_its_labels(tmp_path: Path, tiny_encoder: Encoder) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.new("RGB", (40, 40), "red").save(folder / "one.png")

@@ -1,4 +1,4 @@
-"""From a name to files: the registry, folders, the hub, its cache, and what may be wrong there."""
+"""Models by name, in folders and on the hub, and what can be wrong with them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tiny_clip: Path, tmp_path: Path) -> Path:
 # --- the registry --------------------------------------------------------------------------------
 
 
-def test_the_default_is_a_model_one_may_use_for_anything() -> None:
+def test_the_default_model_has_a_permissive_licence() -> None:
     default = registry.find(registry.DEFAULT)
     assert default is not None
     assert default.licence == "MIT"
@@ -51,7 +51,7 @@ def test_names_and_hub_ids_find_the_same_model() -> None:
     assert registry.find("nothing") is None
 
 
-def test_metaclip_says_that_it_is_not_for_commercial_use() -> None:
+def test_metaclip_models_are_marked_as_not_for_commercial_use() -> None:
     for info in registry.MODELS:
         if info.name.startswith("metaclip"):
             assert info.licence == "CC-BY-NC-4.0"
@@ -69,7 +69,7 @@ def test_metaclip_says_that_it_is_not_for_commercial_use() -> None:
         ("a/b/c", "there is no folder a/b/c"),
     ],
 )
-def test_an_unknown_name_suggests_what_was_meant(model: str, message: str) -> None:
+def test_an_unknown_model_name_suggests_similar_names(model: str, message: str) -> None:
     with pytest.raises(ModelError, match=message.replace(".", r"\.")):
         Encoder.load(model)
 
@@ -77,7 +77,7 @@ def test_an_unknown_name_suggests_what_was_meant(model: str, message: str) -> No
 # --- folders -------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_known_by_what_is_in_it(folder: Path, tiny_clip: Path) -> None:
+def test_the_revision_of_a_folder_changes_with_its_files(folder: Path, tiny_clip: Path) -> None:
     one, same = Encoder.load(str(folder)), Encoder.load(str(tiny_clip))
     assert one.model == str(folder)
     assert one.revision == same.revision  # a copy is the same model
@@ -106,13 +106,15 @@ def test_a_folder_is_known_by_what_is_in_it(folder: Path, tiny_clip: Path) -> No
         ("tokenizer.json", "has no tokenizer"),
     ],
 )
-def test_a_folder_that_lacks_something_says_what(folder: Path, file: str, message: str) -> None:
+def test_the_error_for_an_incomplete_folder_names_the_missing_file(
+    folder: Path, file: str, message: str
+) -> None:
     (folder / file).unlink()
     with pytest.raises(ModelError, match=message):
         Encoder.load(str(folder))
 
 
-def test_no_truncated_file_ends_in_a_traceback(folder: Path, tiny_clip: Path) -> None:
+def test_every_truncated_file_is_an_error_in_one_line(folder: Path, tiny_clip: Path) -> None:
     for file in sorted(tiny_clip.iterdir()):
         whole = file.read_bytes()
         for size in (0, 1, 7, 100, len(whole) // 2, len(whole) - 1):
@@ -133,7 +135,7 @@ def problem_with(folder: Path) -> str:
     return ""
 
 
-def test_weights_of_another_model_are_noticed(folder: Path) -> None:
+def test_weights_of_another_model_are_an_error(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["num_hidden_layers"] = 3
     (folder / "config.json").write_text(json.dumps(config))
@@ -149,7 +151,7 @@ def test_weights_of_another_model_are_noticed(folder: Path) -> None:
         (None, "names no model_type"),
     ],
 )
-def test_another_architecture_is_refused(
+def test_an_unsupported_architecture_is_an_error(
     folder: Path, model_type: str | None, message: str
 ) -> None:
     config = json.loads((folder / "config.json").read_text())
@@ -159,7 +161,7 @@ def test_another_architecture_is_refused(
         Encoder.load(str(folder))
 
 
-def test_a_tokenizer_of_another_model_is_noticed(folder: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_model_is_an_error(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     helpers_models.save_clip_tokenizer(other, vocabulary=760)
     shutil.copy(other / "tokenizer.json", folder)
@@ -167,7 +169,7 @@ def test_a_tokenizer_of_another_model_is_noticed(folder: Path, tmp_path: Path) -
         Encoder.load(str(folder)).warm()
 
 
-def test_word_vectors_changed_under_a_running_encoder_are_noticed(folder: Path) -> None:
+def test_weights_that_change_while_an_encoder_runs_are_an_error(folder: Path) -> None:
     encoder = Encoder.load(str(folder))
     encoder.warm()
     with (folder / "model.safetensors").open("r+b") as file:
@@ -179,7 +181,7 @@ def test_word_vectors_changed_under_a_running_encoder_are_noticed(folder: Path) 
 # --- weights -------------------------------------------------------------------------------------
 
 
-def test_weights_may_be_in_several_files(folder: Path, tiny_clip: Path) -> None:
+def test_sharded_weights_are_read(folder: Path, tiny_clip: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(weights)
@@ -239,7 +241,7 @@ class Harmful:
         return os.system, (f"touch {self.target}",)
 
 
-def test_a_bin_file_that_holds_more_than_tensors_is_not_opened(folder: Path) -> None:
+def test_a_bin_file_with_code_is_refused_and_nothing_is_run(folder: Path) -> None:
     target = folder / "harm"
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -365,7 +367,7 @@ def load_from(hub_url: str, home: Path, model: str = "owner/model", **environmen
     return result.stdout.strip()
 
 
-def test_a_hub_model_is_fetched_once_and_then_found_offline(hub: Hub, tmp_path: Path) -> None:
+def test_a_hub_model_is_downloaded_once_and_then_used_offline(hub: Hub, tmp_path: Path) -> None:
     expected = f"owner/model {COMMIT} (1, 32)"
     assert load_from(hub.url, tmp_path) == expected
     fetched = {path.name for path in tmp_path.rglob("snapshots/*/*")}
@@ -383,7 +385,7 @@ def test_a_hub_model_is_fetched_once_and_then_found_offline(hub: Hub, tmp_path: 
     assert load_from(hub.url, tmp_path, HF_HUB_OFFLINE="1") == expected
 
 
-def test_a_bin_is_fetched_only_where_there_is_nothing_safer(
+def test_a_bin_file_is_downloaded_only_if_there_are_no_safetensors(
     hub: Hub, tmp_path: Path, tiny_clip: Path
 ) -> None:
     weights = io.BytesIO()
@@ -396,13 +398,13 @@ def test_a_bin_is_fetched_only_where_there_is_nothing_safer(
     assert "owner/model holds no weights in transformers' format" in message
 
 
-def test_a_cache_that_is_not_whole_is_completed(hub: Hub, tmp_path: Path) -> None:
+def test_an_incomplete_cache_is_completed(hub: Hub, tmp_path: Path) -> None:
     load_from(hub.url, tmp_path)
     next(iter(tmp_path.rglob("snapshots/*/model.safetensors"))).unlink()
     assert load_from(hub.url, tmp_path) == f"owner/model {COMMIT} (1, 32)"
 
 
-def test_a_hub_out_of_reach_names_the_ways_out(hub: Hub, tmp_path: Path) -> None:
+def test_the_error_for_an_unreachable_hub_names_the_remedies(hub: Hub, tmp_path: Path) -> None:
     away = load_from("http://127.0.0.1:9", tmp_path)
     offline = load_from(hub.url, tmp_path, HF_HUB_OFFLINE="1")
     unknown = load_from(hub.url, tmp_path, model="owner/nothing")

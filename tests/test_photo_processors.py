@@ -1,4 +1,4 @@
-"""A model sees the pixels that its own image processor would have made."""
+"""Pixels equal those of the models' own image processors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES = [(160, 120), (120, 161), (333, 500), (640, 427), (225, 224), (224, 224),
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_small_pictures_are_cut_as_the_models_processor_cuts_them(
+def test_pixels_match_those_of_transformers_image_processors(
     kind: str, size: tuple[int, int]
 ) -> None:
     from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil

@@ -1,4 +1,4 @@
-"""Questions that arrive together are answered together, and each gets its own answer."""
+"""Concurrent requests share batches, and each gets its own result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Lengths:
         return np.array([[len(text)] for text in texts], np.float32)
 
 
-def test_those_who_come_meanwhile_share_the_next_call() -> None:
+def test_requests_that_arrive_during_a_call_share_the_next_one() -> None:
     encode = Lengths()
     batcher = TextBatcher(encode, batch_size=4)
     texts = ["a" * n for n in range(1, 8)]
@@ -49,7 +49,7 @@ def test_those_who_come_meanwhile_share_the_next_call() -> None:
     assert [len(call) for call in encode.calls] == [1, 4, 3]
 
 
-def test_whoever_was_answered_does_not_wait_for_the_next_call() -> None:
+def test_a_finished_request_returns_before_the_next_call_ends() -> None:
     calls: list[list[str]] = []
     turns = [threading.Event(), threading.Event()]
     begun = threading.Semaphore(0)
@@ -76,14 +76,14 @@ def test_whoever_was_answered_does_not_wait_for_the_next_call() -> None:
     assert calls == [["first"], ["later", "than"]]
 
 
-def test_a_large_question_goes_alone_and_whole() -> None:
+def test_a_request_above_the_batch_size_is_one_call() -> None:
     encode = Lengths()
     encode.go.set()
     assert TextBatcher(encode, batch_size=2)(["a", "bb", "ccc"]).tolist() == [[1], [2], [3]]
     assert encode.calls == [["a", "bb", "ccc"]]
 
 
-def test_an_error_reaches_the_one_who_asked_and_the_next_question_works() -> None:
+def test_an_error_is_raised_in_its_caller_and_the_next_request_works() -> None:
     encode = Lengths()
     encode.go.set()
     batcher = TextBatcher(encode)

@@ -1,4 +1,4 @@
-"""``sightline index --watch``: what comes, changes and goes is indexed as it happens."""
+"""``sightline index --watch``: changes are indexed as they happen."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def watched(tmp_path: Path, tiny_encoder: Encoder) -> Iterator[Watched]:
     made.close()
 
 
-def test_pictures_come_change_move_and_go(watched: Watched) -> None:
+def test_created_changed_moved_and_deleted_files_are_indexed(watched: Watched) -> None:
     pictures = watched.pictures
     (pictures / "new").mkdir()
     (pictures / "new" / "a.jpg").write_bytes(as_bytes(draw(20)))
@@ -85,7 +85,7 @@ def test_pictures_come_change_move_and_go(watched: Watched) -> None:
     assert watched.paths() == {f"old/{n}.jpg" for n in range(6)}
 
 
-def test_a_folder_put_there_with_pictures_is_found_and_other_files_are_not_looked_at(
+def test_a_new_folder_is_indexed_and_other_files_are_ignored(
     watched: Watched, tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
@@ -98,7 +98,7 @@ def test_a_folder_put_there_with_pictures_is_found_and_other_files_are_not_looke
     assert "come/c.png" in watched.paths()
 
 
-def test_many_that_go_at_once_stay_as_in_every_run(watched: Watched) -> None:
+def test_images_are_kept_when_many_files_vanish_at_once(watched: Watched) -> None:
     shutil.rmtree(watched.pictures / "old")
     report = watched.next()
     assert report.removed == 0
@@ -106,7 +106,7 @@ def test_many_that_go_at_once_stay_as_in_every_run(watched: Watched) -> None:
     assert len(watched.paths()) == 6
 
 
-def test_a_library_that_another_process_writes_is_waited_for(watched: Watched) -> None:
+def test_a_change_waits_while_another_process_writes(watched: Watched) -> None:
     with watched.library.writing():
         (watched.pictures / "d.jpg").write_bytes(as_bytes(draw(40)))
         with pytest.raises(queue.Empty):
@@ -114,7 +114,7 @@ def test_a_library_that_another_process_writes_is_waited_for(watched: Watched) -
     assert watched.next().added == 1
 
 
-def test_only_the_outermost_of_folders_within_each_other_is_looked_at(tmp_path: Path) -> None:
+def test_a_batch_holds_the_outermost_folders_only(tmp_path: Path) -> None:
     stop = threading.Event()
     (tmp_path / "a/b").mkdir(parents=True)
     batches = changes([tmp_path], stop, quiet=0.2)

@@ -1,1 +1,1 @@
-"""Evaluation: recall and accuracy on captioned or labelled sets."""
+"""Measures models and indexes: recall on captioned sets, accuracy on classified sets."""

@@ -1,8 +1,8 @@
-"""Sets of pictures to measure a model on, in the formats in which people have them.
+"""Reads image sets to measure a model on.
 
 Captioned: Karpathy's JSON (``dataset_flickr8k.json``, ``dataset_coco.json``), COCO's captions JSON,
-Flickr8k's and Flickr30k's token files, CSV. Classified: a folder a class, or a list of files with
-their classes.
+Flickr8k's and Flickr30k's token files, CSV. Classified: one folder per class, or a list of files
+with their classes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 from sightline.indexer.errors import UsageError
 from sightline.indexer.zero_shot.labels import Label, label, read_text
 
-PICTURES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".ppm")
 )
-"""What is taken for a picture in a folder of a class."""
+"""Of images in class folders. Differs from ``files.walk``: benchmark sets have PPM, not RAW."""
 
 FILE_COLUMNS = ("filepath", "filename", "file_name", "image_name", "image", "file", "path")
 TEXT_COLUMNS = ("caption", "title", "comment", "text", "sentence", "raw")
@@ -29,28 +29,29 @@ TEXT_COLUMNS = ("caption", "title", "comment", "text", "sentence", "raw")
 
 @dataclass(frozen=True)
 class Captioned:
-    """Pictures, and captions that describe them."""
+    """Images, and captions that describe them."""
 
     images: tuple[Path, ...]
     captions: tuple[str, ...]
-    own: tuple[int, ...]
-    """The place among ``images`` of the picture that each caption describes."""
+    targets: tuple[int, ...]
+    """The index in ``images`` of the image that each caption describes."""
     format: str
+    """``karpathy``, ``coco``, ``flickr`` or ``csv``."""
 
 
 @dataclass(frozen=True)
 class Classified:
-    """Pictures, and the class of each."""
+    """Images, and the class of each."""
 
     images: tuple[Path, ...]
     truth: tuple[int, ...]
-    """The place among ``labels`` of each picture's class."""
+    """The index in ``labels`` of each image's class."""
     labels: tuple[Label, ...]
     folders: tuple[str, ...]
-    """What the classes are called on disk."""
+    """The classes' names on disk."""
 
 
-# captioned ----------------------------------------------------------------------------------------
+# --- captioned -----------------------------------------------------------------------------------
 
 
 def read_captioned(
@@ -61,74 +62,71 @@ def read_captioned(
     per_image: int | None = None,
     tidy: bool = False,
 ) -> Captioned:
-    """The set that ``path`` describes, with its pictures below the folder ``images``.
+    """The set in the file ``path``, with its images below the folder ``images``.
 
-    ``split`` is a split's name where the file has splits (``test`` unless given, in Karpathy's
-    JSON), or a file with the names of the pictures that are meant, one a line. ``per_image`` keeps
-    the first so many captions of each picture; ``tidy`` takes full stops off their ends, as people
-    write queries without. Raises ``UsageError`` for a file that is none of
-    the formats, and for pictures that are not there.
+    ``split`` is the name of a split of the file (in Karpathy's JSON ``test`` by default), or a file
+    that lists the names of the images, one per line. ``per_image`` is how many captions of an image
+    are kept; ``tidy`` removes final full stops, which queries do not have.
+
+    Raises ``UsageError`` for an unknown format, and for missing images.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     if not images.is_dir():
         raise UsageError(f"there is no folder {images}")
-    wanted = _listed(Path(split)) if split and Path(split).is_file() else None
-    name = split if wanted is None else None
-    format, rows = _rows(path, name)
+    listed = None
+    if split and Path(split).is_file():
+        listed = {line.strip() for line in read_text(Path(split)).splitlines()}
+    format, rows = _rows(path, split if listed is None else None)
     found: dict[str, list[str]] = {}
     for file, text in rows:
-        if text and (wanted is None or file in wanted or Path(file).name in wanted):
+        if text and (listed is None or file in listed or Path(file).name in listed):
             found.setdefault(file, []).append(text)
     if not found:
         raise UsageError(f"{path} has no caption" + (f" of the split {split!r}" if split else ""))
-    places = {file: _place(images, file) for file in found}
-    missing = [file for file, place in places.items() if place is None]
+    paths = {file: _find(images, file) for file in found}
+    missing = [file for file, place in paths.items() if place is None]
     if missing:
         raise UsageError(
-            f"{len(missing):,} of the {len(found):,} pictures are not below {images}, {missing[0]}"
-            " the first of them"
+            f"{len(missing):,} of the {len(found):,} images are not below {images}, the first is"
+            f" {missing[0]}: name their folder with --images"
         )
     kept = {file: texts[:per_image] for file, texts in found.items()}
     if tidy:
         kept = {file: [text.rstrip(" .") or text for text in kept[file]] for file in kept}
     return Captioned(
-        tuple(place for place in places.values() if place is not None),
+        tuple(place for place in paths.values() if place is not None),
         tuple(text for texts in kept.values() for text in texts),
         tuple(row for row, texts in enumerate(kept.values()) for _ in texts),
         format,
     )
 
 
-def _listed(path: Path) -> set[str]:
-    return {line.strip() for line in read_text(path).splitlines() if line.strip()}
-
-
-def _place(images: Path, file: str) -> Path | None:
-    """Where a picture lies: below ``images`` as it is named, or by its own name alone."""
-    for place in (images / file, images / Path(file).name):
-        if place.is_file():
-            return place
+def _find(images: Path, file: str) -> Path | None:
+    """``file`` below ``images``, with its folder or without."""
+    for path in (images / file, images / Path(file).name):
+        if path.is_file():
+            return path
     return None
 
 
 def _rows(path: Path, split: str | None) -> tuple[str, Iterable[tuple[str, str]]]:
-    """The format's name, and (file, caption) after (file, caption)."""
+    """The format's name, and pairs of (file, caption)."""
     text = read_text(path)
     if text.lstrip()[:1] in ("{", "["):
         return _from_json(path, text, split)
     first = text.lstrip().split("\n", 1)[0]
     if re.match(r"[^\t#]+#\d+\t", first):
-        _no_splits(path, split)
+        _require_no_split(path, split)
         return "flickr", _from_tokens(text)
     return "csv", _from_csv(path, text, split)
 
 
-def _no_splits(path: Path, split: str | None) -> None:
+def _require_no_split(path: Path, split: str | None) -> None:
     if split is not None:
         raise UsageError(
-            f"{path} has no splits: --split takes a file with the names of the pictures here, and"
-            f" there is none called {split}"
+            f"{path} has no splits, and there is no file {split}: give --split a file that lists"
+            " the names of the images"
         )
 
 
@@ -136,7 +134,7 @@ def _from_json(path: Path, text: str, split: str | None) -> tuple[str, Iterable[
     try:
         given: Any = json.loads(text)
         if "annotations" in given:
-            _no_splits(path, split)
+            _require_no_split(path, split)
             names = {one["id"]: one["file_name"] for one in given["images"]}
             return "coco", [
                 (names[one["image_id"]], _clean(one["caption"])) for one in given["annotations"]
@@ -172,11 +170,11 @@ def _from_csv(path: Path, text: str, split: str | None) -> list[tuple[str, str]]
     caption = next((columns[name] for name in TEXT_COLUMNS if name in columns), None)
     if file is None or caption is None:
         raise UsageError(
-            f"{path} is none of the formats known: a CSV file needs a header with a column for the"
+            f"{path} is not of a known format: a CSV file needs a header with a column for the"
             f" file ({', '.join(FILE_COLUMNS)}) and one for the caption ({', '.join(TEXT_COLUMNS)})"
         )
     if split is not None and "split" not in columns:
-        _no_splits(path, split)
+        _require_no_split(path, split)
     return [
         (row[file].strip(), _clean(row[caption] or ""))
         for row in reader
@@ -188,7 +186,7 @@ def _clean(text: str) -> str:
     return " ".join(text.split())
 
 
-# classified ---------------------------------------------------------------------------------------
+# --- classified ----------------------------------------------------------------------------------
 
 
 def read_classified(
@@ -199,13 +197,13 @@ def read_classified(
     shots: int | None = None,
     classes: Sequence[str] | None = None,
 ) -> Classified:
-    """The pictures below ``path``, a folder a class; or those that a file lists, each line a file,
-    a tab or comma and its class (what follows is passed over), below ``images``.
+    """The images below the folder ``path``, one folder per class, or those that the file ``path``
+    lists: per line a file below ``images``, a tab or comma, and its class (more is ignored).
 
-    ``names`` says what the classes are called in words: lines of a class, a tab and names with
-    commas between them (WordNet's ``words.txt``), or JSON; without it a folder's own name, with
-    blanks for underscores. ``shots`` keeps the first so many pictures of each class, ``classes``
-    gives the order of the classes. Raises ``UsageError``.
+    ``names`` is a file with the classes' names in words: per line a class, a tab and names with
+    commas between them (WordNet's ``words.txt``), or JSON. By default they are the folders' names,
+    with blanks for underscores. ``shots`` is how many images of a class are kept, ``classes`` the
+    order of the classes. Raises ``UsageError``.
     """
     if path.is_dir():
         found = _from_folders(path)
@@ -214,22 +212,23 @@ def read_classified(
     else:
         raise UsageError(f"there is no folder or file {path}")
     if len(found) < 2:
-        raise UsageError(f"{path} holds {len(found)} classes of pictures: two are the least")
+        raise UsageError(f"{path} holds images of {len(found)} classes: at least two are needed")
     if classes is not None and set(found) - set(classes):
-        raise UsageError(f"{path} has the class {min(set(found) - set(classes))!r}, and others not")
+        unknown = min(set(found) - set(classes))
+        raise UsageError(f"{path} has the class {unknown!r}, which the test set does not have")
     folders = tuple(classes or sorted(found))
-    words = _names(names) if names else {}
-    lacking = [folder for folder in folders if names and folder not in words]
-    if lacking:
-        raise UsageError(f"{names} has no name for the class {lacking[0]!r}")
+    words = _class_names(names) if names else {}
+    unnamed = [folder for folder in folders if names and folder not in words]
+    if unnamed:
+        raise UsageError(f"{names} has no name for the class {unnamed[0]!r}")
     labels = tuple(
         label(*words[folder]) if folder in words else label(folder.replace("_", " ").strip())
         for folder in folders
     )
     files = [found.get(folder, [])[:shots] for folder in folders]
     return Classified(
-        tuple(file for several in files for file in several),
-        tuple(row for row, several in enumerate(files) for _ in several),
+        tuple(file for group in files for file in group),
+        tuple(row for row, group in enumerate(files) for _ in group),
         labels,
         folders,
     )
@@ -238,7 +237,7 @@ def read_classified(
 def _from_folders(path: Path) -> Mapping[str, list[Path]]:
     found = {}
     for folder in sorted(one for one in path.iterdir() if one.is_dir()):
-        files = sorted(one for one in folder.rglob("*") if one.suffix.lower() in PICTURES)
+        files = sorted(one for one in folder.rglob("*") if one.suffix.lower() in IMAGE_SUFFIXES)
         if files:
             found[folder.name] = files
     return found
@@ -252,14 +251,14 @@ def _from_list(path: Path, images: Path) -> Mapping[str, list[Path]]:
         parts = [part.strip() for part in re.split(r"[\t,]", line)]
         if len(parts) < 2:
             raise UsageError(f"{path}, line {number}: not a file, a tab or comma, and a class")
-        place = images / parts[0]
-        if not place.is_file():
-            raise UsageError(f"{path}, line {number}: there is no file {place}")
-        found.setdefault(parts[1], []).append(place)
+        file = images / parts[0]
+        if not file.is_file():
+            raise UsageError(f"{path}, line {number}: there is no file {file}")
+        found.setdefault(parts[1], []).append(file)
     return found
 
 
-def _names(path: Path) -> dict[str, list[str]]:
+def _class_names(path: Path) -> dict[str, list[str]]:
     text = read_text(path)
     if text.lstrip()[:1] == "{":
         try:

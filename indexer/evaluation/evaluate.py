@@ -1,12 +1,9 @@
-"""How good a model, and a library's index, are on sets with known answers.
+"""Measures a model, and a library's vector index, on image sets with known answers.
 
-*Retrieval*: every caption looks for its picture among all pictures, and every picture for one of
-its captions among all captions: recall@1, @5 and @10, and the median rank. Exactly, and, for a
-library, through its vector index. *Classification*: zero-shot by the names of the classes in prompt
-templates, and a linear probe (logistic regression on frozen embeddings), top-1 and top-5.
-
-Intervals are at 95%: Wilson's where cases are independent, the bootstrap over pictures where five
-captions belong to one. ``docs/evaluation.md`` has published figures to check these against.
+*Retrieval*: every caption searches its image among all images, and every image one of its captions:
+recall@1, @5, @10 and the median rank; exactly, and through a library's vector index.
+*Classification*: zero-shot by class names in prompt templates, and a linear probe; top-1 and top-5.
+``docs/evaluation.md`` compares the results with published figures.
 """
 
 from __future__ import annotations
@@ -25,60 +22,59 @@ from sightline.indexer.encoder import encode_photos
 from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.evaluation.datasets import Captioned, Classified
 from sightline.indexer.evaluation.metrics import (
-    AT,
+    RECALL_AT,
     Adjust,
+    Proportion,
     Ranks,
-    Share,
+    best_ranks,
     centred,
-    chunks,
-    plain,
+    grouped_proportion,
+    proportion,
     query_bank,
-    ranks,
-    share,
-    shares_of_groups,
-    standing,
+    query_slices,
+    unadjusted,
+    z_scores,
 )
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder
 from sightline.indexer.types import Candidate, Embeddings, Ids, Photo, Progress, no_progress
 from sightline.indexer.zero_shot.captions import CAPTIONS
-from sightline.indexer.zero_shot.labels import classifier
-from sightline.indexer.zero_shot.prompts import fill
+from sightline.indexer.zero_shot.labels import classifier, label
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.library import Library
 
 RANKINGS = ("plain", "centred", "querybank", "standing")
-"""Ideas of ranking that ``retrieval`` measures; ``standing`` for captions of a picture only,
-``querybank`` for pictures of a caption only."""
+"""By cosine, centred captions, query-bank normalisation (text to image only) and z-scores (image to
+text only)."""
 
 Direction = Literal["text_to_image", "image_to_text"]
 
-
 PROBE_CS = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""Inverse strengths of regularisation that a probe chooses among, for standardised features. Raw
-embeddings lie in a cone, where it takes ten times as long and finds less: .24 for .30 with the
-built-in model and 25 pictures of each class of Tiny ImageNet."""
+"""Inverse regularisation strengths that a linear probe chooses from, for standardised features."""
 
-PROBE_TRIES = 10_000
-"""Pictures at most with which that choice is made; the probe itself takes all."""
+PROBE_SELECTION = 10_000
+"""Images that the strength is chosen with, at most; the probe itself is trained on all."""
 
 PROBE_STEPS = 1000
-"""Steps of L-BFGS at most, as in the CLIP paper (Radford et al. 2021, appendix A.3)."""
+"""Steps of L-BFGS, at most, as in the CLIP paper (Radford et al. 2021, appendix A.3)."""
+
+CAPTIONS_PER_CALL = 4096
+"""Captions that are encoded between two calls of ``progress``."""
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Recall of one kind of query."""
+    """Recall in one direction, by one ranking."""
 
     direction: Direction
     ranking: str
     through: Literal["exact", "index"]
     queries: int
     gallery: int
-    recall: Mapping[int, Share]
+    recall: Mapping[int, Proportion]
     median_rank: float | None
-    """1 is the first place; None where it lies beyond what was looked at."""
+    """None if it is beyond the depth of the search."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -95,16 +91,16 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often the right class came first, and among five."""
+    """Accuracy of a classification."""
 
     method: str
     """The name of the templates, or ``linear probe``."""
     cases: int
-    top1: Share
-    top5: Share
+    top1: Proportion
+    top5: Proportion
     mean_per_class: float
-    """Top-1, each class counted alike."""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    """Mean over the classes of their top-1 accuracy."""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -114,20 +110,20 @@ class Accuracy:
             "top1": self.top1.as_dict(),
             "top5": self.top5.as_dict(),
             "mean_per_class": round(self.mean_per_class, 5),
-            **self.about,
+            **self.details,
         }
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Pictures that have become vectors."""
+    """The embeddings of a list of files."""
 
     vectors: Embeddings
-    """``(n, d)`` of those that could be read, in their order."""
+    """``(n, d)`` of the files that could be read."""
     kept: Ids
-    """The places of these among the files given."""
+    """``(n,)``: their indices in the list."""
     failures: tuple[str, ...]
-    """The others, each with its reason."""
+    """The other files, each with the reason."""
 
 
 def encode_files(
@@ -135,36 +131,36 @@ def encode_files(
     files: Sequence[Path],
     *,
     workers: int | None = None,
-    show: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Encoded:
     """Reads and encodes ``files`` as an indexing run does."""
     result = np.full((len(files), encoder.dimension), np.nan, np.float32)
-    places: dict[Path, list[int]] = {}
-    for place, file in enumerate(files):
-        places.setdefault(file, []).append(place)
+    rows_of: dict[Path, list[int]] = {}
+    for row, file in enumerate(files):
+        rows_of.setdefault(file, []).append(row)
     failures: list[str] = []
 
     def readable(
-        read: Iterator[tuple[Candidate, Photo | PhotoError]],
+        outcomes: Iterator[tuple[Candidate, Photo | PhotoError]],
     ) -> Iterator[tuple[Path, Photo]]:
-        for candidate, outcome in read:
+        for candidate, outcome in outcomes:
             if isinstance(outcome, PhotoError):
                 failures.append(f"{candidate.absolute}: {outcome}")
             else:
                 yield candidate.absolute, outcome
 
-    candidates = (Candidate(file.parent, file.name, 0, 0) for file in places)
-    cores = workers or os.cpu_count() or 1
-    with Decoder(encoder.geometry, workers=min(cores, max(len(places), 1))) as decoder:
+    candidates = (Candidate(file.parent, file.name, 0, 0) for file in rows_of)
+    workers = min(workers or os.cpu_count() or 1, max(len(rows_of), 1))
+    with Decoder(encoder.geometry, workers=workers) as decoder:
         done = 0
         for batch in encode_photos(encoder, readable(decoder.photos(candidates))):
             for file, _, vector in batch:
-                result[places[file]] = vector
+                result[rows_of[file]] = vector
             done += len(batch)
-            show("encoding pictures", done + len(failures), len(places))
+            progress("encoding images", done + len(failures), len(rows_of))
     kept = np.flatnonzero(~np.isnan(result[:, 0])).astype(np.int64)
     if not len(kept):
-        raise UsageError(f"none of the pictures could be read: {failures[0]}")
+        raise UsageError(f"none of the images could be read: {failures[0]}")
     return Encoded(result[kept], kept, tuple(failures))
 
 
@@ -173,45 +169,42 @@ def encode_captions(
     captions: Sequence[str],
     templates: Sequence[str] = ("{}",),
     *,
-    show: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> Embeddings:
-    """``(n, d)``: the mean over the templates of each caption, unit length."""
-    step = 4096
-    total = np.zeros((len(captions), encoder.dimension), np.float32)
-    for template in templates:
-        for start in range(0, len(captions), step):
-            some = [fill(template, text) for text in captions[start : start + step]]
-            total[start : start + step] += encoder.encode_texts(some)
-            show("encoding captions", min(start + step, len(captions)), len(captions))
-    result: Embeddings = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
-    return result
+    """``(n, d)``: per caption the mean over the templates, normalised."""
+    parts = [np.empty((0, encoder.dimension), np.float32)]
+    for start in range(0, len(captions), CAPTIONS_PER_CALL):
+        texts = captions[start : start + CAPTIONS_PER_CALL]
+        parts.append(classifier(encoder, [label(text) for text in texts], templates))
+        progress("encoding captions", start + len(texts), len(captions))
+    return np.concatenate(parts)
 
 
-# retrieval ----------------------------------------------------------------------------------------
+# --- retrieval -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures among which captions look for theirs."""
+    """The images that captions are searched in."""
 
     vectors: Embeddings
     """``(m, d)``."""
     rows: Ids
-    """Where the pictures of the set stand among them; -1 for one that could not be read."""
+    """The row of each image of the set; -1 for an image that could not be read."""
     ids: Ids | None = None
-    """The library's ids of ``vectors``, where they are a library's."""
+    """``(m,)``: the library's ids of ``vectors``; None if they are not a library's."""
 
 
-def gallery_of(encoded: Encoded, pictures: int) -> Gallery:
-    """The pictures of the set alone."""
-    rows = np.full(pictures, -1, np.int64)
+def gallery_of(encoded: Encoded, images: int) -> Gallery:
+    """A gallery of the ``images`` images of the set alone."""
+    rows = np.full(images, -1, np.int64)
     rows[encoded.kept] = np.arange(len(encoded.kept))
     return Gallery(encoded.vectors, rows)
 
 
 def gallery_in(library: Library, images: Sequence[Path]) -> Gallery:
-    """All pictures of a library, those of the set among them. ``UsageError`` where one of these is
-    not in the library."""
+    """A gallery of all images of a library. Raises ``UsageError`` if an image of the set is not in
+    it."""
     blocks = list(library.catalog.blocks())
     if not blocks:
         raise UsageError(f"the library in {library.directory} is empty")
@@ -220,8 +213,8 @@ def gallery_in(library: Library, images: Sequence[Path]) -> Gallery:
     missing = [file for file, record in zip(images, found, strict=True) if record is None]
     if missing:
         raise UsageError(
-            f"{len(missing):,} of the {len(images):,} pictures are not in the library, {missing[0]}"
-            " the first of them: index their folder first"
+            f"{len(missing):,} of the {len(images):,} images are not in the library, the first is"
+            f" {missing[0]}: index their folder first"
         )
     rows = np.searchsorted(ids, [record.id for record in found if record])
     return Gallery(np.concatenate([vectors for _, vectors in blocks]), rows.astype(np.int64), ids)
@@ -234,97 +227,101 @@ def retrieval(
     *,
     rankings: Sequence[str] = ("plain",),
     bank: Embeddings | None = None,
-    show: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> list[Retrieval]:
-    """Both directions, exactly, for each of ``rankings``.
+    """Exact retrieval in both directions, for each of ``rankings``.
 
-    ``texts`` are the captions' vectors; ``bank`` those of everyday captions, for ``centred`` and
-    ``querybank``. Captions of pictures that could not be read are left out.
+    ``texts`` are the embeddings of the captions, ``bank`` those of other captions, for ``centred``
+    and ``querybank``. Captions of images that could not be read are left out.
     """
-    own = gallery.rows[np.asarray(captioned.own, np.int64)]
-    there = own >= 0
-    texts, own = texts[there], own[there]
-    pictures = np.unique(own)
-    captions_of: dict[int, list[int]] = {int(row): [] for row in pictures}
-    for caption, row in enumerate(own.tolist()):
+    targets = gallery.rows[np.asarray(captioned.targets, np.int64)]
+    texts, targets = texts[targets >= 0], targets[targets >= 0]
+    rows = np.unique(targets)
+    captions_of: dict[int, list[int]] = {int(row): [] for row in rows}
+    for caption, row in enumerate(targets.tolist()):
         captions_of[row].append(caption)
-    images = gallery.vectors[pictures]
+    captions_of_rows = [captions_of[int(row)] for row in rows]
     results: list[Retrieval] = []
     for number, ranking in enumerate(rankings):
-        show("ranking", number, len(rankings))
+        progress("ranking", number, len(rankings))
         if ranking not in RANKINGS:
-            raise UsageError(f"no ranking is called {ranking!r}: {', '.join(RANKINGS)}")
-        if ranking in ("centred", "querybank") and (bank is None or not len(bank)):
-            raise UsageError(f"the ranking {ranking!r} needs a bank of captions")
-        asked = centred(texts, bank) if ranking == "centred" and bank is not None else texts
-        if ranking != "standing":
-            adjust: Adjust = plain
-            if ranking == "querybank" and bank is not None:
-                adjust = query_bank(gallery.vectors, bank)
-            places = ranks(asked, gallery.vectors, own[:, None].tolist(), adjust)
+            raise UsageError(f"no ranking is called {ranking!r}: use {', '.join(RANKINGS)}")
+        queries = texts
+        adjust_images: Adjust = unadjusted
+        adjust_texts: Adjust = unadjusted
+        if ranking in ("centred", "querybank"):
+            if bank is None or not len(bank):
+                raise UsageError(f"the ranking {ranking!r} needs a bank of captions")
+            if ranking == "centred":
+                queries = centred(texts, bank)
+            else:
+                adjust_images = query_bank(gallery.vectors, bank)
+        if ranking == "standing":
+            adjust_texts = z_scores(queries, gallery.vectors)
+        else:
+            ranks = best_ranks(queries, gallery.vectors, targets[:, None].tolist(), adjust_images)
             results.append(
-                _recall("text_to_image", ranking, "exact", places, own, len(gallery.vectors))
+                _retrieval("text_to_image", ranking, ranks, targets, len(gallery.vectors))
             )
         if ranking != "querybank":
-            judge: Adjust = standing(asked, gallery.vectors) if ranking == "standing" else plain
-            answers = [captions_of[int(row)] for row in pictures]
-            places = ranks(images, asked, answers, judge)
-            results.append(_recall("image_to_text", ranking, "exact", places, pictures, len(texts)))
+            ranks = best_ranks(gallery.vectors[rows], queries, captions_of_rows, adjust_texts)
+            results.append(_retrieval("image_to_text", ranking, ranks, rows, len(queries)))
     return results
 
 
 def through_index(
     library: Library, texts: Embeddings, gallery: Gallery, captioned: Captioned
 ) -> tuple[Retrieval, float]:
-    """Captions to pictures through the library's vector index as it is, and the share of the exact
-    first ten that it found."""
+    """Text-to-image retrieval through the library's vector index, and its recall@10 of the exact
+    results."""
     assert gallery.ids is not None
-    own = gallery.rows[np.asarray(captioned.own, np.int64)]
-    depth = max(AT)
-    few = min(depth, len(gallery.vectors))
-    places = np.full(len(texts), depth + 1, np.int64)
-    same = 0
-    for some in chunks(len(texts), len(gallery.vectors)):
-        _, ids = library.nearest(texts[some], depth)
-        right = ids == gallery.ids[own[some]][:, None]
-        places[some] = np.where(right.any(axis=1), 1 + right.argmax(axis=1), depth + 1)
-        scores = texts[some] @ gallery.vectors.T
-        exact = np.argpartition(scores, -few, axis=1)[:, -few:]
-        same += sum(
-            len(set(line.tolist()) & set(gallery.ids[best].tolist()))
-            for line, best in zip(ids, exact, strict=True)
+    targets = gallery.rows[np.asarray(captioned.targets, np.int64)]
+    depth = max(RECALL_AT)
+    k = min(depth, len(gallery.vectors))
+    ranks = np.full(len(texts), depth + 1, np.int64)
+    common = 0
+    for rows in query_slices(len(texts), len(gallery.vectors)):
+        _, ids = library.nearest(texts[rows], depth)
+        right = ids == gallery.ids[targets[rows]][:, None]
+        ranks[rows] = np.where(right.any(axis=1), 1 + right.argmax(axis=1), depth + 1)
+        scores = texts[rows] @ gallery.vectors.T
+        exact = np.argpartition(scores, -k, axis=1)[:, -k:]
+        common += sum(
+            len(set(found.tolist()) & set(gallery.ids[best].tolist()))
+            for found, best in zip(ids, exact, strict=True)
         )
-    found = _recall("text_to_image", "plain", "index", places, own, len(gallery.vectors), depth)
-    return found, same / (len(texts) * few)
+    result = _retrieval("text_to_image", "plain", ranks, targets, len(gallery.vectors), depth=depth)
+    return result, common / (len(texts) * k)
 
 
-def _recall(
+def _retrieval(
     direction: Direction,
     ranking: str,
-    through: Literal["exact", "index"],
-    places: Ranks,
+    ranks: Ranks,
     groups: Ids,
     gallery: int,
+    *,
     depth: int | None = None,
 ) -> Retrieval:
-    median = float(np.median(places))
+    """``groups`` are the images of the queries; ``depth`` is that of a search through the index."""
+    median = float(np.median(ranks))
     return Retrieval(
-        direction,
-        ranking,
-        through,
-        len(places),
-        gallery,
-        {k: shares_of_groups(places <= k, groups.tolist()) for k in AT},
-        None if depth is not None and median > depth else median,
+        direction=direction,
+        ranking=ranking,
+        through="exact" if depth is None else "index",
+        queries=len(ranks),
+        gallery=gallery,
+        recall={k: grouped_proportion(ranks <= k, groups.tolist()) for k in RECALL_AT},
+        median_rank=None if depth is not None and median > depth else median,
     )
 
 
 def bank_vectors(encoder: Encoder, captions: Sequence[str] | None = None) -> Embeddings:
-    """The vectors of a bank of captions: of everyday ones unless others are given."""
+    """The embeddings of a bank of captions; ``CAPTIONS`` by default."""
     return encoder.encode_texts(list(captions or CAPTIONS))
 
 
-# classification -----------------------------------------------------------------------------------
+# --- classification ------------------------------------------------------------------------------
 
 
 def zero_shot(
@@ -334,15 +331,19 @@ def zero_shot(
     classified: Classified,
     templates: Mapping[str, Sequence[str]],
     *,
-    show: Progress = no_progress,
+    progress: Progress = no_progress,
 ) -> list[Accuracy]:
-    """Pictures to classes by their names, once for each of ``templates``."""
+    """Zero-shot classification by the class names, once for each set of ``templates``.
+
+    ``truth`` ``(n,)`` are the classes of ``images`` ``(n, d)``.
+    """
     results = []
-    for number, (name, some) in enumerate(templates.items()):
-        show("encoding prompts", number, len(templates))
-        vectors = classifier(encoder, classified.labels, some)
-        about = {"prompts": len(some) * sum(len(one.names) for one in classified.labels)}
-        results.append(_accuracy(name, images @ vectors.T, truth, about))
+    names = sum(len(one.names) for one in classified.labels)
+    for number, (method, sentences) in enumerate(templates.items()):
+        progress("encoding prompts", number, len(templates))
+        weights = classifier(encoder, classified.labels, sentences)
+        details = {"prompts": len(sentences) * names}
+        results.append(_accuracy(method, images @ weights.T, truth, details))
     return results
 
 
@@ -352,10 +353,11 @@ def linear_probe(
     images: Embeddings,
     truth: NDArray[np.int64],
 ) -> Accuracy:
-    """Logistic regression on frozen embeddings, as in the CLIP paper: L-BFGS, its strength of
-    regularisation chosen on a fifth of ``train`` that is held out. Embeddings are standardised by
-    the mean and spread of ``train``. Raises ``UsageError`` where scikit-learn is missing, or a
-    class has too few pictures."""
+    """Logistic regression on standardised embeddings, as in the CLIP paper: L-BFGS, with the
+    regularisation chosen on a held-out fifth of ``train``.
+
+    Raises ``UsageError`` without scikit-learn, or if a class has fewer than two images to train on.
+    """
     try:
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import train_test_split
@@ -365,55 +367,54 @@ def linear_probe(
         ) from error
     counts = np.bincount(train_truth)
     if counts[counts > 0].min() < 2 or np.count_nonzero(counts) < 2:
-        raise UsageError("a linear probe needs two pictures or more to learn each class from")
-    mean, spread = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-6)
-    train, images = (train - mean) / spread, (images - mean) / spread
-    some = np.random.default_rng(0).permutation(len(train))[:PROBE_TRIES]
+        raise UsageError("a linear probe needs at least two training images of each of two classes")
+    mean, deviation = train.mean(axis=0), np.maximum(train.std(axis=0), 1e-6)
+    train, images = (train - mean) / deviation, (images - mean) / deviation
+    selection = np.random.default_rng(0).permutation(len(train))[:PROBE_SELECTION]
     try:
-        learn, held = train_test_split(
-            some, test_size=0.2, random_state=0, stratify=train_truth[some]
+        fitted, held_out = train_test_split(
+            selection, test_size=0.2, random_state=0, stratify=train_truth[selection]
         )
-    except ValueError:  # too few of some class to have it in both parts
-        learn, held = train_test_split(some, test_size=0.2, random_state=0)
+    except ValueError:  # too few images of a class to have it in both parts
+        fitted, held_out = train_test_split(selection, test_size=0.2, random_state=0)
 
-    # From strong to weak regularisation, each solution the start of the next one's search.
+    # From strong to weak regularisation, each starting from the solution before.
     probe: Any = LogisticRegression(max_iter=PROBE_STEPS, warm_start=True)
-    best, reached = PROBE_CS[0], -1.0
+    best_c, best_score = PROBE_CS[0], -1.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has not converged is in the report
+        warnings.simplefilter("ignore")  # convergence is reported in the details
         for c in PROBE_CS:
-            probe.set_params(C=c).fit(train[learn], train_truth[learn])
-            score = float(probe.score(train[held], train_truth[held]))
-            if score < reached:
+            probe.set_params(C=c).fit(train[fitted], train_truth[fitted])
+            score = float(probe.score(train[held_out], train_truth[held_out]))
+            if score < best_score:
                 break
-            best, reached = c, score
-        probe = LogisticRegression(C=best, max_iter=PROBE_STEPS).fit(train, train_truth)
+            best_c, best_score = c, score
+        probe = LogisticRegression(C=best_c, max_iter=PROBE_STEPS).fit(train, train_truth)
     scores = np.full((len(images), int(max(truth.max(), train_truth.max())) + 1), -np.inf)
     decision = probe.decision_function(images)
     if decision.ndim == 1:  # two classes: one column, for the second
         decision = np.stack([-decision, decision], axis=1)
     scores[:, probe.classes_] = decision
-    about = {
+    details = {
         "trained_on": len(train),
-        "C": best,
+        "C": best_c,
         "converged": bool(int(np.max(probe.n_iter_)) < PROBE_STEPS),
     }
-    return _accuracy("linear probe", scores.astype(np.float32), truth, about)
+    return _accuracy("linear probe", scores.astype(np.float32), truth, details)
 
 
 def _accuracy(
-    method: str, scores: NDArray[np.float32], truth: NDArray[np.int64], about: Mapping[str, Any]
+    method: str, scores: NDArray[np.float32], truth: NDArray[np.int64], details: Mapping[str, Any]
 ) -> Accuracy:
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-    first = order[:, 0] == truth
-    five = (order == truth[:, None]).any(axis=1)
+    top5 = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    right = top5[:, 0] == truth
     sizes = np.bincount(truth)
-    each = np.bincount(truth, weights=first)[sizes > 0] / sizes[sizes > 0]
+    per_class = np.bincount(truth, weights=right)[sizes > 0] / sizes[sizes > 0]
     return Accuracy(
         method,
         len(truth),
-        share(int(first.sum()), len(truth)),
-        share(int(five.sum()), len(truth)),
-        float(each.mean()),
-        about,
+        proportion(int(right.sum()), len(truth)),
+        proportion(int((top5 == truth[:, None]).any(axis=1).sum()), len(truth)),
+        float(per_class.mean()),
+        details,
     )

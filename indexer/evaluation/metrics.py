@@ -1,7 +1,6 @@
-"""Ranks, recall, and how sure they are.
+"""Ranks, proportions with confidence intervals, and the adjustments of scores before ranking.
 
-A rank is the place of the right answer, 1 for the first; equal scores stand in the order in which
-they were given, as a search has them. Ranking ideas change the scores before ranks are taken.
+A rank is 1 for the best; of equal scores the earlier row ranks first, as in a search.
 """
 
 from __future__ import annotations
@@ -17,27 +16,29 @@ from sightline.indexer.types import Embeddings
 
 Ranks = NDArray[np.int64]
 
-AT = (1, 5, 10)
-"""The places of recall@k."""
+RECALL_AT = (1, 5, 10)
+"""The k of recall@k."""
 
-AT_ONCE = 256
-"""Queries that are scored at a time, at most."""
+MAX_QUERIES = 256
+"""Queries that are scored at a time."""
 
-SCORES = 2**26
-"""Scores that are held at a time: 256 MB."""
+MAX_SCORES = 2**26
+"""Scores in memory at a time: 256 MB."""
 
 RESAMPLES = 2000
+"""Of the bootstrap."""
 LEVEL = 0.95
+"""Confidence level of all intervals."""
 _Z = 1.959964
-"""Standard deviations of a normal distribution that hold LEVEL of it."""
+"""Quantile of the normal distribution for a two-sided interval at ``LEVEL``."""
 
 BETA = 20.0
-"""Inverse temperature of query-bank normalisation, as its paper sets it."""
+"""Inverse temperature of query-bank normalisation, as in its paper."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share of cases, 0 to 1, with the interval that holds the true one at 95%."""
+class Proportion:
+    """A fraction of cases, 0 to 1, with its 95% confidence interval."""
 
     value: float
     low: float
@@ -56,102 +57,104 @@ class Share:
         return f"{100 * self.value:.1f} ±{100 * half:.1f}"
 
 
-def share(right: int, cases: int) -> Share:
-    """A share of independent cases, with Wilson's score interval."""
+def proportion(right: int, cases: int) -> Proportion:
+    """The proportion of independent cases, with Wilson's score interval."""
     if not cases:
-        return Share(math.nan, 0.0, 1.0)
+        return Proportion(math.nan, 0.0, 1.0)
     value = right / cases
     centre = (value + _Z**2 / (2 * cases)) / (1 + _Z**2 / cases)
     half = _Z / (1 + _Z**2 / cases)
     half *= math.sqrt(value * (1 - value) / cases + _Z**2 / (4 * cases**2))
     low = 0.0 if right == 0 else max(centre - half, 0.0)
-    return Share(value, low, 1.0 if right == cases else min(centre + half, 1.0))
+    return Proportion(value, low, 1.0 if right == cases else min(centre + half, 1.0))
 
 
-def shares_of_groups(right: NDArray[np.bool_], groups: Sequence[int]) -> Share:
-    """A share of cases that come in groups: five captions of one picture are not five independent
-    cases. The interval is the percentile bootstrap's over groups, the same every time; where all
-    cases are alike, of which no bootstrap can say anything, Wilson's for as many cases as groups.
+def grouped_proportion(right: NDArray[np.bool_], groups: Sequence[int]) -> Proportion:
+    """The proportion of cases that come in groups, such as five captions of one image.
+
+    The interval is the percentile bootstrap over groups, with a fixed seed. If all cases are right,
+    or all wrong, it is Wilson's for as many cases as groups, as the bootstrap has no variance then.
     """
-    _, place = np.unique(np.asarray(groups), return_inverse=True)
-    hits = np.bincount(place, weights=right.astype(np.float64))
-    sizes = np.bincount(place).astype(np.float64)
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    hits = np.bincount(group, weights=right.astype(np.float64))
+    sizes = np.bincount(group).astype(np.float64)
     if right.all() or not right.any():
-        return share(len(sizes) if right.any() else 0, len(sizes))
+        return proportion(len(sizes) if right.any() else 0, len(sizes))
     random = np.random.default_rng(0)
     counts = random.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
-    drawn = (counts @ hits) / (counts @ sizes)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Share(float(right.mean()), float(low), float(high))
+    resampled = (counts @ hits) / (counts @ sizes)
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Proportion(float(right.mean()), float(low), float(high))
 
 
-def chunks(queries: int, gallery: int) -> Iterator[slice]:
-    """Queries in pieces whose scores over the gallery fit in memory."""
-    step = max(1, min(AT_ONCE, SCORES // max(gallery, 1)))
+def query_slices(queries: int, gallery: int) -> Iterator[slice]:
+    """Slices of the queries whose scores over the gallery fit in memory."""
+    step = max(1, min(MAX_QUERIES, MAX_SCORES // max(gallery, 1)))
     return (slice(start, start + step) for start in range(0, queries, step))
 
 
 Adjust = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Scores ``(q, n)`` of some queries over the whole gallery -> the scores to rank by."""
+"""Cosines ``(q, n)`` of some queries and the whole gallery -> the scores to rank by."""
 
 
-def ranks(
-    queries: Embeddings, gallery: Embeddings, own: Sequence[Sequence[int]], adjust: Adjust
+def best_ranks(
+    queries: Embeddings, gallery: Embeddings, targets: Sequence[Sequence[int]], adjust: Adjust
 ) -> Ranks:
-    """``(q,)``: the place of the best of each query's right answers, of which ``own`` has at least
-    one a query."""
+    """``(q,)``: the best rank of each query's targets, one or more rows of the gallery."""
     found = np.empty(len(queries), np.int64)
     columns = np.arange(len(gallery))
-    for some in chunks(len(queries), len(gallery)):
-        for row, line in enumerate(adjust(queries[some] @ gallery.T), some.start):
-            mine = np.asarray(own[row])
-            best = mine[np.argmax(line[mine])]
-            before = (line > line[best]) | ((line == line[best]) & (columns < best))
+    for rows in query_slices(len(queries), len(gallery)):
+        for row, scores in enumerate(adjust(queries[rows] @ gallery.T), rows.start):
+            target = np.asarray(targets[row])
+            best = target[np.argmax(scores[target])]
+            before = (scores > scores[best]) | ((scores == scores[best]) & (columns < best))
             found[row] = 1 + np.count_nonzero(before)
     return found
 
 
-def plain(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosines as they are."""
-    return scores
+def unadjusted(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The cosines."""
+    return cosines
 
 
 def query_bank(gallery: Embeddings, bank: Embeddings) -> Adjust:
     """Query-bank normalisation with the dynamic inverted softmax (Bogolin et al., CVPR 2022).
 
-    A picture that is near every query takes places that are not its own: its scores are divided by
-    what a bank of other queries gives it. Only queries whose nearest picture is also the nearest
-    of some query of the bank are treated so; the others keep their cosines.
+    It lowers the scores of hubs, images that are close to every query: cosines are divided by what
+    a bank of other queries gives the image. Only queries whose nearest image is also the nearest of
+    a query of the bank are adjusted.
     """
     logits = (bank @ gallery.T).astype(np.float64) * BETA
     top = logits.max(axis=0)
-    usual = (top + np.log(np.exp(logits - top).sum(axis=0))).astype(np.float32)
+    log_sums = (top + np.log(np.exp(logits - top).sum(axis=0))).astype(np.float32)
     hubs = np.zeros(len(gallery), bool)
     hubs[logits.argmax(axis=1)] = True
 
-    def adjust(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        treated = hubs[scores.argmax(axis=1)]
-        result = scores.copy()
-        result[treated] = np.float32(BETA) * scores[treated] - usual
+    def adjust(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        adjusted = hubs[cosines.argmax(axis=1)]
+        result = cosines.copy()
+        result[adjusted] = np.float32(BETA) * cosines[adjusted] - log_sums
         return result
 
     return adjust
 
 
-def standing(texts: Embeddings, images: Embeddings) -> Adjust:
-    """How far each text stands out for a picture from what it says of all pictures: the distance
-    from the middle of its cosines in units of their spread below it. ``describe`` ranks so."""
-    middle, spread = np.empty(len(texts), np.float32), np.empty(len(texts), np.float32)
-    for some in chunks(len(texts), len(images)):
-        low, half = np.quantile(texts[some] @ images.T, [0.1, 0.5], axis=1)
-        middle[some] = half
-        spread[some] = np.maximum(half - low, 1e-6)
-    return lambda scores: (scores - middle) / spread
+def z_scores(texts: Embeddings, images: Embeddings) -> Adjust:
+    """Robust z-scores per text: (cosine - median) / (median - 10th percentile) over ``images``.
+
+    ``describe`` ranks captions by them.
+    """
+    median, spread = np.empty(len(texts), np.float32), np.empty(len(texts), np.float32)
+    for rows in query_slices(len(texts), len(images)):
+        low, half = np.quantile(texts[rows] @ images.T, [0.1, 0.5], axis=1)
+        median[rows] = half
+        spread[rows] = np.maximum(half - low, 1e-6)
+    return lambda cosines: (cosines - median) / spread
 
 
 def centred(texts: Embeddings, bank: Embeddings) -> Embeddings:
-    """Texts without what all texts have in common: the mean of a bank taken off, unit length."""
-    moved = texts - bank.mean(axis=0)
-    norms = np.linalg.norm(moved, axis=1, keepdims=True)
-    result: Embeddings = (moved / np.maximum(norms, 1e-12)).astype(np.float32)
+    """``texts`` minus the mean of a bank of texts, at unit length."""
+    shifted = texts - bank.mean(axis=0)
+    norms = np.linalg.norm(shifted, axis=1, keepdims=True)
+    result: Embeddings = (shifted / np.maximum(norms, 1e-12)).astype(np.float32)
     return result

@@ -27,7 +27,7 @@ from sightline.indexer.errors import UsageError
 from sightline.indexer.exchange.formats import EmbeddingSet, Row, Vectors
 from sightline.indexer.files import archives
 from sightline.indexer.library.library import Library, absolute
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder
 from sightline.indexer.types import (
     Candidate,
     Embeddings,
@@ -269,7 +269,7 @@ def _candidate(root: Path, path: str) -> Candidate:
             return Candidate(root, path, found.st_size, found.st_mtime_ns)
     except NotADirectoryError:
         try:
-            return Candidate(root, path, *archives.status(root / path))
+            return Candidate(root, path, *archives.size_and_mtime(root / path))
         except OSError:
             pass  # the archive does not contain it
     except (OSError, ValueError):

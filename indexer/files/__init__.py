@@ -1,1 +1,1 @@
-"""Files: folders and archives walked, ignore rules, folders watched for changes."""
+"""Finds image files: walks folders and archives, and watches them for changes."""

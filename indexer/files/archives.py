@@ -1,13 +1,12 @@
-"""Pictures inside WebDataset archives: tar files in which a sample's files share a name.
+"""Reads images inside WebDataset archives: tar files in which the files of a sample share a name.
 
     0000.tar
-        000000012.jpg       the picture
+        000000012.jpg       the image
         000000012.txt       its caption
         000000012.json      {"caption": .., "url": ..}, as img2dataset writes it
 
-A picture in an archive has a path like any other, ``shards/0000.tar/000000012.jpg``. Archives are
-read in place, by the offsets of their members; compressed ones (``.tar.gz``) have none, and are not
-looked into.
+An image in an archive has a path like any other, ``shards/0000.tar/000000012.jpg``. Members are
+read in place by their offsets, so compressed archives (``.tar.gz``) are not supported.
 """
 
 from __future__ import annotations
@@ -18,57 +17,58 @@ import tarfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 SUFFIX = ".tar"
 
-LARGEST = 2**30
-"""Bytes that a picture read from an archive may have: it is held in memory."""
+MAX_MEMBER_BYTES = 2**30
+"""Larger members are not read, because a member is held in memory."""
 
-NOTES = (".txt", ".json")
-LARGEST_NOTE = 2**20
+SIDECAR_SUFFIXES = (".txt", ".json")
+"""Of the files beside an image that hold its caption and URL."""
 
-OPEN = 8
-"""Archives whose table of contents is kept: 10,000 members take 3 MB, and .6 s to read where other
-programs are busy."""
+MAX_SIDECAR_BYTES = 2**20
+"""Larger sidecar files are ignored."""
+
+CACHED_LISTINGS = 8
+"""Archives whose listing is cached: 10,000 members take 3 MB, and up to 0.6 s to read."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """Where a file lies in its archive."""
+    """The position of a file in its archive, in bytes."""
 
     offset: int
     size: int
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What is in an archive."""
+class Listing:
+    """The regular files of an archive."""
 
     members: dict[str, Member] = field(default_factory=dict)
-    """Regular files by name. Of two of one name the later counts, as for tar itself."""
+    """By name. Of two members of one name the later counts, as for tar itself."""
     problem: str | None = None
-    """Why the archive could not be read to its end; what comes before is here."""
+    """Why the archive could not be read to its end, or None."""
 
 
-def inside(path: Path) -> tuple[Path, str] | None:
-    """The archive that ``path`` leads into, and the name in there; None for any other path."""
+def split(path: Path) -> tuple[Path, str] | None:
+    """The archive and the member's name, for a path inside an archive; None for any other path."""
     if f"{SUFFIX}{os.sep}" not in str(path).lower():
         return None
-    for up in path.parents:
-        if up.suffix.lower() == SUFFIX and up.is_file():
-            return up, path.relative_to(up).as_posix()
+    for parent in path.parents:
+        if parent.suffix.lower() == SUFFIX and parent.is_file():
+            return parent, path.relative_to(parent).as_posix()
     return None
 
 
-def contents(archive: Path) -> Contents:
-    """What is in ``archive``. Kept until the file changes. OSError when it cannot be opened."""
+def list_members(archive: Path) -> Listing:
+    """The listing of ``archive``, cached until the file changes. Raises ``OSError``."""
     status = archive.stat()
-    return _contents(archive, status.st_mtime_ns, status.st_size)
+    return _list_members(archive, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=OPEN)
-def _contents(archive: Path, mtime_ns: int, size: int) -> Contents:
+@lru_cache(maxsize=CACHED_LISTINGS)
+def _list_members(archive: Path, mtime_ns: int, size: int) -> Listing:
     members: dict[str, Member] = {}
     try:
         with tarfile.open(archive, "r:") as tar:
@@ -76,72 +76,76 @@ def _contents(archive: Path, mtime_ns: int, size: int) -> Contents:
                 if not member.isreg():
                     continue
                 if member.offset_data + member.size > size:
-                    return Contents(members, "the archive was cut short")
-                if name := _plain(member.name):
+                    return Listing(members, "the archive is truncated")
+                if name := _relative_name(member.name):
                     members[name] = Member(member.offset_data, member.size)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        return Contents(members, f"the archive cannot be read to its end: {error}")
-    return Contents(members)
+        return Listing(members, f"the archive cannot be read to its end: {error}")
+    return Listing(members)
 
 
-def _plain(name: str) -> str | None:
-    """``name`` as a path below its archive; None where it leads out, is hidden, or is no text."""
+def _relative_name(name: str) -> str | None:
+    """``name`` below the archive; None if it leads outside, is hidden or not printable."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts or name.startswith("/") or ".." in parts or parts[-1].startswith("."):
         return None
-    plain = "/".join(parts)
-    return plain if plain.isprintable() else None
+    relative = "/".join(parts)
+    return relative if relative.isprintable() else None
 
 
 def read(archive: Path, name: str) -> bytes:
-    """The bytes of one member. FileNotFoundError when it is not there, OSError when the archive
-    cannot be read or the member is larger than ``LARGEST``."""
-    member = contents(archive).members.get(name)
+    """The bytes of a member.
+
+    Raises ``OSError`` if the archive cannot be read, or the member is missing
+    (``FileNotFoundError``) or larger than ``MAX_MEMBER_BYTES``.
+    """
+    member = list_members(archive).members.get(name)
     if member is None:
-        raise FileNotFoundError(2, "it is not in its archive any more", str(archive / name))
-    if member.size > LARGEST:
+        raise FileNotFoundError(2, "it is no longer in its archive", str(archive / name))
+    if member.size > MAX_MEMBER_BYTES:
         raise OSError(27, "it is too large to be read from an archive", str(archive / name))
     with archive.open("rb") as file:
         file.seek(member.offset)
         return file.read(member.size)
 
 
-def status(path: Path) -> tuple[int, int]:
-    """``(size, mtime_ns)`` of a file, or of a picture in an archive: the size is its own, the time
-    the archive's. OSError when it is not there."""
-    packed = inside(path)
-    if packed is None:
-        found = path.stat()
-        return found.st_size, found.st_mtime_ns
-    archive, name = packed
-    member = contents(archive).members.get(name)
+def size_and_mtime(path: Path) -> tuple[int, int]:
+    """``(size, mtime_ns)`` of a file, or of a member of an archive: its size, the archive's mtime.
+
+    Raises ``OSError``.
+    """
+    inside = split(path)
+    if inside is None:
+        status = path.stat()
+        return status.st_size, status.st_mtime_ns
+    archive, name = inside
+    member = list_members(archive).members.get(name)
     if member is None:
-        raise FileNotFoundError(2, "it is not in its archive", str(path))
+        raise FileNotFoundError(2, "it is no longer in its archive", str(path))
     return member.size, archive.stat().st_mtime_ns
 
 
-def notes(archive: Path, name: str) -> dict[str, Any]:
-    """What the archive says beside a picture: ``caption`` and ``url``, where it does."""
-    folder, _, base = name.rpartition("/")
-    stem = f"{folder}/{base.partition('.')[0]}" if folder else base.partition(".")[0]
-    members = contents(archive).members
-    said: dict[str, Any] = {}
-    for suffix in NOTES:
+def read_sidecars(archive: Path, name: str) -> dict[str, str]:
+    """``caption`` and ``url`` of an image, as far as its sidecar files hold them."""
+    folder, slash, base = name.rpartition("/")
+    stem = folder + slash + base.partition(".")[0]
+    members = list_members(archive).members
+    found: dict[str, str] = {}
+    for suffix in SIDECAR_SUFFIXES:
         member = members.get(stem + suffix)
-        if member is None or member.size > LARGEST_NOTE:
+        if member is None or member.size > MAX_SIDECAR_BYTES:
             continue
         text = read(archive, stem + suffix).decode("utf-8", "replace").strip()
         if suffix == ".txt":
-            said["caption"] = text
+            found["caption"] = text
             continue
         try:
-            facts = json.loads(text)
+            fields = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(facts, dict):
-            said |= {key: facts[key] for key in ("caption", "url") if _is_text(facts.get(key))}
-    return said
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+        if isinstance(fields, dict):
+            for key in ("caption", "url"):
+                value = fields.get(key)
+                if isinstance(value, str) and value.strip():
+                    found[key] = value
+    return found

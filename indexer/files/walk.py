@@ -1,8 +1,7 @@
-"""Which files below a folder may be pictures. Nothing is opened: names and dates are enough.
+"""Finds the files below a folder that may be images, by name and date, without opening them.
 
-Left out: hidden files and folders, what systems and programs keep for themselves, what patterns
-exclude, and camera RAW files with their JPEG or HEIC beside them. Whatever should have been looked
-at and could not be is reported, never passed over in silence.
+Hidden files and folders, folders of systems and programs, excluded patterns, and camera RAW files
+with a JPEG or HEIC beside them are skipped. What cannot be read is reported.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,44 +21,40 @@ from sightline.indexer.types import Candidate, Failure
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-ORDINARY = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
-    | {".avif", ".heic", ".heif", ".hif"}
-)
-"""Suffixes of pictures that can always be read."""
-
-RAW = frozenset(
+RAW_SUFFIXES = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos"}
     | {".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"}
     | {".srw", ".x3f"}
 )
-"""Suffixes of camera RAW."""
+"""Of camera RAW files, lower-case."""
 
-EXTENSIONS = ORDINARY | RAW
-"""Suffixes that are looked at, lower-case."""
+IMAGE_SUFFIXES = RAW_SUFFIXES | {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif", ".hif"),
+}
+"""Of files that may be images, lower-case."""
 
-TWINS = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".hif")
-"""What a camera writes beside its RAW file when told to write both."""
+RAW_COMPANION_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".hif")
+"""Of the file that a camera writes beside its RAW file."""
 
 IGNORE_FILE = ".sightlineignore"
-"""A file of patterns in the manner of .gitignore, for the folder it lies in and all below."""
+"""A file of patterns in .gitignore's syntax, for its folder and everything below."""
 
 SYSTEM_FOLDERS = frozenset(
     {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
     | {"lost+found", "node_modules", "__pycache__", "__macosx"}
 )
-"""Folders of operating systems, storage boxes and programs, lower-case: thumbnails, bins, parts."""
+"""Names of folders with thumbnails, deleted files and program data, lower-case."""
 
 SYSTEM_SUFFIXES = (".lrdata", ".photoslibrary/resources", ".photoslibrary/database")
-"""Ends of folders' paths, lower-case: what Lightroom and Apple Photos make for themselves. The
-originals of a Photos library are looked at."""
+"""Ends of folder paths, lower-case: data of Lightroom and Apple Photos beside the originals."""
 
 
 class Stop(Protocol):
-    """What says that a run is to end: a ``threading.Event``."""
+    """A ``threading.Event`` that ends a run."""
 
     def is_set(self) -> bool:
-        """Whether it is."""
+        """Whether to stop."""
 
 
 Report = Callable[[Failure], None]
@@ -70,280 +66,249 @@ def scan(
     below: str = "",
     exclude: Sequence[str] = (),
     on_error: Report | None = None,
-    packed: bool = False,
+    include_archives: bool = False,
 ) -> Iterator[Candidate]:
-    """The files in ``root`` that may be pictures, folder by folder, sorted by name in each.
+    """The files in ``root`` that may be images, folder by folder, sorted by name in each.
 
-    ``below`` is a folder or a file of ``root`` (relative, with slashes) to look at instead of all
-    of it; patterns and skipped folders hold as if all were looked at. ``exclude`` are patterns in
-    the manner of .gitignore, relative to ``root``; they go before those of ``.sightlineignore``
-    files.
+    ``below`` limits the scan to a folder or file of ``root`` (relative, with slashes); ignore files
+    above it apply. ``exclude`` are patterns in .gitignore's syntax, relative to ``root``, which
+    precede those of ``.sightlineignore`` files. With ``include_archives`` the members of WebDataset
+    archives are found too (``archives``), and ``root`` may be one.
 
-    Links are followed. A folder that can be reached in several ways is looked at once: under its
-    own name if it has one in here, however links lead round in circles.
+    Symbolic links are followed. A folder with several paths is listed once, under its real path if
+    that is inside ``root``, so cycles end.
 
-    ``packed`` looks into WebDataset archives too (``archives``); ``root`` may then be one.
-
-    ``on_error`` is given a ``Failure`` for a folder that cannot be listed, for a name that is not
-    text, for a link to nothing, and for something with a picture's name that is no file.
+    ``on_error`` receives a ``Failure`` for a folder that cannot be listed, a name that is not
+    UTF-8, a broken link, and a pipe, socket or device with an image's suffix.
     """
-    work = _Scan(root, on_error or _ignored, packed=packed)
-    yield from work.run(PurePosixPath(below), _specs(exclude))
-
-
-def _ignored(failure: Failure) -> None:
-    """Nobody wants to know."""
+    report = on_error or (lambda failure: None)
+    yield from _Scan(root, report, _patterns(exclude), include_archives).run(PurePosixPath(below))
 
 
 @dataclass(frozen=True)
 class _Patterns:
-    """Lines of one ignore file, or of the command line, and the folder that they speak of."""
+    """The patterns of one ignore file, or of ``exclude``."""
 
     folder: str
-    """Relative to the root, with a slash at its end unless empty."""
+    """That they are relative to: relative to the root, with a final slash unless empty."""
     spec: GitIgnoreSpec
 
-    def says(self, path: str) -> bool | None:
-        """Whether ``path`` (a folder's ends with a slash) is left out; None: nothing is said."""
+    def decision(self, path: str) -> bool | None:
+        """Whether ``path`` (with a final slash if a folder) is excluded; None if none matches."""
         return self.spec.check_file(path[len(self.folder) :]).include
 
 
-def _specs(lines: Iterable[str], folder: str = "") -> tuple[_Patterns, ...]:
+def _patterns(lines: Iterable[str], folder: str = "") -> tuple[_Patterns, ...]:
     from pathspec import GitIgnoreSpec
 
     lines = list(lines)
     return (_Patterns(folder, GitIgnoreSpec.from_lines(lines)),) if lines else ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Folder:
-    """A folder to be listed."""
-
     path: str
-    """Relative to the root, with a slash at its end unless it is the root."""
-    place: str
-    """Where it is on the disk."""
+    """Relative to the root, with a final slash unless it is the root."""
+    absolute: str
     patterns: tuple[_Patterns, ...] = ()
-    """The nearest last."""
+    """Of the ignore files above it, the nearest last."""
 
 
 @dataclass
 class _Scan:
     root: Path
     report: Report
+    exclude: tuple[_Patterns, ...]
+    include_archives: bool
     seen: set[tuple[int, int]] = field(default_factory=set)
     """(device, inode) of the folders that were listed."""
     linked: deque[_Folder] = field(default_factory=deque)
-    """Links to folders: they wait until everything has been seen under its own name."""
-    excluded: tuple[_Patterns, ...] = ()
-    packed: bool = False
+    """Links to folders, which are listed after everything else."""
 
-    def run(self, below: PurePosixPath, excluded: tuple[_Patterns, ...]) -> Iterator[Candidate]:
-        self.excluded = excluded
+    def run(self, below: PurePosixPath) -> Iterator[Candidate]:
+        """The candidates in ``below``, or in the root if it is empty."""
         wanted = str(below) if below.parts else ""
-        if self.packed and self.root.suffix.lower() == archives.SUFFIX and self.root.is_file():
-            for candidate in self.unpack(_Folder("", os.fspath(self.root)), self.root, ""):
+        folder = _Folder("", os.fspath(self.root))
+        if self.include_archives and self._is_archive(self.root):
+            for candidate in self._list_archive(folder, self.root, ""):
                 if not wanted or candidate.path == wanted:
                     yield candidate
             return
-        start = _Folder("", os.fspath(self.root))
-        only: str | None = None
         for part in below.parts:
-            place = os.path.join(start.place, part)  # noqa: PTH118
-            is_folder = os.path.isdir(place)  # noqa: PTH112
-            path = start.path + part
-            start = self.with_ignore_file(start)
-            if self.skipped(part, path, is_folder) or self.left_out(path, is_folder, start):
-                self.failed(path, "it is in a hidden, system or excluded folder, or is one")
+            absolute = os.path.join(folder.absolute, part)  # noqa: PTH118
+            is_folder = os.path.isdir(absolute)  # noqa: PTH112
+            path = folder.path + part
+            folder = self._with_ignore_file(folder)
+            if _is_skipped(part, path, is_folder) or self._is_excluded(path, is_folder, folder):
+                self._fail(path, "it is in a hidden, system or excluded folder, or is one")
                 return
-            if not is_folder:
-                only = part
-                break
-            start = _Folder(path + "/", place, start.patterns)
-        if only is not None:
-            for candidate in self.list(start, only=only):
-                if candidate.path == wanted or f"{candidate.path}/".startswith(f"{wanted}/"):
-                    yield candidate
-            return
-        yield from self.walk(start)
+            if not is_folder:  # a file, or an archive and the rest of the path is in there
+                for candidate in self._list(folder, only=part):
+                    if candidate.path == wanted or f"{candidate.path}/".startswith(f"{wanted}/"):
+                        yield candidate
+                return
+            folder = _Folder(path + "/", absolute, folder.patterns)
+        yield from self._walk(folder)
         while self.linked:
-            yield from self.walk(self.linked.popleft())
+            yield from self._walk(self.linked.popleft())
 
-    def walk(self, start: _Folder) -> Iterator[Candidate]:
-        """Everything below ``start``, without recursion: folders may lie thousands deep."""
+    def _walk(self, start: _Folder) -> Iterator[Candidate]:
+        """Everything below ``start``; not recursive, because folders may be thousands deep."""
         stack = [start]
         while stack:
             folder = stack.pop()
             try:
-                status = os.stat(folder.place)  # noqa: PTH116
+                status = os.stat(folder.absolute)  # noqa: PTH116
             except OSError as error:
-                self.failed(folder.path.rstrip("/"), _why(error, "folder"))
+                self._fail(folder.path.rstrip("/"), _reason(error, "folder"))
                 continue
-            # Windows gives no inodes on some disks: then every folder is new, and links are none.
+            # Some disks on Windows have no inodes: folders there are not deduplicated.
             key = status.st_dev, status.st_ino
             if status.st_ino and key in self.seen:
                 continue
             self.seen.add(key)
-            below: list[_Folder] = []
-            yield from self.list(folder, folders=below)
-            stack.extend(reversed(below))
+            folders: list[_Folder] = []
+            yield from self._list(folder, folders=folders)
+            stack.extend(reversed(folders))
 
-    def list(
+    def _list(
         self, folder: _Folder, *, folders: list[_Folder] | None = None, only: str | None = None
     ) -> Iterator[Candidate]:
-        """The candidates in one folder; its folders are put into ``folders``."""
+        """The candidates in a folder or in its entry ``only``; appends folders to ``folders``."""
         try:
-            with os.scandir(folder.place) as listing:
-                entries = sorted(listing, key=_name)
+            with os.scandir(folder.absolute) as listing:
+                entries = sorted(listing, key=attrgetter("name"))
         except OSError as error:
-            self.failed(folder.path.rstrip("/"), _why(error, "folder"))
+            self._fail(folder.path.rstrip("/"), _reason(error, "folder"))
             return
-        if only is None:
-            folder = self.with_ignore_file(folder, entries)
+        if only is None and any(entry.name == IGNORE_FILE for entry in entries):
+            folder = self._with_ignore_file(folder)
         names: set[str] | None = None
-        ruled = bool(folder.patterns or self.excluded)
-        root, prefix = self.root, folder.path
+        has_patterns = bool(folder.patterns or self.exclude)
         for entry in entries:
             name = entry.name
-            if only is not None and name != only:
+            if name[0] == "." or (only is not None and name != only):
                 continue
-            if name[0] == ".":
-                continue
+            path = folder.path + name
             dot = name.rfind(".")
             suffix = name[dot:].lower() if dot > 0 else ""
-            is_picture = suffix in EXTENSIONS
+            is_image = suffix in IMAGE_SUFFIXES
             try:
-                if is_picture and entry.is_file():
-                    path = prefix + name
-                    if ruled and self.left_out(path, False, folder):
+                if is_image and entry.is_file():
+                    if has_patterns and self._is_excluded(path, False, folder):
                         continue
-                    if suffix in RAW:
+                    if suffix in RAW_SUFFIXES:
                         if names is None:
                             names = {other.name.lower() for other in entries}
                         stem = name[:dot].lower()
-                        if any(stem + twin in names for twin in TWINS):
+                        if any(stem + companion in names for companion in RAW_COMPANION_SUFFIXES):
                             continue
-                    if not name.isascii() and not _is_text(name):
-                        self.failed(path, "its name is not text in UTF-8: rename it")
+                    if not _is_utf8(name):
+                        self._fail(path, "its name is not text in UTF-8: rename it")
                         continue
                     status = entry.stat()
-                    yield Candidate(root, path, status.st_size, status.st_mtime_ns)
+                    yield Candidate(self.root, path, status.st_size, status.st_mtime_ns)
                 elif entry.is_dir():
-                    path = prefix + name
                     if (
                         folders is None
-                        or self.skipped(name, path, True)
-                        or (ruled and self.left_out(path, True, folder))
+                        or _is_skipped(name, path, True)
+                        or (has_patterns and self._is_excluded(path, True, folder))
                     ):
                         continue
-                    if not name.isascii() and not _is_text(name):
-                        self.failed(path, "the folder's name is not text in UTF-8: rename it")
+                    if not _is_utf8(name):
+                        self._fail(path, "the folder's name is not text in UTF-8: rename it")
                         continue
                     found = _Folder(path + "/", entry.path, folder.patterns)
                     (self.linked if entry.is_symlink() else folders).append(found)
-                elif self.packed and suffix == archives.SUFFIX and entry.is_file():
-                    path = prefix + name
-                    if not (ruled and self.left_out(path, False, folder)):
-                        yield from self.unpack(folder, Path(entry.path), path)
-                elif is_picture:
-                    path = prefix + name
-                    if not (ruled and self.left_out(path, False, folder)):
-                        self.failed(path, _no_file(entry))
+                elif self.include_archives and suffix == archives.SUFFIX and entry.is_file():
+                    if not (has_patterns and self._is_excluded(path, False, folder)):
+                        yield from self._list_archive(folder, Path(entry.path), path)
+                elif is_image and not (has_patterns and self._is_excluded(path, False, folder)):
+                    self._fail(path, _not_a_file_reason(entry))
             except FileNotFoundError:
-                continue  # gone since the folder was listed
+                continue  # deleted since the folder was listed
             except OSError as error:
-                self.failed(prefix + name, _why(error, "file"))
+                self._fail(path, _reason(error, "file"))
 
-    def unpack(self, folder: _Folder, archive: Path, path: str) -> Iterator[Candidate]:
-        """The candidates in an archive that lies at ``path`` (empty: it is the root)."""
+    def _list_archive(self, folder: _Folder, archive: Path, path: str) -> Iterator[Candidate]:
+        """The candidates in an archive at ``path`` in ``folder``; path is empty for the root."""
         try:
-            found = archives.contents(archive)
+            listing = archives.list_members(archive)
             mtime_ns = archive.stat().st_mtime_ns
         except OSError as error:
-            self.failed(path, _why(error, "archive"))
+            self._fail(path, _reason(error, "archive"))
             return
         prefix = f"{path}/" if path else ""
-        for name, member in found.members.items():
-            if os.path.splitext(name)[1].lower() in EXTENSIONS and not self.left_out(  # noqa: PTH122
-                prefix + name, False, folder
-            ):
+        for name, member in listing.members.items():
+            suffix = PurePosixPath(name).suffix.lower()
+            if suffix in IMAGE_SUFFIXES and not self._is_excluded(prefix + name, False, folder):
                 yield Candidate(self.root, prefix + name, member.size, mtime_ns)
-        if found.problem is not None:
-            self.failed(path, found.problem)
+        if listing.problem is not None:
+            self._fail(path, listing.problem)
 
-    def skipped(self, name: str, path: str, is_folder: bool) -> bool:
-        """Whether it is hidden, or a folder that is nobody's pictures."""
-        if name[0] == ".":
-            return True
-        if not is_folder:
-            return False
-        return name.lower() in SYSTEM_FOLDERS or path.lower().endswith(SYSTEM_SUFFIXES)
+    @staticmethod
+    def _is_archive(path: Path) -> bool:
+        return path.suffix.lower() == archives.SUFFIX and path.is_file()
 
-    def left_out(self, path: str, is_folder: bool, folder: _Folder) -> bool:
-        """Whether patterns exclude ``path``: the command line's first, then the nearest file's."""
+    def _is_excluded(self, path: str, is_folder: bool, folder: _Folder) -> bool:
+        """By ``exclude``, else by the nearest ignore file that has a matching pattern."""
         path = path + "/" if is_folder else path
-        for patterns in (*self.excluded, *reversed(folder.patterns)):
-            said = patterns.says(path)
-            if said is not None:
-                return said
+        for patterns in (*self.exclude, *reversed(folder.patterns)):
+            excluded = patterns.decision(path)
+            if excluded is not None:
+                return excluded
         return False
 
-    def with_ignore_file(
-        self, folder: _Folder, entries: Sequence[os.DirEntry[str]] | None = None
-    ) -> _Folder:
-        """``folder`` with the patterns of the ignore file in it, if there is one."""
-        if entries is not None and not any(entry.name == IGNORE_FILE for entry in entries):
-            return folder
-        place = Path(folder.place, IGNORE_FILE)
+    def _with_ignore_file(self, folder: _Folder) -> _Folder:
+        """``folder`` with the patterns of its own ignore file added, if there is one."""
         try:
-            lines = place.read_text(encoding="utf-8-sig").splitlines()
-            found = _specs(lines, folder.path)
+            text = Path(folder.absolute, IGNORE_FILE).read_text(encoding="utf-8-sig")
+            found = _patterns(text.splitlines(), folder.path)
         except FileNotFoundError:
             return folder
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            self.failed(folder.path + IGNORE_FILE, f"these patterns cannot be read: {why}")
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._fail(folder.path + IGNORE_FILE, f"these patterns cannot be read: {reason}")
             return folder
-        return _Folder(folder.path, folder.place, folder.patterns + found)
+        return replace(folder, patterns=folder.patterns + found)
 
-    def failed(self, path: str, reason: str) -> None:
-        """Reports ``path``, made storable where its name is not text, with its size and date."""
+    def _fail(self, path: str, reason: str) -> None:
+        """Reports a failure with the size and mtime of ``path``; bytes that are not UTF-8 are
+        escaped."""
         try:
             status = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118
             size, mtime_ns = status.st_size, status.st_mtime_ns
         except (OSError, ValueError):
             size, mtime_ns = 0, 0
-        self.report(Failure(_storable(str(self.root)), _storable(path), size, mtime_ns, reason))
+        self.report(Failure(_escaped(str(self.root)), _escaped(path), size, mtime_ns, reason))
 
 
-def _name(entry: os.DirEntry[str]) -> str:
-    return entry.name
+def _is_skipped(name: str, path: str, is_folder: bool) -> bool:
+    """Whether it is hidden, or a folder of a system or program."""
+    if name[0] == ".":
+        return True
+    return is_folder and (name.lower() in SYSTEM_FOLDERS or path.lower().endswith(SYSTEM_SUFFIXES))
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_utf8(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _storable(path: str) -> str:
+def _escaped(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _why(error: OSError, what: str) -> str:
+def _reason(error: OSError, kind: str) -> str:
     if isinstance(error, PermissionError):
-        return f"no permission to look at this {what}"
+        return f"no permission to read this {kind}"
     if isinstance(error, FileNotFoundError):
-        return f"this {what} is not there any more"
-    return f"this {what} cannot be looked at: {error.strerror or error}"
+        return f"this {kind} no longer exists"
+    return f"this {kind} cannot be read: {error.strerror or error}"
 
 
-def _no_file(entry: os.DirEntry[str]) -> str:
-    """Why something with a picture's name is none."""
+def _not_a_file_reason(entry: os.DirEntry[str]) -> str:
     if entry.is_symlink():
-        return "it is a link to nothing"
+        return "it is a broken link"
     mode = entry.stat().st_mode
     kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
     return f"it is {kind}, not a file"

@@ -1,10 +1,9 @@
-"""Folders that are watched: what has changed in them, as soon as it has come to rest.
+"""Watches folders for changes, with watchdog (the ``watch`` extra).
 
     for changed in changes([Path("/home/ana/Pictures")], stop):
         update_library(library, encoder, changed)
 
-The operating system says what happens (inotify, FSEvents, ReadDirectoryChangesW; through watchdog,
-the extra ``watch``). Network drives often say nothing: those are for ``sightline index`` by clock.
+Network drives often report no changes: run ``sightline index`` on a schedule for those.
 """
 
 from __future__ import annotations
@@ -20,64 +19,64 @@ from typing import Any
 
 from sightline.indexer.errors import LibraryError, UsageError
 from sightline.indexer.files import archives
-from sightline.indexer.files.walk import EXTENSIONS, IGNORE_FILE
+from sightline.indexer.files.walk import IGNORE_FILE, IMAGE_SUFFIXES
 
-LOOKED_AT = EXTENSIONS | {archives.SUFFIX}
+WATCHED_SUFFIXES = IMAGE_SUFFIXES | {archives.SUFFIX}
 
 QUIET = 1.0
-"""Seconds without news after which what has changed is looked at: a file that is being copied makes
-news all the time."""
+"""Seconds without an event that end a batch: a file that is being copied makes events."""
 
-LONGEST = 15.0
-"""Seconds after which it is looked at although there is still news."""
+MAX_DELAY = 15.0
+"""Seconds after which a batch ends although events continue."""
 
-TICK = 0.25
-"""Seconds between two looks at whether a person wants it to end."""
+POLL = 0.25
+"""Seconds between checks of ``stop``."""
 
 
 def changes(roots: Sequence[Path], stop: Event, *, quiet: float = QUIET) -> Iterator[list[Path]]:
-    """The folders below ``roots`` (or roots themselves) in which something has changed, batch by
-    batch, until ``stop`` is set; first ``roots`` themselves, as soon as nothing can be missed.
-    A batch is what has come to rest for ``quiet`` seconds.
+    """Batches of the folders in which something has changed, until ``stop`` is set.
 
-    Where files came or changed it is their folder; where some went, or rules of what to leave out
-    changed, the whole root, so that many that are gone at once can be told from few. Raises
-    UsageError without watchdog, and LibraryError when the system cannot watch so many folders.
+    The first batch is ``roots``, once they are watched. A batch ends ``quiet`` seconds after the
+    last event. For files that were created or changed it holds their folder; for files that were
+    deleted or moved and for ignore files it holds the root, so that the run can tell how many are
+    missing. Raises ``UsageError`` without watchdog, ``LibraryError`` if the system cannot watch so
+    many folders.
     """
-    news: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    with _watching(roots, news):
+    events: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    with _watching(roots, events):
         yield list(roots)
         while not stop.is_set():
-            found: set[Path] = set()
+            changed: set[Path] = set()
             first = last = time.monotonic()
             while not stop.is_set():
                 now = time.monotonic()
-                if found and (now - last >= quiet or now - first >= LONGEST):
+                if changed and (now - last >= quiet or now - first >= MAX_DELAY):
                     break
                 try:
-                    path = news.get(timeout=min(TICK, quiet))
+                    path = events.get(timeout=min(POLL, quiet))
                 except queue.Empty:
                     continue
                 last = time.monotonic()
-                first = first if found else last
-                found.add(path)
-            there = _outermost({_still_there(path) for path in found})
-            if there and not stop.is_set():
-                yield there
+                first = first if changed else last
+                changed.add(path)
+            batch = _outermost({_nearest_existing(path) for path in changed})
+            if batch and not stop.is_set():
+                yield batch
 
 
-def _still_there(path: Path) -> Path:
-    """``path``, or the first folder above it that is there."""
-    return next(up for up in (path, *path.parents) if up.is_dir())
+def _nearest_existing(path: Path) -> Path:
+    """``path``, or its first parent that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def _outermost(paths: set[Path]) -> list[Path]:
-    """``paths`` without those that lie in another of them."""
-    return sorted(path for path in paths if not any(up in paths for up in path.parents))
+    """``paths`` without those inside another of them."""
+    return sorted(path for path in paths if not any(parent in paths for parent in path.parents))
 
 
 @contextmanager
-def _watching(roots: Sequence[Path], news: queue.SimpleQueue[Path]) -> Iterator[None]:
+def _watching(roots: Sequence[Path], events: queue.SimpleQueue[Path]) -> Iterator[None]:
+    """Puts the folder to index for each event into ``events``."""
     try:
         from watchdog.events import FileSystemEvent, FileSystemEventHandler
         from watchdog.observers import Observer
@@ -87,29 +86,30 @@ def _watching(roots: Sequence[Path], news: queue.SimpleQueue[Path]) -> Iterator[
         ) from error
 
     class Handler(FileSystemEventHandler):
-        """Puts the folder to look at into ``news``; called by the observer's thread."""
+        """Called in the observer's thread."""
 
         def __init__(self, root: Path) -> None:
             self.root = root
 
         def on_any_event(self, event: FileSystemEvent) -> None:
             if event.event_type in ("opened", "closed_no_write"):
-                return  # a look, by us among others
-            self._at(event, str(event.src_path), gone=event.event_type in ("deleted", "moved"))
+                return  # a read, by us among others
+            deleted = event.event_type in ("deleted", "moved")
+            self._add(event, str(event.src_path), deleted=deleted)
             if event.dest_path:
-                self._at(event, str(event.dest_path), gone=False)
+                self._add(event, str(event.dest_path), deleted=False)
 
-        def _at(self, event: Any, name: str, *, gone: bool) -> None:
+        def _add(self, event: Any, name: str, *, deleted: bool) -> None:
             path = Path(name)
             if event.is_directory:
                 if event.event_type == "modified":
-                    return  # its files speak for themselves
-            elif path.name != IGNORE_FILE and path.suffix.lower() not in LOOKED_AT:
+                    return  # its files have their own events
+            elif path.name != IGNORE_FILE and path.suffix.lower() not in WATCHED_SUFFIXES:
                 return
-            if gone or path.name == IGNORE_FILE:
-                news.put(self.root)
+            if deleted or path.name == IGNORE_FILE:
+                events.put(self.root)
             else:
-                news.put(path if event.is_directory else path.parent)
+                events.put(path if event.is_directory else path.parent)
 
     observer = Observer()
     try:

@@ -141,7 +141,7 @@ def survey(
         below=scope.below,
         exclude=exclude,
         on_error=result.unreadable.append,
-        packed=True,
+        include_archives=True,
     ):
         if stop is not None and stop.is_set():
             return None

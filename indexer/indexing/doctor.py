@@ -176,7 +176,7 @@ def _picture_findings(library: Library, progress: Progress) -> list[Finding]:
             if done % SHOWN_EVERY == 0:
                 progress("looking at the pictures", done, total)
             try:
-                found = archives.status(root.path / known.path)
+                found = archives.size_and_mtime(root.path / known.path)
             except (OSError, ValueError):
                 gone += 1
                 continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 
 from sightline.indexer.library.library import Library
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder
 from sightline.indexer.types import Candidate, Geometry, ImageRecord, Photo, Progress
 
 LOOKED_AT = 64

@@ -32,8 +32,7 @@ from sightline.indexer.errors import ModelError, PhotoError
 from sightline.indexer.indexing import missing_thumbnails
 from sightline.indexer.indexing.changes import Scope, Survey, scopes_of, survey
 from sightline.indexer.library.library import Library, absolute
-from sightline.indexer.photo import photo
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder, photo
 from sightline.indexer.types import (
     Candidate,
     Embeddings,
@@ -359,7 +358,7 @@ class _Run:
                         candidate.path,
                         candidate.size,
                         # A date that no file has: the next run takes it for changed.
-                        0 if outcome.passing else candidate.mtime_ns,
+                        0 if outcome.transient else candidate.mtime_ns,
                         str(outcome),
                     ),
                 )

@@ -1,1 +1,5 @@
-"""Photos: one file becomes pixels, metadata and a thumbnail, in worker processes (Pillow)."""
+"""Reads one image file into pixels, metadata and a thumbnail, in worker processes (Pillow)."""
+
+from sightline.indexer.photo.decoder import Decoder
+
+__all__ = ["Decoder"]

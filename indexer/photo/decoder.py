@@ -1,10 +1,9 @@
-"""Photo reading in processes of its own: a picture that crashes a C library, never ends or wants
-all the memory takes down one worker, is named as a failure, and the others go on.
+"""``Decoder``: reads image files in worker processes.
 
-Each worker is a Python of its own that has loaded Pillow and nothing heavier, with a pipe of its
-own, so that the death of one cannot hold up another (pools that share one queue lose it when a
-worker dies holding its lock), and it is always known which picture a worker died of. Workers do not
-import the program that started them, so a script that uses this needs no guard.
+An image that crashes a C library, never ends or needs too much memory ends one worker and becomes
+one failure. Each worker is a Python process with Pillow and nothing heavier, and its own pair of
+pipes, so that it is known which image a worker died of, and no death blocks another worker. Workers
+do not import the main program, so scripts need no ``__main__`` guard.
 """
 
 from __future__ import annotations
@@ -28,47 +27,49 @@ from sightline.indexer.errors import PhotoError, SightlineError
 from sightline.indexer.types import Candidate, Geometry, Photo, Pixels
 
 TIMEOUT = 60.0
-"""Seconds that one picture may take. 250 megapixels of PNG take about 20 on a slow core."""
+"""Seconds per image. A PNG of 250 megapixels takes about 20 on a slow core."""
 
 MEMORY = 1536 * 2**20
-"""Bytes that a worker may take beyond what an idle one has: 250 megapixels are 1,000 MB decoded."""
+"""Bytes that a worker may allocate beyond its idle size: 250 megapixels decode to 1,000 MB."""
 
-READS_BEFORE_RENEWAL = 5000
-"""Pictures after which a worker is replaced: whatever a C library leaks is bounded."""
+MAX_READS = 5000
+"""Images after which a worker is replaced, which bounds memory leaks of the C libraries."""
 
-AHEAD = 32
-"""Pictures under way or waiting to be taken, beyond four a worker: a consumer that is busy for a
-moment, writing a batch, leaves no worker idle. Each is 200 kB."""
+READ_AHEAD = 32
+"""Images read ahead of the consumer, besides four per worker, so that no worker idles while a batch
+is written. Each takes 200 kB."""
 
-PIPE = 2**19
-"""Bytes that a worker's pipe holds, where that can be chosen: an answer passes in one piece, and
-the worker need not wait until it is fetched."""
+PIPE_SIZE = 2**19
+"""Bytes of a worker's output pipe, on Linux: a result fits in, so the worker need not wait."""
 
-PATIENCE = 5.0
-"""Seconds that the end of ``photos`` waits for a thread of its own; they need a moment."""
+JOIN_TIMEOUT = 5.0
+"""Seconds to wait for each reader thread at the end of ``each``."""
 
-BROKEN_OFF = "reading it was broken off"
-
-Task = tuple[str, tuple[Any, ...]]
-"""The name of a function of ``photo``, and its arguments but for the geometry."""
+INTERRUPTED = "reading it was interrupted"
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom of a part, as fractions 0..1 of the picture as it is seen."""
+"""Left, top, right, bottom of a region, as fractions 0..1 of the upright image."""
+
+Source = Path | bytes | PhotoError
+"""A file, the bytes of one, or the reason why there is neither."""
+
+Outcome = Photo | PhotoError
+"""A photo, or the reason why there is none."""
 
 Key = TypeVar("Key")
 
-_START = (
-    "import sys; sys.path[:] = {path!r}; from sightline.indexer.photo.decoder import _work; _work()"
+_WORKER_SCRIPT = (
+    "import sys; sys.path[:] = {path!r};"
+    " from sightline.indexer.photo.decoder import _run_worker; _run_worker()"
 )
 
 
 class Decoder:
-    """Reads photos in ``workers`` processes. A context manager; usable from several threads.
+    """Reads images in ``workers`` processes. A context manager; thread-safe.
 
-    ``timeout`` is in seconds a picture, ``memory`` in bytes a worker (kept on Linux and macOS).
-    Without ``thumbnails`` those of the photos are ``b""``: 3.4 ms less for each.
-    Workers start when they are first needed, in about a fifth of a second, and end with the decoder
-    or with the process that made it, however that ends.
+    ``timeout`` is in seconds per image, ``memory`` in bytes per worker (on Linux and macOS).
+    ``thumbnails=False`` leaves the thumbnails of photos empty, which saves 3.4 ms per image.
+    Workers start on demand, in about 0.2 s, and end with the decoder or with this process.
     """
 
     def __init__(
@@ -80,11 +81,10 @@ class Decoder:
         memory: int = MEMORY,
         thumbnails: bool = True,
     ) -> None:
-        self._setting = _Setting(geometry, memory, timeout, thumbnails)
-        self._workers = max(1, workers)
+        config = _Config(geometry, memory, timeout, thumbnails)
+        self._workers = [_Worker(config) for _ in range(max(1, workers))]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        self._all = [_Worker(self._setting) for _ in range(self._workers)]
-        for worker in self._all:
+        for worker in self._workers:
             self._idle.put(worker)
         self._closed = False
 
@@ -101,85 +101,71 @@ class Decoder:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Process ids of the workers that are running now."""
-        return tuple(pid for worker in self._all if (pid := worker.pid) is not None)
+        """Process ids of the running workers."""
+        return tuple(pid for worker in self._workers if (pid := worker.pid) is not None)
 
     def close(self) -> None:
-        """Ends the workers, also in the middle of a picture."""
+        """Ends the workers, also while they read."""
         self._closed = True
-        for worker in self._all:
+        for worker in self._workers:
             worker.kill()
 
-    def photos(
-        self, candidates: Iterable[Candidate]
-    ) -> Iterator[tuple[Candidate, Photo | PhotoError]]:
-        """Reads ``candidates``: yields each with its photo, or with the reason why there is none.
-
-        As ``each``, for files on this machine.
-        """
+    def photos(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Outcome]]:
+        """Reads the files of ``candidates``; see ``each``."""
         return self.each((candidate, candidate.absolute) for candidate in candidates)
 
-    def each(
-        self, sources: Iterable[tuple[Key, Path | bytes | PhotoError]]
-    ) -> Iterator[tuple[Key, Photo | PhotoError]]:
-        """Reads pictures from files or from their bytes: yields each key with its photo, or with
-        the reason why there is none (which may be known already).
+    def each(self, sources: Iterable[tuple[Key, Source]]) -> Iterator[tuple[Key, Outcome]]:
+        """Reads images: yields each key with its photo or ``PhotoError``, in order of completion.
 
-        In the order in which they are done. ``sources`` is taken from in the calling thread, at
-        most ``4 * workers + 32`` ahead of what was yielded, and the first so many now: reading goes
-        on while the caller gets ready to take the first.
+        ``sources`` is consumed in the calling thread, at most ``4 * workers + 32`` items ahead.
+        Reading starts with this call, before the first item is requested.
         """
-        reading = self._reading(sources)
-        next(reading)
-        return cast("Iterator[tuple[Key, Photo | PhotoError]]", reading)
+        outcomes = self._outcomes(sources)
+        next(outcomes)
+        return cast("Iterator[tuple[Key, Outcome]]", outcomes)
 
-    def _reading(
-        self, sources: Iterable[tuple[Key, Path | bytes | PhotoError]]
-    ) -> Iterator[tuple[Key, Photo | PhotoError] | None]:
-        """What ``each`` gives, after one None."""
-        # Simple queues and plain threads, because Ctrl-C comes to this thread, and in the middle of
-        # a pool's or another queue's code it would leave a lock held that all then wait for.
-        todo: queue.SimpleQueue[tuple[Key, Path | bytes | PhotoError] | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[Key, Photo | PhotoError | BaseException]]
-        done = queue.SimpleQueue()
+    def _outcomes(
+        self, sources: Iterable[tuple[Key, Source]]
+    ) -> Iterator[tuple[Key, Outcome] | None]:
+        """Yields None as soon as reading has started, then the items of ``each``."""
+        # Simple queues and plain threads: Ctrl-C is raised in this thread, and inside a thread pool
+        # or a queue.Queue it would leave a lock held.
+        todo: queue.SimpleQueue[tuple[Key, Source] | None] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[Key, Outcome | BaseException]] = queue.SimpleQueue()
 
         def read() -> None:
             while (item := todo.get()) is not None:
-                key, picture = item
+                key, source = item
                 try:
-                    if isinstance(picture, PhotoError):
-                        done.put((key, picture))
-                    elif isinstance(picture, bytes):
-                        done.put((key, self.read_bytes(picture)))
+                    if isinstance(source, PhotoError):
+                        done.put((key, source))
                     else:
-                        done.put((key, self._ask("read", picture)))
-                except BaseException as error:  # raised again where it can be caught
+                        name = "read_bytes" if isinstance(source, bytes) else "read"
+                        done.put((key, self._call(name, source)))
+                except BaseException as error:  # raised again in the calling thread
                     done.put((key, error))
 
-        threads = [
-            threading.Thread(target=read, name=f"decode-{number}", daemon=True)
-            for number in range(self._workers)
-        ]
-        source = iter(sources)
-        room = 4 * self._workers + AHEAD
-        under_way = 0
-        started: list[threading.Thread] = []
-        ready = False
+        limit = 4 * len(self._workers) + READ_AHEAD
+        items = iter(sources)
+        pending = 0
+        threads: list[threading.Thread] = []
+        primed = False
         try:
             while True:
-                while under_way < room and (item := next(source, None)) is not None:
+                while pending < limit and (item := next(items, None)) is not None:
                     todo.put(item)
-                    under_way += 1
-                    if threads:
-                        started.append(threads.pop())
-                        started[-1].start()
-                if not ready:
-                    ready = True
+                    pending += 1
+                    if len(threads) < len(self._workers):
+                        name = f"decode-{len(threads)}"
+                        threads.append(threading.Thread(target=read, name=name, daemon=True))
+                        threads[-1].start()
+                if not primed:
+                    primed = True
                     yield None
-                if not under_way:
+                if not pending:
                     return
                 key, outcome = done.get()
-                under_way -= 1
+                pending -= 1
                 if isinstance(outcome, BaseException) and not isinstance(outcome, PhotoError):
                     raise outcome
                 yield key, outcome
@@ -187,47 +173,43 @@ class Decoder:
             with contextlib.suppress(queue.Empty):
                 while True:
                     todo.get_nowait()
-            for _ in started:
+            for _ in threads:
                 todo.put(None)
-            if under_way:
-                # Left before the end: nobody waits for the pictures in hand.
-                for worker in self._all:
+            if pending:  # the caller stopped early: the images being read are not needed
+                for worker in self._workers:
                     worker.kill()
-            for thread in started:
-                thread.join(PATIENCE)
+            for thread in threads:
+                thread.join(JOIN_TIMEOUT)
 
     def read_bytes(self, data: bytes) -> Photo:
-        """Reads the picture that ``data`` is the file of. Raises ``PhotoError``."""
-        found: Photo = self._ask("read_bytes", data)
+        """Reads an image file given as bytes. Raises ``PhotoError``."""
+        found: Photo = self._call("read_bytes", data)
         return found
 
     def crop(self, source: Path | bytes, box: Box) -> Pixels:
         """``photo.crop`` for this decoder's geometry. Raises ``PhotoError``."""
-        found: Pixels = self._ask("crop", source, box)
+        found: Pixels = self._call("crop", source, box)
         return found
 
     def preview(self, path: Path, size: int) -> bytes:
         """``photo.preview``. Raises ``PhotoError``."""
-        found: bytes = self._ask("preview", path, size)
+        found: bytes = self._call("preview", path, size)
         return found
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
-        """What a function of ``photo`` answers in a worker."""
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Calls a function of ``photo`` in the next idle worker."""
         worker = self._idle.get()
         try:
             if self._closed:
                 raise SightlineError("the decoder was closed")
-            answer = worker.ask((name, arguments))
+            return worker.call(name, arguments)
         finally:
             self._idle.put(worker)
-        if isinstance(answer, PhotoError):
-            raise answer
-        return answer
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """What a worker is told when it starts."""
+class _Config:
+    """Sent to a worker when it starts."""
 
     geometry: Geometry
     memory: int
@@ -235,164 +217,163 @@ class _Setting:
     thumbnails: bool
 
 
-class _DiedError(PhotoError):
-    """A worker died with a picture in hand; the message is the reason if it was the picture."""
+class _WorkerDiedError(PhotoError):
+    """A worker died while it read an image, which may be at fault."""
 
 
 class _Worker:
-    """One process, started when needed and again when it died. Used by one thread at a time, but
-    ``kill`` may come from any."""
+    """One process, restarted when it has died. Used by one thread at a time, except ``kill``."""
 
-    def __init__(self, setting: _Setting) -> None:
-        self._setting = setting
+    def __init__(self, config: _Config) -> None:
+        self._config = config
         self._process: subprocess.Popen[bytes] | None = None
         self._reads = 0
-        self._late = False
+        self._timed_out = False
         self._busy = False
         self._lock = threading.Lock()
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """Process id, or None if no process runs."""
         with self._lock:
             return self._process.pid if self._process is not None else None
 
-    def ask(self, task: Task) -> Any:
-        """Does one thing with one picture. Whatever happens to the process, there is an answer: a
-        ``PhotoError`` is one too.
+    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Calls a function of ``photo`` in the process. Raises ``PhotoError``.
 
-        A picture is blamed for a death only when a second, fresh process dies of it as well: the
-        first may have been ended by the system for the memory that others took.
+        An image fails for the death of its worker only if a second, fresh process dies of it too:
+        the system may have killed the first for memory that other programs used.
         """
-        try:
-            return self._attempt(task)
-        except _DiedError:
-            pass
-        try:
-            return self._attempt(task)
-        except _DiedError as error:
-            return PhotoError(str(error), passing=error.passing)
+        with contextlib.suppress(_WorkerDiedError):
+            return self._attempt(name, arguments)
+        return self._attempt(name, arguments)
 
-    def _attempt(self, task: Task) -> Any:
-        if self._process is None or self._reads >= READS_BEFORE_RENEWAL:
+    def _attempt(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        if self._process is None or self._reads >= MAX_READS:
             self.kill()
             self._start()
         with self._lock:
             process = self._process
             self._busy = process is not None
         if process is None:
-            return PhotoError(BROKEN_OFF, passing=True)
-        assert process.stdin is not None
-        assert process.stdout is not None
+            raise PhotoError(INTERRUPTED, transient=True)
+        stdin, stdout = _pipes(process)
         self._reads += 1
-        self._late = False
+        self._timed_out = False
         try:
-            _send(process.stdin, task)
-            with self._limit(process, process.stdout):
-                kind, value = pickle.load(process.stdout)
+            _send(stdin, (name, arguments))
+            with self._time_limit(process, stdout):
+                result = pickle.load(stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
-            return self._after_death(process)
+            raise self._death(process) from None
         finally:
             with self._lock:
                 self._busy = False
-                abandoned = self._process is not process
-            if abandoned:  # killed from another thread, which left the rest to this one
+                killed = self._process is not process
+            if killed:  # by another thread, which leaves the pipes to this one
                 _close(process)
-        if kind == "error":
-            message, passing = value
-            return PhotoError(message, passing=passing)
-        return value
+        if isinstance(result, _Failure):
+            raise PhotoError(result.message, transient=result.transient)
+        return result
 
     def kill(self) -> None:
-        """Ends the process at once, if there is one."""
+        """Ends the process at once, if there is one. May be called from any thread."""
         with self._lock:
             process, self._process = self._process, None
             busy = self._busy
         if process is not None:
             process.kill()
-            if not busy:  # or else the thread that waits for its answer sees the end and closes
+            if not busy:  # otherwise the thread that waits for its result closes the pipes
                 _close(process)
 
     @contextlib.contextmanager
-    def _limit(self, process: subprocess.Popen[bytes], answer: IO[bytes]) -> Iterator[None]:
-        """Ends ``process`` if its answer does not come in time, so that the end of its output does.
+    def _time_limit(self, process: subprocess.Popen[bytes], stdout: IO[bytes]) -> Iterator[None]:
+        """Kills ``process`` if its result does not arrive in time, which ends its output."""
 
-        Where a pipe can be waited for with a limit that is done; starting a thread to watch each
-        picture, as elsewhere, costs more than fetching the answer.
-        """
-
-        def end() -> None:
-            self._late = True
+        def expire() -> None:
+            self._timed_out = True
             process.kill()
 
         if hasattr(select, "poll"):
             poll = select.poll()
-            poll.register(answer, select.POLLIN)
-            if not poll.poll(self._setting.timeout * 1000):
-                end()
+            poll.register(stdout, select.POLLIN)
+            if not poll.poll(self._config.timeout * 1000):
+                expire()
             yield
             return
-        watch = threading.Timer(self._setting.timeout, end)
-        watch.daemon = True
-        watch.start()
+        # Windows cannot poll a pipe; a timer thread per image takes longer than the transfer.
+        timer = threading.Timer(self._config.timeout, expire)
+        timer.daemon = True
+        timer.start()
         try:
             yield
         finally:
-            watch.cancel()
+            timer.cancel()
 
     def _start(self) -> None:
         path = [entry for entry in sys.path if entry]
-        # One thread each: it is processes that fill the cores.
-        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        # One thread per process: the processes fill the cores.
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         process = subprocess.Popen(
-            [sys.executable, "-c", _START.format(path=path)],
+            [sys.executable, "-c", _WORKER_SCRIPT.format(path=path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | one,
-            # Ctrl-C at the terminal is for the program: it ends the workers when it is ready.
+            env=os.environ | threads,
+            # Ctrl-C in the terminal reaches the main program only, which ends the workers itself.
             process_group=0 if os.name == "posix" else None,
         )
         try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            _widen(process.stdout)
-            _send(process.stdin, self._setting)
-            pickle.load(process.stdout)  # it has loaded Pillow and waits
+            stdin, stdout = _pipes(process)
+            _enlarge(stdout)
+            _send(stdin, self._config)
+            pickle.load(stdout)  # the worker is ready
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             process.kill()
             _close(process)
             raise SightlineError(
-                "the process that reads pictures could not be started: see above, or try "
+                "the process that reads images could not be started: see above, or try "
                 f"`{sys.executable} -c 'import sightline.indexer.photo.photo'`"
             ) from error
         with self._lock:
             self._process, self._reads = process, 0
 
-    def _after_death(self, process: subprocess.Popen[bytes]) -> PhotoError:
-        """What to say of the picture that ``process`` had in hand; ``_DiedError`` if it may be at
-        fault."""
+    def _death(self, process: subprocess.Popen[bytes]) -> PhotoError:
+        """The error for an image whose worker has died."""
         with self._lock:
-            wanted = self._process is not process
+            killed = self._process is not process
             self._process = None
         _close(process)
-        if self._late:
-            return PhotoError(f"reading it took longer than {self._setting.timeout:g} seconds")
-        if wanted:
-            return PhotoError(BROKEN_OFF, passing=True)
+        if self._timed_out:
+            return PhotoError(f"reading it took longer than {self._config.timeout:g} seconds")
+        if killed:
+            return PhotoError(INTERRUPTED, transient=True)
         code = process.returncode
         if os.name == "posix" and code == -signal.SIGKILL:
-            raise _DiedError(
-                "reading it was ended by the system, probably for want of memory", passing=True
+            return _WorkerDiedError(
+                "reading it was ended by the system, probably for lack of memory", transient=True
             )
-        raise _DiedError(f"it crashes the decoder ({_exit(code)})")
+        return _WorkerDiedError(f"it crashes the decoder ({_exit_reason(code)})")
 
 
-def _widen(pipe: IO[bytes]) -> None:
-    """Lets ``pipe`` hold a whole answer, where the system can and may do that."""
+@dataclass(frozen=True)
+class _Failure:
+    """A ``PhotoError`` on its way out of a worker."""
+
+    message: str
+    transient: bool
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process.stdin, process.stdout
+
+
+def _enlarge(pipe: IO[bytes]) -> None:
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
 
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
 
 def _send(pipe: IO[bytes], value: Any) -> None:
@@ -401,104 +382,104 @@ def _send(pipe: IO[bytes], value: Any) -> None:
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
-    """Waits for a process that is ending and closes its pipes."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    """Closes the pipes of a process that is ending, and waits for it."""
+    for pipe in _pipes(process):
+        with contextlib.suppress(OSError):
+            pipe.close()
     process.wait()
 
 
-def _exit(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code < 0:
         with contextlib.suppress(ValueError):
             return signal.Signals(-code).name
     return f"exit status {code}"
 
 
-# in the worker ------------------------------------------------------------------------------------
+# --- in the worker process -----------------------------------------------------------------------
 
 
-def _work() -> None:
-    """The whole life of a worker: pictures in, photos out, until the pipe is closed."""
+def _run_worker() -> None:
+    """Answers calls from standard input on standard output, until the input is closed."""
     if os.name == "posix":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    into, out = _own_pipes()
-    setting = pickle.load(into)
+    calls, results = _take_standard_pipes()
+    config: _Config = pickle.load(calls)
     import warnings
 
     from sightline.indexer.photo import formats, photo
 
     formats.decode_on_one_thread()
-    warnings.simplefilter("ignore")  # damaged files make Pillow talk; the reason says enough
-    _limit_memory(setting.memory)
-    _quiet()
-    geometry, thumbnail = setting.geometry, setting.thumbnails
-    does: dict[str, Callable[..., Any]] = {
+    warnings.simplefilter("ignore")  # Pillow's about corrupt files, which become a PhotoError
+    _limit_memory(config.memory)
+    _discard_output()
+    geometry, thumbnail = config.geometry, config.thumbnails
+    functions: dict[str, Callable[..., Any]] = {
         "read": lambda path: photo.read(path, geometry, thumbnail=thumbnail),
         "read_bytes": lambda data: photo.read_bytes(data, geometry, thumbnail=thumbnail),
         "crop": lambda source, box: photo.crop(source, box, geometry),
         "preview": photo.preview,
     }
-    _send(out, "ready")
+    _send(results, "ready")
     while True:
         try:
-            name, arguments = pickle.load(into)
+            name, arguments = pickle.load(calls)
         except EOFError:
             return
-        _let_live(setting.timeout)
+        # If the main program is killed while this worker hangs in a C library, only the kernel can
+        # end it. While the main program lives, its own timeout comes first.
+        _set_alarm(config.timeout + 5)
         try:
-            answer: tuple[str, Any] = ("done", does[name](*arguments))
+            result = functions[name](*arguments)
         except PhotoError as error:
-            answer = ("error", (str(error), error.passing))
+            result = _Failure(str(error), error.transient)
         except MemoryError:
-            answer = ("error", ("it needs more memory than a picture may have", False))
-        except Exception as error:  # a mistake of this program is no reason to end the run
-            answer = ("error", (f"reading it failed: {type(error).__name__}: {error}", False))
-        _let_live(None)
+            result = _Failure("it needs more memory than an image may have", False)
+        except Exception as error:  # a bug must not end the run
+            result = _Failure(f"reading it failed: {type(error).__name__}: {error}", False)
+        _set_alarm(0)
         try:
-            _send(out, answer)
+            _send(results, result)
         except BrokenPipeError:
             return
 
 
-def _let_live(timeout: float | None) -> None:
-    """The kernel ends a worker that hangs in a C library after its program has been killed: nobody
-    else would. While the program lives, it is the first to notice."""
+def _set_alarm(seconds: float) -> None:
+    """The kernel ends this process after ``seconds``; 0 cancels that."""
     if os.name == "posix":
-        signal.setitimer(signal.ITIMER_REAL, timeout + 5 if timeout is not None else 0)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
-    """Standard input and output under other numbers, so that nothing a C library prints gets in."""
-    into, out = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
+def _take_standard_pipes() -> tuple[IO[bytes], IO[bytes]]:
+    """Moves standard input and output to other descriptors, out of reach of C libraries' prints."""
+    calls, results = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
     os.dup2(2, 1)
-    os.close(nothing)
-    return os.fdopen(into, "rb"), os.fdopen(out, "wb")
+    os.close(null)
+    return os.fdopen(calls, "rb"), os.fdopen(results, "wb")
 
 
-def _quiet() -> None:
-    """From here on, what C libraries say about damaged files goes nowhere."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
-    os.dup2(nothing, 2)
-    os.close(nothing)
+def _discard_output() -> None:
+    """Discards what C libraries print about corrupt files."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.close(null)
 
 
 def _limit_memory(memory: int) -> None:
-    """Lets allocations beyond ``memory`` fail, where the system can be told."""
+    """Makes allocations fail that exceed the current size by ``memory`` bytes, where possible."""
     try:
         import resource
     except ImportError:
         return
     try:
         with Path("/proc/self/statm").open() as file:
-            now = int(file.read().split()[0]) * resource.getpagesize()
+            current = int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
-        now = 512 * 2**20
+        current = 512 * 2**20
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = now + memory if hard == resource.RLIM_INFINITY else min(now + memory, hard)
+    limit = current + memory if hard == resource.RLIM_INFINITY else min(current + memory, hard)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

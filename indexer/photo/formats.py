@@ -1,8 +1,7 @@
-"""Opening a picture file that may be anything: which kinds are read, and why others are refused.
+"""Opens files that may be anything: which formats are read, and why others are refused.
 
-Nothing here decodes pixels. Pillow is told which of its readers may be tried (its PostScript reader
-runs another program), sizes are judged from the header, and every way in which a file can be wrong
-becomes a ``PhotoError`` of one line.
+Only the Pillow readers in ``FORMATS`` run (its PostScript reader would start another program), the
+size is checked from the header before pixels are decoded, and every error becomes a ``PhotoError``.
 """
 
 from __future__ import annotations
@@ -24,21 +23,20 @@ from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 from sightline.indexer.errors import PhotoError
 
 MAX_PIXELS = 250_000_000
-"""Pixels that a picture may claim to have: a gigabyte decoded. The largest cameras make 150 MP."""
+"""Pixels of an image, at most: a gigabyte decoded. The largest cameras make 150 megapixels."""
 
-HELD_BYTES = 64 * 2**20
-"""Files up to this size are read once, into memory; larger ones are hashed first and then read by
-the decoder from the disk, so that a scan of gigabytes does not need gigabytes."""
+IN_MEMORY_BYTES = 64 * 2**20
+"""Files up to this size are read into memory; larger ones are hashed and then decoded from disk."""
 
 CHANGED = "the file changed while it was read"
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "HEIF")
-"""Pillow's readers that are asked; no others."""
+"""Pillow's names of the formats that are read."""
 
-NAMES = {"mpo": "jpeg", "dib": "bmp"}
-"""Kinds that Pillow tells apart and people do not."""
+FORMAT_NAMES = {"mpo": "jpeg", "dib": "bmp"}
+"""Our names of formats that Pillow distinguishes and users do not."""
 
-MISTAKEN = (
+SIGNATURES = (
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
     (b"PK\x03\x04", "a ZIP archive"),
@@ -54,70 +52,69 @@ MISTAKEN = (
     (b"<html", "a web page"),
     (b"SQLite format 3", "a database"),
 )
-"""First bytes of what is found under a picture's name, and what it is then."""
+"""First bytes of other files that have an image's name, and what they are."""
 
-ISO_PICTURES = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
-"""Brands of the pictures among the files that begin like a QuickTime film."""
+ISO_IMAGE_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
+"""Brands of images among the ISO media files (``ftyp``); the others are videos."""
 
-# Pillow's own limit, for files that change their mind about their size after the header.
+# Pillow's own check, for files whose size differs from that in the header.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
-
-# Without the thumbnails in HEIC files: Pillow would take one for the picture made smaller.
+# Without this, Pillow would take the thumbnail in a HEIC file for a reduced image.
 pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def decode_on_one_thread() -> None:
-    """For a process that is one of many that read pictures side by side."""
+    """For a worker process: the processes fill the cores."""
     pillow_heif.options.DECODE_THREADS = 1
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def format_name(image: Image.Image) -> str:
-    """The lower-case name that ``PhotoInfo.format`` keeps."""
+    """The value of ``PhotoInfo.format``."""
     name = (image.format or "").lower()
-    return NAMES.get(name, name)
+    return FORMAT_NAMES.get(name, name)
 
 
 @contextmanager
-def regular_file(path: Path) -> Iterator[BinaryIO]:
-    """``path``, open for reading. Whatever is not a regular file with something in it is refused;
-    a pipe would otherwise hold up the run for ever.
+def open_regular_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens ``path`` for reading, without blocking on a named pipe.
 
-    Raises ``PhotoError``: also when the file changed before the caller was done with it.
+    Raises ``PhotoError`` if it is not a regular file, is empty, or changes before the context ends.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with reasons():
-        handle = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
-        before = os.fstat(handle)
+    with photo_errors():
+        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+        before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            os.close(handle)
+            os.close(descriptor)
             raise PhotoError("it is not a regular file")
-    with os.fdopen(handle, "rb") as file:
+
+    def has_changed() -> bool:
+        now = os.fstat(descriptor)
+        return (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
+
+    with os.fdopen(descriptor, "rb") as file:
         if not before.st_size:
             raise PhotoError("the file is empty")
         try:
             yield file
         except PhotoError as error:
-            if _stamp(os.fstat(handle)) != _stamp(before):
-                raise PhotoError(CHANGED, passing=True) from error
+            if has_changed():
+                raise PhotoError(CHANGED, transient=True) from error
             raise
-        if _stamp(os.fstat(handle)) != _stamp(before):
-            raise PhotoError(CHANGED, passing=True)
+        if has_changed():
+            raise PhotoError(CHANGED, transient=True)
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
+def read_and_hash(file: BinaryIO) -> tuple[BinaryIO, str]:
+    """A stream for the decoder, and the hash of its bytes (see ``hash_stream``).
 
-
-def contents(file: BinaryIO) -> tuple[BinaryIO, str]:
-    """What a decoder is to read, and the hash of the bytes (xxh3_128, hex).
-
-    Small files come back as a copy in memory, so that hash and pixels are of the same bytes.
+    Small files come as a copy in memory, so that hash and pixels are of the same bytes.
     """
-    with reasons():
-        if os.fstat(file.fileno()).st_size <= HELD_BYTES:
+    with photo_errors():
+        if os.fstat(file.fileno()).st_size <= IN_MEMORY_BYTES:
             data = file.read()
             return io.BytesIO(data), xxhash.xxh3_128_hexdigest(data)
         digest = hash_stream(file)
@@ -134,18 +131,18 @@ def hash_stream(file: BinaryIO) -> str:
 
 
 @contextmanager
-def opened(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """The picture in ``file``: its header is read, its size found bearable, its pixels not read.
+def open_image(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The image in ``file`` with its header read and its size checked, its pixels not decoded.
 
-    Whatever Pillow or the caller's use of the picture raises becomes a ``PhotoError``.
+    Everything that Pillow or the body of the context raises becomes a ``PhotoError``.
     """
-    with reasons(file), Image.open(file, formats=FORMATS) as image:
+    with photo_errors(file), Image.open(file, formats=FORMATS) as image:
         check_size(*image.size, max_pixels=max_pixels)
         yield image
 
 
 def check_size(width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Raises ``PhotoError`` for a picture that would fill the memory, or that has no pixels."""
+    """Raises ``PhotoError`` for more than ``max_pixels`` pixels, or none."""
     if width < 1 or height < 1:
         raise PhotoError("it has no pixels")
     if width * height > max_pixels:
@@ -154,48 +151,47 @@ def check_size(width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> None
 
 def _too_large(size: str, max_pixels: int = MAX_PIXELS) -> str:
     millions = max_pixels / 1e6
-    return f"it is too large: {size} pixels, more than the {millions:,.6g} million that are read"
+    return f"it is too large: {size} pixels, more than the limit of {millions:,.6g} million"
 
 
 @contextmanager
-def reasons(file: BinaryIO | None = None) -> Iterator[None]:
-    """Turns whatever a reader of files raises into a ``PhotoError`` that says why.
+def photo_errors(file: BinaryIO | None = None) -> Iterator[None]:
+    """Turns every exception into a ``PhotoError`` with the reason.
 
-    Everything is caught, because it is the file that decides what is raised: damaged pictures bring
-    forth ``SyntaxError``, ``IndexError``, ``struct.error`` and many others from Pillow.
+    Corrupt images make Pillow raise ``SyntaxError``, ``IndexError``, ``struct.error`` and others.
     """
     try:
         yield
     except PhotoError:
         raise
     except UnidentifiedImageError as error:
-        raise PhotoError(_what_it_is(file)) from error
+        raise PhotoError(_unidentified_reason(file)) from error
     except FileNotFoundError as error:
-        raise PhotoError("the file is not there any more", passing=True) from error
+        raise PhotoError("the file no longer exists", transient=True) from error
     except PermissionError as error:
-        raise PhotoError("no permission to read it", passing=True) from error
+        raise PhotoError("no permission to read it", transient=True) from error
     except MemoryError as error:
-        raise PhotoError("it needs more memory than a picture may have") from error
+        raise PhotoError("it needs more memory than an image may have") from error
     except Image.DecompressionBombError as error:
-        # Pillow looks before this module can, at twice the limit.
+        # Pillow raises this itself, before check_size, at twice the limit.
         pixels = re.search(r"\d{9,}", str(error))
         size = f"{int(pixels[0]):,}" if pixels else "far too many"
         raise PhotoError(_too_large(size)) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             if error.errno == errno.ELOOP:
-                raise PhotoError("it is a link that leads nowhere") from error
+                raise PhotoError("it is a symbolic link in a loop") from error
             raise PhotoError(
-                f"the disk could not read it: {error.strerror or error.errno}", passing=True
+                f"the disk could not read it: {error.strerror or error.errno}", transient=True
             ) from error
         text = " ".join(str(error).split())[:200] or type(error).__name__
         if "truncated" in text.lower() or isinstance(error, EOFError):
-            raise PhotoError(f"it is cut off: {text}") from error
-        raise PhotoError(f"it is damaged: {text}") from error
+            raise PhotoError(f"it is truncated: {text}") from error
+        raise PhotoError(f"it is corrupt: {text}") from error
 
 
-def _what_it_is(file: BinaryIO | None) -> str:
-    """The reason for a file that no reader knows, from its first bytes."""
+def _unidentified_reason(file: BinaryIO | None) -> str:
+    """The reason why no reader knows the file, from its first bytes."""
     head = b""
     if file is not None and not file.closed:
         try:
@@ -204,27 +200,27 @@ def _what_it_is(file: BinaryIO | None) -> str:
         except OSError:
             return "it cannot be read"
     stripped = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    for start, kind in MISTAKEN:
+    for start, kind in SIGNATURES:
         if stripped.startswith(start) and not (start == b"RIFF" and head[8:12] == b"WEBP"):
-            return f"it is not a picture but {kind}"
-    if head[4:8] == b"ftyp" and head[8:12] not in ISO_PICTURES:
-        return "it is not a picture but a video"
+            return f"it is not an image but {kind}"
+    if head[4:8] == b"ftyp" and head[8:12] not in ISO_IMAGE_BRANDS:
+        return "it is not an image but a video"
     if not head.strip(b"\0"):
-        return "it is not a picture: it begins with nothing but zeros"
+        return "it is not an image: it begins with zeros only"
     if _is_text(head):
-        return "it is not a picture but text"
+        return "it is not an image but text"
     if head.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")):
-        return "it is damaged: it begins like a picture, but its header is broken or cut off"
+        return "it is corrupt: it begins like an image, but its header is broken or truncated"
     if head[4:8] == b"ftyp":
-        return "it is damaged: it begins like a HEIC or AVIF picture that cannot be read"
-    return "it is not a picture of a kind that is read here"
+        return "it is corrupt: it begins like a HEIC or AVIF image that cannot be read"
+    return "it is not an image of a supported format"
 
 
 def _is_text(head: bytes) -> bool:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:  # rather than a character cut at the end
+        if error.start < len(head) - 4:  # not just a character truncated at the end
             return False
         text = head[: error.start].decode("utf-8")
     return bool(text) and all(c.isprintable() or c in "\t\r\n\f" for c in text)

@@ -1,9 +1,8 @@
-"""What a picture says of itself: EXIF, XMP and IPTC.
+"""Metadata of an image file: EXIF, XMP and IPTC.
 
-Written by thousands of programs, so everything is doubted: what is missing, malformed or out of
-range is left out, and no metadata can keep a picture from being read. Where several say the same,
-what a person wrote (XMP, then IPTC) goes before what the camera wrote (EXIF); for the date the
-camera's clock goes first.
+What is missing, malformed or out of range is left out; no metadata can keep an image from being
+read. If sources differ, what people wrote (XMP, then IPTC) precedes what the camera wrote (EXIF),
+except for the date.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from sightline.indexer.photo.xmp import Xmp, parse
 Base = ExifTags.Base
 T = TypeVar("T")
 
-LONGEST = {"title": 500, "caption": 5000, "word": 100, "name": 120}
-"""Characters kept of each kind of text."""
+TITLE_LENGTH, CAPTION_LENGTH, KEYWORD_LENGTH, NAME_LENGTH = 500, 5000, 100, 120
+"""Characters that are kept of each kind of text."""
 
-MOST_KEYWORDS = 200
+MAX_KEYWORDS = 200
 
-NOWHERE: tuple[float | None, float | None] = (None, None)
+NO_POSITION: tuple[float | None, float | None] = (None, None)
 
 STOCK_CAPTIONS = (
     "olympus digital camera",
@@ -45,12 +44,12 @@ STOCK_CAPTIONS = (
     "picture",
     "untitled",
 )
-"""Descriptions that cameras write into every picture: they describe nothing."""
+"""Descriptions that cameras write into every image; they are ignored."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The fields of ``PhotoInfo`` that do not come from the pixels."""
+    """The fields of ``PhotoInfo`` that are not derived from the pixels."""
 
     taken_at: datetime | None = None
     camera: str | None = None
@@ -66,7 +65,7 @@ class Metadata:
 
 @dataclass(frozen=True)
 class _Sources:
-    """The three ways in which files carry metadata, as mappings that may be empty."""
+    """Everything that a file holds, by kind of metadata; any may be empty."""
 
     exif: Mapping[int, Any] = field(default_factory=dict)
     camera: Mapping[int, Any] = field(default_factory=dict)
@@ -76,35 +75,35 @@ class _Sources:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation of ``image``, 1 to 8; 1 when it says none."""
-    value = _safely(lambda: image.getexif().get(Base.Orientation), None)
+    """The EXIF orientation of ``image``, 1 to 8; 1 if it has none."""
+    value = _or_default(lambda: image.getexif().get(Base.Orientation), None)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def read(image: Image.Image, exif: Image.Exif | None = None) -> Metadata:
-    """What ``image`` says of itself; with ``exif`` where that stands elsewhere (camera RAW)."""
-    return _safely(lambda: _metadata(_sources(image, exif)), Metadata())
+    """The metadata of ``image``; ``exif`` replaces its own EXIF (camera RAW)."""
+    return _or_default(lambda: _metadata(_sources(image, exif)), Metadata())
 
 
-def _safely(get: Callable[[], T], otherwise: T) -> T:
-    """``get()``, or ``otherwise`` when the file makes it fail: readers of metadata raise anything,
-    and a picture is worth having without."""
+def _or_default(get: Callable[[], T], default: T) -> T:
+    """``get()``, or ``default`` if it raises: malformed metadata raises any kind of exception."""
     try:
         return get()
     except MemoryError:
         raise
     except Exception:
-        return otherwise
+        return default
 
 
-def _sources(image: Image.Image, given: Image.Exif | None) -> _Sources:
-    exif = given if given is not None else _safely(image.getexif, Image.Exif())
+def _sources(image: Image.Image, exif: Image.Exif | None) -> _Sources:
+    if exif is None:
+        exif = _or_default(image.getexif, Image.Exif())
     return _Sources(
-        exif=_safely(lambda: dict(exif), {}),
-        camera=_safely(lambda: dict(exif.get_ifd(ExifTags.IFD.Exif)), {}),
-        gps=_safely(lambda: dict(exif.get_ifd(ExifTags.IFD.GPSInfo)), {}),
-        iptc=_safely(lambda: _iptc_records(image), {}),
-        xmp=_safely(lambda: parse(_xmp_bytes(image, exif)), Xmp()),
+        exif=_or_default(lambda: dict(exif), {}),
+        camera=_or_default(lambda: dict(exif.get_ifd(ExifTags.IFD.Exif)), {}),
+        gps=_or_default(lambda: dict(exif.get_ifd(ExifTags.IFD.GPSInfo)), {}),
+        iptc=_or_default(lambda: _iptc_records(image), {}),
+        xmp=_or_default(lambda: parse(_xmp_bytes(image, exif)), Xmp()),
     )
 
 
@@ -125,29 +124,29 @@ def _xmp_bytes(image: Image.Image, exif: Image.Exif) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _metadata(of: _Sources) -> Metadata:
-    latitude, longitude = _safely(lambda: _position(of), NOWHERE)
+def _metadata(sources: _Sources) -> Metadata:
+    latitude, longitude = _or_default(lambda: _position(sources), NO_POSITION)
     return Metadata(
-        taken_at=_safely(lambda: _taken_at(of), None),
-        camera=_safely(lambda: _camera(of), None),
-        lens=_safely(lambda: _lens(of), None),
+        taken_at=_or_default(lambda: _taken_at(sources), None),
+        camera=_or_default(lambda: _camera(sources), None),
+        lens=_or_default(lambda: _lens(sources), None),
         latitude=latitude,
         longitude=longitude,
-        title=_safely(lambda: _title(of), None),
-        caption=_safely(lambda: _caption(of), None),
-        place=_safely(lambda: _place(of), None),
-        keywords=_safely(lambda: _keywords(of), ()),
-        rating=_safely(lambda: _rating(of), None),
+        title=_or_default(lambda: _title(sources), None),
+        caption=_or_default(lambda: _caption(sources), None),
+        place=_or_default(lambda: _place(sources), None),
+        keywords=_or_default(lambda: _keywords(sources), ()),
+        rating=_or_default(lambda: _rating(sources), None),
     )
 
 
-# text ---------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
-def text(value: Any, longest: int) -> str | None:
-    """``value`` as a line of text of at most ``longest`` characters; None when nothing is left.
+def text(value: Any, length: int) -> str | None:
+    """``value`` as a line of at most ``length`` characters; None if nothing is left.
 
-    EXIF text has no encoding; what is valid UTF-8 is that, everything else Latin-1.
+    EXIF text has no declared encoding: it is decoded as UTF-8 if valid, else as Latin-1.
     """
     if isinstance(value, bytes):
         try:
@@ -155,7 +154,7 @@ def text(value: Any, longest: int) -> str | None:
         except UnicodeDecodeError:
             value = value.decode("latin-1")
     elif isinstance(value, str):
-        # Pillow hands EXIF text over as if it were Latin-1.
+        # Pillow decodes EXIF text as Latin-1.
         with suppress(UnicodeError):
             value = value.encode("latin-1").decode("utf-8")
     elif isinstance(value, (int, float)):
@@ -165,99 +164,103 @@ def text(value: Any, longest: int) -> str | None:
     value = value.split("\0")[0]
     value = value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be stored
     value = " ".join("".join(c if c.isprintable() else " " for c in value).split())
-    return value[:longest].strip() or None
+    return value[:length].strip() or None
 
 
-def _wide(value: Any, longest: int) -> str | None:
-    """Windows' own tags: UTF-16, as bytes."""
+def _utf16_text(value: Any, length: int) -> str | None:
+    """The text of Windows' tags: UTF-16 in bytes."""
     if isinstance(value, tuple):
         value = bytes(value)
     if not isinstance(value, bytes):
         return None
     decoded = value.decode("utf-16-le", "replace").split("\0")[0]
-    return text(decoded.encode("utf-8", "replace"), longest)
+    return text(decoded.encode("utf-8", "replace"), length)
 
 
 def _first(*values: str | None) -> str | None:
     return next((value for value in values if value), None)
 
 
-def _iptc(of: _Sources, number: int, longest: int) -> list[str]:
-    found = of.iptc.get((2, number), [])
+def _iptc(sources: _Sources, number: int, length: int) -> list[str]:
+    found = sources.iptc.get((2, number), [])
     values = found if isinstance(found, list) else [found]
-    return [clean for value in values if (clean := text(value, longest))]
+    return [clean for value in values if (clean := text(value, length))]
 
 
-def _title(of: _Sources) -> str | None:
-    longest = LONGEST["title"]
+def _title(sources: _Sources) -> str | None:
+    length = TITLE_LENGTH
     return _first(
-        text(of.xmp.one("dc:title"), longest),
-        *_iptc(of, 5, longest),
-        text(of.xmp.one("photoshop:Headline"), longest),
-        *_iptc(of, 105, longest),
-        _wide(of.exif.get(0x9C9B), longest),
+        text(sources.xmp.one("dc:title"), length),
+        *_iptc(sources, 5, length),
+        text(sources.xmp.one("photoshop:Headline"), length),
+        *_iptc(sources, 105, length),
+        _utf16_text(sources.exif.get(0x9C9B), length),
     )
 
 
-def _caption(of: _Sources) -> str | None:
-    longest = LONGEST["caption"]
-    written = text(of.exif.get(Base.ImageDescription), longest)
-    if written and written.lower().strip(" .") in STOCK_CAPTIONS:
-        written = None
+def _caption(sources: _Sources) -> str | None:
+    length = CAPTION_LENGTH
+    description = text(sources.exif.get(Base.ImageDescription), length)
+    if description and description.lower().strip(" .") in STOCK_CAPTIONS:
+        description = None
     return _first(
-        text(of.xmp.one("dc:description"), longest),
-        *_iptc(of, 120, longest),
-        written,
-        _wide(of.exif.get(0x9C9C), longest),
-        _wide(of.exif.get(0x9C9F), longest),
+        text(sources.xmp.one("dc:description"), length),
+        *_iptc(sources, 120, length),
+        description,
+        _utf16_text(sources.exif.get(0x9C9C), length),
+        _utf16_text(sources.exif.get(0x9C9F), length),
     )
 
 
-def _place(of: _Sources) -> str | None:
-    """From the spot to the country, each thing once."""
-    longest = LONGEST["name"]
+def _place(sources: _Sources) -> str | None:
+    """Location, city, state and country, without repetition."""
+    length = NAME_LENGTH
     parts = (
-        _first(text(of.xmp.one("Iptc4xmpCore:Location"), longest), *_iptc(of, 92, longest)),
-        _first(text(of.xmp.one("photoshop:City"), longest), *_iptc(of, 90, longest)),
-        _first(text(of.xmp.one("photoshop:State"), longest), *_iptc(of, 95, longest)),
-        _first(text(of.xmp.one("photoshop:Country"), longest), *_iptc(of, 101, longest)),
+        _first(text(sources.xmp.one("Iptc4xmpCore:Location"), length), *_iptc(sources, 92, length)),
+        _first(text(sources.xmp.one("photoshop:City"), length), *_iptc(sources, 90, length)),
+        _first(text(sources.xmp.one("photoshop:State"), length), *_iptc(sources, 95, length)),
+        _first(text(sources.xmp.one("photoshop:Country"), length), *_iptc(sources, 101, length)),
     )
     return ", ".join(dict.fromkeys(part for part in parts if part)) or None
 
 
-def _keywords(of: _Sources) -> tuple[str, ...]:
-    longest = LONGEST["word"]
+def _keywords(sources: _Sources) -> tuple[str, ...]:
+    length = KEYWORD_LENGTH
     found: dict[str, str] = {}
 
     def add(words: Iterable[str | None]) -> None:
         for word in words:
-            if word and len(found) < MOST_KEYWORDS:
+            if word and len(found) < MAX_KEYWORDS:
                 found.setdefault(word.casefold(), word)
 
-    add(text(word, longest) for word in of.xmp.all("dc:subject"))
-    add(_iptc(of, 25, longest))
+    add(text(word, length) for word in sources.xmp.all("dc:subject"))
+    add(_iptc(sources, 25, length))
     if not found:
-        windows = _wide(of.exif.get(0x9C9E), MOST_KEYWORDS * longest)
-        add(text(word, longest) for word in (windows or "").split(";"))
+        windows = _utf16_text(sources.exif.get(0x9C9E), MAX_KEYWORDS * length)
+        add(text(word, length) for word in (windows or "").split(";"))
     return tuple(found.values())
 
 
-def _rating(of: _Sources) -> int | None:
-    value = of.xmp.one("xmp:Rating") or of.exif.get(0x4746)
+def _rating(sources: _Sources) -> int | None:
+    value = sources.xmp.one("xmp:Rating") or sources.exif.get(0x4746)
     if value is None:
         return None
     stars = float(value)
     return max(0, min(5, round(stars))) if math.isfinite(stars) else None
 
 
-# camera -------------------------------------------------------------------------------------------
+# --- camera ---------------------------------------------------------------------------------------
 
 
-def _camera(of: _Sources) -> str | None:
-    """Maker and model as one name, without the maker's name twice."""
-    longest = LONGEST["name"]
-    make = _first(text(of.exif.get(Base.Make), longest), text(of.xmp.one("tiff:Make"), longest))
-    model = _first(text(of.exif.get(Base.Model), longest), text(of.xmp.one("tiff:Model"), longest))
+def _camera(sources: _Sources) -> str | None:
+    """Make and model as one name, without the make twice."""
+    length = NAME_LENGTH
+    make = _first(
+        text(sources.exif.get(Base.Make), length), text(sources.xmp.one("tiff:Make"), length)
+    )
+    model = _first(
+        text(sources.exif.get(Base.Model), length), text(sources.xmp.one("tiff:Model"), length)
+    )
     if not make or not model:
         return model or make
     if model.split()[0].casefold() == make.split()[0].casefold():
@@ -265,35 +268,35 @@ def _camera(of: _Sources) -> str | None:
     return f"{make} {model}"
 
 
-def _lens(of: _Sources) -> str | None:
-    longest = LONGEST["name"]
+def _lens(sources: _Sources) -> str | None:
+    length = NAME_LENGTH
     return _first(
-        text(of.camera.get(Base.LensModel), longest),
-        text(of.xmp.one("exifEX:LensModel"), longest),
-        text(of.xmp.one("aux:Lens"), longest),
+        text(sources.camera.get(Base.LensModel), length),
+        text(sources.xmp.one("exifEX:LensModel"), length),
+        text(sources.xmp.one("aux:Lens"), length),
     )
 
 
-# time ---------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 _EXIF_TIME = re.compile(r"(\d{4})[:/-](\d\d)[:/-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
 _ISO_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?)?")
 
 
-def _taken_at(of: _Sources) -> datetime | None:
-    iptc_day, iptc_time = _iptc(of, 55, 8), _iptc(of, 60, 11)
+def _taken_at(sources: _Sources) -> datetime | None:
+    iptc_day, iptc_time = _iptc(sources, 55, 8), _iptc(sources, 60, 11)
     candidates: tuple[Callable[[], datetime | None], ...] = (
-        lambda: _exif_time(of.camera.get(0x9003), of.camera.get(0x9291)),
-        lambda: _iso_time(of.xmp.one("exif:DateTimeOriginal")),
-        lambda: _iso_time(of.xmp.one("photoshop:DateCreated")),
+        lambda: _exif_time(sources.camera.get(0x9003), sources.camera.get(0x9291)),
+        lambda: _iso_time(sources.xmp.one("exif:DateTimeOriginal")),
+        lambda: _iso_time(sources.xmp.one("photoshop:DateCreated")),
         lambda: _iptc_time(iptc_day[0], iptc_time[0] if iptc_time else "") if iptc_day else None,
-        lambda: _exif_time(of.camera.get(0x9004), of.camera.get(0x9292)),
-        lambda: _iso_time(of.xmp.one("xmp:CreateDate")),
-        lambda: _exif_time(of.exif.get(Base.DateTime), of.camera.get(0x9290)),
+        lambda: _exif_time(sources.camera.get(0x9004), sources.camera.get(0x9292)),
+        lambda: _iso_time(sources.xmp.one("xmp:CreateDate")),
+        lambda: _exif_time(sources.exif.get(Base.DateTime), sources.camera.get(0x9290)),
     )
     for candidate in candidates:
-        found = _safely(candidate, None)
-        if found is not None and found.year >= 1826:  # the year of the oldest photograph
+        found = _or_default(candidate, None)
+        if found is not None and found.year >= 1826:  # the year of the oldest surviving photograph
             return found
     return None
 
@@ -308,7 +311,7 @@ def _exif_time(value: Any, fraction: Any) -> datetime | None:
 
 
 def _iso_time(value: str | None) -> datetime | None:
-    """The clock's own time: an offset is left away, as everywhere."""
+    """Local time; a UTC offset is ignored."""
     found = _ISO_TIME.match(value or "")
     if not found:
         return None
@@ -331,21 +334,21 @@ def _datetime(parts: list[str | None], micro: int) -> datetime:
     return datetime(year, month, day, hour, minute, min(second, 59), micro)
 
 
-# place --------------------------------------------------------------------------------------------
+# --- place ----------------------------------------------------------------------------------------
 
 
-def _position(of: _Sources) -> tuple[float | None, float | None]:
-    """Latitude and longitude, or neither: half a position is none, and 0, 0 is what devices write
-    before they know where they are."""
-    latitude = _safely(lambda: _exif_degrees(of.gps.get(2), of.gps.get(1)), None)
-    longitude = _safely(lambda: _exif_degrees(of.gps.get(4), of.gps.get(3)), None)
+def _position(sources: _Sources) -> tuple[float | None, float | None]:
+    """Latitude and longitude in degrees, or neither. (0, 0) is ignored: devices write it before
+    they have a fix."""
+    latitude = _or_default(lambda: _exif_degrees(sources.gps.get(2), sources.gps.get(1)), None)
+    longitude = _or_default(lambda: _exif_degrees(sources.gps.get(4), sources.gps.get(3)), None)
     if latitude is None or longitude is None:
-        latitude = _xmp_degrees(of.xmp.one("exif:GPSLatitude"))
-        longitude = _xmp_degrees(of.xmp.one("exif:GPSLongitude"))
+        latitude = _xmp_degrees(sources.xmp.one("exif:GPSLatitude"))
+        longitude = _xmp_degrees(sources.xmp.one("exif:GPSLongitude"))
     if latitude is None or longitude is None:
-        return None, None
+        return NO_POSITION
     if not (abs(latitude) <= 90 and abs(longitude) <= 180) or latitude == longitude == 0:
-        return None, None
+        return NO_POSITION
     return latitude, longitude
 
 
@@ -366,6 +369,6 @@ def _xmp_degrees(value: str | None) -> float | None:
     )
     if not found:
         return None
-    degrees, minutes, seconds, side = found.groups()
+    degrees, minutes, seconds, hemisphere = found.groups()
     result = int(degrees) + float(minutes) / 60 + float(seconds or 0) / 3600
-    return -result if side in "SW" else result
+    return -result if hemisphere in "SW" else result

@@ -1,14 +1,15 @@
-"""Pixels: from whatever a file holds to RGB of the size that a model or a person wants.
+"""Pixels: from the modes and sizes of image files to RGB of the size of a model or a thumbnail.
 
-A large picture is made small first and exactly sized afterwards: to a whole fraction of its size
-that is at least ``MARGIN`` times what is wanted (JPEG decodes straight to 1/2, 1/4 or 1/8 of its
-size; other kinds are averaged over squares), then by the resampling that the model was trained
-with, crop and resize in one step.
+A large image is first reduced by a whole factor to at least ``MARGIN`` times the size that is
+needed (JPEG decodes to 1/2, 1/4 or 1/8, other formats are averaged over squares), then resized and
+cropped in one step with the model's own filter.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageStat
@@ -16,24 +17,23 @@ from PIL import Image, ImageCms, ImageStat
 from sightline.indexer.types import Geometry, Pixels
 
 MARGIN = 2
-"""The small picture has at least so many pixels for one wanted, each way. At 2 embeddings are those
-of the full picture (cosine > .999, benchmarks/decoding.py); at 1 they are not quite."""
+"""Decoded pixels per pixel of the model's input, each way. At 2 embeddings equal those of the full
+image (cosine > .999, ``benchmarks/decoding.py``); at 1 they do not quite."""
 
-STRIP = 8 * 2**20
-"""Pixels that are converted to RGB at once: pictures that need converting then cost little more
-memory than they have anyway."""
+STRIP_PIXELS = 8 * 2**20
+"""Pixels that are converted to RGB at a time, so that there is no second full image in memory."""
 
-PROFILE_BYTES = 8192
-"""Larger colour profiles are not kept in thumbnails. Those of cameras and telephones have 500 to
-3,200 bytes; those of printers have megabytes."""
+MAX_PROFILE_BYTES = 8192
+"""Larger colour profiles are left out of thumbnails. Cameras' have 500 to 3,200 bytes, printers'
+megabytes."""
 
-RESAMPLE = {
+FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-UPRIGHT = {
+TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -42,63 +42,58 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation."""
+"""The operation that makes an image upright, by EXIF orientation."""
 
 Size = tuple[int, int]
 """Width, height."""
 
 
-def turned(size: Size, orientation: int) -> Size:
-    """``size`` as it is seen, for a picture stored with ``orientation``; or back."""
+def oriented(size: Size, orientation: int) -> Size:
+    """``size`` after an EXIF orientation is applied; or before, as the operation is symmetric."""
     return (size[1], size[0]) if orientation >= 5 else size
 
 
-def resized(size: Size, geometry: Geometry) -> Size:
-    """What a picture of ``size`` is resized to before the model's window is cut from the middle."""
+def resized_size(size: Size, geometry: Geometry) -> Size:
+    """The size that an image of ``size`` is resized to before the centre crop."""
     if geometry.fit == "squash":
         return geometry.width, geometry.height
     width, height = size
-    short, long = min(size), max(size)
-    other = geometry.resize * long // short
-    return (geometry.resize, other) if width <= height else (other, geometry.resize)
+    longer = geometry.resize * max(size) // min(size)
+    return (geometry.resize, longer) if width <= height else (longer, geometry.resize)
 
 
-def within(size: Size, longest: int) -> Size:
-    """``size`` made smaller, never larger, so that its longer side is at most ``longest``."""
+def fit_within(size: Size, longest: int) -> Size:
+    """``size`` scaled down, never up, so that its longer side is at most ``longest``."""
     scale = longest / max(size)
     if scale >= 1:
         return size
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def wanted(size: Size, geometry: Geometry, thumbnail: int) -> Size:
-    """The least size that a picture of ``size`` may be shrunk to before both are made of it."""
-    model, small = resized(size, geometry), within(size, thumbnail)
+def min_decoded_size(size: Size, geometry: Geometry, thumbnail: int) -> Size:
+    """The least size to decode an image of ``size`` to, for both the model and a thumbnail."""
+    model, small = resized_size(size, geometry), fit_within(size, thumbnail)
     return max(MARGIN * model[0], small[0]), max(MARGIN * model[1], small[1])
 
 
-def shrink(image: Image.Image, least: Size) -> Image.Image:
-    """``image`` in RGB, over white, a whole fraction of its size and not below ``least``.
-
-    ``image`` may be of any mode, and is loaded here if it was not.
-    """
+def reduce_to_rgb(image: Image.Image, min_size: Size) -> Image.Image:
+    """``image``, of any mode, as RGB over white, reduced by a whole factor to >= ``min_size``."""
     image.load()
-    factor = max(1, min(image.width // least[0], image.height // least[1]))
-    plain = image.mode in ("RGB", "L") and "transparency" not in image.info
+    factor = max(1, min(image.width // min_size[0], image.height // min_size[1]))
+    simple = image.mode in ("RGB", "L") and "transparency" not in image.info
     if image.mode in ("I", "F"):
-        image = _bytes_of(image)
-        plain = True
-    if plain:
+        image = _scale_to_bytes(image)
+        simple = True
+    if simple:
         small = image.reduce(factor) if factor > 1 else image
         return small.convert("RGB")
-    return _shrink_strips(image, factor)
+    return _reduce_in_strips(image, factor)
 
 
-def _shrink_strips(image: Image.Image, factor: int) -> Image.Image:
-    """Converts and averages a strip at a time, so that there is never a second full picture."""
+def _reduce_in_strips(image: Image.Image, factor: int) -> Image.Image:
     width, height = image.size
     out = Image.new("RGB", (-(-width // factor), -(-height // factor)))
-    rows = max(1, STRIP // width // factor) * factor
+    rows = max(1, STRIP_PIXELS // width // factor) * factor
     convert = _converter(image)
     for top in range(0, height, rows):
         strip = convert(image.crop((0, top, width, min(height, top + rows))))
@@ -106,12 +101,12 @@ def _shrink_strips(image: Image.Image, factor: int) -> Image.Image:
     return out
 
 
-def _converter(image: Image.Image):  # type: ignore[no-untyped-def]
-    """The function that makes RGB of a piece of ``image``."""
+def _converter(image: Image.Image) -> Callable[[Image.Image], Any]:
+    """The function that converts a strip of ``image`` to RGB."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _over_white
     if image.mode.startswith("I;16"):
-        return _high_bytes
+        return _from_16_bits
     transform = _colour_transform(image)
     if transform is not None:
         return lambda strip: ImageCms.applyTransform(strip, transform)
@@ -122,38 +117,37 @@ def _over_white(strip: Image.Image) -> Image.Image:
     if strip.mode == "La":
         strip = strip.convert("LA")
     strip = strip.convert("RGBA")
-    ground = Image.new("RGB", strip.size, "white")
-    ground.paste(strip, mask=strip.getchannel("A"))
-    return ground
+    background = Image.new("RGB", strip.size, "white")
+    background.paste(strip, mask=strip.getchannel("A"))
+    return background
 
 
 def _colour_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
-    """To sRGB, for kinds of colour that need a profile; None where plain arithmetic has to do."""
+    """CMYK or LAB to sRGB by the colour profile; None if there is none or it is corrupt."""
     if image.mode not in ("CMYK", "LAB"):
         return None
     try:
         if image.mode == "LAB":
             profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         else:
-            held = image.info.get("icc_profile")
-            if not held:
+            embedded = image.info.get("icc_profile")
+            if not embedded:
                 return None
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(held))
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return None  # a broken profile is no reason to lose the picture
+        return None  # Pillow's arithmetic conversion is used instead
 
 
-def _high_bytes(strip: Image.Image) -> Image.Image:
-    """16-bit grey as RGB."""
+def _from_16_bits(strip: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8)).convert("RGB")
 
 
-def _bytes_of(image: Image.Image) -> Image.Image:
-    """A picture of 32-bit numbers or fractions as one of bytes (``L``).
+def _scale_to_bytes(image: Image.Image) -> Image.Image:
+    """32-bit integers or floats (modes ``I`` and ``F``) to ``L``.
 
-    What the numbers mean is not written down: they are read as fractions, bytes or 16-bit numbers
-    when they fit into that, and stretched otherwise.
+    Files do not state the range: 0..1 (floats), 0..255 and 0..65535 are assumed if the values fit,
+    otherwise the values are stretched.
     """
     values = np.asarray(image)
     if values.dtype.kind == "f":
@@ -169,69 +163,62 @@ def _bytes_of(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(scaled + 0.5, 0, 255).astype(np.uint8))
 
 
-def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """``image`` turned as its EXIF orientation says."""
-    turn = UPRIGHT.get(orientation)
-    return image.transpose(turn) if turn is not None else image
+def make_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """``image`` with its EXIF orientation applied."""
+    operation = TRANSPOSE.get(orientation)
+    return image.transpose(operation) if operation is not None else image
 
 
-def cut(image: Image.Image, size: Size, geometry: Geometry) -> Pixels:
-    """What the model is to see of ``image``, an upright RGB picture that was ``size`` before it was
-    shrunk: ``(height, width, 3) uint8``."""
-    resample = RESAMPLE[geometry.resample]
-    whole = resized(size, geometry)
-    window = geometry.width, geometry.height
-    left, top = (whole[0] - window[0]) // 2, (whole[1] - window[1]) // 2
+def model_input(image: Image.Image, size: Size, geometry: Geometry) -> Pixels:
+    """Resizes and crops an upright RGB image, whose size was ``size`` before reduction, to the
+    model's input: ``(height, width, 3) uint8``."""
+    resample = FILTERS[geometry.resample]
+    resized = resized_size(size, geometry)
+    crop = geometry.width, geometry.height
+    left, top = (resized[0] - crop[0]) // 2, (resized[1] - crop[1]) // 2
     if left < 0 or top < 0:
-        # A model that crops more than it resizes to sees black borders.
-        canvas = Image.new("RGB", window)
-        canvas.paste(image.resize(whole, resample), (-left, -top))
+        # A model whose crop is larger than the resized image sees black borders.
+        canvas = Image.new("RGB", crop)
+        canvas.paste(image.resize(resized, resample), (-left, -top))
         return np.asarray(canvas)
-    across, down = image.width / whole[0], image.height / whole[1]
+    x_scale, y_scale = image.width / resized[0], image.height / resized[1]
     box = (
-        left * across,
-        top * down,
-        min((left + window[0]) * across, image.width),
-        min((top + window[1]) * down, image.height),
+        left * x_scale,
+        top * y_scale,
+        min((left + crop[0]) * x_scale, image.width),
+        min((top + crop[1]) * y_scale, image.height),
     )
-    return np.asarray(image.resize(window, resample, box))
+    return np.asarray(image.resize(crop, resample, box))
 
 
-def smaller(image: Image.Image, longest: int, filter: Image.Resampling) -> Image.Image:
+def downscale(image: Image.Image, longest: int, filter: Image.Resampling) -> Image.Image:
     """``image`` with its longer side at most ``longest``."""
-    size = within(image.size, longest)
+    size = fit_within(image.size, longest)
     return image if size == image.size else image.resize(size, filter)
 
 
-def kept_profile(image: Image.Image) -> bytes | None:
-    """The colour profile that a smaller copy of ``image`` needs so that its colours stay right."""
+def small_rgb_profile(image: Image.Image) -> bytes | None:
+    """The colour profile to copy into thumbnails and previews of ``image``, if it has one."""
     profile = image.info.get("icc_profile")
-    if not isinstance(profile, bytes) or not 128 <= len(profile) <= PROFILE_BYTES:
+    if not isinstance(profile, bytes) or not 128 <= len(profile) <= MAX_PROFILE_BYTES:
         return None
     return profile if image.mode == "RGB" and profile[16:20] == b"RGB " else None
 
 
 def mean_colour(image: Image.Image) -> str:
-    """Of an RGB picture, as ``#rrggbb``."""
+    """The mean colour of an RGB image, as ``#rrggbb``."""
     red, green, blue = map(round, ImageStat.Stat(image).mean)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _cosines(size: int) -> np.ndarray:
-    """Rows of the discrete cosine transform (type II, not normalised)."""
-    places = np.arange(size)
-    return np.cos(np.pi * places[:8, None] * (2 * places[None, :] + 1) / (2 * size)).astype(
-        np.float32
-    )
-
-
-_DCT = _cosines(32)
+_DCT = np.cos(np.pi * np.arange(8)[:, None] * (2 * np.arange(32) + 1) / 64).astype(np.float32)
+"""``(8, 32)``: the lowest eight rows of the DCT-II of length 32, not normalised."""
 
 
 def perceptual_hash(image: Image.Image) -> int:
-    """64 bits, signed, that hardly change when a picture is saved again, smaller or worse.
+    """The 64-bit DCT hash of pHash, signed: nearly the same for rescaled and recompressed copies.
 
-    They say which of its 8 x 8 lowest frequencies are above their median: the DCT hash of pHash.
+    The bits tell which of the 8 x 8 lowest frequencies are above their median.
     """
     grey = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
     low = _DCT @ np.asarray(grey, np.float32) @ _DCT.T

@@ -1,5 +1,4 @@
-"""Camera RAW, with the ``raw`` extra: the preview that the camera put into the file, or else the
-sensor's data developed at half size."""
+"""Camera RAW, with the ``raw`` extra: the embedded preview, or the sensor data at half size."""
 
 from __future__ import annotations
 
@@ -8,92 +7,86 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
 from sightline.indexer.errors import PhotoError
-from sightline.indexer.photo.formats import check_size, opened, reasons
+from sightline.indexer.files.walk import RAW_SUFFIXES
+from sightline.indexer.photo.formats import check_size, open_image, photo_errors
 
-SUFFIXES = frozenset(
-    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos"}
-    | {".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"}
-    | {".srw", ".x3f"}
-)
-"""Of camera RAW files, lower-case."""
+MIN_PREVIEW = 1000
+"""Pixels on the longer side of a preview that is used; some cameras embed only 160."""
 
-LEAST_PREVIEW = 1000
-"""Pixels on the longer side from which a preview in the file will do. Some cameras put nothing but
-a stamp of 160 into it."""
-
-ORIENTATION = {0: 1, 3: 3, 5: 8, 6: 6}
-"""LibRaw's way to say how the camera was held -> EXIF's."""
+EXIF_ORIENTATION = {0: 1, 3: 3, 5: 8, 6: 6}
+"""By LibRaw's ``flip``."""
 
 
 @dataclass(frozen=True)
-class Developed:
-    """A RAW file's picture, and what its container says."""
+class RawImage:
+    """The image to use for a RAW file, and the facts of its container."""
 
     image: Image.Image
+    transpose: int
+    """EXIF orientation to apply to ``image``."""
     size: tuple[int, int]
-    """Of the sensor's picture, upright."""
+    """Of the sensor image, upright."""
     orientation: int
-    """EXIF's, to be applied to ``image``."""
-    held: int
-    """How the camera was held, as EXIF's orientation."""
+    """EXIF orientation of the sensor image."""
     exif: Image.Exif
 
 
 def is_raw(path: Path) -> bool:
-    """Whether the file's name says that it is camera RAW."""
-    return path.suffix.lower() in SUFFIXES
+    """Whether the file name has a suffix of camera RAW."""
+    return path.suffix.lower() in RAW_SUFFIXES
 
 
 @contextmanager
-def developed(file: BinaryIO, *, max_pixels: int) -> Iterator[Developed]:
-    """The picture of a camera RAW file. ``PhotoError`` when it cannot be read."""
+def open_raw(file: BinaryIO, *, max_pixels: int) -> Iterator[RawImage]:
+    """The image of a camera RAW file. Raises ``PhotoError`` if it cannot be read."""
     try:
         import rawpy
     except ImportError as error:
         raise PhotoError(
-            'camera RAW needs the raw extra: pip install "sightline[raw]"', passing=True
+            'camera RAW needs the raw extra: pip install "sightline[raw]"', transient=True
         ) from error
     data = file.read()
-    with reasons():
+    with photo_errors():
         try:
             raw = rawpy.imread(io.BytesIO(data))
         except rawpy.LibRawError as error:
             raise PhotoError(f"it is not camera RAW that can be read: {_text(error)}") from error
         with raw:
-            turn = ORIENTATION.get(raw.sizes.flip, 1)
+            orientation = EXIF_ORIENTATION.get(raw.sizes.flip, 1)
             width, height = raw.sizes.width, raw.sizes.height
             check_size(width, height, max_pixels=max_pixels)
-            size = (height, width) if turn >= 5 else (width, height)
+            size = (height, width) if orientation >= 5 else (width, height)
+            min_preview = min(MIN_PREVIEW, max(size))
             exif = _exif(data)
             preview = _preview(raw, rawpy)
             if isinstance(preview, bytes):
-                with opened(io.BytesIO(preview), max_pixels=max_pixels) as image:
-                    if max(image.size) >= min(LEAST_PREVIEW, max(size)):
+                with open_image(io.BytesIO(preview), max_pixels=max_pixels) as image:
+                    if max(image.size) >= min_preview:
                         own = image.getexif()
-                        # A preview that says how it lies knows best; most say nothing.
-                        lies = int(own.get(0x0112, 0) or 0) or turn
-                        if not len(exif):
-                            exif = own
-                        yield Developed(image, size, lies, turn, exif)
+                        # The preview's own orientation is right, but most have none.
+                        transpose = int(own.get(0x0112, 0) or 0) or orientation
+                        yield RawImage(
+                            image, transpose, size, orientation, exif if len(exif) else own
+                        )
                         return
-            elif preview is not None and max(preview.size) >= min(LEAST_PREVIEW, max(size)):
-                yield Developed(preview, size, turn, turn, exif)
+            elif preview is not None and max(preview.size) >= min_preview:
+                yield RawImage(preview, orientation, size, orientation, exif)
                 return
             try:
-                half = min(raw.sizes.width, raw.sizes.height) >= 2 * LEAST_PREVIEW
+                half = min(width, height) >= 2 * MIN_PREVIEW
                 pixels = raw.postprocess(half_size=half, use_camera_wb=True)
             except rawpy.LibRawError as error:
-                raise PhotoError(f"it is damaged: {_text(error)}") from error
-            yield Developed(Image.fromarray(pixels), size, 1, turn, exif)
+                raise PhotoError(f"it is corrupt: {_text(error)}") from error
+            yield RawImage(Image.fromarray(pixels), 1, size, orientation, exif)
 
 
-def _preview(raw, rawpy) -> bytes | Image.Image | None:  # type: ignore[no-untyped-def]
-    """The largest preview in the file: a JPEG's bytes, or a picture."""
+def _preview(raw: Any, rawpy: Any) -> bytes | Image.Image | None:
+    """The largest preview in the file: the bytes of a JPEG, or an image."""
     try:
         thumbnail = raw.extract_thumb()
     except rawpy.LibRawError:
@@ -106,13 +99,13 @@ def _preview(raw, rawpy) -> bytes | Image.Image | None:  # type: ignore[no-untyp
 
 
 def _exif(data: bytes) -> Image.Exif:
-    """Most RAW files are TIFF inside."""
+    """The EXIF of a RAW file that is a TIFF, as most are; empty for others."""
     exif = Image.Exif()
     try:
         exif.load_from_fp(io.BytesIO(data))
         exif.get_ifd(0x8769)
         exif.get_ifd(0x8825)
-    except Exception:  # whatever the file makes of it: then it is not TIFF, and has no EXIF here
+    except Exception:  # Pillow raises many kinds for what is not TIFF
         return Image.Exif()
     return exif
 

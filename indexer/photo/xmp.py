@@ -1,6 +1,6 @@
-"""XMP: the RDF packet in which programs keep what people wrote about a picture.
+"""XMP: the RDF packet in which programs store titles, captions, keywords and ratings.
 
-defusedxml parses it, so that a packet with entities or references to the outside is refused.
+defusedxml parses it, so a packet with entities or external references is refused.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-LARGEST = 4 * 2**20
-"""Bytes of a packet that is read. Those of programs have a few thousand; some editors keep their
-whole history in them."""
+MAX_PACKET_BYTES = 4 * 2**20
+"""Larger packets are ignored. Most have a few thousand bytes; some editors store their history."""
 
 NAMESPACES = {
     "dc": "http://purl.org/dc/elements/1.1/",
@@ -23,7 +22,7 @@ NAMESPACES = {
     "photoshop": "http://ns.adobe.com/photoshop/1.0/",
     "Iptc4xmpCore": "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
 }
-"""Those of the properties that are asked for."""
+"""Of the properties that ``metadata`` reads."""
 
 _PREFIX = {uri: prefix for prefix, uri in NAMESPACES.items()}
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -32,25 +31,27 @@ _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
 @dataclass(frozen=True)
 class Xmp:
-    """Properties by prefixed name (``dc:title``), each with its values in the order of the packet;
-    of a text in several languages the default one comes first."""
+    """Values of properties by prefixed name (``dc:title``), in the order of the packet.
+
+    Of a text in several languages only the default is kept.
+    """
 
     properties: dict[str, list[str]] = field(default_factory=dict)
 
     def one(self, name: str) -> str | None:
-        """The first value of a property."""
+        """The first value of a property, or None."""
         values = self.properties.get(name)
         return values[0] if values else None
 
     def all(self, name: str) -> list[str]:
-        """All its values."""
+        """All values of a property."""
         return self.properties.get(name, [])
 
 
 def parse(packet: bytes) -> Xmp:
-    """Reads a packet. Raises what defusedxml raises when it is not well-formed or not harmless."""
+    """Parses a packet. Raises defusedxml's errors for malformed XML, entities and DTDs."""
     packet = packet.strip(b"\0 \t\r\n")
-    if not packet or len(packet) > LARGEST:
+    if not packet or len(packet) > MAX_PACKET_BYTES:
         return Xmp()
     from defusedxml.ElementTree import fromstring
 
@@ -74,7 +75,7 @@ def _properties(root: Element) -> Iterator[tuple[str, str]]:
             items = list(child.iter(f"{_RDF}li"))
             items.sort(key=lambda item: item.get(_LANGUAGE) != "x-default")
             if child.find(f"{_RDF}Alt") is not None:
-                items = items[:1]  # the same in other languages
+                items = items[:1]  # the others are translations
             for item in items:
                 yield name, item.text or ""
             if not items:
@@ -82,7 +83,7 @@ def _properties(root: Element) -> Iterator[tuple[str, str]]:
 
 
 def _name(key: str) -> str | None:
-    """``{uri}title`` as ``dc:title``, for the namespaces of interest."""
+    """``{uri}title`` as ``dc:title``; None for a namespace that is not read."""
     uri, brace, local = key[1:].partition("}")
     prefix = _PREFIX.get(uri) if brace else None
     return f"{prefix}:{local}" if prefix else None

@@ -162,7 +162,7 @@ def _checked(item: Item) -> Item:
 
 def is_image(name: str) -> bool:
     """Whether a file name has the extension of an image."""
-    return PurePosixPath(name).suffix.lower() in walk.EXTENSIONS
+    return PurePosixPath(name).suffix.lower() in walk.IMAGE_SUFFIXES
 
 
 def _item(path: str, info: dict[str, Any]) -> Item:
@@ -270,23 +270,23 @@ def images(shard: Shard, *, but: Container[int] = ()) -> Iterator[tuple[ShardIma
     )
     if place.local:
         for image, item in wanted:
-            failure = PhotoError(item.failure, passing=True) if item.failure else None
+            failure = PhotoError(item.failure, transient=True) if item.failure else None
             yield image, failure or Path(place.join(item.path))
     else:
         yield from _prefetched(wanted, lambda item: _fetch(place, item))
 
 
 def _fetch(place: Place, item: Item) -> bytes | PhotoError:
-    if PurePosixPath(item.path).suffix.lower() in walk.RAW:
+    if PurePosixPath(item.path).suffix.lower() in walk.RAW_SUFFIXES:
         return PhotoError("camera RAW is read from folders only, not from a store: copy it here")
-    if item.size > archives.LARGEST:
+    if item.size > archives.MAX_MEMBER_BYTES:
         return PhotoError(f"it is too large: {item.size:,} bytes")
     try:
         data: bytes = place.fs.cat_file(place.join(item.path))
     except FileNotFoundError:
-        return PhotoError("the file is not there any more", passing=True)
+        return PhotoError("the file is not there any more", transient=True)
     except OSError as error:
-        return PhotoError(f"the store could not return it: {error}", passing=True)
+        return PhotoError(f"the store could not return it: {error}", transient=True)
     return data
 
 
@@ -343,22 +343,25 @@ def _in_archive(
                     row += 1
                     if image.row not in but:
                         sample.append((image, _member(tar, member)))
-                elif base.endswith(archives.NOTES) and member.size <= archives.LARGEST_NOTE:
+                elif (
+                    base.endswith(archives.SIDECAR_SUFFIXES)
+                    and member.size <= archives.MAX_SIDECAR_BYTES
+                ):
                     found = _notes(base, _member(tar, member))
                     # The JSON takes precedence over the text, whichever comes first.
                     notes = {**notes, **found} if base.endswith(".json") else {**found, **notes}
     except (OSError, tarfile.TarError, EOFError) as error:
         yield from whole_sample()
-        failure = PhotoError(f"the archive cannot be read to its end: {error}", passing=True)
+        failure = PhotoError(f"the archive cannot be read to its end: {error}", transient=True)
         yield ShardImage(row, *archive[:3]), failure
         return
     yield from whole_sample()
 
 
 def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | PhotoError:
-    if PurePosixPath(member.name).suffix.lower() in walk.RAW:
+    if PurePosixPath(member.name).suffix.lower() in walk.RAW_SUFFIXES:
         return PhotoError("camera RAW is read from folders only, not from an archive")
-    if member.size > archives.LARGEST:
+    if member.size > archives.MAX_MEMBER_BYTES:
         return PhotoError(f"it is too large: {member.size:,} bytes")
     file = tar.extractfile(member)
     assert file is not None  # it is a regular file

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sightline.indexer.encoder import encode_photos
 from sightline.indexer.errors import ModelMismatchError
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.plan import Shard, ShardImage, Source, images
 from sightline.indexer.shards.shard_files import (
@@ -110,7 +110,7 @@ def embed_shard(job: Job, shard: Shard, retry: frozenset[int] = frozenset()) -> 
                     yield image, outcome
                 else:
                     row = replace(_row(shard, image), failure=str(outcome))
-                    failures.append(replace(row, passing=outcome.passing))
+                    failures.append(replace(row, passing=outcome.transient))
 
         for rows in read_shard(place, name) if retry else ():
             for row in rows:

@@ -1,1 +1,1 @@
-"""Zero-shot classification: prompts, labels and captions."""
+"""Zero-shot classification of images by labels: prompt templates, labels, everyday captions."""

@@ -1,7 +1,7 @@
-"""Captions of everyday pictures: what people type, for tuning and judging a search.
+"""Captions of everyday photos, written for this project.
 
-The vector index is tuned for these as well as for pictures, the words of a picture are chosen among
-them, and a query's scores are read against theirs. Written for this project.
+They are the text queries that the vector index is tuned for, the candidates of ``describe``, and
+the bank that label and query scores are compared with.
 """
 
 from __future__ import annotations
@@ -177,4 +177,4 @@ CAPTIONS: tuple[str, ...] = tuple(
     a drawing by a child
     """.strip().splitlines()
 )
-"""Short descriptions in English, of many subjects, no two alike."""
+"""Short English captions of many subjects, all different."""

@@ -1,13 +1,12 @@
-"""Prompt templates: sentences into which the name of a label is put before it is encoded.
+"""Prompt templates: sentences into which a label's name is put before it is encoded.
 
-A model of the CLIP family was trained on sentences, not on names, and a label's vector is better
-for being the mean over several of them. ``{}`` is where the name goes. The templates are used as
-they were published, "a origami apple" included, so that published figures can be checked.
+CLIP models were trained on sentences, and the mean vector over several templates classifies better
+than one name (Radford et al. 2021, section 3.1.4). The templates are used as published, "a origami
+apple" included, so that published figures can be reproduced.
 
-Sources: ``IMAGENET`` and ``IMAGENET_7`` are the 80 templates, and the seven of them that a forward
-selection on ImageNet's training set kept, of OpenAI's notebook "Prompt Engineering for ImageNet"
-(https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb; Radford
-et al. 2021, section 3.1.4); ``SIGLIP`` is what the model cards of SigLIP and SigLIP 2 recommend.
+``IMAGENET`` (80 templates) and ``IMAGENET_7`` (the seven that a forward selection kept) are from
+https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb; ``SIGLIP``
+is from the model cards of SigLIP and SigLIP 2.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from collections.abc import Sequence
 
 from sightline.indexer.errors import UsageError
 
-PLACE = "{}"
-"""Where the name goes."""
+SLOT = "{}"
+"""Replaced by the name."""
 
 IMAGENET: tuple[str, ...] = (
     "a bad photo of a {}.",
@@ -114,7 +113,7 @@ IMAGENET_7: tuple[str, ...] = (
 
 PHOTO = ("a photo of a {}.",)
 SIGLIP = ("This is a photo of {}.",)
-PLAIN = (PLACE,)
+PLAIN = (SLOT,)
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "imagenet": IMAGENET,
@@ -123,29 +122,31 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "siglip": SIGLIP,
     "plain": PLAIN,
 }
-"""By the names that ``--templates`` takes."""
+"""By their names in ``--templates``."""
 
 
 def templates(given: str | Sequence[str]) -> tuple[str, ...]:
-    """The templates of that name; or those given themselves, one or several with ``{}`` in them.
+    """A set of ``TEMPLATES`` by its name, or the templates given themselves.
 
-    Raises ``UsageError`` for a name that there is not, or a template without a place for the name.
+    Raises ``UsageError`` for an unknown name, or a template without ``{}``.
     """
     if isinstance(given, str):
         if given in TEMPLATES:
             return TEMPLATES[given]
-        if PLACE not in given:
+        if SLOT not in given:
             raise UsageError(
-                f"{given!r} is no set of templates ({', '.join(TEMPLATES)}), and has no {PLACE} to"
-                " put a name in"
+                f"{given!r} is neither a set of templates ({', '.join(TEMPLATES)}) nor a template"
+                f" with {SLOT} for the name"
             )
         given = (given,)
-    wrong = [template for template in given if PLACE not in template]
-    if wrong or not given:
-        raise UsageError(f"the template {wrong[0]!r} has no {{}}" if wrong else "no template")
+    if not given:
+        raise UsageError("no template was given")
+    for template in given:
+        if SLOT not in template:
+            raise UsageError(f"the template {template!r} has no {SLOT} for the name")
     return tuple(given)
 
 
 def fill(template: str, name: str) -> str:
-    """The template with ``name`` in its place. Braces in a name are ordinary characters."""
-    return template.replace(PLACE, name)
+    """The template with ``name`` in it. Braces in a name are ordinary characters."""
+    return template.replace(SLOT, name)

@@ -148,7 +148,9 @@ def retrieval(
             place = default_library() if str(directory) == "default" else directory
             with open_library(place, read_only=True) as library:
                 encoder = load_encoder(library, device)
-                texts = evaluate.encode_captions(encoder, captioned.captions, wording, show=show)
+                texts = evaluate.encode_captions(
+                    encoder, captioned.captions, wording, progress=show
+                )
                 gallery = evaluate.gallery_in(library, captioned.images)
                 found = evaluate.retrieval(
                     texts,
@@ -156,7 +158,7 @@ def retrieval(
                     captioned,
                     rankings=rankings,
                     bank=_bank(encoder, bank, rankings),
-                    show=show,
+                    progress=show,
                 )
                 indexed, same = evaluate.through_index(library, texts, gallery, captioned)
                 found.append(indexed)
@@ -169,16 +171,16 @@ def retrieval(
                 notes["library"] = str(library.directory)
         else:
             encoder = _encoder(model, revision, device, dtype)
-            encoded = evaluate.encode_files(encoder, captioned.images, show=show)
+            encoded = evaluate.encode_files(encoder, captioned.images, progress=show)
             notes["unreadable"] = list(encoded.failures)
-            texts = evaluate.encode_captions(encoder, captioned.captions, wording, show=show)
+            texts = evaluate.encode_captions(encoder, captioned.captions, wording, progress=show)
             found = evaluate.retrieval(
                 texts,
                 evaluate.gallery_of(encoded, len(captioned.images)),
                 captioned,
                 rankings=rankings,
                 bank=_bank(encoder, bank, rankings),
-                show=show,
+                progress=show,
             )
     document = {
         "task": "retrieval",
@@ -286,14 +288,14 @@ def classification(
     unreadable: list[str] = []
 
     def encoded(some: Any) -> tuple[Any, Any]:
-        found = evaluate.encode_files(encoder, some.images, show=show)
+        found = evaluate.encode_files(encoder, some.images, progress=show)
         unreadable.extend(found.failures)
         return found.vectors, np.asarray(some.truth, np.int64)[found.kept]
 
     with shown(quiet=quiet) as show:
         vectors, truth = encoded(dataset)
         found: list[Accuracy] = evaluate.zero_shot(
-            encoder, vectors, truth, dataset, wording, show=show
+            encoder, vectors, truth, dataset, wording, progress=show
         )
         if train is not None:
             training = read_classified(train, images=images, shots=shots, classes=dataset.folders)

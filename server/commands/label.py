@@ -120,11 +120,11 @@ def label(
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
 
-    from sightline.indexer.zero_shot.labels import FITS, Labeller, read_labels
+    from sightline.indexer.zero_shot.labels import MIN_FIT, Labeller, read_labels
     from sightline.indexer.zero_shot.prompts import templates
 
     wanted = read_labels(labels)
-    threshold = FITS if threshold is None else threshold
+    threshold = MIN_FIT if threshold is None else threshold
     with open_library(directory, read_only=not keep) as library:
         encoder = load_encoder(library, device)
         given = template_names[0] if len(template_names) == 1 else template_names

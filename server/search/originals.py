@@ -26,11 +26,11 @@ def original(record: ImageRecord) -> Path:
     Raises ``NotFoundError`` if it is missing, not a regular file, or outside its root.
     """
     missing = NotFoundError(f"the file of image {record.id} is missing")
-    packed = archives.inside(record.absolute)
+    packed = archives.split(record.absolute)
     try:
         root = os.path.realpath(record.root, strict=True)
         path = os.path.realpath(packed[0] if packed else record.absolute, strict=True)
-        if packed and packed[1] not in archives.contents(Path(path)).members:
+        if packed and packed[1] not in archives.list_members(Path(path)).members:
             raise missing
         regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 (links are resolved)
     except (OSError, ValueError) as error:
@@ -44,8 +44,8 @@ def original(record: ImageRecord) -> Path:
 def opened(path: Path) -> Iterator[tuple[BinaryIO, int, int]]:
     """Opens a path from ``original`` for reading: the file, its size in bytes and its ``mtime_ns``.
     Raises OSError if it is missing."""
-    size, mtime_ns = archives.status(path)
-    packed = archives.inside(path)
+    size, mtime_ns = archives.size_and_mtime(path)
+    packed = archives.split(path)
     if packed is not None:
         yield BytesIO(archives.read(*packed)), size, mtime_ns
         return

@@ -22,7 +22,7 @@ from sightline.server.search.query import Box, Term
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.library.interface import AnyLibrary
-    from sightline.indexer.photo.decoder import Decoder
+    from sightline.indexer.photo import Decoder
     from sightline.indexer.types import Pixels
 
 Vector = NDArray[np.float32]
@@ -78,7 +78,7 @@ class QueryEncoder:
         """Decodes images in worker processes, under limits of time and memory."""
         with self._decoder_lock:
             if self._decoder is None:
-                from sightline.indexer.photo.decoder import Decoder
+                from sightline.indexer.photo import Decoder
 
                 self._decoder = Decoder(self._encoder.geometry, workers=DECODERS)
             return self._decoder

@@ -119,7 +119,7 @@ def image(id: int) -> Response:
 def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
     """The file itself, with support for ranges and conditional requests."""
     kind = (BROWSER_FORMATS | OTHER_FORMATS).get(record.info.format, "application/octet-stream")
-    member = archives.inside(path)
+    member = archives.split(path)
     try:
         response = send_file(
             io.BytesIO(archives.read(*member)) if member else path,
@@ -138,7 +138,7 @@ def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
 
 def _preview(record: ImageRecord, path: Path, size: int) -> Response:
     """A copy of at most ``size`` pixels on the longer side, in a format that browsers render."""
-    key = (record.id, *archives.status(path), size)
+    key = (record.id, *archives.size_and_mtime(path), size)
     tag = blake2b(repr(key).encode(), digest_size=12).hexdigest()
     if tag in request.if_none_match:
         return _response(b"", "image/webp", tag, "private, no-cache")

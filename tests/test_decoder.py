@@ -1,5 +1,4 @@
-"""Pictures are read in worker processes: whatever one picture does, it is named and the others are
-read."""
+"""``Decoder``: images are read in worker processes that may crash."""
 
 from __future__ import annotations
 
@@ -18,8 +17,7 @@ import pytest
 
 from sightline.indexer.errors import PhotoError, SightlineError
 from sightline.indexer.files.walk import scan
-from sightline.indexer.photo import photo
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder, photo
 from sightline.indexer.types import Candidate, Geometry, Photo
 
 SMALL = Geometry(32, 32, 32)
@@ -59,10 +57,12 @@ def wait_for_the_end_of(*pids: int) -> None:
         assert ready, f"process {pid} is still running"
 
 
-# reading ------------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------
 
 
-def test_every_good_file_is_read_and_every_bad_one_named(decoder: Decoder, tmp_path: Path) -> None:
+def test_every_good_file_is_read_and_every_bad_one_fails_with_its_reason(
+    decoder: Decoder, tmp_path: Path
+) -> None:
     files.write(tmp_path / "good", files.good_files())
     files.write(tmp_path / "bad", {name: data for name, (data, _) in files.bad_files().items()})
     found = outcomes(decoder, candidates(tmp_path))
@@ -78,7 +78,7 @@ def test_every_good_file_is_read_and_every_bad_one_named(decoder: Decoder, tmp_p
             assert files.bad_files()[name][1] in str(outcome)
 
 
-def test_a_worker_reads_what_this_process_would_read(decoder: Decoder, tmp_path: Path) -> None:
+def test_a_worker_returns_what_photo_read_returns(decoder: Decoder, tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(files.saved(files.scene(1, (1000, 800))))
     [here, there] = photo.read(path, SMALL), decoder.read_bytes(path.read_bytes())
@@ -88,14 +88,14 @@ def test_a_worker_reads_what_this_process_would_read(decoder: Decoder, tmp_path:
     )
 
 
-def test_bytes_that_are_no_picture_are_refused_with_the_reason(decoder: Decoder) -> None:
-    with pytest.raises(PhotoError, match="not a picture but text"):
+def test_bytes_that_are_not_an_image_are_refused_with_the_reason(decoder: Decoder) -> None:
+    with pytest.raises(PhotoError, match="not an image but text"):
         decoder.read_bytes(b"hello, this is text")
     with pytest.raises(PhotoError, match="empty"):
         decoder.read_bytes(b"")
 
 
-def test_parts_and_previews_are_made_in_a_worker_too(decoder: Decoder, tmp_path: Path) -> None:
+def test_crops_and_previews_are_made_in_a_worker(decoder: Decoder, tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(files.saved(files.scene(1, (1000, 800))))
     box = (0.5, 0.0, 1.0, 0.5)
@@ -105,24 +105,26 @@ def test_parts_and_previews_are_made_in_a_worker_too(decoder: Decoder, tmp_path:
     assert decoder.preview(path, 300) == photo.preview(path, 300)
     with pytest.raises(PhotoError, match="empty"):
         decoder.crop(path, (1.0, 0.0, 0.0, 1.0))
-    with pytest.raises(PhotoError, match="not there any more"):
+    with pytest.raises(PhotoError, match="no longer exists"):
         decoder.preview(tmp_path / "gone.jpg", 300)
 
 
-def test_a_file_that_vanished_is_named(decoder: Decoder, tmp_path: Path) -> None:
+def test_a_deleted_file_is_a_transient_error(decoder: Decoder, tmp_path: Path) -> None:
     found = outcomes(decoder, [Candidate(tmp_path, "gone.jpg", 1, 1)])["gone.jpg"]
-    assert str(found) == "the file is not there any more"
+    assert str(found) == "the file no longer exists"
     assert isinstance(found, PhotoError)
-    assert found.passing
+    assert found.transient
 
 
-def test_what_is_wrong_with_a_file_itself_does_not_pass(decoder: Decoder) -> None:
+def test_an_invalid_file_is_not_a_transient_error(decoder: Decoder) -> None:
     with pytest.raises(PhotoError) as caught:
         decoder.read_bytes(b"hello, this is text")
-    assert not caught.value.passing
+    assert not caught.value.transient
 
 
-def test_candidates_are_taken_only_a_little_ahead(decoder: Decoder, tmp_path: Path) -> None:
+def test_candidates_are_consumed_at_most_the_read_ahead_in_advance(
+    decoder: Decoder, tmp_path: Path
+) -> None:
     (tmp_path / "a.jpg").write_bytes(files.saved(files.scene()))
     taken = 0
 
@@ -142,7 +144,7 @@ def test_candidates_are_taken_only_a_little_ahead(decoder: Decoder, tmp_path: Pa
     assert isinstance(decoder.read_bytes(files.saved(files.scene())), Photo)
 
 
-def test_an_error_of_the_list_itself_is_raised(decoder: Decoder) -> None:
+def test_an_error_of_the_candidates_is_raised(decoder: Decoder) -> None:
     def broken() -> Iterator[Candidate]:
         raise SightlineError("no more")
         yield
@@ -151,7 +153,7 @@ def test_an_error_of_the_list_itself_is_raised(decoder: Decoder) -> None:
         list(decoder.photos(broken()))
 
 
-def test_several_threads_may_share_a_decoder(decoder: Decoder) -> None:
+def test_a_decoder_is_thread_safe(decoder: Decoder) -> None:
     data = [files.saved(files.scene(seed)) for seed in range(6)]
     expected = [photo.read_bytes(each, SMALL).content_hash for each in data]
     found: dict[int, str] = {}
@@ -168,18 +170,20 @@ def test_several_threads_may_share_a_decoder(decoder: Decoder) -> None:
     assert [found[n] for n in range(6)] == expected
 
 
-# what pictures can do to a worker -----------------------------------------------------------------
+# --- what pictures can do to a worker ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("fatal", "reason"),
     [
-        (signal.SIGKILL, "ended by the system, probably for want of memory"),
+        (signal.SIGKILL, "ended by the system, probably for lack of memory"),
         (signal.SIGSEGV, r"crashes the decoder \(SIGSEGV\)"),
         (signal.SIGABRT, r"crashes the decoder \(SIGABRT\)"),
     ],
 )
-def test_a_picture_that_every_worker_dies_of_is_named(fatal: signal.Signals, reason: str) -> None:
+def test_an_image_that_kills_two_workers_fails_with_the_signal(
+    fatal: signal.Signals, reason: str
+) -> None:
     data = files.large_png(200)  # it takes a second
     caught: list[PhotoError] = []
 
@@ -201,7 +205,7 @@ def test_a_picture_that_every_worker_dies_of_is_named(fatal: signal.Signals, rea
         assert isinstance(decoder.read_bytes(files.saved(files.scene())), Photo)
 
 
-def test_a_picture_is_not_blamed_for_one_death() -> None:
+def test_an_image_is_read_again_after_one_dead_worker() -> None:
     with Decoder(SMALL) as decoder:
         pid = started(decoder)
         os.kill(pid, signal.SIGSTOP)  # the next picture is in hand, or on its way, when it dies
@@ -210,7 +214,7 @@ def test_a_picture_is_not_blamed_for_one_death() -> None:
         assert pid not in decoder.pids
 
 
-def test_workers_that_keep_dying_hold_nothing_up(tmp_path: Path) -> None:
+def test_a_run_continues_while_workers_keep_dying(tmp_path: Path) -> None:
     files.write(tmp_path, {f"{n:03}.jpg": files.saved(files.scene(n)) for n in range(60)})
     read, kills = {}, 0
     with Decoder(SMALL, workers=2) as decoder:
@@ -225,7 +229,7 @@ def test_workers_that_keep_dying_hold_nothing_up(tmp_path: Path) -> None:
     assert list(read.values()).count(False) <= kills // 2
 
 
-def test_a_picture_that_never_ends_is_given_up() -> None:
+def test_an_image_that_takes_too_long_fails_and_its_worker_is_ended() -> None:
     with Decoder(SMALL, timeout=0.5) as decoder:
         pid = started(decoder)
         os.kill(pid, signal.SIGSTOP)
@@ -236,20 +240,20 @@ def test_a_picture_that_never_ends_is_given_up() -> None:
         assert isinstance(decoder.read_bytes(files.saved(files.scene())), Photo)
 
 
-def test_a_picture_that_wants_too_much_memory_is_given_up() -> None:
+def test_an_image_that_needs_too_much_memory_fails_and_its_worker_lives() -> None:
     data = files.large_png(200)
     with Decoder(SMALL, memory=128 * 2**20) as decoder:
         pid = started(decoder)
-        with pytest.raises(PhotoError, match="more memory than a picture may have"):
+        with pytest.raises(PhotoError, match="more memory than an image may have"):
             decoder.read_bytes(data)
         assert isinstance(decoder.read_bytes(files.saved(files.scene())), Photo)
         assert decoder.pids == (pid,)  # it was refused memory, and lives
 
 
-# beginning and end --------------------------------------------------------------------------------
+# --- beginning and end ---------------------------------------------------------------------------
 
 
-def test_closing_ends_the_workers_in_the_middle_of_a_picture(tmp_path: Path) -> None:
+def test_closing_ends_workers_that_are_reading(tmp_path: Path) -> None:
     files.write(tmp_path, {f"{n}.png": files.saved(files.scene(n), "PNG") for n in range(9)})
     decoder = Decoder(SMALL, workers=2)
     photos = decoder.photos(candidates(tmp_path, each=20))
@@ -264,7 +268,7 @@ def test_closing_ends_the_workers_in_the_middle_of_a_picture(tmp_path: Path) -> 
         decoder.read_bytes(b"123")
 
 
-def test_no_worker_is_started_before_it_is_needed() -> None:
+def test_workers_start_on_demand() -> None:
     with Decoder(SMALL, workers=4) as decoder:
         assert decoder.pids == ()
         assert not list(decoder.photos([]))
@@ -274,7 +278,7 @@ def test_no_worker_is_started_before_it_is_needed() -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from sightline.indexer.photo.decoder import Decoder
+from sightline.indexer.photo import Decoder
 from sightline.indexer.types import Candidate, Geometry
 
 many = [Candidate(Path(sys.argv[1]), "a.jpg", 1, 1)] * 50_000  # half a minute and more
@@ -295,7 +299,7 @@ with Decoder(Geometry(32, 32, 32), workers=2) as decoder:
     [signal.SIGTERM, signal.SIGKILL, *[signal.SIGINT] * 4],
     ids=["TERM", "KILL", *(f"INT-{number}" for number in range(4))],
 )
-def test_workers_end_with_the_program_however_that_ends(
+def test_workers_end_with_the_main_program_on_every_signal(
     fatal: signal.Signals, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(files.saved(files.scene()))
@@ -322,7 +326,7 @@ def test_workers_end_with_the_program_however_that_ends(
     assert errors.count("Traceback") == (1 if fatal == signal.SIGINT else 0)
 
 
-def test_workers_load_nothing_heavy() -> None:
+def test_workers_do_not_import_torch_faiss_or_sqlite() -> None:
     code = (
         "import sys; from sightline.indexer.photo import decoder, photo;"
         "sys.exit(', '.join({'torch', 'faiss', 'transformers', 'sqlite3'} & set(sys.modules)) or 0)"

@@ -1,5 +1,4 @@
-"""A folder is looked through: pictures are found, what is nobody's picture is left out, and what
-could not be looked at is said."""
+"""``walk.scan``: which files are found, which are skipped, what is reported."""
 
 from __future__ import annotations
 
@@ -41,15 +40,15 @@ def reports(root: Path, *, below: str = "") -> dict[str, str]:
     return {failure.path: failure.reason for failure in failures}
 
 
-# what is found ------------------------------------------------------------------------------------
+# --- what is found -------------------------------------------------------------------------------
 
 
-def test_pictures_are_found_by_their_suffix_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_images_are_found_by_suffix_sorted_by_name(tmp_path: Path) -> None:
     grow(tmp_path, "b/2.PNG", "b/1.jpeg", "a.heic", "c.Tiff", "notes.txt", "jpg", "b/x.jpg.part")
     assert paths(tmp_path) == ["a.heic", "c.Tiff", "b/1.jpeg", "b/2.PNG"]
 
 
-def test_a_candidate_says_where_the_file_is_and_when_it_was_written(tmp_path: Path) -> None:
+def test_a_candidate_has_path_size_and_mtime(tmp_path: Path) -> None:
     grow(tmp_path, "a/b.jpg")
     os.utime(tmp_path / "a/b.jpg", ns=(1, 1_600_000_000_123_456_700))
     [found] = walk.scan(tmp_path)
@@ -57,7 +56,7 @@ def test_a_candidate_says_where_the_file_is_and_when_it_was_written(tmp_path: Pa
     assert found.absolute == tmp_path / "a" / "b.jpg"
 
 
-def test_names_may_hold_anything_that_is_text(tmp_path: Path) -> None:
+def test_names_may_be_any_utf8_text(tmp_path: Path) -> None:
     write(tmp_path, named_files())
     write(tmp_path / "50% #1?\n'x'", named_files())
     found = paths(tmp_path)
@@ -67,7 +66,7 @@ def test_names_may_hold_anything_that_is_text(tmp_path: Path) -> None:
     }
 
 
-def test_folders_may_lie_deep(tmp_path: Path) -> None:
+def test_folders_may_be_thousands_deep(tmp_path: Path) -> None:
     folder = tmp_path / "deep"
     path = "/".join(["d"] * 1200)
     subprocess.run(["mkdir", "-p", str(folder / path)], check=True)
@@ -77,7 +76,7 @@ def test_folders_may_lie_deep(tmp_path: Path) -> None:
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
-def test_only_a_part_of_a_root_may_be_looked_at(tmp_path: Path) -> None:
+def test_a_scan_can_be_limited_to_a_folder_or_file(tmp_path: Path) -> None:
     grow(tmp_path, "a/1.jpg", "a/b/2.jpg", "c/3.jpg", "a.jpg")
     assert paths(tmp_path, below="a") == ["a/1.jpg", "a/b/2.jpg"]
     assert paths(tmp_path, below="a/b") == ["a/b/2.jpg"]
@@ -85,10 +84,10 @@ def test_only_a_part_of_a_root_may_be_looked_at(tmp_path: Path) -> None:
     assert paths(tmp_path, below="a.jpg") == ["a.jpg"]
 
 
-# what is left out ---------------------------------------------------------------------------------
+# --- what is left out ----------------------------------------------------------------------------
 
 
-def test_hidden_things_and_what_programs_keep_for_themselves_are_left_out(tmp_path: Path) -> None:
+def test_hidden_and_system_folders_are_skipped(tmp_path: Path) -> None:
     grow(
         tmp_path,
         *(".git/a.png", ".Trash-1000/files/a.jpg", "x/.thumbnails/a.jpg", "._IMG_1.jpg"),
@@ -100,12 +99,12 @@ def test_hidden_things_and_what_programs_keep_for_themselves_are_left_out(tmp_pa
     assert paths(tmp_path) == ["My.photoslibrary/originals/A/a.heic", "kept/a.jpg"]
 
 
-def test_a_root_may_be_hidden_itself(tmp_path: Path) -> None:
+def test_a_root_may_be_hidden(tmp_path: Path) -> None:
     grow(tmp_path / ".private", "a.jpg")
     assert paths(tmp_path / ".private") == ["a.jpg"]
 
 
-def test_a_raw_file_with_its_picture_beside_it_is_left_out(tmp_path: Path) -> None:
+def test_a_raw_file_with_a_jpeg_or_heic_beside_it_is_skipped(tmp_path: Path) -> None:
     grow(
         tmp_path,
         *("1.CR2", "1.JPG", "2.dng", "2.heic", "3.nef", "4.arw", "4.png", "x/5.raf", "5.jpg"),
@@ -114,7 +113,7 @@ def test_a_raw_file_with_its_picture_beside_it_is_left_out(tmp_path: Path) -> No
     assert paths(tmp_path, below="1.CR2") == []
 
 
-def test_patterns_leave_out_as_gitignore_does(tmp_path: Path) -> None:
+def test_exclude_patterns_work_as_in_gitignore(tmp_path: Path) -> None:
     grow(tmp_path, "a/x.png", "a/y.jpg", "b/x.png", "b/a/z.jpg", "keep.png", "tmp/q/1.jpg")
     assert paths(tmp_path, exclude=["*.png", "!keep.png"]) == [
         *("keep.png", "a/y.jpg", "b/a/z.jpg", "tmp/q/1.jpg")
@@ -126,7 +125,7 @@ def test_patterns_leave_out_as_gitignore_does(tmp_path: Path) -> None:
     ]
 
 
-def test_ignore_files_hold_for_their_folder_and_below(tmp_path: Path) -> None:
+def test_ignore_files_apply_to_their_folder_and_below(tmp_path: Path) -> None:
     grow(tmp_path, "a/x.png", "a/y.jpg", "a/deep/x.png", "a/deep/y.jpg", "b/y.jpg")
     (tmp_path / ".sightlineignore").write_text("# comment\n*.png\n", encoding="utf-8")
     (tmp_path / "a" / ".sightlineignore").write_text("/y.jpg\n", encoding="utf-8")
@@ -137,14 +136,14 @@ def test_ignore_files_hold_for_their_folder_and_below(tmp_path: Path) -> None:
     assert paths(tmp_path, exclude=["x.png"]) == ["a/deep/y.jpg", "b/y.jpg"]
 
 
-def test_a_part_that_is_left_out_says_so(tmp_path: Path) -> None:
+def test_scanning_a_skipped_folder_is_reported(tmp_path: Path) -> None:
     grow(tmp_path, ".hidden/a.jpg", "b/a.jpg")
     assert list(reports(tmp_path, below=".hidden")) == [".hidden"]
     (tmp_path / ".sightlineignore").write_text("b/\n", encoding="utf-8")
     assert list(reports(tmp_path, below="b/a.jpg")) == ["b"]
 
 
-# links --------------------------------------------------------------------------------------------
+# --- links ---------------------------------------------------------------------------------------
 
 
 def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
@@ -154,7 +153,7 @@ def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
     assert paths(tmp_path / "root") == ["a.jpg", "one.jpg", "away/b.jpg", "away/sub/c.jpg"]
 
 
-def test_links_that_go_round_in_circles_end(tmp_path: Path) -> None:
+def test_cycles_of_links_end(tmp_path: Path) -> None:
     grow(tmp_path, "a/b/1.jpg")
     (tmp_path / "a" / "b" / "up").symlink_to("..")
     (tmp_path / "a" / "self").symlink_to(".")
@@ -162,17 +161,17 @@ def test_links_that_go_round_in_circles_end(tmp_path: Path) -> None:
     assert paths(tmp_path) == ["a/b/1.jpg"]
 
 
-def test_a_folder_keeps_its_own_name_when_a_link_to_it_comes_first(tmp_path: Path) -> None:
+def test_a_folder_is_listed_under_its_real_path(tmp_path: Path) -> None:
     grow(tmp_path, "z/1.jpg")
     (tmp_path / "a").symlink_to("z")
     (tmp_path / "b").symlink_to("z")
     assert paths(tmp_path) == ["z/1.jpg"]
 
 
-# what is reported ---------------------------------------------------------------------------------
+# --- what is reported ----------------------------------------------------------------------------
 
 
-def test_a_link_to_nothing_and_what_is_no_file_are_reported(tmp_path: Path) -> None:
+def test_broken_links_and_pipes_are_reported(tmp_path: Path) -> None:
     grow(tmp_path, "a.jpg")
     (tmp_path / "gone.jpg").symlink_to("nowhere")
     (tmp_path / "round.jpg").symlink_to("round.jpg")
@@ -181,14 +180,14 @@ def test_a_link_to_nothing_and_what_is_no_file_are_reported(tmp_path: Path) -> N
     (tmp_path / "folder.jpg").mkdir()
     found = reports(tmp_path)
     assert found == {
-        "gone.jpg": "it is a link to nothing",
+        "gone.jpg": "it is a broken link",
         "pipe.jpg": "it is a pipe, not a file",
         "round.jpg": found["round.jpg"],
     }
     assert "link" in found["round.jpg"]
 
 
-def test_names_that_are_not_text_are_reported(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_reported(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path)
     for name in (b"caf\xe9.jpg", b"caf\xe9.txt"):
         with open(folder + b"/" + name, "wb") as file:  # noqa: PTH123
@@ -205,10 +204,10 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: Path) -> None:
     found = walk.scan(tmp_path / "gone", on_error=failures.append)
     assert not list(found)
     assert failures[0].path == ""
-    assert failures[0].reason == "this folder is not there any more"
+    assert failures[0].reason == "this folder no longer exists"
 
 
-def test_an_ignore_file_that_is_not_text_is_reported_and_the_pictures_are_found(
+def test_an_invalid_ignore_file_is_reported_and_the_images_are_found(
     tmp_path: Path,
 ) -> None:
     grow(tmp_path, "a.jpg")
@@ -221,9 +220,9 @@ def test_an_ignore_file_that_is_not_text_is_reported_and_the_pictures_are_found(
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (PermissionError(13, "Permission denied"), "no permission to look at this folder"),
-        (OSError(5, "Input/output error"), "cannot be looked at: Input/output error"),
+        (PermissionError(13, "Permission denied"), "no permission to read this folder"),
+        (OSError(5, "Input/output error"), "cannot be read: Input/output error"),
     ],
 )
-def test_the_reason_is_one_that_a_person_can_act_on(error: OSError, reason: str) -> None:
-    assert reason in walk._why(error, "folder")
+def test_the_reason_for_an_unreadable_folder_names_the_cause(error: OSError, reason: str) -> None:
+    assert reason in walk._reason(error, "folder")
