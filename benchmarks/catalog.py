@@ -154,16 +154,15 @@ def measure(catalog: Catalog) -> None:
         ],
     }.items():  # fmt: skip
         clock(f"select: {text}", lambda c=conditions: catalog.select(Filters(tuple(c))), 5)
-    clock("recent(50)", lambda: catalog.recent(50))
     clock("by_date of 1,000", lambda: catalog.by_date(everything[:1000]))
     clock("by_date of everything", lambda: catalog.by_date(everything), 3)
     clock("histogram of everything", lambda: catalog.histogram().months, 3)
     clock("histogram of half", lambda: catalog.histogram(everything[::2]).months, 3)
     clock(
-        "search_words('germany 2019 castle', 200)",
-        lambda: catalog.search_words("germany 2019 castle", 200),
+        "full_text_search('germany 2019 castle', 200)",
+        lambda: catalog.full_text_search("germany 2019 castle", 200),
     )
-    clock("search_words('9998', 200)", lambda: catalog.search_words("IMG_0009998", 200))
+    clock("full_text_search('9998', 200)", lambda: catalog.full_text_search("IMG_0009998", 200))
     clock("suggest folder 'cr'", lambda: catalog.suggest("folder", "cr"))
     clock("suggest camera 'ip'", lambda: catalog.suggest("camera", "ip"))
     clock("facets year", lambda: catalog.facets("year"))

@@ -55,7 +55,8 @@ from helpers_library import as_bytes, draw  # noqa: E402
 from helpers_models import build_clip  # noqa: E402
 
 from sightline.indexer.encoder import Encoder  # noqa: E402
-from sightline.indexer.indexing import doctor, run  # noqa: E402
+from sightline.indexer.indexing import doctor  # noqa: E402
+from sightline.indexer.indexing.run import update_library  # noqa: E402
 from sightline.indexer.library.library import Library  # noqa: E402
 from sightline.indexer.vector_index import build, tune  # noqa: E402
 from sightline.indexer.vector_index import index as vector_index  # noqa: E402
@@ -180,7 +181,7 @@ class Stage:
                 dimension=self.encoder.dimension,
             )
         with library:
-            run.run(library, self.encoder, folders, workers=1)
+            update_library(library, self.encoder, folders, workers=1)
 
     def rebuild(self, directory: Path) -> None:
         """``sightline rebuild``."""

@@ -12,7 +12,7 @@ a JSON reason and a status code, an indexing run into a row of ``failures``.
     │   └── ModelMismatchError   a library was made with another model
     ├── PhotoError            one image cannot be read; becomes a row in ``failures``
     └── LibraryError          a library cannot be opened, read or written
-        ├── DamagedError      a file of it is spoilt or cut short: `sightline doctor`
+        ├── CorruptError      a file of it is corrupt or truncated: `sightline doctor`
         ├── LibraryBusyError  another run is writing to it (HTTP 503)
         └── LibraryAwayError  the store that holds it cannot be reached (HTTP 503)
 """
@@ -79,8 +79,12 @@ class LibraryError(SightlineError):
         )
 
 
-class DamagedError(LibraryError):
-    """A file of this library is spoilt or cut short. It was left as it is."""
+class CorruptError(LibraryError):
+    """A file of this library, ``path``, is corrupt or truncated. It was left unchanged."""
+
+    def __init__(self, message: str, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class LibraryBusyError(LibraryError):

@@ -20,7 +20,7 @@ def sections() -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def test_the_page_describes_every_table_view_and_column(tmp_path: Path) -> None:
+def test_docs_describe_every_table_view_and_column(tmp_path: Path) -> None:
     catalog, _ = new_catalog(tmp_path)
     catalog.close()
     Thumbnails.open_or_create(tmp_path / "thumbnails.db").close()
@@ -40,14 +40,14 @@ def test_the_page_describes_every_table_view_and_column(tmp_path: Path) -> None:
     assert headings == known, "something is described that is not there"
 
 
-def test_the_page_names_every_fact_in_meta(tmp_path: Path) -> None:
+def test_docs_name_every_row_of_meta(tmp_path: Path) -> None:
     catalog, _ = new_catalog(tmp_path)
     with catalog, closing(Database(catalog.path)) as database:
         names = {row["name"] for row in database["meta"].rows}
     assert names <= set(re.findall(r"`(\w+)`", sections()["meta"]))
 
 
-def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
+def test_sql_examples_of_the_docs_run(tmp_path: Path) -> None:
     catalog, _ = new_catalog(tmp_path)
     examples = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(examples) == 2
@@ -56,7 +56,7 @@ def test_the_examples_of_the_page_run(tmp_path: Path) -> None:
             list(database.query(example))
 
 
-def test_what_datasette_is_told_is_there(tmp_path: Path) -> None:
+def test_datasette_metadata_names_existing_tables(tmp_path: Path) -> None:
     """Tables, facets, orders and queries of ``docs/datasette.yaml``. Tried with Datasette 0.65."""
     import yaml
 

@@ -67,12 +67,11 @@ def ask_everything(path: Path) -> None:
         catalog.failures()
         catalog.runs()
         catalog.select(Filters((Condition("in", "1"), Condition("camera", "camera"))))
-        catalog.search_words("jpg 1", 10)
+        catalog.full_text_search("jpg 1", 10)
         catalog.suggest("folder")
         catalog.facets("camera")
         catalog.by_date(ids)
         catalog.histogram()
-        catalog.recent(5)
         catalog.check()
 
 
@@ -80,14 +79,14 @@ def ask_everything(path: Path) -> None:
     ("content", "what"),
     [
         (b"", "is empty"),
-        (b"SQLite", "cut short"),
-        (b"SQLite format 3\x00", "cut short"),
+        (b"SQLite", "truncated"),
+        (b"SQLite format 3\x00", "truncated"),
         (b"a text that is no database, long enough to be taken for one" * 9, "not an SQLite file"),
         (b"\x00" * 8192, "not an SQLite file"),
         (os.urandom(5000), "not an SQLite file"),
     ],
 )
-def test_a_file_that_is_no_database_is_named_and_kept(
+def test_a_file_that_is_no_database_raises_an_error_and_stays(
     tmp_path: Path, content: bytes, what: str
 ) -> None:
     path = tmp_path / "catalog.db"
@@ -99,7 +98,7 @@ def test_a_file_that_is_no_database_is_named_and_kept(
     assert names(tmp_path) == ["catalog.db"]
 
 
-def test_another_programs_database_is_named_and_kept(tmp_path: Path) -> None:
+def test_another_programs_database_raises_an_error_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "catalog.db"
     other = sqlite3.connect(path)
     other.execute("PRAGMA journal_mode = WAL")
@@ -117,7 +116,7 @@ def test_another_programs_database_is_named_and_kept(tmp_path: Path) -> None:
         Catalog.open(thumbnails)
 
 
-def test_what_is_not_there_or_is_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match=r"there is no .*catalog\.db"):
         Catalog.open(tmp_path / "catalog.db")
     with pytest.raises(LibraryError, match="cannot be read"):
@@ -129,7 +128,7 @@ def test_what_is_not_there_or_is_a_folder_is_named(tmp_path: Path) -> None:
         Catalog.create(path, model="m", revision="r", dimension=4)
 
 
-def test_the_log_of_a_deleted_catalog_is_not_played_into_a_new_one(tmp_path: Path) -> None:
+def test_the_log_of_a_deleted_catalog_is_not_replayed_into_a_new_one(tmp_path: Path) -> None:
     path = filled(tmp_path)
     catalog = Catalog.open(path)
     catalog.remove([10])
@@ -144,7 +143,7 @@ def test_the_log_of_a_deleted_catalog_is_not_played_into_a_new_one(tmp_path: Pat
         assert new.check() == []
 
 
-def test_a_catalog_cut_short_anywhere_is_named_and_kept(tmp_path: Path) -> None:
+def test_a_catalog_truncated_anywhere_raises_an_error_and_stays(tmp_path: Path) -> None:
     whole = filled(tmp_path).read_bytes()
     path = tmp_path / "short.db"
     lengths = [1, 15, 16, 50, 99, 100, 4096, len(whole) - 1, *range(8192, len(whole), 8192)]
@@ -156,7 +155,7 @@ def test_a_catalog_cut_short_anywhere_is_named_and_kept(tmp_path: Path) -> None:
         assert path.read_bytes() == whole[:length]
 
 
-def test_flipped_bytes_are_an_error_or_do_no_harm(tmp_path: Path) -> None:
+def test_flipped_bytes_raise_a_library_error_or_do_no_harm(tmp_path: Path) -> None:
     """Three hundred catalogs with some bytes wrong: whatever is asked, the answer is a LibraryError
     or an answer, and never another exception."""
     whole = filled(tmp_path).read_bytes()
@@ -179,7 +178,7 @@ def test_flipped_bytes_are_an_error_or_do_no_harm(tmp_path: Path) -> None:
     assert not [text for text in named if "\n" in text]
 
 
-def test_a_damaged_catalog_is_saved_page_by_page(tmp_path: Path) -> None:
+def test_intact_pages_of_a_corrupt_catalog_are_salvaged(tmp_path: Path) -> None:
     path = filled(tmp_path, 400)
     with Catalog.open(path) as catalog:
         before = {image.id: image for image in catalog.images(catalog.select())}
@@ -206,7 +205,7 @@ def test_a_damaged_catalog_is_saved_page_by_page(tmp_path: Path) -> None:
     target = tmp_path / "saved.db"
     saved = salvage(path, target)
     assert path.read_bytes() == bytes(spoilt)
-    assert saved.damage
+    assert saved.gaps
     with Catalog.open(target) as catalog:
         assert catalog.check() == []
         ids = catalog.select()
@@ -217,7 +216,7 @@ def test_a_damaged_catalog_is_saved_page_by_page(tmp_path: Path) -> None:
         assert catalog.version > version
         root = catalog.add_root(TOP)
         assert catalog.write(root, images=[picture("new.jpg")]).images[0] > max(before)
-        assert catalog.search_words("new", 5)
+        assert len(catalog.full_text_search("new", 5))
     with pytest.raises(LibraryError, match="is there already"):
         salvage(path, target)
     path.write_bytes(b"gone" + bytes(spoilt)[4:])
@@ -225,7 +224,7 @@ def test_a_damaged_catalog_is_saved_page_by_page(tmp_path: Path) -> None:
         salvage(path, tmp_path / "other.db")
 
 
-def test_a_cut_catalog_is_saved_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_truncated_catalog_is_salvaged_as_far_as_it_goes(tmp_path: Path) -> None:
     path = filled(tmp_path, 400)
     whole = path.read_bytes()
     saved = []
@@ -242,7 +241,7 @@ def test_a_cut_catalog_is_saved_as_far_as_it_goes(tmp_path: Path) -> None:
     assert saved == sorted(saved, reverse=True)
 
 
-def test_a_catalog_that_cannot_be_read_at_the_moment_is_not_called_lost(tmp_path: Path) -> None:
+def test_salvage_does_not_report_an_unavailable_catalog_as_lost(tmp_path: Path) -> None:
     path = filled(tmp_path, 40)
     (tmp_path / "catalog.db-wal").mkdir()
     with pytest.raises(LibraryError, match=r"cannot be read now .* Nothing was changed; try again"):
@@ -251,17 +250,17 @@ def test_a_catalog_that_cannot_be_read_at_the_moment_is_not_called_lost(tmp_path
     assert salvage(path, tmp_path / "saved.db").images == 37
 
 
-def test_a_library_that_cannot_be_made_there_says_so_in_one_line(tmp_path: Path) -> None:
+def test_creating_a_library_below_a_file_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(LibraryError, match=r"library cannot be written .Not a directory.: is its"):
         Library.create(tmp_path / "file" / "library", model="toy", revision="1", dimension=8)
 
 
-def test_another_writer_is_waited_for_and_then_named(
+def test_a_writer_waits_for_another_and_then_raises_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = filled(tmp_path)
-    monkeypatch.setattr("sightline.indexer.catalog.store.PATIENCE", 0.1)
+    monkeypatch.setattr("sightline.indexer.catalog.store.BUSY_TIMEOUT", 0.1)
     with Catalog.open(path) as catalog:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -273,30 +272,30 @@ def test_another_writer_is_waited_for_and_then_named(
         assert catalog.remove([10]).tolist() == [10]
 
 
-def test_a_writer_holds_the_file_from_the_start(
+def test_a_write_transaction_locks_the_file_from_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has read before it writes is still so when it writes."""
     path = filled(tmp_path)
-    monkeypatch.setattr("sightline.indexer.catalog.store.PATIENCE", 0.1)
+    monkeypatch.setattr("sightline.indexer.catalog.store.BUSY_TIMEOUT", 0.1)
     with Catalog.open(path) as one, Catalog.open(path) as other:
         with one._store.writing(), pytest.raises(LibraryBusyError):
             other.remove([10])
         assert other.remove([10]).tolist() == [10]
 
 
-def test_check_names_what_is_wrong_and_repair_puts_it_right(tmp_path: Path) -> None:
+def test_check_finds_and_repair_repairs_wrong_rows(tmp_path: Path) -> None:
     path = filled(tmp_path)
     breakage = {
         "without a vector": "DELETE FROM embeddings WHERE image_id = 20",
         "have a vector and no row": "DELETE FROM images WHERE id = 21",
-        "folder that is not known": "UPDATE images SET folder_id = 777 WHERE id = 22",
+        "in an unknown folder": "UPDATE images SET folder_id = 777 WHERE id = 22",
         "zero, not finite": "UPDATE embeddings SET vector = zeroblob(16) WHERE image_id = 23",
-        "wrong length": "UPDATE embeddings SET vector = x'00' WHERE image_id = 24",
+        "of the wrong length": "UPDATE embeddings SET vector = x'00' WHERE image_id = 24",
         "not finite": f"UPDATE embeddings SET vector = x'{'007e' * DIMENSION}' WHERE image_id = 25",
         "full-text index": "DELETE FROM words WHERE rowid = 26",
-        "were removed and are there": "INSERT INTO removals VALUES (27, 1)",
-        "version that has not been": "UPDATE embeddings SET version = 1000 WHERE image_id = 28",
+        "were deleted and still exist": "INSERT INTO removals VALUES (27, 1)",
+        "have a version above": "UPDATE embeddings SET version = 1000 WHERE image_id = 28",
     }
     database = sqlite3.connect(path)
     for statement in breakage.values():
@@ -319,7 +318,7 @@ def test_check_names_what_is_wrong_and_repair_puts_it_right(tmp_path: Path) -> N
         assert catalog.write(root, images=[picture("0/19.jpg", seed=3)]).images[0] > 60
 
 
-def test_a_spoilt_index_of_the_file_is_made_anew(tmp_path: Path) -> None:
+def test_repair_rebuilds_a_corrupt_sqlite_index(tmp_path: Path) -> None:
     path = filled(tmp_path)
     database = sqlite3.connect(path)
     database.execute("PRAGMA writable_schema = ON")
@@ -331,7 +330,7 @@ def test_a_spoilt_index_of_the_file_is_made_anew(tmp_path: Path) -> None:
     database.close()
     with Catalog.open(path) as catalog:
         assert [(p.kind, p.repairable) for p in catalog.check()][:1] == [("damaged", True)]
-        assert "made the indexes anew" in catalog.repair()
+        assert [problem.text for problem in catalog.repair()] == ["rebuilt SQLite's indexes"]
         assert catalog.check() == []
 
 
@@ -372,7 +371,7 @@ def test_a_full_disk_loses_nothing(disk: Path) -> None:
         assert again.count == len(written)
 
 
-def test_a_full_disk_is_named_when_a_catalog_is_made(disk: Path) -> None:
+def test_creating_a_catalog_on_a_full_disk_raises_an_error(disk: Path) -> None:
     (disk / "ballast").write_bytes(b"x" * (2 << 20))
     with pytest.raises(LibraryError, match=r"no space left|cannot be made"):
         Catalog.create(disk / "catalog.db", model="m", revision="r", dimension=4)
@@ -387,14 +386,14 @@ def test_a_read_only_disk_can_be_searched(disk: Path) -> None:
         assert "read-only disk" in catalog.note
         assert catalog.count == 37
         assert catalog.check() == []
-        assert not catalog.changed_since_last_look()
+        assert not catalog.changed_since_last_call()
     with pytest.raises(LibraryError, match=r"read-only|cannot be opened"):
         Catalog.open(path).remove([5])
     with pytest.raises(LibraryError, match=r"read-only|cannot be made|cannot be opened"):
         Thumbnails.open_or_create(disk / "thumbnails.db")
 
 
-def test_a_log_left_on_a_read_only_disk_is_not_passed_over(disk: Path, tmp_path: Path) -> None:
+def test_a_log_on_a_read_only_disk_is_not_ignored(disk: Path, tmp_path: Path) -> None:
     path = filled(tmp_path / "made", 20)
     with Catalog.open(path) as catalog:
         catalog.remove([5])
@@ -408,7 +407,7 @@ def test_a_log_left_on_a_read_only_disk_is_not_passed_over(disk: Path, tmp_path:
         assert catalog.image(5) is None
 
 
-def test_a_limit_on_the_size_of_files_loses_nothing(tmp_path: Path) -> None:
+def test_a_file_size_limit_loses_nothing(tmp_path: Path) -> None:
     path = filled(tmp_path)
     limit = path.stat().st_size + (1 << 20)
     writer = f"""
@@ -443,7 +442,7 @@ def test_a_limit_on_the_size_of_files_loses_nothing(tmp_path: Path) -> None:
         assert catalog.check() == []
 
 
-def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_complete_batches(tmp_path: Path) -> None:
     """SIGKILL at some moment of writing, twelve times over: whatever was said to be written is
     there, batches are whole, and the thumbnails of all images are there."""
     catalog, _ = new_catalog(tmp_path)

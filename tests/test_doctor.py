@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers_library import as_bytes, draw, make_library
 
+from sightline.indexer.catalog.check import Problem
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, LibraryError
 from sightline.indexer.indexing import doctor
@@ -39,16 +40,16 @@ def directory(original: Path, tmp_path: Path) -> Path:
     return tmp_path / "library"
 
 
-def kinds(findings: list[doctor.Finding]) -> set[tuple[str, str, bool]]:
+def kinds(findings: list[Problem]) -> set[tuple[str, str, bool]]:
     return {(finding.kind, finding.where, finding.repaired) for finding in findings}
 
 
-def test_a_whole_library_is_whole(directory: Path) -> None:
+def test_an_intact_library_has_no_problems(directory: Path) -> None:
     assert doctor.examine(directory) == []
     assert doctor.repair(directory) == []
 
 
-def test_a_catalog_with_a_spoilt_page_is_saved_and_the_next_run_brings_the_rest(
+def test_a_catalog_with_a_corrupt_page_is_salvaged_and_the_next_run_completes_it(
     directory: Path, tiny_encoder: Encoder
 ) -> None:
     path = directory / "catalog.db"
@@ -79,7 +80,7 @@ def test_a_catalog_with_a_spoilt_page_is_saved_and_the_next_run_brings_the_rest(
     assert doctor.examine(directory) == []
 
 
-def test_a_catalog_that_is_cut_short_is_saved_as_far_as_it_goes(
+def test_a_truncated_catalog_is_salvaged_and_the_next_run_completes_it(
     directory: Path, tiny_encoder: Encoder
 ) -> None:
     path = directory / "catalog.db"
@@ -95,7 +96,7 @@ def test_a_catalog_that_is_cut_short_is_saved_as_far_as_it_goes(
     assert doctor.examine(directory) == []
 
 
-def test_a_repair_that_was_cut_off_before_its_last_step_is_ended_by_the_next(
+def test_an_interrupted_repair_is_completed_by_the_next(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (directory / "catalog.db").rename(directory / "catalog.db.salvaged")
@@ -106,7 +107,7 @@ def test_a_repair_that_was_cut_off_before_its_last_step_is_ended_by_the_next(
     assert doctor.examine(directory) == []
 
 
-def test_a_disk_that_refuses_during_a_repair_is_one_line_and_the_next_repair_goes_on(
+def test_a_failing_disk_during_a_repair_raises_an_error_and_the_next_repair_continues(
     directory: Path,
 ) -> None:
     (directory / "catalog.db").rename(directory / "catalog.db.salvaged")
@@ -118,7 +119,7 @@ def test_a_disk_that_refuses_during_a_repair_is_one_line_and_the_next_repair_goe
     assert doctor.examine(directory) == []
 
 
-def test_files_left_over_in_the_index_are_told_and_removed(directory: Path) -> None:
+def test_orphaned_index_files_are_found_and_deleted(directory: Path) -> None:
     (directory / "index").mkdir(exist_ok=True)
     (directory / "index" / "vectors-000009.f16").write_bytes(b"a build that was cut off")
     assert kinds(doctor.examine(directory)) == {("orphaned", "index", False)}
@@ -126,7 +127,7 @@ def test_files_left_over_in_the_index_are_told_and_removed(directory: Path) -> N
     assert doctor.examine(directory) == []
 
 
-def test_a_row_without_a_vector_is_found_and_read_anew(
+def test_a_row_without_a_vector_is_found_and_encoded_again(
     directory: Path, tiny_encoder: Encoder
 ) -> None:
     with sqlite3.connect(directory / "catalog.db") as connection:
@@ -140,7 +141,7 @@ def test_a_row_without_a_vector_is_found_and_read_anew(
     assert doctor.examine(directory) == []
 
 
-def test_missing_thumbnails_are_drawn_anew_and_left_over_ones_removed(directory: Path) -> None:
+def test_missing_thumbnails_are_drawn_again_and_orphaned_ones_deleted(directory: Path) -> None:
     with sqlite3.connect(directory / "thumbnails.db") as connection:
         connection.execute("DELETE FROM thumbnails WHERE image_id <= 5")
         connection.execute("INSERT INTO thumbnails (image_id, webp) VALUES (9999, x'00')")
@@ -155,9 +156,7 @@ def test_missing_thumbnails_are_drawn_anew_and_left_over_ones_removed(directory:
         assert thumbnail[8:12] == b"WEBP"
 
 
-def test_a_run_draws_the_thumbnails_that_somebody_deleted(
-    directory: Path, tiny_encoder: Encoder
-) -> None:
+def test_a_run_draws_deleted_thumbnails_again(directory: Path, tiny_encoder: Encoder) -> None:
     (directory / "thumbnails.db").unlink()
     with Library.open(directory) as library:
         report = update_library(library, tiny_encoder, workers=1)
@@ -166,7 +165,7 @@ def test_a_run_draws_the_thumbnails_that_somebody_deleted(
     assert doctor.examine(directory) == []
 
 
-def test_a_damaged_thumbnail_file_is_kept_aside_and_drawn_anew(directory: Path) -> None:
+def test_a_corrupt_thumbnail_file_is_moved_aside_and_drawn_again(directory: Path) -> None:
     path = directory / "thumbnails.db"
     path.write_bytes(path.read_bytes()[:5000])
     assert ("damaged", "thumbnails.db", False) in kinds(doctor.examine(directory))
@@ -175,7 +174,7 @@ def test_a_damaged_thumbnail_file_is_kept_aside_and_drawn_anew(directory: Path) 
     assert doctor.examine(directory) == []
 
 
-def test_pictures_that_are_gone_or_have_changed_are_told(
+def test_missing_and_changed_image_files_are_reported(
     original: Path, directory: Path, tmp_path: Path
 ) -> None:
     pictures = tmp_path / "copy"
@@ -192,7 +191,7 @@ def test_pictures_that_are_gone_or_have_changed_are_told(
     assert "is not there" in finding.text
 
 
-def test_another_programs_file_is_not_touched(tmp_path: Path) -> None:
+def test_another_programs_file_stays_unchanged(tmp_path: Path) -> None:
     tmp_path /= "a damaged folder"  # what its path says is not what it is
     tmp_path.mkdir()
     with sqlite3.connect(tmp_path / "catalog.db") as connection:
@@ -213,7 +212,7 @@ def test_nothing_is_repaired_while_a_run_is_writing(directory: Path) -> None:
         doctor.repair(directory)
 
 
-def test_the_command_says_it_and_its_status_is_one_while_something_is_wrong(
+def test_the_command_prints_problems_and_exits_with_1_while_there_are_any(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["doctor", "--library", str(directory)]) == 0

@@ -105,7 +105,7 @@ def test_a_laion_set_becomes_a_library_without_image_files(
         record = library.images([13])[0]
         assert (record.path, record.info.url) == ("000000012", "https://e.org/12.jpg")
         assert (record.info.format, record.info.width) == ("jpeg", 640)
-        assert library.holding_words("castle 12", 1).tolist() == [13]
+        assert library.full_text_search("castle 12", 2).tolist() == [13]
         scores, ids = library.nearest(vectors[12:13].astype(np.float32), 1)
         assert ids[0, 0] == 13
         assert scores[0, 0] > 0.999

@@ -16,7 +16,7 @@ TOP = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="calls are held by Linux's kernel")
-def test_a_run_that_any_write_was_the_last_of_is_made_good_by_the_next() -> None:
+def test_a_run_recovers_from_a_fault_at_any_write_of_the_last_one() -> None:
     command = [sys.executable, "-m", "benchmarks.faults", "--sample", "4", "--faults", "kill,full"]
     command += ["--act", "first run", "--act", "later run"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=TOP)
@@ -24,7 +24,7 @@ def test_a_run_that_any_write_was_the_last_of_is_made_good_by_the_next() -> None
     assert result.stdout.splitlines()[-1] == "8 x kill, 8 x full; 0 lost"
 
 
-def test_the_parts_of_the_whole_try_every_point_once() -> None:
+def test_the_parts_of_a_sweep_try_every_point_once() -> None:
     code = """
 from benchmarks.faults import Part
 

@@ -183,7 +183,7 @@ CONDITIONS = st.one_of(
 @example([Condition("near", (10.0, -180.0, 2.5))])
 @example([Condition("near", (90.0, 0.0, 2.5), negated=True)])
 @example([Condition("near", (-90.0, 55.0, 1.2))])
-def test_sql_selects_what_the_conditions_say(
+def test_sql_selects_what_the_conditions_mean(
     library: tuple[Catalog, dict], conditions: list[Condition]
 ) -> None:
     catalog, labels = library
@@ -195,12 +195,12 @@ def test_sql_selects_what_the_conditions_say(
 
 
 @pytest.mark.parametrize("value", IN)
-def test_every_way_of_naming_a_folder(library: tuple[Catalog, dict], value: str) -> None:
-    test = test_sql_selects_what_the_conditions_say.hypothesis.inner_test
+def test_in_matches_every_way_to_name_a_folder(library: tuple[Catalog, dict], value: str) -> None:
+    test = test_sql_selects_what_the_conditions_mean.hypothesis.inner_test
     test(library, [Condition("in", value)])
 
 
-def test_folders_are_found_as_people_name_them(tmp_path: Path) -> None:
+def test_in_matches_whole_words_of_folder_names(tmp_path: Path) -> None:
     catalog, root = new_catalog(tmp_path)
     with catalog:
         catalog.write(
@@ -227,13 +227,13 @@ def test_folders_are_found_as_people_name_them(tmp_path: Path) -> None:
         assert found("holidays\\2023") == [2]
 
 
-def test_a_circle_of_no_size_is_its_middle(library: tuple[Catalog, dict]) -> None:
+def test_near_with_radius_zero_matches_its_centre(library: tuple[Catalog, dict]) -> None:
     catalog, _ = library
     found = catalog.select(Filters((Condition("near", (48.1, 11.6, 0.0)),)))
     assert {(r.info.latitude, r.info.longitude) for r in catalog.images(found)} == {(48.1, 11.6)}
 
 
-def test_a_condition_that_means_nothing_is_an_error(library: tuple[Catalog, dict]) -> None:
+def test_an_invalid_condition_raises_query_error(library: tuple[Catalog, dict]) -> None:
     catalog, _ = library
     for name, value in [
         ("colour", "red"),
@@ -251,7 +251,7 @@ def test_a_condition_that_means_nothing_is_an_error(library: tuple[Catalog, dict
             catalog.select(Filters((Condition(name, value),)))  # type: ignore[arg-type]
 
 
-def test_values_are_never_taken_for_sql(library: tuple[Catalog, dict]) -> None:
+def test_values_are_never_interpreted_as_sql(library: tuple[Catalog, dict]) -> None:
     catalog, _ = library
     for name in ("in", "camera", "lens", "type", "label", "keyword", "name"):
         for value in ("'; DROP TABLE images; --", '"', "?1", "\x00", "\ud800", "%' OR 1=1"):
@@ -259,7 +259,7 @@ def test_values_are_never_taken_for_sql(library: tuple[Catalog, dict]) -> None:
     assert catalog.count == 300
 
 
-def test_a_root_of_the_whole_disk_works_too(tmp_path: Path) -> None:
+def test_the_root_folder_of_the_disk_can_be_a_root(tmp_path: Path) -> None:
     catalog, _ = new_catalog(tmp_path)
     with catalog:
         disk: Root = catalog.add_root(Path("/"))
@@ -270,7 +270,7 @@ def test_a_root_of_the_whole_disk_works_too(tmp_path: Path) -> None:
         assert record.absolute == Path("/srv/a.jpg")
 
 
-def test_what_is_written_later_or_elsewhere_is_selected_too(tmp_path: Path) -> None:
+def test_selections_include_later_commits_of_any_process(tmp_path: Path) -> None:
     catalog, root = new_catalog(tmp_path)
     wanted = Filters((Condition("type", "png"),))
     with catalog, Catalog.open(catalog.path) as elsewhere:

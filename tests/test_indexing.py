@@ -70,7 +70,7 @@ def check(library: Library) -> None:
 # what there is ------------------------------------------------------------------------------------
 
 
-def test_every_picture_is_indexed_and_finds_itself_first(
+def test_every_image_is_indexed_and_finds_itself_first(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     report = run(library, tiny_encoder, pictures)
@@ -81,7 +81,7 @@ def test_every_picture_is_indexed_and_finds_itself_first(
     check(library)
 
 
-def test_embeddings_are_those_of_the_encoder(
+def test_stored_embeddings_are_those_of_the_encoder(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -103,7 +103,7 @@ def test_a_second_run_has_nothing_to_do(
     assert library.version == version
 
 
-def test_one_renamed_one_edited_one_deleted_and_the_report_says_exactly_that(
+def test_the_report_counts_renamed_edited_and_deleted_files(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -126,7 +126,7 @@ def test_one_renamed_one_edited_one_deleted_and_the_report_says_exactly_that(
     check(library)
 
 
-def test_an_edit_of_the_same_length_is_seen(
+def test_an_edit_that_keeps_the_file_size_is_noticed(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     path = pictures / "winter/00.png"
@@ -139,7 +139,7 @@ def test_an_edit_of_the_same_length_is_seen(
     check(library)
 
 
-def test_a_moved_picture_is_not_encoded_again_even_into_another_root(
+def test_a_moved_image_is_not_encoded_again_even_in_another_root(
     library: Library, tiny_encoder: Encoder, pictures: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "elsewhere"
@@ -164,7 +164,7 @@ def test_a_copy_shares_the_embedding(
     check(library)
 
 
-def test_a_file_with_a_new_date_and_the_old_bytes_is_unchanged(
+def test_a_file_with_a_new_date_and_the_same_content_is_unchanged(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -178,7 +178,7 @@ def test_a_file_with_a_new_date_and_the_old_bytes_is_unchanged(
 # what cannot be read ------------------------------------------------------------------------------
 
 
-def test_a_file_that_cannot_be_read_is_named_and_tried_again_only_when_it_changes(
+def test_an_unreadable_file_is_reported_and_read_again_only_when_it_changes(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     bad = pictures / "winter/bad.jpg"
@@ -209,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_named_and_tried_again_only_when_it_change
     check(library)
 
 
-def test_a_picture_that_is_damaged_later_stays_as_it_was_and_is_named(
+def test_an_image_that_becomes_corrupt_stays_in_the_library_and_is_reported(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -225,7 +225,7 @@ def test_a_picture_that_is_damaged_later_stays_as_it_was_and_is_named(
     check(library)
 
 
-def test_a_failure_leaves_with_its_file(
+def test_a_failure_is_deleted_with_its_file(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     (pictures / "bad.jpg").write_bytes(b"no")
@@ -235,7 +235,7 @@ def test_a_failure_leaves_with_its_file(
     assert library.failures() == []
 
 
-def test_a_folder_in_which_nothing_can_be_read_is_told_in_full(
+def test_a_folder_of_unreadable_files_is_reported_completely(
     library: Library, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     folder = tmp_path / "bad"
@@ -248,7 +248,7 @@ def test_a_folder_in_which_nothing_can_be_read_is_told_in_full(
     assert len(library.failures()) == 230
 
 
-def test_of_a_folder_of_damaged_and_odd_files_every_good_one_is_indexed_and_every_bad_one_named(
+def test_good_files_among_corrupt_ones_are_indexed_and_the_corrupt_ones_reported(
     library: Library, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     bad = files.bad_files()
@@ -269,7 +269,7 @@ def test_of_a_folder_of_damaged_and_odd_files_every_good_one_is_indexed_and_ever
 # what has gone ------------------------------------------------------------------------------------
 
 
-def test_a_root_that_is_not_there_empties_nothing(
+def test_a_missing_root_deletes_nothing(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -282,7 +282,7 @@ def test_a_root_that_is_not_there_empties_nothing(
     assert "--prune" in line
 
 
-def test_a_root_that_goes_while_it_is_read_is_read_when_it_is_back(
+def test_a_root_that_disappears_during_a_run_is_read_when_it_is_back(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     away = pictures.with_name("unplugged")
@@ -302,7 +302,7 @@ def test_a_root_that_goes_while_it_is_read_is_read_when_it_is_back(
     check(library)
 
 
-def test_a_root_that_is_empty_empties_nothing_until_a_person_confirms(
+def test_an_empty_root_deletes_nothing_without_prune(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -317,7 +317,7 @@ def test_a_root_that_is_empty_empties_nothing_until_a_person_confirms(
     check(library)
 
 
-def test_more_than_a_fifth_at_once_is_held_back_and_a_fifth_is_not(
+def test_deleting_more_than_a_fifth_at_once_is_held_back(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -331,7 +331,7 @@ def test_more_than_a_fifth_at_once_is_held_back_and_a_fifth_is_not(
     check(library)
 
 
-def test_looking_at_one_folder_says_nothing_about_the_others(
+def test_indexing_one_folder_leaves_the_others_unchanged(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -342,7 +342,7 @@ def test_looking_at_one_folder_says_nothing_about_the_others(
     assert library.root_paths() == [pictures]
 
 
-def test_a_folder_around_a_root_takes_it_in_without_encoding(
+def test_a_root_above_another_takes_over_its_images_without_encoding(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures / "summer")
@@ -354,7 +354,7 @@ def test_a_folder_around_a_root_takes_it_in_without_encoding(
     check(library)
 
 
-def test_a_root_that_was_mounted_elsewhere_costs_no_encoding(
+def test_a_root_that_moved_is_not_encoded_again(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -366,7 +366,7 @@ def test_a_root_that_was_mounted_elsewhere_costs_no_encoding(
     assert library.select().tolist() == ids
 
 
-def test_a_forgotten_root_takes_its_pictures_along(
+def test_forgetting_a_root_deletes_its_images(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -379,7 +379,7 @@ def test_a_forgotten_root_takes_its_pictures_along(
 # interruptions ------------------------------------------------------------------------------------
 
 
-def test_stopping_keeps_what_was_done_and_the_next_run_goes_on(
+def test_a_stopped_run_keeps_its_batches_and_the_next_run_continues(
     library: Library, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     folder = tmp_path / "many"
@@ -406,7 +406,7 @@ def test_stopping_keeps_what_was_done_and_the_next_run_goes_on(
     check(library)
 
 
-def test_stopping_before_anything_is_read_removes_nothing(
+def test_a_run_that_is_stopped_at_once_deletes_nothing(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)
@@ -418,7 +418,7 @@ def test_stopping_before_anything_is_read_removes_nothing(
     assert library.count == PICTURES
 
 
-def test_a_second_run_on_a_library_says_so_and_stops(
+def test_a_second_run_on_a_library_raises_busy(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     with Library.open(library.directory) as other, other.writing():
@@ -429,7 +429,7 @@ def test_a_second_run_on_a_library_says_so_and_stops(
     run(library, tiny_encoder, pictures)
 
 
-def test_a_library_made_with_another_model_is_refused_before_any_work(
+def test_a_library_of_another_model_is_rejected_before_any_work(
     tmp_path: Path, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     library = Library.create(tmp_path / "other", model="laion-b32", revision="1", dimension=512)
@@ -438,14 +438,14 @@ def test_a_library_made_with_another_model_is_refused_before_any_work(
     assert library.catalog.runs() == []
 
 
-def test_a_path_that_is_not_there_is_a_usage_error(
+def test_a_path_that_does_not_exist_raises_usage_error(
     library: Library, tiny_encoder: Encoder, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="nowhere"):
         run(library, tiny_encoder, tmp_path / "nowhere")
 
 
-def test_runs_are_written_down_while_they_go_and_after(
+def test_runs_are_recorded_while_they_run_and_after(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     seen: list[dict[str, object]] = []
@@ -462,7 +462,7 @@ def test_runs_are_written_down_while_they_go_and_after(
     assert all(entry["total"] == PICTURES for entry in seen[1:])
 
 
-def test_a_reader_finds_new_pictures_without_being_opened_again(
+def test_an_open_library_finds_new_images_without_reopening(
     library: Library, tiny_encoder: Encoder, pictures: Path
 ) -> None:
     run(library, tiny_encoder, pictures)

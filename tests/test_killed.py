@@ -23,7 +23,7 @@ KILLS = 20
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_twenty_kills_and_then_one_run_have_every_picture_once(
+def test_after_killed_runs_one_run_completes_the_library(
     tmp_path: Path, tiny_clip: Path, tiny_encoder: Encoder, seed: int
 ) -> None:
     pictures = tmp_path / "pictures"

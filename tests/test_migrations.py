@@ -20,7 +20,7 @@ from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import Condition, Failure, Filters
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-STEPS = [migration.name for migration in migrations.catalog._migrations]
+STEPS = [step.name for step in migrations.catalog.pending(Database(memory=True))]
 FILES = sorted(FIXTURES.glob("catalog-*.db.gz"), key=lambda path: int(path.name.split("-")[1]))
 
 
@@ -38,12 +38,12 @@ def schema(path: Path) -> dict[str, str]:
         return {name: " ".join((sql or "").split()) for name, sql in rows}
 
 
-def test_there_is_a_library_of_every_version() -> None:
+def test_there_is_a_fixture_of_every_version() -> None:
     assert [file.name.split("-")[2].removesuffix(".db.gz") for file in FILES] == STEPS
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".db.gz"))
-def test_a_step_that_was_released_is_never_changed(file: Path, tmp_path: Path) -> None:
+def test_a_released_migration_never_changes(file: Path, tmp_path: Path) -> None:
     """What the first steps make now is what they made when the library was kept."""
     place = FILES.index(file)
     following = STEPS[place + 1] if place + 1 < len(STEPS) else None
@@ -53,7 +53,7 @@ def test_a_step_that_was_released_is_never_changed(file: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".db.gz"))
-def test_an_older_library_is_brought_up_to_date(file: Path, tmp_path: Path) -> None:
+def test_an_older_library_is_migrated(file: Path, tmp_path: Path) -> None:
     path = unpacked(file, tmp_path)
     Catalog.create(tmp_path / "new.db", model="toy", revision="1", dimension=4).close()
     with Catalog.open(path) as catalog:
@@ -70,7 +70,7 @@ def test_an_older_library_is_brought_up_to_date(file: Path, tmp_path: Path) -> N
         assert (record.info.title, record.info.rating, record.info.place) == ("Burg Eltz", 5, None)
         assert (catalog.vectors(np.array([1, 2])) == np.eye(4)[:2]).all()
         assert catalog.changes(1).removed.tolist() == [9]
-        assert [i for i, _ in catalog.search_words("germany castle", 5)] == [2]
+        assert catalog.full_text_search("germany castle", 5).tolist() == [2]
         assert catalog.select(Filters((Condition("keyword", "ÉVORA"),))).tolist() == [2]
         place = FILES.index(file)
         failure = Failure(str(TOP), "bad.jpg", 5, 6, "cut short")
@@ -89,7 +89,7 @@ def test_an_older_library_is_brought_up_to_date(file: Path, tmp_path: Path) -> N
     assert schema(path) == schema(tmp_path / "new.db")
 
 
-def test_an_older_library_is_not_changed_by_reading(tmp_path: Path) -> None:
+def test_reading_does_not_migrate_an_older_library(tmp_path: Path) -> None:
     path = unpacked(FILES[0], tmp_path)
     before = path.read_bytes()
     with pytest.raises(LibraryError, match="older Sightline"):
@@ -97,7 +97,7 @@ def test_an_older_library_is_not_changed_by_reading(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_step_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
     path = unpacked(FILES[0], tmp_path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE VIEW pictures AS SELECT 1")  # in the way of the last step
@@ -107,7 +107,7 @@ def test_a_step_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert schema(path) == before
 
 
-def test_a_newer_library_is_left_alone(tmp_path: Path) -> None:
+def test_a_newer_library_stays_unchanged(tmp_path: Path) -> None:
     path = unpacked(FILES[-1], tmp_path)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
@@ -121,7 +121,7 @@ def test_a_newer_library_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_what_a_person_adds_does_no_harm(tmp_path: Path) -> None:
+def test_tables_and_views_that_users_add_do_no_harm(tmp_path: Path) -> None:
     path = unpacked(FILES[-1], tmp_path)
     with closing(Database(path)) as database:
         database["notes"].insert({"image_id": 1, "note": "a good dog"})
@@ -131,7 +131,7 @@ def test_what_a_person_adds_does_no_harm(tmp_path: Path) -> None:
         assert catalog.check() == []
 
 
-def test_thumbnails_have_their_own_steps(tmp_path: Path) -> None:
+def test_thumbnails_have_separate_migrations(tmp_path: Path) -> None:
     path = tmp_path / "thumbnails.db"
     Thumbnails.open_or_create(path).close()
     with closing(sqlite3.connect(path)) as connection:

@@ -189,8 +189,8 @@ def test_words_find_the_same_pictures(written: Library, tmp_path: Path) -> None:
     with MilvusLibrary.open(address) as remote:
         for query in queries:
             for limit in (1, 100):
-                ours = written.holding_words(query, limit).tolist()
-                assert remote.holding_words(query, limit).tolist() == ours, query
+                ours = written.full_text_search(query, limit).tolist()
+                assert remote.full_text_search(query, limit).tolist() == ours, query
             found += bool(ours)
     assert found > len(queries) / 2
 
@@ -227,7 +227,7 @@ def test_a_collection_of_an_earlier_version_goes_on_without_the_words(
     again = fill_from_library(written, address, index="FLAT")
     assert (again.unchanged, again.updated) == (len(WRITTEN), 0)
     with MilvusLibrary.open(address) as remote:
-        assert remote.holding_words("castle", 10).tolist() == []
+        assert remote.full_text_search("castle", 10).tolist() == []
         assert remote.select().tolist() == written.select().tolist()
         assert "words in names and captions are not searched" in remote.status()["note"]
 

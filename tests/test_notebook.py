@@ -29,7 +29,7 @@ def directory(tmp_path: Path, tiny_encoder: Encoder) -> Path:
     return tmp_path / "library"
 
 
-def test_the_first_example_of_the_page_shows_pictures(
+def test_the_first_example_of_the_docs_shows_images(
     directory: Path, capsys: pytest.CaptureFixture
 ) -> None:
     example = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
@@ -48,7 +48,7 @@ def test_the_first_example_of_the_page_shows_pictures(
     assert "&lt;img src=x onerror=alert(1)&gt;.jpg" in html
 
 
-def test_one_hit_shows_itself_also_without_a_thumbnail(
+def test_a_hit_is_displayed_even_without_a_thumbnail(
     directory: Path, tiny_encoder: Encoder
 ) -> None:
     from sightline import Library, SearchEngine
@@ -63,7 +63,7 @@ def test_one_hit_shows_itself_also_without_a_thumbnail(
         assert "nothing meets these filters" in empty
 
 
-def test_the_package_raises_attribute_error_for_unknown_names() -> None:
+def test_unknown_names_of_the_package_raise_attribute_error() -> None:
     import sightline
 
     with pytest.raises(AttributeError):

@@ -436,7 +436,7 @@ def test_library_errors_are_logged_and_hidden_from_remote_clients(
             assert str(tmp_path).encode() not in answer.data, address
             if answer.status_code == 500:
                 assert b"the server's log says" in answer.data.replace(b"&#39;", b"'"), address
-                assert f"{address.partition('?')[0]}: {path} is damaged" in caplog.text
+                assert f"{address.partition('?')[0]}: {path} is corrupt" in caplog.text
                 assert str(path).encode() in here.get(address).data
         assert errors > (10 if file == "catalog.db" else 0)
 

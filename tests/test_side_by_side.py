@@ -15,7 +15,7 @@ import pytest
 from helpers_library import as_bytes, draw, make_library
 from helpers_serving import TOP, get, serving
 
-from sightline.indexer.catalog import images
+from sightline.indexer.catalog import image_rows
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.indexing import doctor
@@ -55,7 +55,7 @@ def assert_whole(place: Path, pictures: int) -> None:
     assert doctor.examine(place / "library") == []
 
 
-def test_of_two_indexers_one_writes_and_the_other_says_so(place: Path) -> None:
+def test_of_two_concurrent_runs_one_writes_and_the_other_reports_busy(place: Path) -> None:
     add(place / "pictures", 100, 200)
     runs = [indexing(place), indexing(place)]
     said = [run.communicate(timeout=120) for run in runs]
@@ -68,7 +68,7 @@ def test_of_two_indexers_one_writes_and_the_other_says_so(place: Path) -> None:
     assert_whole(place, PICTURES + 200)
 
 
-def test_two_servers_and_an_indexer_share_a_library(place: Path) -> None:
+def test_two_servers_and_a_run_share_a_library(place: Path) -> None:
     served = ("--library", place / "library")
     with serving(*served) as one, serving(*served) as two:
         for address in (one, two):
@@ -93,7 +93,7 @@ def test_two_servers_and_an_indexer_share_a_library(place: Path) -> None:
     assert_whole(place, PICTURES + 60)
 
 
-def test_pictures_that_change_and_vanish_during_a_run_are_named_and_read_by_the_next(
+def test_files_that_change_or_vanish_during_a_run_are_reported_and_read_by_the_next(
     place: Path, tiny_encoder: Encoder
 ) -> None:
     folder = place / "pictures"
@@ -136,13 +136,13 @@ def catalog_hash(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-def test_a_clock_that_goes_back_years_changes_nothing(
+def test_a_clock_set_back_by_years_changes_nothing(
     place: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = datetime(2051, 1, 1, tzinfo=UTC).timestamp()
     for seed in range(5):
         os.utime(place / "pictures" / f"{seed:03}.jpg", (ahead, ahead))
-    monkeypatch.setattr(images, "now", lambda: "2001-01-01T00:00:00")
+    monkeypatch.setattr(image_rows, "now", lambda: "2001-01-01T00:00:00")
     with Library.open(place / "library") as library:
         before = library.version
         report = update_library(library, tiny_encoder, workers=1)
@@ -173,7 +173,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_library_on_a_read_only_disk_is_served_and_refuses_a_run(place: Path, disk: Path) -> None:
+def test_a_library_on_a_read_only_disk_can_be_served_but_not_written(
+    place: Path, disk: Path
+) -> None:
     shutil.copytree(place / "library", disk / "library")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with serving("--library", disk / "library") as address:
@@ -190,7 +192,7 @@ def test_a_library_on_a_read_only_disk_is_served_and_refuses_a_run(place: Path, 
     assert not list((disk / "library").glob("*-wal"))
 
 
-def test_a_run_that_an_error_ended_is_tidied_up_after_by_the_next(
+def test_a_run_cleans_up_after_one_that_an_error_ended(
     place: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that fails between the catalog and the thumbnails leaves some without a picture."""

@@ -20,7 +20,7 @@ def thumbnails(tmp_path: Path) -> Iterator[Thumbnails]:
         yield made
 
 
-def test_a_thumbnail_comes_back_as_it_was_put(thumbnails: Thumbnails) -> None:
+def test_a_thumbnail_is_read_as_it_was_written(thumbnails: Thumbnails) -> None:
     large = np.random.default_rng(0).bytes(200_000)
     thumbnails.put_many({1: b"one", 7: large})
     assert thumbnails.get(1) == b"one"
@@ -46,7 +46,7 @@ def test_copies_share_a_thumbnail_and_orphans_are_swept(thumbnails: Thumbnails) 
     assert thumbnails.sweep(np.array([1, 2])) == 0
 
 
-def test_thumbnails_are_written_with_the_pictures(tmp_path: Path, thumbnails: Thumbnails) -> None:
+def test_thumbnails_are_written_with_their_images(tmp_path: Path, thumbnails: Thumbnails) -> None:
     catalog, root = new_catalog(tmp_path)
     with catalog:
         images = [picture("a.jpg"), picture("b.jpg")]
@@ -94,7 +94,9 @@ def test_many_threads_read_while_one_writes(thumbnails: Thumbnails) -> None:
     assert len(thumbnails) == 150
 
 
-def test_they_can_be_read_only_and_closed(tmp_path: Path, thumbnails: Thumbnails) -> None:
+def test_thumbnails_can_be_opened_read_only_and_closed(
+    tmp_path: Path, thumbnails: Thumbnails
+) -> None:
     thumbnails.put_many({1: b"one"})
     with Thumbnails.open(tmp_path / "thumbnails.db", read_only=True) as reader:
         assert reader.get(1) == b"one"

@@ -1,7 +1,7 @@
-"""The catalog: what a library knows of its pictures, their vectors among it, in one SQLite file.
+"""The catalog: one SQLite file with a library's images, their metadata and their embeddings.
 
-SQLite is the truth. Everything else (the vector index, thumbnails) can be made again from it or
-swept against it, so it is the catalog's transactions that make ``kill -9`` harmless.
+SQLite is the source of truth: the vector index and the thumbnails can be rebuilt from it, so that
+its transactions alone make ``kill -9`` harmless.
 
     with Catalog.create(path, model="laion-b32", revision="..", dimension=512) as catalog:
         root = catalog.add_root(Path("/home/ana/Pictures"))
@@ -9,19 +9,16 @@ swept against it, so it is the catalog's transactions that make ``kill -9`` harm
         catalog.select(Filters((Condition("in", "Holidays"),)))      # ids
         catalog.vectors(ids)                                          # (n, d) float32
 
-The neighbours of this module hold a part each: ``catalog_reader`` (every question),
-``catalog_rows`` (images), ``catalog_vectors`` (embeddings), ``catalog_filters`` (conditions ->
-SQL), ``catalog_words`` (full text), ``catalog_facets`` (names with counts, dates),
-``catalog_check`` (doctor), ``migrations`` (tables), ``database`` (the file). Sqlite is in these,
-and in ``thumbnails``, alone. ``docs/catalog.md`` describes every table.
+``reader`` holds every query, this module every change. Below them are ``image_rows`` (images),
+``embeddings`` (vectors), ``filters`` (conditions -> SQL), ``full_text`` (FTS5), ``facets`` (counts,
+dates), ``check`` (doctor), ``migrations`` (tables) and ``store`` (the file).
+``docs/catalog.md`` documents every table.
 
-*Version.* Each commit that changes vectors counts ``version`` up by one; the rows it writes and the
-tombstones of those it removes carry the number. An index that holds everything up to a version is
-brought up to date by ``changes(version)``. Ids are never given out twice; an image that is encoded
-again keeps its id.
+*Version.* Each commit that changes embeddings increments ``version``; the rows it writes and the
+tombstones of the images it deletes carry that number. ``changes(version)`` brings an index of an
+earlier version up to date. Ids are never reused; an image that is encoded again keeps its id.
 
-*Threads.* Any thread may call anything. Readers each borrow a connection of their own; writers wait
-for one another.
+*Threads.* Thread-safe: readers borrow a connection each, writers wait for each other.
 """
 
 from __future__ import annotations
@@ -35,24 +32,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from sightline.indexer.catalog import check as checks
-from sightline.indexer.catalog import embeddings as stored
-from sightline.indexer.catalog import full_text as words
-from sightline.indexer.catalog import images as rows
-from sightline.indexer.catalog import migrations
+from sightline.indexer.catalog import check, embeddings, full_text, image_rows, migrations
 from sightline.indexer.catalog.check import Problem
-from sightline.indexer.catalog.embeddings import Changes
-from sightline.indexer.catalog.facets import Months, Suggestion
 from sightline.indexer.catalog.filters import prepare
-from sightline.indexer.catalog.reader import RUN_COUNTS, CatalogReader, Run
-from sightline.indexer.catalog.sqlite import Database
-from sightline.indexer.catalog.store import Kind, Store, create
+from sightline.indexer.catalog.reader import RUN_COUNTS, CatalogReader
+from sightline.indexer.catalog.store import Database, FileKind, Store, create
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import Candidate, Failure, Ids, NewImage, Root
 
-__all__ = ["Catalog", "Changes", "Months", "Problem", "Run", "Suggestion", "Written"]
-
-CATALOG = Kind(
+CATALOG = FileKind(
     name="a Sightline library",
     application_id=0x53474C43,  # "SGLC"
     migrations=migrations.catalog,
@@ -64,24 +52,24 @@ CATALOG = Kind(
 
 
 @dataclass(frozen=True)
-class Written:
-    """What one ``Catalog.write`` does, told before it is committed."""
+class WriteResult:
+    """What one ``Catalog.write`` changes; also passed to ``before_commit``."""
 
     images: tuple[int, ...]
     """The ids of the ``images`` given, in their order."""
     copied: tuple[tuple[int, int], ...]
     """``(new id, id of the image it is a copy of)``, in the order given."""
     removed: tuple[int, ...]
-    """What was removed, or was in the way of something that lies there now."""
+    """Images that were deleted, on request or because another image now has their path."""
     version: int
 
 
 class Catalog(CatalogReader):
-    """An open catalog: ``CatalogReader`` and the writing. Close it, or use it in a ``with``."""
+    """An open catalog for reading and writing. Close it, or use it in a ``with``."""
 
     @classmethod
     def create(cls, path: Path, *, model: str, revision: str, dimension: int) -> Self:
-        """Makes a new catalog, bound to one model, and opens it. LibraryError when there is one."""
+        """Creates and opens a catalog, bound to one model. LibraryError if the file exists."""
 
         def fill(database: Database) -> None:
             meta = {
@@ -89,7 +77,7 @@ class Catalog(CatalogReader):
                 "revision": revision,
                 "dimension": str(dimension),
                 "identity": uuid.uuid4().hex,
-                "created_at": rows.now(),
+                "created_at": image_rows.now(),
                 "version": "0",
             }
             database["meta"].insert_all({"name": k, "value": v} for k, v in meta.items())
@@ -99,10 +87,10 @@ class Catalog(CatalogReader):
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
-        """Opens a catalog, and brings one of an earlier version up to date.
+        """Opens a catalog, and migrates one of an earlier version.
 
-        LibraryError for a file that is missing, another program's, a newer Sightline's, cut short
-        or damaged; the file stays as it was. ``read_only`` works on a read-only disk too.
+        LibraryError for a file that is missing, another program's, written by a newer Sightline,
+        truncated or corrupt; the file stays unchanged. ``read_only`` works on a read-only disk.
         """
         store = Store(path, CATALOG, read_only=read_only, prepare=prepare)
         try:
@@ -114,20 +102,21 @@ class Catalog(CatalogReader):
     # roots ----------------------------------------------------------------------------------------
 
     def add_root(self, path: Path) -> Root:
-        """The root at the absolute ``path``, new or as it was."""
+        """The root at the absolute ``path``; added if it is new."""
         text = self._root_path(path)
         for root in self.roots():
             if root.path == path:
                 return root
         with self._store.writing() as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO roots (path, added_at) VALUES (?, ?)", [text, rows.now()]
+                "INSERT OR IGNORE INTO roots (path, added_at) VALUES (?, ?)",
+                [text, image_rows.now()],
             )
             sql = "SELECT id FROM roots WHERE path = ?"
             return Root(connection.execute(sql, [text]).fetchone()[0], path)
 
     def move_root(self, old: Path, new: Path) -> Root:
-        """Says that the folder ``old`` is at ``new`` now. Nothing is encoded again."""
+        """Changes the path of the root ``old`` to ``new``. Nothing is encoded again."""
         text = self._root_path(new)
         with self._store.writing() as connection:
             root = self._root_at(connection, old)
@@ -140,11 +129,11 @@ class Catalog(CatalogReader):
                     "SELECT images.id FROM images JOIN folders ON folders.id = images.folder_id"
                     " WHERE folders.root_id = ?"
                 )
-                words.write(connection, [image for (image,) in connection.execute(sql, [root])])
+                full_text.write(connection, [image for (image,) in connection.execute(sql, [root])])
         return Root(root, new)
 
     def remove_root(self, path: Path) -> Ids:
-        """Forgets a root and all that was found under it; the ids of its images are returned."""
+        """Deletes a root with its images and failures; returns the ids of the images."""
         with self._store.writing() as connection:
             root = self._root_at(connection, path)
             sql = (
@@ -153,7 +142,7 @@ class Catalog(CatalogReader):
             )
             ids = [image for (image,) in connection.execute(sql, [root])]
             if ids:
-                rows.remove(connection, json.dumps(ids), self._next_version(connection))
+                image_rows.remove(connection, json.dumps(ids), self._next_version(connection))
             connection.execute("DELETE FROM folders WHERE root_id = ?", [root])
             connection.execute("DELETE FROM failures WHERE root_id = ?", [root])
             connection.execute("DELETE FROM roots WHERE id = ?", [root])
@@ -163,8 +152,10 @@ class Catalog(CatalogReader):
         if not path.is_absolute():
             raise LibraryError(f"{path} is not an absolute path")
         text = str(path)
-        if rows.storable(text) != text:
-            raise LibraryError(f"{rows.storable(text)} has a name that is not UTF-8: rename it")
+        if image_rows.storable(text) != text:
+            raise LibraryError(
+                f"{image_rows.storable(text)} has a name that is not UTF-8: rename it"
+            )
         return text
 
     def _root_at(self, connection: Any, path: Path) -> int:
@@ -185,45 +176,50 @@ class Catalog(CatalogReader):
         failed: Sequence[Failure] = (),
         removed: Iterable[int] = (),
         touched: Sequence[tuple[int, Candidate]] = (),
-        before_commit: Callable[[Written], None] | None = None,
-    ) -> Written:
-        """Writes what a run found under ``root``, all of it or nothing.
+        before_commit: Callable[[WriteResult], None] | None = None,
+    ) -> WriteResult:
+        """Writes what a run found under ``root``, in one transaction.
 
-        ``images`` are new, or changed when they name an id (which they keep). ``moved`` are images
-        with the files they are now, ``copied`` images with further files of the same bytes,
-        ``touched`` images whose files have another date and the same bytes, ``failed`` the files
-        that could not be read (an image at such a path stays unless it is in ``removed``). What
-        can be read now is taken off the failures. An image at a path where another is now goes.
+        - ``images``: new ones, or changed ones, which name their id and keep it
+        - ``moved``: ids with their new files
+        - ``copied``: ids with further files of the same content
+        - ``touched``: ids with files of a new date and the same content
+        - ``failed``: files that could not be read; an existing image of such a file stays
+        - ``removed``: ids to delete
 
-        ``before_commit`` is called inside the transaction with the ids: there thumbnails are
-        written. A crash between the two leaves thumbnails without an image, which the next image
-        of that id overwrites; never an image without one. An error in it undoes everything.
+        An image whose path another image now has is deleted. Failures of files that could be read
+        are deleted.
 
-        LibraryError for a vector that is not finite, or of another dimension; for a full disk.
+        ``before_commit`` is called inside the transaction, to write thumbnails. A crash between
+        the two leaves thumbnails without an image, never an image without one. If it raises,
+        everything is rolled back.
+
+        Raises LibraryError for a vector of another dimension or with non-finite values, and for a
+        full disk.
         """
-        blobs = stored.to_blobs([image.vector for image in images], self.dimension)
+        blobs = embeddings.to_blobs([image.vector for image in images], self.dimension)
         with self._store.writing() as connection:
-            folders = rows.Folders(connection, root.id)
-            ids = rows.known_as(connection, folders, images)
+            folders = image_rows.Folders(connection, root.id)
+            ids = image_rows.known_as(connection, folders, images)
             arriving = [
                 *moved,
                 *((i or 0, image.candidate) for i, image in zip(ids, images, strict=True)),
                 *((0, candidate) for _, candidate in copied),
             ]
-            leaving = {*removed, *rows.in_the_way(connection, folders, arriving)}
+            leaving = {*removed, *image_rows.in_the_way(connection, folders, arriving)}
             changes_vectors = bool(images or copied or leaving)
             version = (self._next_version if changes_vectors else self._this_version)(connection)
-            gone = rows.remove(connection, json.dumps([int(i) for i in leaving]), version)
+            gone = image_rows.remove(connection, json.dumps([int(i) for i in leaving]), version)
             ids = [None if i in leaving else i for i in ids]
-            first = rows.next_id(connection)
+            first = image_rows.next_id(connection)
             fresh = iter(range(first, first + len(images) + len(copied)))
             new: list[tuple[int, NewImage]] = []
             old: list[tuple[int, NewImage]] = []
             for i, image in zip(ids, images, strict=True):
                 (new if i is None else old).append((next(fresh) if i is None else i, image))
-            rows.move(connection, folders, [*moved, *touched])
-            rows.update(connection, folders, old)
-            rows.insert(connection, folders, new)
+            image_rows.move(connection, folders, [*moved, *touched])
+            image_rows.update(connection, folders, old)
+            image_rows.insert(connection, folders, new)
             fresh_ids = iter([i for i, _ in new])
             final = tuple(next(fresh_ids) if i is None else i for i in ids)
             connection.executemany(
@@ -231,16 +227,16 @@ class Catalog(CatalogReader):
                 [(i, blob, version) for i, blob in zip(final, blobs, strict=True)],
             )
             copies = [(next(fresh), i, candidate) for i, candidate in copied]
-            rows.copy(connection, folders, copies, version)
-            words.write(
+            image_rows.copy(connection, folders, copies, version)
+            full_text.write(
                 connection, [*final, *(i for i, _ in moved), *(new for new, _, _ in copies)]
             )
             if gone or moved:
-                rows.sweep_folders(connection)
+                image_rows.sweep_folders(connection)
             readable = [candidate.path for _, candidate in (*arriving, *touched)]
-            rows.forget_failures(connection, root.id, readable)
-            rows.write_failures(connection, root.id, failed)
-            written = Written(
+            image_rows.forget_failures(connection, root.id, readable)
+            image_rows.write_failures(connection, root.id, failed)
+            written = WriteResult(
                 final, tuple((new, old) for new, old, _ in copies), tuple(gone), version
             )
             if before_commit is not None:
@@ -248,19 +244,19 @@ class Catalog(CatalogReader):
         return written
 
     def remove(self, ids: Iterable[int]) -> Ids:
-        """Removes images, and returns the ids of those that were there."""
+        """Deletes images, and returns the ids of those that existed."""
         listed = json.dumps([int(i) for i in ids])
         with self._store.writing() as connection:
-            gone = rows.remove(connection, listed, self._this_version(connection) + 1)
+            gone = image_rows.remove(connection, listed, self._this_version(connection) + 1)
             if gone:
                 self._next_version(connection)
-                rows.sweep_folders(connection)
+                image_rows.sweep_folders(connection)
         return np.array(gone, np.int64)
 
     def forget_failures(self, root: Root, paths: Sequence[str]) -> None:
-        """Takes files off the failures: those that are gone."""
+        """Deletes the failures of files that no longer exist."""
         with self._store.writing() as connection:
-            rows.forget_failures(connection, root.id, paths)
+            image_rows.forget_failures(connection, root.id, paths)
 
     def _next_version(self, connection: Any) -> int:
         version = self._this_version(connection) + 1
@@ -270,26 +266,28 @@ class Catalog(CatalogReader):
     # runs -----------------------------------------------------------------------------------------
 
     def start_run(self, folders: Sequence[str]) -> int:
-        """Writes down that a run over ``folders`` begins; the number of the run."""
+        """Records the start of a run over ``folders``; returns the run's id."""
         with self._store.writing() as connection:
             row = connection.execute(
                 "INSERT INTO runs (started_at, folders) VALUES (?, ?)",
-                [rows.now(), json.dumps([rows.storable(folder) for folder in folders])],
+                [image_rows.now(), json.dumps([image_rows.storable(folder) for folder in folders])],
             ).lastrowid
         assert row is not None
         return row
 
     def update_run(self, run: int, counts: Mapping[str, int], *, total: int | None = None) -> None:
-        """Writes down how far a run is. Of ``counts`` the names that ``runs`` has are kept."""
+        """Records the progress of a run. ``counts`` are those of ``RUN_COUNTS``."""
         with self._store.writing() as connection:
             self._write_run(connection, run, {**counts, "total": total})
 
     def finish_run(self, run: int, counts: Mapping[str, int]) -> None:
-        """Writes down how a run ended, and tidies the file."""
+        """Records the end of a run, and updates SQLite's statistics."""
         with self._store.writing() as connection:
             self._write_run(connection, run, counts)
-            connection.execute("UPDATE runs SET finished_at = ? WHERE id = ?", [rows.now(), run])
-        self._store.tidy()
+            connection.execute(
+                "UPDATE runs SET finished_at = ? WHERE id = ?", [image_rows.now(), run]
+            )
+        self._store.analyze()
 
     @staticmethod
     def _write_run(connection: Any, run: int, counts: Mapping[str, int | None]) -> None:
@@ -306,26 +304,31 @@ class Catalog(CatalogReader):
         replace: Iterable[str] = (),
         among: Ids | None = None,
     ) -> None:
-        """Keeps ``(id, label, score)``. Labels in ``replace`` are first taken off every image, or
-        off those ``among`` the ids given. Images that are gone by now are passed over."""
+        """Stores ``(id, label, score)``. Labels in ``replace`` are first deleted from every image,
+        or from the ids ``among``. Ids that no longer exist are ignored."""
         listed = None if among is None else json.dumps([int(i) for i in among])
         with self._store.writing() as connection:
             connection.executemany(
                 "DELETE FROM labels WHERE folded = ?1"
-                f" AND (?2 IS NULL OR image_id IN {rows.LISTED.replace('?', '?2')})",
-                [(words.fold(name), listed) for name in replace],
+                f" AND (?2 IS NULL OR image_id IN {image_rows.LISTED.replace('?', '?2')})",
+                [(full_text.fold(name), listed) for name in replace],
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO labels (image_id, label, folded, score)"
                 " SELECT id, ?, ?, ? FROM images WHERE id = ?",
                 (
-                    (rows.storable(label), words.fold(rows.storable(label)), float(score), int(i))
+                    (
+                        image_rows.storable(label),
+                        full_text.fold(image_rows.storable(label)),
+                        float(score),
+                        int(i),
+                    )
                     for i, label, score in scores
                 ),
             )
 
     # doctor ---------------------------------------------------------------------------------------
 
-    def repair(self) -> list[str]:
-        """Puts right what ``check`` calls repairable, and says what was done."""
-        return checks.repair(self._store, self.dimension)
+    def repair(self) -> list[Problem]:
+        """Repairs what ``check`` calls repairable, except thumbnails; returns what was done."""
+        return check.repair(self._store, self.dimension)

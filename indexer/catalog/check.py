@@ -1,47 +1,58 @@
-"""What can be wrong with a catalog, and what of it can be put right: ``sightline doctor``.
+"""What can be wrong with a catalog, and its repair, for ``sightline doctor``.
 
-Whatever is wrong with one image's row is put right by removing the image: its file is still there,
-so the next run reads and encodes it anew.
+A corrupt row of one image is repaired by deleting the image: its file still exists, so the next run
+reads and encodes it again.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from sightline.indexer.catalog import full_text as words
-from sightline.indexer.catalog import images as rows
+from sightline.indexer.catalog import full_text, image_rows
 from sightline.indexer.catalog.embeddings import STORED
-from sightline.indexer.catalog.store import Store
+from sightline.indexer.catalog.store import Store, error_code
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import Ids
 
-Kind = Literal["damaged", "orphaned", "missing", "wrong"]
-
 BLOCK = 16_384
-"""Vectors looked at together."""
+"""Vectors checked together."""
 
 SHOWN = 5
-"""Ids named in a problem."""
+"""Ids named in a problem's text."""
+
+REPAIR = "run `sightline doctor --repair`"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong."""
+    """One thing that is wrong with a library, or was until it was repaired."""
 
-    kind: Kind
-    """``damaged``: the file itself; ``orphaned``: a row without the one it belongs to; ``missing``:
-    a row that should be there; ``wrong``: a value that cannot be."""
+    kind: Literal["damaged", "missing", "stale", "orphaned", "wrong"]
+    """``damaged``: a corrupt file; ``missing``: a row or file that should exist; ``stale``: an
+    image older than its file; ``orphaned``: a row or file that belongs to nothing; ``wrong``: an
+    impossible value."""
+    where: str
+    """``catalog.db``, ``thumbnails.db``, ``index`` or ``pictures``."""
     text: str
     """One line."""
-    repairable: bool
-    """Whether ``repair`` puts it right without losing what cannot be made again."""
+    remedy: str = REPAIR
+    """What the user does about it, or what was done."""
+    repaired: bool = False
+    repairable: bool = True
+    """Whether ``Catalog.repair`` can repair it; False only for a corrupt catalog or full-text
+    index, of which ``salvage`` copies what is readable."""
     ids: tuple[int, ...] = ()
-    """The images it is about."""
+    """The images concerned."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``sightline doctor --json``."""
+        names = ("kind", "where", "text", "remedy", "repaired")
+        return {name: value for name, value in asdict(self).items() if name in names}
 
 
 def _about(ids: list[int]) -> str:
@@ -49,7 +60,7 @@ def _about(ids: list[int]) -> str:
     return f"image{'s' if len(ids) > 1 else ''} {shown}{', ...' if len(ids) > SHOWN else ''}"
 
 
-_ROWS: tuple[tuple[Kind, str, str], ...] = (
+_ROWS: tuple[tuple[Literal["missing", "orphaned", "wrong"], str, str], ...] = (
     (
         "missing",
         "without a vector",
@@ -72,24 +83,24 @@ _ROWS: tuple[tuple[Kind, str, str], ...] = (
     ),
     (
         "orphaned",
-        "lie in a folder that is not known",
+        "are in an unknown folder",
         "SELECT images.id FROM images LEFT JOIN folders ON folders.id = folder_id"
         " LEFT JOIN roots ON roots.id = root_id WHERE roots.id IS NULL",
     ),
     (
         "wrong",
-        "were removed and are there",
+        "were deleted and still exist",
         "SELECT image_id FROM removals WHERE image_id IN (SELECT id FROM images)",
     ),
     (
         "wrong",
-        "are of a version that has not been",
+        "have a version above the catalog's",
         "SELECT image_id FROM embeddings"
         " WHERE version > (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'version')",
     ),
 )
 
-_WORDS = (
+_FULL_TEXT = (
     "SELECT id FROM images WHERE id NOT IN (SELECT rowid FROM words)"
     " UNION ALL SELECT rowid FROM words WHERE rowid NOT IN (SELECT id FROM images)"
 )
@@ -97,41 +108,53 @@ _WORDS = (
 
 def check(store: Store, dimension: int, thumbnails: Ids | None) -> list[Problem]:
     """Everything that is wrong; see ``Catalog.check``. Reads the whole file."""
+    where = store.path.name
     with store.reading() as connection:
         try:
-            problems = _integrity(connection)
-            if any(problem.kind == "damaged" and not problem.repairable for problem in problems):
+            problems = _integrity(connection, where)
+            if any(not problem.repairable for problem in problems):
                 return problems
-            problems += _rows(connection)
-            problems += _vectors(connection, dimension)
-            problems += _words(connection)
+            problems += _rows(connection, where)
+            problems += _vectors(connection, dimension, where)
+            problems += _full_text(connection, where)
             if thumbnails is not None:
                 problems += _thumbnails(connection, thumbnails)
         except sqlite3.DatabaseError as error:
-            passing = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR)
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in passing:
+            if error_code(error) in (
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+                sqlite3.SQLITE_IOERR,
+            ):
                 raise
-            return [Problem("damaged", f"{store.path} is damaged: {error}", False)]
+            text = f"{store.path} is corrupt: {error}"
+            return [Problem("damaged", where, text, repairable=False)]
     return problems
 
 
-def _integrity(connection: sqlite3.Connection) -> list[Problem]:
+def _integrity(connection: sqlite3.Connection, where: str) -> list[Problem]:
     found = [text for (text,) in connection.execute("PRAGMA integrity_check(20)")]
     if found == ["ok"]:
         return []
+    # REINDEX repairs what SQLite reports with these words.
     in_index = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
     return [
-        Problem("damaged", f"{' '.join(text.split())}", any(words in text for words in in_index))
+        Problem(
+            "damaged",
+            where,
+            " ".join(text.split()),
+            repairable=any(words in text for words in in_index),
+        )
         for text in found
     ]
 
 
-def _rows(connection: sqlite3.Connection) -> list[Problem]:
+def _rows(connection: sqlite3.Connection, where: str) -> list[Problem]:
     problems = []
     for kind, what, sql in _ROWS:
         ids = [image for (image,) in connection.execute(sql)]
         if ids:
-            problems.append(Problem(kind, f"{len(ids):,} {what}: {_about(ids)}", True, tuple(ids)))
+            text = f"{len(ids):,} {what}: {_about(ids)}"
+            problems.append(Problem(kind, where, text, ids=tuple(ids)))
     return problems
 
 
@@ -157,48 +180,48 @@ def _bad_vectors(connection: sqlite3.Connection, dimension: int) -> list[int]:
         bad += [whole[i][0] for i in np.flatnonzero(~good)]
 
 
-def _vectors(connection: sqlite3.Connection, dimension: int) -> list[Problem]:
+def _vectors(connection: sqlite3.Connection, dimension: int, where: str) -> list[Problem]:
     bad = _bad_vectors(connection, dimension)
     if not bad:
         return []
-    text = f"{len(bad):,} vectors are zero, not finite or of a wrong length: {_about(bad)}"
-    return [Problem("wrong", text, True, tuple(bad))]
+    text = f"{len(bad):,} vectors are zero, not finite or of the wrong length: {_about(bad)}"
+    return [Problem("wrong", where, text, ids=tuple(bad))]
 
 
-def _words(connection: sqlite3.Connection) -> list[Problem]:
+def _full_text(connection: sqlite3.Connection, where: str) -> list[Problem]:
     try:
-        words.search(connection, "jpg", 1)
-        ids = [image for (image,) in connection.execute(_WORDS)]
+        full_text.search(connection, "jpg", 1)
+        ids = [image for (image,) in connection.execute(_FULL_TEXT)]
     except LibraryError as error:
-        return [Problem("damaged", str(error), False)]
+        return [Problem("damaged", where, str(error), repairable=False)]
     if not ids:
         return []
     text = f"the full-text index and the images differ: {_about(ids)}"
-    return [Problem("wrong", text, True, tuple(ids))]
+    return [Problem("wrong", where, text, ids=tuple(ids))]
 
 
 def _thumbnails(connection: sqlite3.Connection, thumbnails: Ids) -> list[Problem]:
-    images = {image for (image,) in connection.execute("SELECT id FROM images")}
-    # What was imported, and was never seen as a file, has nothing to make a thumbnail of.
+    existing = {image for (image,) in connection.execute("SELECT id FROM images")}
+    # An imported image whose file was never read has no thumbnail.
     unseen = {image for (image,) in connection.execute("SELECT id FROM images WHERE mtime_ns = 0")}
     have = set(thumbnails.tolist())
     problems = []
-    if missing := sorted(images - have - unseen):
+    if missing := sorted(existing - have - unseen):
         text = f"{len(missing):,} images have no thumbnail: {_about(missing)}"
-        problems.append(Problem("missing", text, True, tuple(missing)))
-    if orphans := sorted(have - images):
+        problems.append(Problem("missing", "thumbnails.db", text, ids=tuple(missing)))
+    if orphans := sorted(have - existing):
         text = f"{len(orphans):,} thumbnails belong to no image: {_about(orphans)}"
-        problems.append(Problem("orphaned", text, True, tuple(orphans)))
+        problems.append(Problem("orphaned", "thumbnails.db", text, ids=tuple(orphans)))
     return problems
 
 
-def repair(store: Store, dimension: int) -> list[str]:
-    """Puts right what can be; see ``Catalog.repair``. Thumbnails are their owner's business."""
+def repair(store: Store, dimension: int) -> list[Problem]:
+    """Repairs what ``check`` calls repairable, except thumbnails; see ``Catalog.repair``."""
     done: list[str] = []
     with store.writing() as connection:
-        if _integrity(connection):
+        if _integrity(connection, store.path.name):
             connection.execute("REINDEX")
-            done.append("made the indexes anew")
+            done.append("rebuilt SQLite's indexes")
         bad: set[int] = set(_bad_vectors(connection, dimension))
         for _, _, sql in _ROWS:
             bad |= {image for (image,) in connection.execute(sql)}
@@ -207,10 +230,12 @@ def repair(store: Store, dimension: int) -> list[str]:
             sql = f"SELECT max(({sql}), (SELECT coalesce(max(version), 0) FROM embeddings))"
             version = connection.execute(sql).fetchone()[0] + 1
             listed = json.dumps(sorted(bad))
-            rows.remove(connection, listed, version)
-            rows.sweep_folders(connection)
+            image_rows.remove(connection, listed, version)
+            image_rows.sweep_folders(connection)
             for table in ("embeddings", "keywords", "labels"):
-                connection.execute(f"DELETE FROM {table} WHERE image_id IN {rows.LISTED}", [listed])
+                connection.execute(
+                    f"DELETE FROM {table} WHERE image_id IN {image_rows.LISTED}", [listed]
+                )
             connection.execute(
                 "INSERT OR REPLACE INTO removals (image_id, version)"
                 " SELECT value, ? FROM json_each(?)",
@@ -218,9 +243,9 @@ def repair(store: Store, dimension: int) -> list[str]:
             )
             connection.execute("UPDATE meta SET value = ? WHERE name = 'version'", [str(version)])
             done.append(
-                f"removed {len(bad):,} images with broken rows: the next run reads them anew"
+                f"deleted {len(bad):,} images with corrupt rows: the next run reads them again"
             )
-        if connection.execute(_WORDS).fetchone():
-            words.fill(connection)
-            done.append("made the full-text index anew")
-    return done
+        if connection.execute(_FULL_TEXT).fetchone():
+            full_text.fill(connection)
+            done.append("rebuilt the full-text index")
+    return [Problem("wrong", store.path.name, text, "done", repaired=True) for text in done]

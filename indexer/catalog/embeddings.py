@@ -1,6 +1,6 @@
-"""Vectors of the catalog: float16, little-endian, one blob an image; in and out of numpy.
+"""Embeddings in the catalog: one float16 little-endian blob per image, to and from NumPy.
 
-Functions on a connection; ``Catalog`` is what others use.
+Functions on a connection, called by ``Catalog``.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ STORED = np.dtype("<f2")
 
 @dataclass(frozen=True)
 class Changes:
-    """What has happened to the vectors after one version and up to another: the delta that makes
-    an older set of vectors today's. Take ``removed`` and ``ids`` out of it, then put ``ids`` in."""
+    """The difference between the vectors of an earlier version and of ``version``: delete
+    ``removed`` and ``ids`` from the earlier set, then add ``ids``."""
 
     ids: Ids
-    """New images, and those encoded again."""
+    """Images that are new or were encoded again, ascending."""
     vectors: Embeddings
     """``(n, d) float32``, a row for each of ``ids``."""
     removed: Ids
-    """Images that are gone; they may never have been in the older set."""
+    """Deleted images; they may never have been in the earlier set."""
     version: int
-    """What this delta leads to."""
+    """The version that applying this leads to."""
 
     def __len__(self) -> int:
         return len(self.ids) + len(self.removed)
 
 
 def to_blobs(vectors: Sequence[NDArray[np.floating]], dimension: int) -> list[bytes]:
-    """The blobs to store for ``vectors``. Raises LibraryError for one of another length, not
-    finite, or zero: cosine has no meaning for it, and FAISS would drop it without a word."""
+    """The blobs to store for ``vectors``. Raises LibraryError for one that has another length, is
+    not finite or is zero: it has no cosine, and FAISS drops it silently."""
     if not vectors:
         return []
     for vector in vectors:
@@ -72,7 +72,7 @@ def from_blobs(blobs: Sequence[bytes], dimension: int) -> Embeddings:
 
 
 def fetch(connection: sqlite3.Connection, ids: Ids, dimension: int) -> Embeddings:
-    """``(n, d) float32`` in the order of ``ids``; a row of NaN where there is no such image."""
+    """``(n, d) float32`` in the order of ``ids``; a row of NaN for an unknown id."""
     ids = np.asarray(ids, np.int64)
     vectors = np.full((len(ids), dimension), np.nan, np.float32)
     if not len(ids):
@@ -85,17 +85,17 @@ def fetch(connection: sqlite3.Connection, ids: Ids, dimension: int) -> Embedding
     if rows:
         found = np.fromiter((row[0] for row in rows), np.int64, len(rows))
         values = from_blobs([row[1] for row in rows], dimension)
-        place = np.minimum(np.searchsorted(found, ids), len(found) - 1)
-        there = found[place] == ids
-        vectors[there] = values[place[there]]
+        position = np.minimum(np.searchsorted(found, ids), len(found) - 1)
+        there = found[position] == ids
+        vectors[there] = values[position[there]]
     return vectors
 
 
 def block(
     connection: sqlite3.Connection, after: int, size: int, until: int, dimension: int
 ) -> tuple[Ids, Embeddings, int]:
-    """The next at most ``size`` images after id ``after`` with versions up to ``until``, and the
-    last id that was looked at; that is 0 at the end."""
+    """Up to ``size`` images after id ``after`` with versions up to ``until``, and the last id
+    read; 0 at the end."""
     rows = connection.execute(
         "SELECT image_id, vector, version FROM embeddings WHERE image_id > ?"
         " ORDER BY image_id LIMIT ?",
@@ -110,8 +110,8 @@ def block(
 def newer(
     connection: sqlite3.Connection, after: tuple[int, int], size: int, until: int, dimension: int
 ) -> tuple[Ids, Embeddings, tuple[int, int] | None]:
-    """The next at most ``size`` images after ``after`` in the order of (version, id), and where
-    that ended; None at the end."""
+    """Up to ``size`` images after ``after`` in the order of (version, id), and the last (version,
+    id) read; None at the end."""
     rows = connection.execute(
         "SELECT image_id, vector, version FROM embeddings"
         " WHERE (version, image_id) > (?, ?) AND version <= ?"
@@ -123,12 +123,12 @@ def newer(
     return ids, from_blobs([row[1] for row in rows], dimension), last
 
 
-def some_ids(connection: sqlite3.Connection, n: int, seed: int) -> Ids:
-    """``n`` different image ids, each as likely as another, sorted; all of them when there are not
-    more. The same for the same ``seed`` and the same images.
+def random_ids(connection: sqlite3.Connection, n: int, seed: int) -> Ids:
+    """``n`` distinct image ids drawn uniformly, sorted; all of them if there are fewer. Determined
+    by ``seed`` and the images.
 
-    Ids are drawn from their range and kept when they are there. Where more than nine in ten are
-    gone, the list of ids is read from an index, which holds no vectors.
+    Ids are drawn from their range and dropped if unused. If over nine in ten are unused, all ids
+    are read instead, from an index that holds no vectors.
     """
     (count,) = connection.execute("SELECT count(*) FROM embeddings").fetchone()
     listed = "SELECT image_id AS id FROM embeddings INDEXED BY embeddings_version"

@@ -1,7 +1,6 @@
-"""What a search box and a timeline need of the catalog: names with counts, months, order by date.
+"""Facets: values of filters with their counts, images per month, order by date.
 
-Functions on a connection; ``Catalog`` is what others use, and it keeps their answers until the
-catalog changes.
+Functions on a connection, called by ``Catalog``, which caches their results until the next commit.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 
 from sightline.indexer.catalog.filters import folder_pattern
 from sightline.indexer.catalog.full_text import fold
-from sightline.indexer.catalog.images import LISTED
+from sightline.indexer.catalog.image_rows import LISTED
 from sightline.indexer.types import Ids
 
 KINDS = ("folder", "camera", "lens", "type", "year", "keyword", "label", "rating")
@@ -25,17 +24,17 @@ KINDS = ("folder", "camera", "lens", "type", "year", "keyword", "label", "rating
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A value for a filter, and how many pictures meet it."""
+    """A value of a filter, and how many images match it."""
 
     kind: str
-    """One of KINDS."""
+    """One of ``KINDS``."""
     text: str
     count: int
 
 
 @dataclass(frozen=True)
 class FolderCount:
-    """A folder that holds pictures, and how many lie in it itself."""
+    """A folder, and how many images it contains directly."""
 
     root: str
     path: str
@@ -47,16 +46,16 @@ class FolderCount:
 
 @dataclass(frozen=True)
 class Months:
-    """How many pictures were taken in each month."""
+    """Images per month in which they were taken."""
 
     months: tuple[tuple[str, int], ...]
-    """``("2023-06", 12)``, oldest first; months without pictures are left out."""
+    """``("2023-06", 12)``, oldest first, without empty months."""
     undated: int
 
 
 @dataclass(frozen=True)
 class Dates:
-    """All images in the order of their dates."""
+    """All images by date."""
 
     dated: Ids
     """By (taken_at, mtime, id), oldest first."""
@@ -66,7 +65,7 @@ class Dates:
 
 
 def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
-    """Every value of ``kind`` except ``folder``, most pictures first."""
+    """Every value of ``kind`` (not ``folder``), most frequent first."""
     sql = {
         "camera": "SELECT camera, count(*) FROM images WHERE camera IS NOT NULL GROUP BY camera",
         "lens": "SELECT lens, count(*) FROM images WHERE lens IS NOT NULL GROUP BY lens",
@@ -89,7 +88,7 @@ def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
 
 
 def has(connection: sqlite3.Connection, kind: str) -> bool:
-    """Whether any image has a ``keyword``, a ``label`` or a ``year``; nothing is counted."""
+    """Whether any image has a ``keyword``, a ``label`` or a ``year``."""
     sql = {
         "keyword": "SELECT EXISTS (SELECT 1 FROM keywords)",
         "label": "SELECT EXISTS (SELECT 1 FROM labels)",
@@ -99,7 +98,7 @@ def has(connection: sqlite3.Connection, kind: str) -> bool:
 
 
 def counts_of(connection: sqlite3.Connection, kind: str, ids: Ids) -> list[Suggestion]:
-    """Every ``keyword`` or ``label`` of the images ``ids``, most pictures first."""
+    """Every ``keyword`` or ``label`` of the images ``ids``, most frequent first."""
     if kind not in ("keyword", "label"):
         raise ValueError(f"{kind!r} is counted over the whole catalog only")
     rows = connection.execute(
@@ -112,7 +111,7 @@ def counts_of(connection: sqlite3.Connection, kind: str, ids: Ids) -> list[Sugge
 
 
 def folders(connection: sqlite3.Connection) -> list[FolderCount]:
-    """Every folder with pictures in it."""
+    """Every folder that contains images."""
     rows = connection.execute(
         """SELECT roots.path, folders.path, folders.folded, count(images.id)
         FROM folders
@@ -128,9 +127,9 @@ def folders(connection: sqlite3.Connection) -> list[FolderCount]:
 
 
 def suggest_folders(known: list[FolderCount], prefix: str, limit: int) -> list[Suggestion]:
-    """Names of folders of which a word starts with ``prefix``, with the number of pictures that
-    ``in:`` would find. A slash in ``prefix`` asks for two folders, one below the other, and so on.
-    Only what lies below the roots, and the roots' own names, is suggested."""
+    """Folder names in which a word starts with ``prefix``, with the number of images that ``in:``
+    matches. With a slash, ``prefix`` matches two nested folders, and so on. Folders above the roots
+    are not suggested."""
     wanted = fold(prefix.lstrip("/"))
     size = wanted.count("/") + 1
     rough: Counter[str] = Counter()
@@ -154,16 +153,16 @@ def _below(known: list[FolderCount], value: str) -> int:
 
 
 def starts_a_word(text: str, folded_prefix: str) -> bool:
-    """Whether ``text`` or a word in it starts with the prefix, case aside."""
+    """Whether a word of ``text`` starts with the prefix, ignoring case."""
     folded = fold(text)
-    place = folded.find(folded_prefix)
-    while place > 0 and folded[place - 1].isalnum():
-        place = folded.find(folded_prefix, place + 1)
-    return place >= 0
+    position = folded.find(folded_prefix)
+    while position > 0 and folded[position - 1].isalnum():
+        position = folded.find(folded_prefix, position + 1)
+    return position >= 0
 
 
 def months(connection: sqlite3.Connection) -> Months:
-    """Pictures a month, over the whole catalog."""
+    """Images per month in the whole catalog."""
     rows = connection.execute(
         "SELECT substr(taken_at, 1, 7) AS month, count(*) FROM images"
         " WHERE taken_at IS NOT NULL GROUP BY month ORDER BY month"
@@ -173,7 +172,7 @@ def months(connection: sqlite3.Connection) -> Months:
 
 
 def months_of(connection: sqlite3.Connection, ids: Ids) -> Months:
-    """Pictures a month among a few ``ids``."""
+    """Images per month among a few ``ids``."""
     rows = connection.execute(
         f"SELECT substr(taken_at, 1, 7) AS month, count(*) FROM images WHERE id IN {LISTED}"
         " GROUP BY month ORDER BY month",
@@ -186,7 +185,7 @@ def months_of(connection: sqlite3.Connection, ids: Ids) -> Months:
 
 
 def months_among(dates: Dates, ids: Ids) -> Months:
-    """Pictures a month among many ``ids``."""
+    """Images per month among many ``ids``."""
     chosen = np.isin(dates.dated, ids)
     ends = np.cumsum([count for _, count in dates.months.months], dtype=np.int64)
     before = np.concatenate([[0], np.cumsum(chosen)])
@@ -215,7 +214,7 @@ def dates(connection: sqlite3.Connection) -> Dates:
 
 
 def by_date(connection: sqlite3.Connection, ids: Ids, *, descending: bool) -> Ids:
-    """A few ``ids`` in the order of their dates, those without one last."""
+    """A few ``ids`` by date, undated ones last."""
     way = "DESC" if descending else "ASC"
     rows = connection.execute(
         f"SELECT id FROM images WHERE id IN {LISTED}"
@@ -226,26 +225,6 @@ def by_date(connection: sqlite3.Connection, ids: Ids, *, descending: bool) -> Id
 
 
 def among(dates: Dates, ids: Ids, *, descending: bool) -> Ids:
-    """Many ``ids`` in the order of their dates, those without one last."""
+    """Many ``ids`` by date, undated ones last."""
     parts = [part[np.isin(part, ids)] for part in (dates.dated, dates.undated)]
     return np.concatenate([part[::-1] for part in parts] if descending else parts)
-
-
-def newest(connection: sqlite3.Connection, n: int, offset: int) -> Ids:
-    """The newest images by date, those without one last."""
-    found: list[int] = []
-    for condition in ("IS NOT NULL", "IS NULL"):
-        order = "taken_at DESC, mtime_ns DESC, id DESC"
-        rows = connection.execute(
-            f"SELECT id FROM images WHERE taken_at {condition} ORDER BY {order} LIMIT ? OFFSET ?",
-            [n - len(found), offset],
-        ).fetchall()
-        found += [image for (image,) in rows]
-        if len(found) >= n:
-            break
-        if offset:
-            (passed,) = connection.execute(
-                f"SELECT count(*) FROM images WHERE taken_at {condition}"
-            ).fetchone()
-            offset = max(0, offset - passed)
-    return np.array(found, np.int64)

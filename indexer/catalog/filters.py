@@ -1,15 +1,15 @@
 """Filters -> SQL: which images meet a search's conditions, exactly.
 
-A condition about something that is not known of a picture (its date, its place) is not met, so its
-negation is. What each condition means is in ``types.Condition``; two need more words here.
+A condition on a fact that is unknown of an image (its date, its location) is false, so its negation
+is true. ``types.Condition`` documents every condition; two need more detail:
 
-``in:`` matches where the value stands on whole words somewhere in root/folder, case aside:
-``in:italy`` finds ``2023-07 Italy/Rome`` and everything below, but not ``Italyna``;
-``in:2023/Italy`` wants the folders one below the other. A slash at an end pins that end to a whole
-folder name: ``in:/Italy/`` is only a folder named exactly so. The file's own name is not looked at.
+``in:`` matches whole words anywhere in root/folder, ignoring case: ``in:italy`` matches
+``2023-07 Italy/Rome`` and everything below it, but not ``Italyna``; ``in:2023/Italy`` requires one
+folder below the other. A slash at either end anchors that end to a whole folder name:
+``in:/Italy/`` matches only folders with exactly that name. File names are ignored.
 
-``near:`` is the great circle on a sphere of 6,371.0088 km (the mean radius of the IUGG), which is
-within 0.6% of the ellipsoid.
+``near:`` is the great-circle distance on a sphere of 6,371.0088 km (the IUGG mean radius), within
+0.6% of the ellipsoid.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ FORMATS = {
     "dng": "raw", "cr2": "raw", "cr3": "raw", "nef": "raw", "arw": "raw", "orf": "raw",
     "raf": "raw", "rw2": "raw", "pef": "raw",
 }  # fmt: skip
-"""What people type for a format, where it is not the format's name."""
+"""Other names of formats, mostly file extensions."""
 
 ALL_HOLD = frozenset({"after", "before", "rating", "label", "keyword"})
-"""Names of which several positive conditions must all hold; of the others any one."""
+"""Names whose positive conditions must all hold; of other names, one must."""
 
 Clause = tuple[str, list]
-"""An SQL expression over ``images`` that is true, false or null, and its parameters."""
+"""An SQL expression over ``images`` (true, false or null) and its parameters."""
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Gives ``connection`` the functions that the conditions use."""
+    """Registers the SQL functions that the conditions use."""
     connection.create_function("kilometres", 4, kilometres, deterministic=True)
 
 
@@ -58,8 +58,9 @@ def kilometres(latitude: float, longitude: float, other: float, elsewhere: float
 
 
 def where(connection: sqlite3.Connection, filters: Filters) -> Clause:
-    """The SQL expression for ``filters``. Folder, camera and lens names are looked up at once, so
-    that what runs over the images is an index. Raises QueryError for a condition that is none."""
+    """The SQL expression for ``filters``. Matching folder, camera and lens names are looked up
+    here, so that the query over images uses an index. Raises QueryError for an invalid
+    condition."""
     clauses: list[Clause] = []
     alternatives: dict[str, list[Clause]] = {}
     for condition in filters.conditions:
@@ -84,7 +85,7 @@ def _clause(connection: sqlite3.Connection, condition: Condition) -> Clause:
     if make is None:
         raise QueryError(f"there is no filter named {condition.name!r}")
     value = condition.value
-    if isinstance(value, str):  # half of a surrogate pair is in no name, and SQLite takes none
+    if isinstance(value, str):  # SQLite rejects half of a surrogate pair; no name contains one
         value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
         return make(connection, value)
@@ -110,8 +111,8 @@ def _in(connection: sqlite3.Connection, value: str) -> Clause:
 
 
 def folder_pattern(value: str) -> tuple[str, re.Pattern[str]]:
-    """``(text, pattern)``: every folded path that ``in:value`` matches holds the text, and the
-    pattern is found in ``/root/folder/``."""
+    """``(text, pattern)``: ``in:value`` matches a folded path ``/root/folder/`` that contains the
+    text and the pattern."""
     folded = fold(value.strip()).replace("\\", "/")
     core = folded.strip("/")
     start = "(?<=/)" if folded.startswith("/") else r"(?<![^\W_])"
@@ -120,7 +121,7 @@ def folder_pattern(value: str) -> tuple[str, re.Pattern[str]]:
 
 
 def folders_named(connection: sqlite3.Connection, value: str) -> list[int]:
-    """Ids of the folders that ``in:value`` matches, those below included."""
+    """Ids of the folders that ``in:value`` matches, including those below."""
     core, pattern = folder_pattern(value)
     if not core:
         return [folder for (folder,) in connection.execute("SELECT id FROM folders")]
@@ -146,8 +147,8 @@ def _contained(column: str) -> Callable[[sqlite3.Connection, str], Clause]:
 
 
 def distinct(connection: sqlite3.Connection, column: str) -> list[str]:
-    """The different values of an indexed column of ``images``: one step down the index a value,
-    where DISTINCT walks over every row."""
+    """The distinct values of an indexed column of ``images``: one index lookup per value, where
+    DISTINCT scans every row."""
     rows = connection.execute(
         f"""WITH RECURSIVE each (value) AS (
             SELECT min({column}) FROM images
@@ -188,13 +189,13 @@ def _near(_: sqlite3.Connection, value: tuple[float, float, float]) -> Clause:
 
 
 def _box(latitude: float, longitude: float, radius: float) -> Clause:
-    """A box in degrees that holds the circle, across the date line and over the poles too.
+    """A bounding box of the circle in degrees, also across the date line and over the poles.
 
     The meridians that touch a circle of angular radius r about latitude p lie asin(sin r / cos p)
     away (J. P. Matuschek, "Finding points within a distance of a latitude/longitude").
     """
     angle = radius / EARTH_RADIUS
-    margin = 1e-9  # of a degree: 0.1 mm, for the rounding of the sums below
+    margin = 1e-9  # degrees (0.1 mm), for rounding errors
     low = latitude - math.degrees(angle) - margin
     high = latitude + math.degrees(angle) + margin
     sql, numbers = "images.latitude BETWEEN ? AND ?", [low, high]

@@ -1,14 +1,13 @@
-"""The tables of a library's two SQLite files, as the steps that make them.
+"""The tables of a library's two SQLite files, as migrations.
 
-The lists are only ever added to: a step that has been released is never changed, and each is tried
-in the tests from every version before it. A step runs in one transaction with the others that are
-due. ``docs/catalog.md`` describes what they come to.
+Append only: a released migration never changes, and tests migrate from every earlier version. All
+pending migrations run in one transaction. ``docs/catalog.md`` describes the resulting tables.
 """
 
 from __future__ import annotations
 
 from sightline.indexer.catalog import full_text
-from sightline.indexer.catalog.sqlite import Database, Migrations
+from sightline.indexer.catalog.store import Database, Migrations
 
 catalog = Migrations("catalog")
 thumbnails = Migrations("thumbnails")
@@ -16,7 +15,7 @@ thumbnails = Migrations("thumbnails")
 
 @catalog()
 def images_and_embeddings(db: Database) -> None:
-    """Pictures, where they lie, and their vectors."""
+    """Images, their folders and their embeddings."""
     db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
     db.execute(
         """CREATE TABLE roots (
@@ -131,7 +130,7 @@ def failures_and_runs(db: Database) -> None:
 
 @catalog()
 def labels(db: Database) -> None:
-    """What ``sightline label`` found in pictures."""
+    """Labels assigned by ``sightline label``."""
     db.execute(
         """CREATE TABLE labels (
             image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
@@ -146,7 +145,7 @@ def labels(db: Database) -> None:
 
 @catalog()
 def words(db: Database) -> None:
-    """The words around the pictures, for full-text search."""
+    """The full-text index."""
     db.execute(
         """CREATE VIRTUAL TABLE words USING fts5 (
             name, folders, title, caption, keywords, place, date,
@@ -158,7 +157,7 @@ def words(db: Database) -> None:
 
 @catalog()
 def views(db: Database) -> None:
-    """What a person asks of the catalog."""
+    """Views for people who open the catalog with SQLite tools."""
     db.create_view(
         "pictures",
         """SELECT images.id,
@@ -217,7 +216,7 @@ def views(db: Database) -> None:
 
 @catalog()
 def web_addresses(db: Database) -> None:
-    """Where on the web a picture came from, when it came with a set of embeddings."""
+    """The web address of an image that was imported with a set of embeddings."""
     db.execute("ALTER TABLE images ADD COLUMN url TEXT")
     db.execute("DROP VIEW pictures")
     db.create_view(
@@ -243,5 +242,5 @@ def web_addresses(db: Database) -> None:
 
 @thumbnails()
 def thumbnail_blobs(db: Database) -> None:
-    """One WebP an image."""
+    """One WebP per image."""
     db.execute("CREATE TABLE thumbnails (image_id INTEGER PRIMARY KEY, webp BLOB NOT NULL)")

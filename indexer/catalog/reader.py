@@ -1,7 +1,7 @@
-"""The reading half of a catalog: everything that can be asked of it. ``Catalog`` adds the writing.
+"""Every query of a catalog. ``Catalog`` adds the changes.
 
-Each question borrows a connection of its own, so that any thread may ask, and sees what was
-committed last; what several statements answer, they answer about one moment.
+Each query borrows a connection, so that any thread may call it, and sees the last commit; queries
+of several statements see one commit.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from sightline.indexer.catalog import check as checks
-from sightline.indexer.catalog import embeddings as stored
-from sightline.indexer.catalog import facets
-from sightline.indexer.catalog import full_text as words
-from sightline.indexer.catalog import images as rows
+from sightline.indexer.catalog import check, embeddings, facets, full_text, image_rows
 from sightline.indexer.catalog.check import Problem
 from sightline.indexer.catalog.embeddings import Changes
 from sightline.indexer.catalog.facets import Months, Suggestion
@@ -29,49 +25,47 @@ from sightline.indexer.catalog.store import Store, ids_of
 from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, Known, Root
 
 FEW = 5_000
-"""Up to so many ids a question goes to SQLite with the ids; beyond, to arrays kept in memory."""
+"""Ids up to which a query passes them to SQLite; more are looked up in cached arrays."""
 
 RUN_COUNTS = (
     "found", "added", "updated", "moved", "removed", "unchanged", "failed", "interrupted",
 )  # fmt: skip
-"""What ``runs`` counts."""
+"""The counts in ``runs``."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One indexing run as it was written down."""
+    """One recorded indexing run."""
 
     id: int
     started_at: datetime
-    """UTC, without a zone; so is ``finished_at``, None for a run that was killed or still runs."""
+    """UTC, without a zone, like ``finished_at``, which is None while a run is running or if it was
+    killed."""
     finished_at: datetime | None
     folders: tuple[str, ...]
     counts: Mapping[str, int]
     total: int | None = None
-    """Pictures that the run found it had to read, once it knew."""
+    """Images that the run has to read, once known."""
 
 
 SELECTIONS = 4
-"""Filters whose images are remembered: 8 bytes an image."""
+"""Filters whose ids are cached, at 8 bytes per id."""
 
-
-SHOWN = 4096
-"""Images whose records are remembered until anything is committed, some 2 kB each: a query that is
-refined shows many of them again."""
+RECORDS = 4096
+"""Image records cached until the next commit, some 2 kB each: refined queries show many again."""
 
 
 class CatalogReader:
-    """What can be asked of an open catalog. ``Catalog.open`` makes one."""
+    """The queries of an open catalog. Use ``Catalog.open`` or ``Catalog.create``."""
 
     def __init__(self, store: Store) -> None:
-        """Use ``Catalog.open`` or ``Catalog.create``."""
         self._store = store
         self._cache: dict[object, tuple[int, Any]] = {}
         self._selected: dict[tuple[int, Filters], Ids] = {}
-        self._last_look = store.stamp()
-        self._shown: tuple[object, dict[int, ImageRecord]] = (None, {})
+        self._last_data_version = store.data_version()
+        self._records: tuple[object, dict[int, ImageRecord]] = (None, {})
         try:
             with store.reading() as connection:
                 meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
@@ -80,7 +74,7 @@ class CatalogReader:
             self.dimension = int(meta["dimension"])
             self.identity: str = meta["identity"]
         except (KeyError, ValueError, OperationalError) as error:
-            raise store.damaged(f"meta: {error}") from error
+            raise store.corrupt(f"meta: {error}") from error
 
     def close(self) -> None:
         """Closes every connection."""
@@ -101,24 +95,24 @@ class CatalogReader:
 
     @property
     def note(self) -> str | None:
-        """What a person should know about how it was opened: as it lies on a read-only disk."""
+        """What the user should know about how it was opened (on a read-only disk), or None."""
         return self._store.note
 
     @property
     def version(self) -> int:
-        """Counts the commits that changed vectors; some ten microseconds."""
+        """The number of commits that changed embeddings. Takes some ten microseconds."""
         with self._store.reading() as connection:
             return self._this_version(connection)
 
     @property
     def count(self) -> int:
-        """How many images there are."""
-        return self._kept("count", lambda: self._one("SELECT count(*) FROM images"))
+        """The number of images."""
+        return self._cached("count", lambda: self._one("SELECT count(*) FROM images"))
 
-    def changed_since_last_look(self) -> bool:
-        """Whether anybody has committed anything since this was last asked (or opened)."""
-        stamp = self._store.stamp()
-        changed, self._last_look = stamp != self._last_look, stamp
+    def changed_since_last_call(self) -> bool:
+        """Whether any process has committed since the last call (or since opening)."""
+        stamp = self._store.data_version()
+        changed, self._last_data_version = stamp != self._last_data_version, stamp
         return changed
 
     def _one(self, sql: str, parameters: Sequence = ()) -> Any:
@@ -126,9 +120,9 @@ class CatalogReader:
             row = connection.execute(sql, parameters).fetchone()
         return row[0] if row else None
 
-    def _kept(self, key: object, compute: Callable[[], _T]) -> _T:
-        """``compute()``, remembered until anything is committed."""
-        stamp = self._store.stamp()
+    def _cached(self, key: object, compute: Callable[[], _T]) -> _T:
+        """``compute()``, cached until the next commit."""
+        stamp = self._store.data_version()
         kept = self._cache.get(key)
         if kept is None or kept[0] != stamp:
             kept = self._cache[key] = (stamp, compute())
@@ -143,18 +137,18 @@ class CatalogReader:
         try:
             return int(row[0])
         except (TypeError, ValueError):
-            raise self._store.damaged("meta: no version") from None
+            raise self._store.corrupt("meta: no version") from None
 
     # roots and runs -------------------------------------------------------------------------------
 
     def roots(self) -> list[Root]:
-        """The folders that were indexed, by path."""
+        """The folders that were indexed, sorted by path."""
         with self._store.reading() as connection:
             found = connection.execute("SELECT id, path FROM roots ORDER BY path").fetchall()
         return [Root(root, Path(path)) for root, path in found]
 
     def root_counts(self) -> dict[int, int]:
-        """How many images each root has, by the root's id."""
+        """The number of images of each root, by root id."""
 
         def compute() -> dict[int, int]:
             with self._store.reading() as connection:
@@ -165,7 +159,7 @@ class CatalogReader:
                 )
                 return dict(connection.execute(sql).fetchall())
 
-        return self._kept("root_counts", compute)
+        return self._cached("root_counts", compute)
 
     def failures(self, root: Root | None = None) -> list[Failure]:
         """The files that could not be read (of one root), by path."""
@@ -180,7 +174,7 @@ class CatalogReader:
 
     @property
     def failure_count(self) -> int:
-        """How many files could not be read."""
+        """The number of files that could not be read."""
         return self._one("SELECT count(*) FROM failures")
 
     def runs(self, n: int = 20) -> list[Run]:
@@ -203,10 +197,10 @@ class CatalogReader:
             for row in found
         ]
 
-    # what a run asks ------------------------------------------------------------------------------
+    # for indexing runs ----------------------------------------------------------------------------
 
     def known(self, root: Root) -> dict[str, Known]:
-        """Every image of ``root`` by its path."""
+        """Every image of ``root``, by path."""
         with self._store.snapshot() as connection:
             folders = connection.execute(
                 "SELECT id, iif(path = '', '', path || '/') FROM folders WHERE root_id = ?",
@@ -215,7 +209,7 @@ class CatalogReader:
             prefix = dict(folders)
             images = connection.execute(
                 "SELECT id, folder_id, name, size, mtime_ns FROM images"
-                f" WHERE folder_id IN {rows.LISTED}",
+                f" WHERE folder_id IN {image_rows.LISTED}",
                 [json.dumps(list(prefix))],
             )
             known = {}
@@ -233,51 +227,51 @@ class CatalogReader:
             return {path: (size, mtime_ns) for path, size, mtime_ns in found}
 
     def unseen(self) -> Ids:
-        """The ids of the images that were imported and whose files were never seen, sorted."""
+        """The ids of imported images whose files were never read, ascending."""
         with self._store.reading() as connection:
             return np.sort(ids_of(connection, "SELECT id FROM images WHERE mtime_ns = 0"))
 
     def known_sizes(self, sizes: Collection[int]) -> set[int]:
-        """Those of ``sizes`` that some image's file has."""
+        """Those of ``sizes`` (bytes) that some image's file has."""
 
         def compute() -> set[int]:
             with self._store.reading() as connection:
                 return {size for (size,) in connection.execute("SELECT DISTINCT size FROM images")}
 
-        return self._kept("sizes", compute).intersection(sizes)
+        return self._cached("sizes", compute).intersection(sizes)
 
     def with_hash(self, content_hash: str) -> list[ImageRecord]:
-        """The images whose files have these bytes, by id."""
+        """The images with this content, by id."""
         with self._store.reading() as connection:
-            return list(rows.records(connection, "content_hash = ?", [content_hash]).values())
+            return list(image_rows.records(connection, "content_hash = ?", [content_hash]).values())
 
     # images ---------------------------------------------------------------------------------------
 
     def images(self, ids: Iterable[int]) -> list[ImageRecord]:
-        """The images in the order of ``ids``; those that are not there are left out."""
+        """The images in the order of ``ids``; unknown ids are skipped."""
         wanted = [int(i) for i in ids]
-        stamp = self._store.stamp()
-        if self._shown[0] != stamp or len(self._shown[1]) > SHOWN:
-            self._shown = stamp, {}
-        # What others put in its place meanwhile is not written to: this one is of this stamp.
-        found = self._shown[1]
+        stamp = self._store.data_version()
+        if self._records[0] != stamp or len(self._records[1]) > RECORDS:
+            self._records = stamp, {}
+        # Another thread may replace the cache meanwhile; this dictionary belongs to this commit.
+        found = self._records[1]
         if missing := [i for i in wanted if i not in found]:
             with self._store.snapshot() as connection:
-                more = rows.records(
-                    connection, f"images.id IN {rows.LISTED}", [json.dumps(missing)]
+                more = image_rows.records(
+                    connection, f"images.id IN {image_rows.LISTED}", [json.dumps(missing)]
                 )
-                if self._store.stamp() != stamp:
-                    # Somebody wrote: all of the answer is about the moment after it.
-                    found = more = rows.records(
-                        connection, f"images.id IN {rows.LISTED}", [json.dumps(wanted)]
+                if self._store.data_version() != stamp:
+                    # A commit came between: read everything from the snapshot.
+                    found = more = image_rows.records(
+                        connection, f"images.id IN {image_rows.LISTED}", [json.dumps(wanted)]
                     )
             found.update(more)
         return [found[i] for i in wanted if i in found]
 
-    def files(self, ids: Ids | None = None) -> rows.Files:
-        """What tells files apart, of ``ids`` or of all images, by id."""
+    def files(self, ids: Ids | None = None) -> image_rows.Files:
+        """What distinguishes the files of ``ids``, or of all images, by id."""
         with self._store.reading() as connection:
-            return rows.files(connection, ids)
+            return image_rows.files(connection, ids)
 
     def image(self, id: int) -> ImageRecord | None:
         """One image, or None."""
@@ -290,7 +284,7 @@ class CatalogReader:
                 folder, _, name = path.relative_to(root.path).as_posix().rpartition("/")
                 with self._store.snapshot() as connection:
                     condition = "folders.root_id = ? AND folders.path = ? AND images.name = ?"
-                    found = rows.records(connection, condition, [root.id, folder, name])
+                    found = image_rows.records(connection, condition, [root.id, folder, name])
                 if found:
                     return next(iter(found.values()))
         return None
@@ -298,9 +292,9 @@ class CatalogReader:
     # vectors --------------------------------------------------------------------------------------
 
     def vectors(self, ids: Ids) -> Embeddings:
-        """``(n, d) float32`` in the order of ``ids``; a row of NaN where there is no such image."""
+        """``(n, d) float32`` in the order of ``ids``; a row of NaN for an unknown id."""
         with self._store.reading() as connection:
-            return stored.fetch(connection, ids, self.dimension)
+            return embeddings.fetch(connection, ids, self.dimension)
 
     def blocks(
         self,
@@ -309,44 +303,46 @@ class CatalogReader:
         after_version: int | None = None,
         until_version: int | None = None,
     ) -> Iterator[tuple[Ids, Embeddings]]:
-        """All vectors in blocks of at most ``size``: by id, or, with ``after_version``, what is
-        newer than that by (version, id).
+        """All embeddings in blocks of up to ``size``, by id; with ``after_version`` only newer
+        ones, by (version, id).
 
-        ``until_version`` is this moment's unless given. The reads are short, so that writers and
-        the log are not held up; an image that is encoded again or removed meanwhile is left out,
-        and ``changes(until_version)`` speaks of it.
+        ``until_version`` defaults to the current one. Reads are short, so that writers and the log
+        are not blocked; an image that is encoded again or deleted meanwhile is skipped, and part
+        of ``changes(until_version)``.
         """
         until = self.version if until_version is None else until_version
         if after_version is None:
             last = 0
             while True:
                 with self._store.reading() as connection:
-                    ids, vectors, last = stored.block(connection, last, size, until, self.dimension)
+                    ids, vectors, last = embeddings.block(
+                        connection, last, size, until, self.dimension
+                    )
                 if len(ids):
                     yield ids, vectors
                 if not last:
                     return
         else:
-            place: tuple[int, int] | None = (after_version, 1 << 62)
-            while place is not None:
+            position: tuple[int, int] | None = (after_version, 1 << 62)
+            while position is not None:
                 with self._store.reading() as connection:
-                    ids, vectors, place = stored.newer(
-                        connection, place, size, until, self.dimension
+                    ids, vectors, position = embeddings.newer(
+                        connection, position, size, until, self.dimension
                     )
                 if len(ids):
                     yield ids, vectors
 
     def sample(self, n: int, seed: int = 0) -> tuple[Ids, Embeddings]:
-        """``n`` images chosen at random, by id, and their vectors; all when there are not more."""
+        """``n`` random ids, ascending, and their vectors; all if there are fewer."""
         with self._store.snapshot() as connection:
-            ids = stored.some_ids(connection, n, seed)
-            return ids, stored.fetch(connection, ids, self.dimension)
+            ids = embeddings.random_ids(connection, n, seed)
+            return ids, embeddings.fetch(connection, ids, self.dimension)
 
     def changes(self, after_version: int) -> Changes:
-        """What makes the vectors of ``after_version`` today's. ``pending`` says how much it is."""
+        """The changes of embeddings since ``after_version``; ``pending`` returns their number."""
         with self._store.snapshot() as connection:
             version = self._this_version(connection)
-            ids, vectors, _ = stored.newer(
+            ids, vectors, _ = embeddings.newer(
                 connection, (after_version, 1 << 62), 1 << 62, version, self.dimension
             )
             removed = ids_of(
@@ -358,7 +354,7 @@ class CatalogReader:
         return Changes(ids[order], vectors[order], np.sort(removed), version)
 
     def pending(self, after_version: int) -> int:
-        """How many images are new, encoded again or removed since ``after_version``."""
+        """The number of images added, encoded again or deleted since ``after_version``."""
         return self._one(
             "SELECT (SELECT count(*) FROM embeddings WHERE version > ?1)"
             " + (SELECT count(*) FROM removals WHERE version > ?1)",
@@ -368,9 +364,9 @@ class CatalogReader:
     # choosing -------------------------------------------------------------------------------------
 
     def select(self, filters: Filters = Filters()) -> Ids:  # noqa: B008 (frozen)
-        """The ids of all images that meet ``filters``, sorted; not to be written to. Those of the
-        last few filters are remembered: people change their words more often."""
-        key = self._store.stamp(), filters
+        """The ids of all images that meet ``filters``, ascending. Read-only: the last few results
+        are cached, because queries change more often than filters."""
+        key = self._store.data_version(), filters
         found = self._selected.get(key)
         if found is None:
             with self._store.snapshot() as connection:
@@ -384,10 +380,10 @@ class CatalogReader:
         return found
 
     def matching(self, filters: Filters) -> int:
-        """How many images meet ``filters``."""
+        """The number of images that meet ``filters``."""
         if not filters:
             return self.count
-        known = self._selected.get((self._store.stamp(), filters))
+        known = self._selected.get((self._store.data_version(), filters))
         if known is not None:
             return len(known)
         with self._store.snapshot() as connection:
@@ -395,21 +391,15 @@ class CatalogReader:
             sql = f"SELECT count(*) FROM images WHERE {condition}"
             return connection.execute(sql, parameters).fetchone()[0]
 
-    def recent(self, n: int, offset: int = 0) -> Ids:
-        """The ``n`` newest images by the date they were taken, those without one last (by the
-        file's own date)."""
-        with self._store.snapshot() as connection:
-            return facets.newest(connection, n, offset)
-
     def random(self, n: int, seed: int = 0) -> Ids:
-        """``n`` images chosen at random, in random order."""
+        """``n`` random ids in random order, determined by ``seed`` and the images."""
         with self._store.snapshot() as connection:
-            ids = stored.some_ids(connection, n, seed)
+            ids = embeddings.random_ids(connection, n, seed)
         return np.random.default_rng(seed).permutation(ids)
 
     def by_date(self, ids: Ids, *, descending: bool = True) -> Ids:
-        """``ids`` by the date they were taken, newest first unless told otherwise; those without
-        one come last (by the file's own date). Each id once; unknown ones are left out."""
+        """``ids`` by the date the images were taken, newest first by default; undated ones last, by
+        the file's modification time. Each id once; unknown ids are skipped."""
         ids = np.asarray(ids, np.int64)
         if len(ids) > FEW:
             return facets.among(self._dates(), ids, descending=descending)
@@ -417,11 +407,11 @@ class CatalogReader:
             return facets.by_date(connection, ids, descending=descending)
 
     def histogram(self, ids: Ids | None = None) -> Months:
-        """How many pictures (of ``ids``) were taken in each month."""
+        """The number of images (of ``ids``) per month."""
         if ids is not None and len(ids) > FEW:
             return facets.months_among(self._dates(), np.asarray(ids, np.int64))
         if ids is None:
-            return self._kept("months", lambda: self._read(facets.months))
+            return self._cached("months", lambda: self._read(facets.months))
         with self._store.reading() as connection:
             return facets.months_of(connection, np.asarray(ids, np.int64))
 
@@ -430,49 +420,47 @@ class CatalogReader:
             with self._store.snapshot() as connection:
                 return facets.dates(connection)
 
-        return self._kept("dates", compute)
+        return self._cached("dates", compute)
 
-    # words, facets, labels ------------------------------------------------------------------------
+    # full text, facets, labels --------------------------------------------------------------------
 
-    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
-        """``(id, bm25)`` of the images whose file or folder names, titles, captions, keywords,
-        places or dates hold any word of ``text``, best (highest) first."""
-        return self._read(lambda connection: words.search(connection, text, limit))
-
-    def holding_words(self, text: str, limit: int) -> Ids:
-        """The first ``limit`` ids, ascending, of the images whose names, titles, captions,
-        keywords, places or dates hold every word of ``text``."""
-        found = self._read(lambda connection: words.holding(connection, text, limit))
+    def full_text_search(self, text: str, limit: int) -> Ids:
+        """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
+        keywords, place, date) contains every word of ``text``."""
+        found = self._read(lambda connection: full_text.search(connection, text, limit))
         return np.array(found, np.int64)
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
-        """Every camera, lens, type, year, keyword, label or rating, most pictures first; with
-        ``ids`` every keyword or label of those images."""
+        """Every ``camera``, ``lens``, ``type``, ``year``, ``keyword``, ``label`` or ``rating`` with
+        its number of images, most frequent first; with ``ids``, the keywords or labels of those
+        images."""
         if ids is not None:
             return self._read(lambda connection: facets.counts_of(connection, kind, ids))
-        return self._kept(
+        return self._cached(
             ("facets", kind), lambda: self._read(lambda connection: facets.counts(connection, kind))
         )
 
     def has(self, kind: str) -> bool:
-        """Whether any picture has a ``keyword``, a ``label`` or a ``year``; nothing is counted."""
+        """Whether any image has a ``keyword``, a ``label`` or a ``year``. Faster than
+        ``facets``."""
         return self._read(lambda connection: facets.has(connection, kind))
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
-        """Values of ``kind`` (a facet's, or ``folder``) of which a word starts with ``prefix``."""
+        """Values of ``kind`` (as in ``facets``, or ``folder``) in which a word starts with
+        ``prefix``, most frequent first."""
         if kind == "folder":
-            known = self._kept("folders", lambda: self._read(facets.folders))
+            known = self._cached("folders", lambda: self._read(facets.folders))
             return facets.suggest_folders(known, prefix, limit)
-        wanted = words.fold(prefix)
+        wanted = full_text.fold(prefix)
         fitting = (one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted))
         return [one for one, _ in zip(fitting, range(limit), strict=False)]
 
     def labels(self, ids: Iterable[int]) -> dict[int, list[tuple[str, float]]]:
-        """``(label, score)`` of each of ``ids`` that has any, best first."""
+        """``(label, score)`` of each of ``ids`` that has labels, best first."""
         found: dict[int, list[tuple[str, float]]] = {}
         with self._store.reading() as connection:
             for image, label, score in connection.execute(
-                f"SELECT image_id, label, score FROM labels WHERE image_id IN {rows.LISTED}"
+                f"SELECT image_id, label, score FROM labels WHERE image_id IN {image_rows.LISTED}"
                 " ORDER BY image_id, score DESC, label",
                 [json.dumps([int(i) for i in ids])],
             ):
@@ -482,5 +470,5 @@ class CatalogReader:
     # doctor ---------------------------------------------------------------------------------------
 
     def check(self, thumbnails: Ids | None = None) -> list[Problem]:
-        """What is wrong, nothing when all is well. ``thumbnails`` are the ids that have one."""
-        return checks.check(self._store, self.dimension, thumbnails)
+        """Everything that is wrong. ``thumbnails`` are the ids that have one; None skips them."""
+        return check.check(self._store, self.dimension, thumbnails)

@@ -1,18 +1,18 @@
-"""One SQLite file of a library: opened with care, read by many threads, written by one.
+"""One SQLite file of a library: many reading connections, one writer.
 
-``catalog`` and ``thumbnails`` stand on this. What it promises:
+``catalog`` and ``thumbnails`` are built on this. Guarantees:
 
-- A file that is not what it should be (another program's database, a newer Sightline's, cut short,
-  damaged) is a LibraryError of one line, and the file is left as it was: its first bytes are looked
-  at before SQLite is let near it.
-- A new file appears whole or not at all: it is made beside its place and renamed.
-- WAL with ``synchronous=FULL``. NORMAL would survive ``kill -9`` as well, but a power cut may then
-  take back the last commits; ids that were already in the vector index's files could be given out
-  a second time. One fsync a batch of pictures is nothing beside encoding them.
-- No memory mapping: it would halve the time of a random read (0.8 to 0.45 ms for 300 rows), but an
-  error of the disk under a mapping is a signal that ends the process, and not an error to report.
-- Readers borrow a connection and give it back, so that threads may come and go and every
-  connection is closed when the file is.
+- A file that is not what it should be (another program's database, written by a newer Sightline,
+  truncated, corrupt) raises a LibraryError and stays unchanged: the header is checked before SQLite
+  opens the file.
+- A new file appears complete or not at all: it is created under another name and renamed.
+- WAL with ``synchronous=FULL``. NORMAL also survives ``kill -9``, but a power cut could undo the
+  last commits, and ids that the vector index already stores would be assigned again. One fsync per
+  batch of images costs nothing next to encoding them.
+- No memory mapping: it halves the time of a random read (0.8 to 0.45 ms for 300 rows), but a disk
+  error under a mapping is a signal that kills the process instead of an error to report.
+- Readers borrow a connection from a pool, so that threads may come and go and every connection is
+  closed with the file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,39 +31,47 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.indexer.catalog.sqlite import Database, Migrations
-from sightline.indexer.errors import DamagedError, LibraryBusyError, LibraryError
+from sightline.indexer.errors import CorruptError, LibraryBusyError, LibraryError
 from sightline.indexer.types import Ids
+
+# sqlite-utils imports pandas if it is installed, to support one more column type that is not used
+# here; that takes half a second of every command.
+_hide_pandas = "pandas" not in sys.modules
+if _hide_pandas:
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+try:
+    from sqlite_utils import Database, Migrations
+finally:
+    if _hide_pandas:
+        del sys.modules["pandas"]
 
 MAGIC = b"SQLite format 3\x00"
 
 PAGE_SIZE = 8192
-"""Bytes. A 512-dimensional float16 vector and its row are 1,036 bytes: 3 fit a page of 4 KiB (76%
-used), 7 one of 8 KiB (88%); of 1,024 dimensions 1 (51%) and 3 (76%). 16 KiB fills better still
-but makes a random read of 300 rows a fifth slower."""
+"""Bytes. A row with a 512-dimensional float16 vector takes 1,036 bytes: 88% of a page is used, 76%
+with 4 KiB. 16 KiB uses more still, but slows a random read of 300 rows by a fifth."""
 
-PATIENCE = 10.0
+BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's commit."""
 
-CHECKING = 10.0
-"""Seconds that a file is checked for, when a value in it makes no sense, before it is blamed."""
+CHECK_SECONDS = 10.0
+"""Time limit of the integrity check that runs after a stored value caused an exception."""
 
-IDLE = 16
+MAX_IDLE = 16
 """Reading connections kept open between uses."""
 
 JOURNAL_LIMIT = 64 << 20
-"""Bytes that the write-ahead log keeps on disk after a large transaction has passed."""
+"""Bytes of the write-ahead log that stay on disk after a large transaction."""
 
-LOOKED_AT = 100_000
-"""Rows of each index that ``tidy`` looks at. With SQLite's usual thousand a camera seems to have
-made a thousand pictures of any million, and a month's pictures with it are looked for among all of
-the camera's: 90 ms, where those of the month take 8. A million rows are tidied in 0.3 s."""
+ANALYSIS_LIMIT = 100_000
+"""Index rows that ANALYZE samples. With SQLite's recommended 1,000 the planner looked for a month's
+images through a camera's index: 90 ms instead of 8. A million images are analysed in 0.3 s."""
 
 Prepare = Callable[[sqlite3.Connection], None]
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """What a file must be."""
 
     name: str
@@ -70,55 +79,60 @@ class Kind:
     application_id: int
     """SQLite's number for the program that owns a file, at byte 68 of its header."""
     migrations: Migrations
-    """Every step from an empty file to today's tables."""
+    """Every step from an empty file to the current tables."""
     remedy: str
-    """What a person does about a damaged one."""
+    """What the user does about a corrupt file."""
+
+
+def error_code(error: BaseException) -> int:
+    """SQLite's primary result code of ``error``; 0 if it has none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 @contextmanager
-def explained(path: Path, kind: Kind) -> Iterator[None]:
-    """Turns what SQLite says of the file at ``path`` into a LibraryError. Mistakes of this program
-    (a wrong statement, a broken constraint) pass as they are."""
+def translated_errors(path: Path, kind: FileKind) -> Iterator[None]:
+    """Raises what SQLite reports about the file at ``path`` as a LibraryError. Programming errors
+    (a wrong statement, a violated constraint) pass unchanged."""
     try:
         yield
     except sqlite3.Error as error:
-        explanation = _explanation(error, path, kind)
-        if explanation is None:
+        translated = _translated(error, path, kind)
+        if translated is None:
             raise
-        raise explanation from error
-    except UnicodeDecodeError as error:  # SQLite's own message holds bytes that are no text
-        raise DamagedError(f"{path} is damaged ({error}): {kind.remedy}") from error
+        raise translated from error
+    except UnicodeDecodeError as error:  # SQLite's own message contains bytes that are not UTF-8
+        raise CorruptError(f"{path} is corrupt ({error}): {kind.remedy}", path) from error
 
 
-_DAMAGE = (
+_CORRUPT = (
     "Could not decode to UTF-8",
     "fts5 file format",
     "vtable constructor failed",
     "no such table",
 )
-"""What damage looks like where SQLite gives it no code of its own."""
+"""Messages about a corrupt file for which SQLite has no result code."""
 
 
-def _explanation(error: sqlite3.Error, path: Path, kind: Kind) -> LibraryError | None:
-    code = getattr(error, "sqlite_errorcode", 0)
-    primary = code & 0xFF
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+def _translated(error: sqlite3.Error, path: Path, kind: FileKind) -> LibraryError | None:
+    code = error_code(error)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LibraryBusyError(f"{path} is being written by another program: try again later")
-    if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and _disk_is_full(path)):
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _disk_is_full(path)):
         return LibraryError(
             f"no space left on the disk for {path}: free some and run again; what it holds is kept"
         )
-    unreadable = any(words in str(error) for words in _DAMAGE)
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or unreadable:
-        return DamagedError(f"{path} is damaged ({' '.join(str(error).split())}): {kind.remedy}")
-    cannot_open = primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
-    if primary == sqlite3.SQLITE_READONLY or (cannot_open and not os.access(path.parent, os.W_OK)):
+    corrupt = any(text in str(error) for text in _CORRUPT)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or corrupt:
+        text = " ".join(str(error).split())
+        return CorruptError(f"{path} is corrupt ({text}): {kind.remedy}", path)
+    cannot_open = code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+    if code == sqlite3.SQLITE_READONLY or (cannot_open and not os.access(path.parent, os.W_OK)):
         return LibraryError(
             f"{path} cannot be written: the file, its folder or its disk is read-only"
         )
     if cannot_open:
         return LibraryError(f"{path} cannot be opened: are it and its folder readable?")
-    if primary == sqlite3.SQLITE_IOERR:
+    if code == sqlite3.SQLITE_IOERR:
         return LibraryError(
             f"the disk failed under {path} ({error}): is it full, unplugged or broken?"
         )
@@ -132,9 +146,20 @@ def _disk_is_full(path: Path) -> bool:
         return False
 
 
-def look(path: Path, kind: Kind) -> None:
-    """Raises LibraryError unless the file at ``path`` may be of ``kind``. SQLite is not involved,
-    so nothing is changed."""
+def sized_by_header(header: bytes) -> int:
+    """The size in bytes that the header of an SQLite file claims."""
+    page = int.from_bytes(header[16:18], "big")
+    return (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of the file at ``path``."""
+    return path.with_name(path.name + "-wal")
+
+
+def check_header(path: Path, kind: FileKind) -> None:
+    """Raises LibraryError unless the file at ``path`` may be of ``kind``. Does not involve SQLite,
+    so that nothing is changed."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -144,25 +169,30 @@ def look(path: Path, kind: Kind) -> None:
     except OSError as error:
         raise LibraryError(f"{path} cannot be read: {error.strerror or error}") from error
     if not header:
-        raise DamagedError(f"{path} is empty: {kind.remedy}")
+        raise CorruptError(f"{path} is empty: {kind.remedy}", path)
     if header[:16] != MAGIC[: len(header)]:
-        raise DamagedError(f"{path} is not {kind.name}: it is not an SQLite file, or damaged")
+        text = f"{path} is not {kind.name}: it is not an SQLite file, or it is corrupt"
+        raise CorruptError(text, path)
     if len(header) < 100:
-        raise DamagedError(f"{path} is cut short ({size} bytes): {kind.remedy}")
+        raise CorruptError(f"{path} is truncated ({size} bytes): {kind.remedy}", path)
     if int.from_bytes(header[68:72], "big") != kind.application_id:
         raise LibraryError(f"{path} is not {kind.name}: it is another program's SQLite file")
-    page = int.from_bytes(header[16:18], "big")
-    whole = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-    log = path.with_name(path.name + "-wal")
-    if size < whole and not (log.exists() and log.stat().st_size):
-        raise DamagedError(f"{path} is cut short ({size:,} of {whole:,} bytes): {kind.remedy}")
+    whole = sized_by_header(header)
+    if size < whole and not _has_log(path):
+        text = f"{path} is truncated ({size:,} of {whole:,} bytes): {kind.remedy}"
+        raise CorruptError(text, path)
 
 
-def create(path: Path, kind: Kind, fill: Callable[[Database], None]) -> None:
-    """Makes a new file of ``kind`` and lets ``fill`` put its first rows in.
+def _has_log(path: Path) -> bool:
+    log = log_of(path)
+    return log.exists() and log.stat().st_size > 0
 
-    It is made under another name and renamed when it is whole, so that a crash leaves nothing that
-    looks like a library. Raises LibraryError when there is a file at ``path`` already.
+
+def create(path: Path, kind: FileKind, fill: Callable[[Database], None]) -> None:
+    """Creates a file of ``kind``; ``fill`` writes its first rows.
+
+    It is created under another name and renamed once complete, so that a crash leaves nothing that
+    looks like a library. Raises LibraryError if there is a file at ``path`` already.
     """
     if path.exists():
         raise LibraryError(f"{path} is there already")
@@ -170,11 +200,11 @@ def create(path: Path, kind: Kind, fill: Callable[[Database], None]) -> None:
         raise LibraryError(f"{path} cannot be made: there is no folder {path.parent}")
     draft = path.with_name(path.name + ".new")
     try:
+        # SQLite would replay the log of a deleted file into the new one.
         for name in (draft, *_companions(draft), *_companions(path)):
-            # A log left behind by a file that was deleted would be played into the new one.
             name.unlink(missing_ok=True)
         with (
-            explained(path, kind),
+            translated_errors(path, kind),
             closing(sqlite3.connect(draft, isolation_level=None)) as connection,
         ):
             connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
@@ -184,12 +214,12 @@ def create(path: Path, kind: Kind, fill: Callable[[Database], None]) -> None:
             database = Database(connection)
             kind.migrations.apply(database)
             fill(database)
-            # Makes the table that `tidy` fills. Made later, it would split the list of tables, and
-            # a part of that would lie at the end of the file: cut short, nothing could be read.
+            # Creates the table that `analyze` fills. Created later, it would split the schema
+            # table, part of which would then be at the end of the file, where truncation hits.
             connection.execute("ANALYZE")
             connection.execute("COMMIT")
-            # Not before: what a log holds is put into the file when it is closed, and a disk that
-            # is full by then is told to nobody.
+            # Only now: a log is written back when the file is closed, and nobody would hear of a
+            # disk that is full by then.
             connection.execute("PRAGMA journal_mode = WAL")
         draft.rename(path)
         _sync_folder(path.parent)
@@ -206,7 +236,7 @@ def _companions(path: Path) -> list[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut, where folders can be synced (not on Windows)."""
+    """Makes a rename durable, where folders can be synced (not on Windows)."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -216,20 +246,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 class Store:
-    """An open SQLite file of a library. Safe to use from any thread; see the module's text."""
+    """An open SQLite file of a library. Thread-safe; see the module's docstring."""
 
     def __init__(
-        self, path: Path, kind: Kind, *, read_only: bool = False, prepare: Prepare | None = None
+        self, path: Path, kind: FileKind, *, read_only: bool = False, prepare: Prepare | None = None
     ) -> None:
-        """Opens the file at ``path``, brings an older one up to date, and refuses a wrong one.
-
-        ``prepare`` is called with every new connection.
-        """
+        """Opens the file at ``path`` and migrates an older one. ``prepare`` is called with every
+        new connection."""
         self.path = path
         self.kind = kind
         self.read_only = read_only
         self.note: str | None = None
-        """What a person should know about how it was opened."""
+        """What the user should know about how it was opened."""
         self._prepare = prepare
         self._immutable = False
         self._idle: list[sqlite3.Connection] = []
@@ -238,53 +266,48 @@ class Store:
         self._writer: sqlite3.Connection | None = None
         self._watcher: sqlite3.Connection | None = None
         self._closed = False
-        look(path, kind)
+        check_header(path, kind)
         try:
-            self._open()
+            with translated_errors(path, kind):
+                self._open()
         except BaseException:
             self.close()
             raise
 
     def _open(self) -> None:
-        if self.read_only:
-            with explained(self.path, self.kind):
-                try:
-                    self._give(self._connect())
-                except sqlite3.OperationalError as error:
-                    codes = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-                    if error.sqlite_errorcode & 0xFF not in codes:
-                        raise
-                    self._open_as_it_lies()
-        else:
-            with explained(self.path, self.kind):
-                self._writer = self._connect(writing=True)
-        connection = self._writer or self._take()
+        if not self.read_only:
+            self._writer = self._connect(writing=True)
+            self._migrate(self._writer)
+            return
         try:
-            with explained(self.path, self.kind):
-                self._bring_up_to_date(connection)
+            connection = self._connect()
+        except sqlite3.OperationalError as error:
+            if error_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            connection = self._connect_immutable()
+        try:
+            self._migrate(connection)
         finally:
-            if connection is not self._writer:
-                self._give(connection)
+            self._give_back(connection)
 
-    def _open_as_it_lies(self) -> None:
-        """On a read-only disk SQLite cannot keep the shared memory that WAL needs. When no log is
-        waiting, the file itself is the whole truth, and nothing can change it."""
-        log = self.path.with_name(self.path.name + "-wal")
-        if log.exists() and log.stat().st_size:
+    def _connect_immutable(self) -> sqlite3.Connection:
+        """On a read-only disk SQLite cannot create the shared memory of WAL. Without a log the file
+        alone is complete, and nothing can change it."""
+        if _has_log(self.path):
             raise LibraryError(
-                f"{self.path} has changes waiting in {log.name} that cannot be read on a read-only"
-                " disk: open it once where it can be written"
+                f"{self.path} has changes waiting in {log_of(self.path).name} that cannot be read"
+                " on a read-only disk: open it once where it can be written"
             )
         self._immutable = True
-        self.note = f"{self.path.name} was opened as it lies on a read-only disk"
-        self._give(self._connect())
+        self.note = f"{self.path.name} was opened as it is on a read-only disk"
+        return self._connect()
 
     def _connect(self, *, writing: bool = False) -> sqlite3.Connection:
         uri = self.path.absolute().as_uri() + (
             "?mode=ro&immutable=1" if self._immutable else "?mode=rw"
         )
         connection = sqlite3.connect(
-            uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+            uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         try:
             if writing:
@@ -293,7 +316,7 @@ class Store:
                 connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT}")
             else:
                 connection.execute("PRAGMA query_only = ON")
-            connection.execute("PRAGMA cell_size_check = ON")  # damage is found early
+            connection.execute("PRAGMA cell_size_check = ON")  # finds corruption early
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
             if self._prepare is not None:
                 self._prepare(connection)
@@ -302,63 +325,61 @@ class Store:
             raise
         return connection
 
-    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Applies what is missing. LibraryError for a file of a newer Sightline, for an older one
+        opened for reading only, and for a corrupt schema."""
         migrations = self.kind.migrations
-        steps = [migration.name for migration in migrations._migrations]
-        ours = set(steps)
-
+        database = Database(connection, recursive_triggers=False)
+        steps, columns = _current_schema(self.kind)
         try:
-            rows = connection.execute(
-                f"SELECT name FROM {migrations.migrations_table} WHERE migration_set = ?",
-                [migrations.name],
-            )
-            there = {name for (name,) in rows}
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", 0) not in (0, sqlite3.SQLITE_ERROR):
+            applied = [step.name for step in migrations.applied(database)]
+        except (sqlite3.OperationalError, KeyError) as error:
+            if error_code(error) not in (0, sqlite3.SQLITE_ERROR):
                 raise
-            raise self.damaged(str(error)) from error
-        if newer := there - ours:
+            raise self.corrupt(str(error)) from error
+        if newer := set(applied) - set(steps):
             raise LibraryError(
                 f"{self.path} was written by a newer Sightline (it knows {min(newer)!r}):"
                 " update this one with `pip install --upgrade sightline`"
             )
-        if there != set(steps[: len(there)]):
-            raise self.damaged("its list of migrations has a hole")
-        if there == ours:
-            self._hold_against(connection, _columns_of(self.kind))
+        if not applied or set(applied) != set(steps[: len(applied)]):
+            raise self.corrupt("its list of migrations is incomplete")
+        if len(applied) == len(steps):
+            self._check_columns(connection, columns)
             return
         if self.read_only:
             raise LibraryError(
                 f"{self.path} was written by an older Sightline and must be brought up to date:"
                 " open it once where it can be written, for example with `sightline index`"
             )
-        connection.execute("BEGIN IMMEDIATE")  # so that two programs do not both do it
+        connection.execute("BEGIN IMMEDIATE")  # so that two processes do not both migrate
         try:
-            migrations.apply(Database(connection))
+            migrations.apply(database)
             connection.execute("COMMIT")
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_ERROR:
-                raise self.damaged(f"it cannot be brought up to date: {error}") from error
+            if error_code(error) == sqlite3.SQLITE_ERROR:
+                raise self.corrupt(f"it cannot be brought up to date: {error}") from error
             raise
 
-    def _hold_against(
+    def _check_columns(
         self, connection: sqlite3.Connection, expected: dict[str, frozenset[str]]
     ) -> None:
-        """Raises LibraryError unless every table has its columns: damage to the schema would
-        otherwise look like a mistake of this program. What a person has added is left alone."""
+        """Raises CorruptError unless every table has its columns: a corrupt schema would otherwise
+        look like a programming error. Tables that the user added are ignored."""
         for table, columns in expected.items():
             if missing := columns - _columns(connection, table):
-                raise self.damaged(f"{table} has no {min(missing)}")
+                raise self.corrupt(f"{table} has no {min(missing)}")
 
-    def damaged(self, how: str) -> LibraryError:
-        """The error that says that this file is damaged."""
-        return DamagedError(f"{self.path} is damaged ({' '.join(how.split())}): {self.kind.remedy}")
+    def corrupt(self, how: str) -> CorruptError:
+        """The error for this file being corrupt."""
+        text = f"{self.path} is corrupt ({' '.join(how.split())}): {self.kind.remedy}"
+        return CorruptError(text, self.path)
 
-    # borrowing ------------------------------------------------------------------------------------
+    # connections ----------------------------------------------------------------------------------
 
-    def _take(self) -> sqlite3.Connection:
+    def _borrow(self) -> sqlite3.Connection:
         with self._guard:
             if self._closed:
                 raise LibraryError(f"{self.path} has been closed")
@@ -366,34 +387,34 @@ class Store:
                 return self._idle.pop()
         return self._connect()
 
-    def _give(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: sqlite3.Connection) -> None:
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         with self._guard:
-            if not self._closed and len(self._idle) < IDLE:
+            if not self._closed and len(self._idle) < MAX_IDLE:
                 self._idle.append(connection)
                 return
         connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading. Every statement sees what was committed last."""
-        with explained(self.path, self.kind):
-            connection = self._take()
+        """A connection for reading. Every statement sees the last commit."""
+        with translated_errors(self.path, self.kind):
+            connection = self._borrow()
             try:
                 yield connection
             except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-                if self._is_whole(connection):
-                    raise  # a mistake of this program
-                raise self.damaged(f"a value cannot be: {error}") from error
+                if self._is_intact(connection):
+                    raise  # a programming error
+                raise self.corrupt(f"an impossible value: {error}") from error
             finally:
-                self._give(connection)
+                self._give_back(connection)
 
     @staticmethod
-    def _is_whole(connection: sqlite3.Connection) -> bool:
-        """Whether nothing is damaged for certain: found out within some seconds."""
-        end = time.monotonic() + CHECKING
+    def _is_intact(connection: sqlite3.Connection) -> bool:
+        """Whether an integrity check succeeds within ``CHECK_SECONDS``."""
+        end = time.monotonic() + CHECK_SECONDS
         connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)
         try:
             return connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
@@ -404,17 +425,17 @@ class Store:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """A connection of which all statements see the same moment. Keep it short: the log cannot
-        be emptied past it."""
+        """A connection whose statements all see the same commit. Keep it short: the log cannot be
+        emptied past it."""
         with self.reading() as connection:
             connection.execute("BEGIN")
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """The writing connection, inside a transaction that is committed at the end and rolled
-        back on any error. One thread at a time; others wait."""
-        with self._write_lock, explained(self.path, self.kind):
+        """The writing connection, in a transaction that is committed at the end and rolled back on
+        any error. One thread at a time; others wait."""
+        with self._write_lock, translated_errors(self.path, self.kind):
             connection = self._writer
             if connection is None:
                 reason = "has been closed" if self._closed else "was opened for reading only"
@@ -424,40 +445,40 @@ class Store:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                # SQLite has rolled back by itself when the disk is full or broken.
+                # SQLite has already rolled back if the disk is full or broken.
                 with suppress(sqlite3.Error):
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
                 raise
 
-    def stamp(self) -> int:
-        """A number that changes when anybody commits anything to the file: some microseconds."""
-        with explained(self.path, self.kind), self._guard:
+    def data_version(self) -> int:
+        """A number that changes when any process commits to the file. Takes some microseconds."""
+        with translated_errors(self.path, self.kind), self._guard:
             if self._closed:
                 raise LibraryError(f"{self.path} has been closed")
             if self._watcher is None:
                 self._watcher = self._connect()
             return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
 
-    def tidy(self) -> None:
-        """Lets SQLite look at how the tables are filled, so that it chooses indexes well, and
-        empties the log. For the end of a run."""
-        with self._write_lock, explained(self.path, self.kind):
+    def analyze(self) -> None:
+        """Updates the statistics that SQLite chooses indexes by, and empties the log. For the end
+        of a run."""
+        with self._write_lock, translated_errors(self.path, self.kind):
             if self._writer is not None:
-                self._writer.execute(f"PRAGMA analysis_limit = {LOOKED_AT}")
+                self._writer.execute(f"PRAGMA analysis_limit = {ANALYSIS_LIMIT}")
                 self._writer.execute("ANALYZE")
                 self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    def settle(self) -> None:
-        """Puts what the log holds into the file itself, so that the file alone is the whole truth.
-        Closing does the same, but a disk that is full by then is told to nobody."""
-        with self._write_lock, explained(self.path, self.kind):
+    def checkpoint(self) -> None:
+        """Writes the log back into the file, so that the file alone is complete. Closing does the
+        same, but reports no error if the disk is full."""
+        with self._write_lock, translated_errors(self.path, self.kind):
             if self._writer is not None:
                 self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
-        """Closes every connection; one in another thread's hands is closed when it is given back.
-        The writer goes last, so that SQLite puts the log away."""
+        """Closes every connection; one that another thread uses is closed when it is given back.
+        The writer is closed last, so that SQLite removes the log."""
         with self._guard:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -475,21 +496,22 @@ def _columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
 
 
 @cache
-def _columns_of(kind: Kind) -> dict[str, frozenset[str]]:
-    """The columns of each table that the migrations come to; full-text tables are left out, which
-    cannot always be opened and are not needed for most."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        kind.migrations.apply(Database(connection))
-        names = connection.execute(
+def _current_schema(kind: FileKind) -> tuple[list[str], dict[str, frozenset[str]]]:
+    """The names of all migrations in their order, and the columns of each table that they create;
+    without full-text tables, which cannot always be opened and most questions do not need."""
+    with closing(Database(memory=True)) as database:
+        kind.migrations.apply(database)
+        names = database.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'words%'"
         )
-        return {name: _columns(connection, name) for (name,) in names.fetchall()}
+        columns = {name: _columns(database.conn, name) for (name,) in names.fetchall()}
+        return [step.name for step in kind.migrations.applied(database)], columns
 
 
 def ids_of(connection: sqlite3.Connection, sql: str, parameters: Sequence = ()) -> Ids:
-    """The ids that ``sql`` (one column, ``id``) gives, in no order that may be relied on.
+    """The ids that ``sql`` (one column, ``id``) selects, in no defined order.
 
-    As one text from SQLite to numpy: a million in 0.09 s, where fetching rows takes 0.25 s.
+    Read as one text: a million in 0.09 s, where fetching rows takes 0.25 s.
     """
     (text,) = connection.execute(f"SELECT group_concat(id) FROM ({sql})", parameters).fetchone()
     return np.fromstring(text, dtype=np.int64, sep=",") if text else np.empty(0, np.int64)

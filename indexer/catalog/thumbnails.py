@@ -1,9 +1,9 @@
-"""Thumbnails of a library's pictures, one WebP an image id, in an SQLite file of their own.
+"""Thumbnails of a library's images, one WebP per image id, in a separate SQLite file.
 
-They are apart from the catalog because they are bigger than everything else in it and can be made
-again: a lost or damaged ``thumbnails.db`` costs a run over the pictures and no encoding. They are
-written just before the catalog commits (``Catalog.write(before_commit=..)``), so that a crash
-leaves at most thumbnails without an image, which ``sweep`` takes away.
+They are larger than the whole catalog and can be made again: a lost or corrupt ``thumbnails.db``
+costs a run over the images, but no encoding. They are written just before the catalog commits
+(``Catalog.write(before_commit=..)``), so that a crash leaves at most thumbnails without an image,
+which ``sweep`` deletes.
 
     with Thumbnails.open_or_create(path) as thumbnails:
         thumbnails.put_many({1: webp})
@@ -20,10 +20,10 @@ from typing import Self
 import numpy as np
 
 from sightline.indexer.catalog import migrations
-from sightline.indexer.catalog.store import Kind, Store, create, ids_of
+from sightline.indexer.catalog.store import FileKind, Store, create, ids_of
 from sightline.indexer.types import Ids
 
-THUMBNAILS = Kind(
+THUMBNAILS = FileKind(
     name="a Sightline library's thumbnails",
     application_id=0x53474C54,  # "SGLT"
     migrations=migrations.thumbnails,
@@ -32,7 +32,7 @@ THUMBNAILS = Kind(
 
 
 class Thumbnails:
-    """An open file of thumbnails. Any thread may call anything."""
+    """An open file of thumbnails. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         """Use ``Thumbnails.open`` or ``Thumbnails.open_or_create``."""
@@ -40,12 +40,12 @@ class Thumbnails:
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
-        """Opens the file at ``path``. LibraryError when it is not there, or another's."""
+        """Opens the file at ``path``. LibraryError if it does not exist or is another program's."""
         return cls(Store(path, THUMBNAILS, read_only=read_only))
 
     @classmethod
     def open_or_create(cls, path: Path) -> Self:
-        """Opens the file at ``path``, new if there is none."""
+        """Opens the file at ``path``; creates it if it does not exist."""
         if not path.exists():
             create(path, THUMBNAILS, lambda database: None)
         return cls.open(path)
@@ -65,7 +65,7 @@ class Thumbnails:
             return connection.execute("SELECT count(*) FROM thumbnails").fetchone()[0]
 
     def put_many(self, thumbnails: Mapping[int, bytes]) -> None:
-        """Writes thumbnails by image id, over those that are there; all or none."""
+        """Writes thumbnails by image id, replacing existing ones; all or none."""
         with self._store.writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO thumbnails (image_id, webp) VALUES (?, ?)",
@@ -73,7 +73,7 @@ class Thumbnails:
             )
 
     def copy(self, pairs: Iterable[tuple[int, int]]) -> None:
-        """For ``(new id, id)``: gives a copied image the thumbnail of the one it is a copy of."""
+        """For each ``(new id, id)``: gives the new image the thumbnail of the other."""
         with self._store.writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO thumbnails (image_id, webp)"
@@ -90,7 +90,7 @@ class Thumbnails:
         return row[0] if row else None
 
     def remove(self, ids: Iterable[int]) -> None:
-        """Removes the thumbnails of ``ids``, where there are any."""
+        """Deletes the thumbnails of ``ids``; ids without one are ignored."""
         with self._store.writing() as connection:
             connection.execute(
                 "DELETE FROM thumbnails WHERE image_id IN (SELECT value FROM json_each(?))",
@@ -98,12 +98,12 @@ class Thumbnails:
             )
 
     def ids(self) -> Ids:
-        """The ids of all images that have one, sorted."""
+        """The ids of all images with a thumbnail, ascending."""
         with self._store.reading() as connection:
             return np.sort(ids_of(connection, "SELECT image_id AS id FROM thumbnails"))
 
     def sweep(self, images: Ids) -> int:
-        """Removes the thumbnails of all but ``images``, and returns how many that were."""
+        """Deletes the thumbnails of all but ``images``, and returns their number."""
         orphans = np.setdiff1d(self.ids(), images)
         if len(orphans):
             self.remove(orphans.tolist())

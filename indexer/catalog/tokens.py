@@ -1,8 +1,8 @@
-"""The words around pictures as lists, for a store that has no full-text index of its own.
+"""Full text of images as lists of tokens, for a store without a full-text index (Milvus).
 
-SQLite's own tokenizer makes them (a full-text table in memory, with the options of the library's),
-so that such a store finds by words what a library finds. Two words that stand side by side are in
-the list as one entry too, ``img 0001``: a phrase is looked for by its pairs.
+SQLite's tokenizer makes them (an in-memory FTS5 table with the options of the library's), so that
+such a store finds the same images as a library. Adjacent tokens are also listed as pairs,
+``img 0001``: a phrase is searched by its pairs.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
 
-from sightline.indexer.catalog.full_text import COLUMNS, around, phrases
-from sightline.indexer.catalog.images import storable
+from sightline.indexer.catalog.full_text import COLUMNS, phrases, texts_of
+from sightline.indexer.catalog.image_rows import storable
 from sightline.indexer.types import ImageRecord
 
 OPTIONS = "unicode61 remove_diacritics 2"
-"""As in the migration that makes the library's table."""
+"""As in the migration that creates the library's table."""
 
 LAST = COLUMNS.index("caption")
-"""The column whose words come last, so that a novel's end and no keyword is what has no room."""
+"""The column whose tokens come last: a store that limits their number cuts a long caption, not the
+keywords."""
 
 
 def tokens(records: Sequence[ImageRecord]) -> list[list[str]]:
-    """The words and pairs of words of each record, each once."""
-    rows = [tuple(map(storable, around(record))) for record in records]
+    """The distinct tokens and pairs of each record."""
+    rows = [tuple(map(storable, texts_of(record))) for record in records]
     return [list(dict.fromkeys(_with_pairs(columns))) for columns in _tokenized(rows)]
 
 
-def wanted(text: str) -> list[str]:
-    """The words and pairs that a picture's list holds, all of them, where its words hold all of
-    ``text``'s. Phrases of three words and more are taken for their pairs."""
+def query_tokens(text: str) -> list[str]:
+    """The tokens and pairs of a query: an image matches if its list contains them all. A phrase of
+    three or more words is approximated by its pairs."""
     found: list[str] = []
     for columns in _tokenized([(storable(phrase),) for phrase in phrases(text)]):
         (words,) = columns.values() if columns else ([],)
@@ -48,7 +49,7 @@ def _with_pairs(columns: dict[int, list[str]]) -> Iterator[str]:
 
 
 def _tokenized(rows: Sequence[tuple[str, ...]]) -> list[dict[int, list[str]]]:
-    """The tokens of each row's columns, by the column's place, in their order."""
+    """The tokens of each row in order, by column number."""
     found: list[dict[int, list[str]]] = [{} for _ in rows]
     width = max((len(row) for row in rows), default=0)
     if not width:
@@ -63,9 +64,9 @@ def _tokenized(rows: Sequence[tuple[str, ...]]) -> list[dict[int, list[str]]]:
             f"INSERT INTO t (rowid, {', '.join(names)}) VALUES (?{', ?' * width})",
             [(n, *row) for n, row in enumerate(rows)],
         )
-        places = {name: n for n, name in enumerate(names)}
+        numbers = {name: n for n, name in enumerate(names)}
         for term, row, column in connection.execute(
             "SELECT term, doc, col FROM v ORDER BY doc, col, offset"
         ):
-            found[row].setdefault(places[column], []).append(term)
+            found[row].setdefault(numbers[column], []).append(term)
     return found

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.indexer.catalog.catalog import Written
+from sightline.indexer.catalog.catalog import WriteResult
 from sightline.indexer.errors import UsageError
 from sightline.indexer.exchange.formats import EmbeddingSet, Row, Vectors
 from sightline.indexer.files import archives
@@ -231,7 +231,7 @@ class _Import:
         images.clear()
 
     def _write_batch(self, root: Root, images: Sequence[NewImage]) -> None:
-        def write_thumbnails(written: Written) -> None:
+        def write_thumbnails(written: WriteResult) -> None:
             thumbnails = {
                 id: image.photo.thumbnail
                 for id, image in zip(written.images, images, strict=True)

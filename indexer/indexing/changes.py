@@ -1,8 +1,8 @@
-"""What one run looks at: the part of a root that a person named, and what is there now.
+"""Compares folders with the catalog.
 
-A *scope* is a root, a folder below it, or a single file. Comparing a scope with the catalog says
-which pictures are new, changed, unchanged or gone, and whether so many are gone that a person must
-confirm it: an unmounted disk looks just like a mass deletion.
+A *scope* is a root, a folder below it, or a single file. The comparison tells which images are new,
+changed, unchanged or missing, and whether so many are missing that the user must confirm their
+deletion: an unmounted disk looks like a mass deletion.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from sightline.indexer.errors import UsageError
 from sightline.indexer.files import archives, walk
 from sightline.indexer.types import Candidate, Failure, Known
 
-LARGEST_LOSS = 0.2
-"""Share of a scope's pictures that may be gone at once without ``--prune``."""
+MAX_MISSING = 0.2
+"""Fraction of a scope's images that one run deletes without ``--prune``."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The part of one root that a run looks at. ``below`` is ``""`` for all of it."""
+    """The part of one root that a run compares. ``below`` is ``""`` for all of it."""
 
     root: Path
     below: str = ""
@@ -37,37 +37,37 @@ class Scope:
 
 
 @dataclass
-class Survey:
+class Comparison:
     """One scope compared with the catalog."""
 
     scope: Scope
     new: list[Candidate] = field(default_factory=list)
     changed: list[tuple[int, Candidate]] = field(default_factory=list)
-    """With the id of the image it was."""
+    """``(image id, file)``."""
     unchanged: int = 0
     still_failing: int = 0
     """Files that could not be read before and have not changed since."""
     gone: dict[str, Known] = field(default_factory=dict)
-    """Pictures of the catalog that are not there now, by path."""
+    """Images in the catalog whose files do not exist now, by path."""
     gone_failures: list[str] = field(default_factory=list)
     unreadable: list[Failure] = field(default_factory=list)
     """Folders that could not be listed and names that cannot be stored."""
     known: int = 0
-    """Pictures of this scope in the catalog before the run."""
+    """Images of this scope in the catalog, without those whose files were never read."""
     missing: bool = False
-    """The folder itself is not there."""
+    """The folder itself does not exist."""
     found: int = 0
-    """Files that may be pictures, and what could not be looked at."""
+    """Files that may be images, and folders that could not be listed."""
 
     def why_held_back(self, gone: int) -> str | None:
-        """The line to show when ``gone`` pictures are too many to remove unasked, else None."""
+        """The warning if ``gone`` images are too many to delete without ``--prune``, else None."""
         if self.missing and self.known:
             return (
                 f"{self.scope.path} is not there (a disk not mounted?): its {self.known:,} pictures"
                 " stay in the library. Moved? `sightline roots --move OLD NEW`. Gone for good?"
                 " index it again with --prune"
             )
-        if gone and gone > self.known * LARGEST_LOSS:
+        if gone and gone > self.known * MAX_MISSING:
             return (
                 f"{gone:,} of {self.known:,} pictures of {self.scope.path} are not there now, more"
                 " than a fifth at once: nothing was removed. If that is right, run again with"
@@ -77,10 +77,11 @@ class Survey:
 
 
 def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
-    """What ``paths`` (absolute) name, as parts of known ``roots`` where they lie in one.
+    """The scopes that the absolute ``paths`` name; each becomes part of one of ``roots`` if it is
+    in one.
 
-    A path that is neither there nor known is a UsageError, and so is a file outside all roots: a
-    root is a folder. A path named twice, or lying in another one named, is looked at once.
+    UsageError for a path that neither exists nor is a root, and for a file outside all roots. A
+    path that is repeated, or below another one, is compared once.
     """
     scopes: list[Scope] = []
     for path in paths:
@@ -112,7 +113,7 @@ def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
     ]
 
 
-def survey(
+def compare(
     scope: Scope,
     known: Mapping[str, Known],
     failed: Mapping[str, tuple[int, int]],
@@ -120,16 +121,16 @@ def survey(
     exclude: Sequence[str] = (),
     retry_failures: bool = False,
     stop: walk.Stop | None = None,
-) -> Survey | None:
-    """Compares what is in ``scope`` now with ``known`` images and ``failed`` files of its root.
+) -> Comparison | None:
+    """Compares the files in ``scope`` with ``known`` images and ``failed`` files of its root.
 
-    ``failed`` maps a path to (size, mtime_ns) when it failed. Returns None when ``stop`` was set
-    before the scope was looked at whole, since then nothing can be said of what is gone.
+    ``failed`` maps a path to ``(size, mtime_ns)`` at its failure. Returns None if ``stop`` was set
+    before the comparison was complete: what is missing is then unknown.
     """
-    result = Survey(scope)
+    result = Comparison(scope)
     images = {path: image for path, image in known.items() if scope.holds(path)}
     failures = {path: seen for path, seen in failed.items() if scope.holds(path)}
-    # What was imported and never seen as a file cannot be missed, only turn up.
+    # The file of an imported image may never have existed here: it cannot be missing.
     unseen = {path for path, image in images.items() if not image.mtime_ns}
     result.known = len(images) - len(unseen)
     if not scope.path.exists():
@@ -162,17 +163,17 @@ def survey(
     result.found += len(result.unreadable)
     for failure in result.unreadable:
         failures.pop(failure.path, None)
-    # What lies below a folder that could not be listed is not gone: it was not looked at.
-    blind = [PurePosixPath(failure.path) for failure in result.unreadable]
+    # Below a folder that could not be listed, nothing is known to be missing.
+    unlisted = [PurePosixPath(failure.path) for failure in result.unreadable]
     result.gone = {
         path: image
         for path, image in images.items()
         if path not in unseen
-        and not any(PurePosixPath(path).is_relative_to(folder) for folder in blind)
+        and not any(PurePosixPath(path).is_relative_to(folder) for folder in unlisted)
     }
     result.gone_failures = [
         path
         for path in failures
-        if not any(PurePosixPath(path).is_relative_to(folder) for folder in blind)
+        if not any(PurePosixPath(path).is_relative_to(folder) for folder in unlisted)
     ]
     return result

@@ -1,8 +1,8 @@
-"""Thumbnails that are missing, drawn anew from the pictures; nothing is encoded.
+"""Draws missing thumbnails from the image files, without encoding.
 
-``thumbnails.db`` is written just before the catalog, so that a crash leaves at most thumbnails of
-no picture. A person may delete it, though, and after a loss of power the disk may have kept the one
-file and not the other.
+``thumbnails.db`` is written just before the catalog, so that a crash leaves at most thumbnails
+without an image. But users may delete the file, and after a power loss the disk may have one
+file's writes and not the other's.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from sightline.indexer.library.library import Library
 from sightline.indexer.photo import Decoder
 from sightline.indexer.types import Candidate, Geometry, ImageRecord, Photo, Progress
 
-LOOKED_AT = 64
-"""Pictures of which ``seem_whole`` asks for the thumbnail."""
+SAMPLE = 64
+"""Random images that ``seem_complete`` checks."""
 
-KEPT_TOGETHER = 100
+BATCH = 100
 """Thumbnails written in one transaction."""
 
 
-def seem_whole(library: Library) -> bool:
-    """Whether some pictures taken at random all have a thumbnail: cheap, for every run."""
-    some = library.images(library.random(LOOKED_AT, seed=library.version).tolist())
+def seem_complete(library: Library) -> bool:
+    """Whether a random sample of images all have a thumbnail. Cheap enough for every run."""
+    some = library.images(library.random(SAMPLE, seed=library.version).tolist())
     return all(library.thumbnail(image.id) is not None for image in some if image.mtime_ns)
 
 
 def sweep(library: Library) -> int:
-    """Removes the thumbnails of pictures that are not in the library, and counts them."""
+    """Deletes the thumbnails of images that are not in the library; returns their number."""
     return library.thumbnails.sweep(library.select())
 
 
 def redraw(
     library: Library, *, workers: int = 1, progress: Progress, stop: Event | None = None
 ) -> tuple[int, int]:
-    """Draws what is missing. Returns how many thumbnails were missing, and how many still are:
-    those of pictures that are away or have changed, which the next run over them draws."""
+    """Draws missing thumbnails. Returns how many were missing, and how many still are: those of
+    images whose files are unavailable or have changed. The next run over them draws these."""
     present = {*library.thumbnails.ids().tolist(), *library.catalog.unseen().tolist()}
     lacking = [id for id in library.select().tolist() if id not in present]
     if not lacking:
@@ -57,11 +57,11 @@ def redraw(
     with Decoder(Geometry(), workers=workers) as decoder:
         for number, (candidate, photo) in enumerate(decoder.photos(candidates()), 1):
             record = lacks.pop(candidate)
-            # A file with other bytes by now is not the picture that was encoded.
+            # A file with other content is not the image that was encoded.
             if isinstance(photo, Photo) and photo.content_hash == record.content_hash:
                 drawn[record.id] = photo.thumbnail
                 done += 1
-            if len(drawn) >= KEPT_TOGETHER:
+            if len(drawn) >= BATCH:
                 library.thumbnails.put_many(drawn)
                 drawn.clear()
                 progress("drawing thumbnails", number, len(lacking))

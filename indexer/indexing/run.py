@@ -1,15 +1,14 @@
-"""One indexing run: discover -> photo -> encoder -> catalog -> vector index.
+"""One indexing run: brings a library up to date with its folders.
 
-    mend        thumbnails, after a crash                        (redraw)
-    look        compare the folders with the catalog             (scopes)
-    recognise   files that have moved, are copies, or were only touched (content hash)
-    read        decode what is new or changed                    (decode: worker processes)
-    encode      batches of it                                    (encoding)
-    keep        rows, embeddings and thumbnails, a batch a transaction
-    remove      what has gone, unless suspiciously much has
-    finish      bring the vector index up to date
+    repair_thumbnails   after a run that was interrupted             (missing_thumbnails)
+    compare             folders with the catalog                     (changes)
+    recognise           moved, copied and touched files, by content hash
+    decode_and_encode   what is new or changed, in batches           (decoder, image_batches)
+    store               rows, embeddings and thumbnails, one transaction per batch
+    delete_missing      what is gone, unless suspiciously much is
+    maintain_index      the vector index
 
-Whatever interrupts a run, what was kept stays kept, and the next run goes on from there.
+What a batch has stored survives any interruption; the next run continues.
 """
 
 from __future__ import annotations
@@ -26,11 +25,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sightline.indexer.catalog.catalog import Written
+from sightline.indexer.catalog.catalog import WriteResult
 from sightline.indexer.encoder import encode_photos, registry
 from sightline.indexer.errors import ModelError, PhotoError
 from sightline.indexer.indexing import missing_thumbnails
-from sightline.indexer.indexing.changes import Scope, Survey, scopes_of, survey
+from sightline.indexer.indexing.changes import Comparison, Scope, compare, scopes_of
+from sightline.indexer.library.interface import AnyLibrary
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.photo import Decoder, photo
 from sightline.indexer.types import (
@@ -50,26 +50,26 @@ if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
 
 MAINTAIN_EVERY = 100_000
-"""New pictures after which a long run looks whether the vector index should be brought up to date,
-so that a search beside it need not go through all of them one by one."""
+"""New images after which a long run maintains the vector index: until then, searches scan them
+exactly."""
 
-FAILURES_KEPT_TOGETHER = 100
-"""Failures are written with the next batch; where nothing can be read, after so many of them."""
+FAILURE_BATCH = 100
+"""Failures written together if no batch of images takes them along."""
 
-SHOWN_EVERY = 0.2
+PROGRESS_SECONDS = 0.2
 """Seconds between two calls of ``progress`` while files are recognised."""
 
 
 def load_encoder(model: str | None = None, *, device: str = "auto") -> Encoder:
-    """The model of a new library: a name of the registry, a hub id, a folder, or the default.
-    ModelError, in one line, when it cannot be had."""
+    """The encoder for a new library: a name of the registry, a hub id, a folder, or the default.
+    ModelError if it cannot be loaded."""
     from sightline.indexer.encoder import Encoder
 
     return Encoder.load(model or registry.DEFAULT, device=device)
 
 
-def encoder_for(library: Library, *, device: str = "auto") -> Encoder:
-    """The model that ``library`` was made with, in the very revision it was made with."""
+def encoder_for(library: AnyLibrary, *, device: str = "auto") -> Encoder:
+    """The encoder that made ``library``, in the same revision."""
     from sightline.indexer.encoder import Encoder
 
     encoder = Encoder.load(library.model, device=device, revision=library.revision)
@@ -89,16 +89,11 @@ def update_library(
     progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> IndexReport:
-    """Brings ``library`` up to date with ``paths``, or with all its roots when there are none.
+    """Brings ``library`` up to date with ``paths``, or with all its roots if there are none.
 
-    ``exclude`` are patterns in the manner of .gitignore. ``prune`` lets pictures leave even when
-    more than a fifth of a folder is missing. ``retry_failures`` reads again what could not be read
-    before. ``workers`` is the number of decoding processes (the number of cores unless given).
-    ``progress`` is called often, from this thread. Setting ``stop`` ends the run after the pictures
-    in hand.
-
-    Raises UsageError for a path that is not there, LibraryBusyError when another run is writing,
-    and ModelMismatchError when ``encoder`` is not the one the library was made with.
+    ``index_folders`` documents the options. Raises UsageError for a path that does not exist,
+    LibraryBusyError while another process writes, ModelMismatchError if ``encoder`` did not make
+    the library.
     """
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
     started = time.monotonic()
@@ -107,23 +102,26 @@ def update_library(
         scopes = scopes_of(wanted, library.root_paths())
         work = _Run(library, encoder, progress, stop or Event(), scopes)
         with closing(work):
-            work.mend(workers or os.cpu_count() or 1)
-            surveys = work.look(exclude, retry_failures=retry_failures)
-            work.recognise(surveys)
-            work.read_and_encode(surveys, workers or os.cpu_count() or 1)
-            work.remove(surveys, prune=prune)
-            work.finish()
-            work.ended = True
+            workers = workers or os.cpu_count() or 1
+            work.repair_thumbnails(workers)
+            comparisons = work.compare(exclude, retry_failures=retry_failures)
+            work.recognise(comparisons)
+            work.decode_and_encode(comparisons, workers)
+            work.delete_missing(comparisons, prune=prune)
+            # An interrupted run leaves the index: what it lacks is searched exactly beside it.
+            if not work.stop.is_set():
+                work.maintain_index()
+            work.succeeded = True
         return work.report(time.monotonic() - started)
 
 
 def rebuild_index(
     library: Library, *, kind: str = "auto", device: str = "auto", progress: Progress = no_progress
 ) -> str | None:
-    """Builds the vector index of ``library`` anew from its catalog.
+    """Rebuilds the vector index of ``library`` from its catalog.
 
-    Where the library's model cannot be loaded, the index is tuned by pictures alone; what is
-    returned then says so, in one line.
+    If the library's model cannot be loaded, the index is tuned for image queries only, and one line
+    that says so is returned.
     """
     missed: list[str] = []
 
@@ -140,7 +138,7 @@ def rebuild_index(
 
 
 def _caption_vectors(encoder: Encoder) -> Embeddings:
-    """What people might type: the index is tuned for it as well as for pictures."""
+    """Embeddings of typical text queries, for which the index is tuned as well as for images."""
     from sightline.indexer.zero_shot.captions import CAPTIONS
 
     return encoder.encode_texts(CAPTIONS)
@@ -148,7 +146,7 @@ def _caption_vectors(encoder: Encoder) -> Embeddings:
 
 @dataclass
 class _Run:
-    """The state of one run: its tallies, and the library, encoder and ears it works with."""
+    """The state of one run."""
 
     library: Library
     encoder: Encoder
@@ -158,28 +156,28 @@ class _Run:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     held_back: list[str] = field(default_factory=list)
     failures: dict[Path, list[Failure]] = field(default_factory=lambda: defaultdict(list))
-    """Not written yet, by root."""
+    """Not stored yet, by root."""
     complete: bool = True
-    """Every scope was looked at whole and everything in it dealt with."""
-    ended: bool = False
-    """No error has ended it."""
+    """Every scope was compared completely and everything in it processed."""
+    succeeded: bool = False
+    """No error ended the run."""
 
     def __post_init__(self) -> None:
         self.catalog = self.library.catalog
         # Killed, stopped, or ended by an error: thumbnails and catalog may differ.
-        self.after_a_crash = any(
+        self.last_run_interrupted = any(
             run.finished_at is None or run.counts.get("interrupted") for run in self.catalog.runs(1)
         )
         self.log = self.catalog.start_run([str(scope.path) for scope in self.scopes])
         self.roots: dict[Path, Root] = {}
 
     def close(self) -> None:
-        """Writes the run's outcome to the catalog, also when an error ends it."""
-        interrupted = int(self.stop.is_set() or not self.complete or not self.ended)
+        """Records the outcome in the catalog, also if an error ended the run."""
+        interrupted = int(self.stop.is_set() or not self.complete or not self.succeeded)
         self.catalog.finish_run(self.log, {**self.tally(), "interrupted": interrupted})
 
     def tally(self) -> dict[str, int]:
-        """The counts as the catalog keeps them."""
+        """The counts that the catalog records."""
         names = ("found", "added", "updated", "moved", "removed", "unchanged", "failed")
         return {name: self.counts[name] for name in names}
 
@@ -189,27 +187,23 @@ class _Run:
             self.roots[path] = self.library.ensure_root(path)
         return self.roots[path]
 
-    # mend -----------------------------------------------------------------------------------------
-
-    def mend(self, workers: int) -> None:
-        """Makes thumbnails and catalog agree again, after a run that did not end by itself or
-        where somebody deleted thumbnails."""
-        if self.after_a_crash:
+    def repair_thumbnails(self, workers: int) -> None:
+        """Makes thumbnails and catalog consistent after an interrupted run, or if thumbnails were
+        deleted."""
+        if self.last_run_interrupted:
             missing_thumbnails.sweep(self.library)
-        if self.after_a_crash or not missing_thumbnails.seem_whole(self.library):
+        if self.last_run_interrupted or not missing_thumbnails.seem_complete(self.library):
             missing_thumbnails.redraw(
                 self.library, workers=workers, progress=self.progress, stop=self.stop
             )
 
-    # look -----------------------------------------------------------------------------------------
-
-    def look(self, exclude: Sequence[str], *, retry_failures: bool) -> list[Survey]:
+    def compare(self, exclude: Sequence[str], *, retry_failures: bool) -> list[Comparison]:
         """Compares each scope with the catalog."""
-        surveys = []
+        comparisons = []
         for scope in self.scopes:
             self.progress(f"looking at {scope.path}", self.counts["found"], None)
             root = self.root(scope.root)
-            seen = survey(
+            seen = compare(
                 scope,
                 self.catalog.known(root),
                 self.catalog.failed(root),
@@ -220,26 +214,24 @@ class _Run:
             if seen is None:
                 self.complete = False
                 break
-            surveys.append(seen)
+            comparisons.append(seen)
             self.counts["unchanged"] += seen.unchanged
             self.counts["failed"] += seen.still_failing
             self.counts["found"] += seen.found
             for failure in seen.unreadable:
                 self.failed(scope.root, failure)
-        return surveys
+        return comparisons
 
-    # recognise ------------------------------------------------------------------------------------
+    def recognise(self, comparisons: Sequence[Comparison]) -> None:
+        """Stores files whose content is already in the library, without encoding them.
 
-    def recognise(self, surveys: Sequence[Survey]) -> None:
-        """Takes files whose bytes are in the library already out of the work to be done.
-
-        Only files of a size that the catalog knows are hashed, so that a folder of new pictures
-        costs nothing here. A file of which the old place is empty has moved and keeps its id; one
-        of which the old place is still there is a copy and shares its embedding; one with a new
-        date and the old bytes is as it was.
+        Only files of a size in the catalog are hashed, so that a folder of new images costs nothing
+        here. If the image's old file is gone, the file was moved and the image keeps its id;
+        otherwise it is a copy and gets the same embedding. A file with a new date and the old
+        content is unchanged.
         """
-        gone = {image.id: seen for seen in surveys for image in seen.gone.values()}
-        for seen in surveys:
+        gone = {image.id: seen for seen in comparisons for image in seen.gone.values()}
+        for seen in comparisons:
             sizes = self.catalog.known_sizes({c.size for c in seen.new})
             new = [c for c in seen.new if c.size in sizes]
             before = {i.id: i for i in self.catalog.images([i for i, _ in seen.changed])}
@@ -253,7 +245,7 @@ class _Run:
             ):
                 content_hash = _hash(candidate)
                 if content_hash is None:
-                    continue  # it will be read, and named, with the others
+                    continue  # decoding will fail and report it
                 if image is not None:
                     if image.content_hash == content_hash:
                         touches.append((image.id, candidate))
@@ -280,43 +272,41 @@ class _Run:
     def hashing(
         self, suspects: Sequence[tuple[Candidate, ImageRecord | None]]
     ) -> Iterator[tuple[Candidate, ImageRecord | None]]:
-        """``suspects``, with progress, until a person wants the run to end."""
+        """``suspects``, with progress, until ``stop`` is set."""
         shown = 0.0
         for number, suspect in enumerate(suspects):
             if self.stop.is_set():
                 return
-            if time.monotonic() - shown > SHOWN_EVERY:
+            if time.monotonic() - shown > PROGRESS_SECONDS:
                 shown = time.monotonic()
                 self.progress("recognising files", number, len(suspects))
             yield suspect
 
-    # read and encode ------------------------------------------------------------------------------
-
-    def read_and_encode(self, surveys: Sequence[Survey], workers: int) -> None:
-        """Decodes, encodes and keeps everything new or changed, batch by batch."""
-        ids = {c.absolute: image for seen in surveys for image, c in seen.changed}
-        todo = [c for seen in surveys for c in seen.new] + [
-            c for seen in surveys for _, c in seen.changed
+    def decode_and_encode(self, comparisons: Sequence[Comparison], workers: int) -> None:
+        """Decodes, encodes and stores everything new or changed, batch by batch."""
+        ids = {c.absolute: image for seen in comparisons for image, c in seen.changed}
+        todo = [c for seen in comparisons for c in seen.new] + [
+            c for seen in comparisons for _, c in seen.changed
         ]
         if todo:
             self.progress("starting", 0, len(todo))
             geometry = self.encoder.geometry
             with Decoder(geometry, workers=min(workers, len(todo))) as decoder:
-                # The first pictures are read while torch and the image tower are loaded.
+                # The first images are decoded while torch and the model are loaded.
                 photos = self.readable(decoder.photos(self.until_stopped(todo)))
-                self.keep(encode_photos(self.encoder, photos), ids, len(todo))
+                self.store(encode_photos(self.encoder, photos), ids, len(todo))
         self.flush_failures()
 
-    def keep(
+    def store(
         self,
         batches: Iterable[Sequence[tuple[Candidate, Photo, Embeddings]]],
         ids: dict[Path, int],
         total: int,
     ) -> None:
-        """Writes each batch, and says how far the run is."""
-        next_look = MAINTAIN_EVERY
+        """Writes each batch, with progress."""
+        next_maintenance = MAINTAIN_EVERY
         before = self.counts["failed"]
-        kept = 0
+        stored = 0
         for batch in batches:
             by_root: dict[Path, list[NewImage]] = defaultdict(list)
             for candidate, picture, vector in batch:
@@ -325,16 +315,16 @@ class _Run:
                 self.counts["added" if image is None else "updated"] += 1
             for root, images in by_root.items():
                 self.write(root, images=images)
-            kept += len(batch)
-            done = min(total, kept + self.counts["failed"] - before)
+            stored += len(batch)
+            done = min(total, stored + self.counts["failed"] - before)
             self.progress("indexing", done, total)
             self.catalog.update_run(self.log, self.tally(), total=total)
-            if kept >= next_look:
-                next_look += MAINTAIN_EVERY
-                self.maintain()
+            if stored >= next_maintenance:
+                next_maintenance += MAINTAIN_EVERY
+                self.maintain_index()
 
     def until_stopped(self, todo: Iterable[Candidate]) -> Iterator[Candidate]:
-        """``todo`` until a person wants the run to end."""
+        """``todo`` until ``stop`` is set."""
         for candidate in todo:
             if self.stop.is_set():
                 self.complete = False
@@ -344,10 +334,10 @@ class _Run:
     def readable(
         self, read: Iterable[tuple[Candidate, Photo | PhotoError]]
     ) -> Iterator[tuple[Candidate, Photo]]:
-        """The photos among ``read``; the failures are kept with their reasons on the way."""
+        """The photos among ``read``; records the failures."""
         for candidate, outcome in read:
             if self.stop.is_set():
-                # Some dozen pictures are read ahead: the next run reads them, a person is waiting.
+                # Some dozen images are decoded ahead: they are dropped, the user is waiting.
                 self.complete = False
                 return
             if isinstance(outcome, PhotoError):
@@ -357,15 +347,13 @@ class _Run:
                         str(candidate.root),
                         candidate.path,
                         candidate.size,
-                        # A date that no file has: the next run takes it for changed.
+                        # 0: the next run takes the file for changed and reads it again.
                         0 if outcome.transient else candidate.mtime_ns,
                         str(outcome),
                     ),
                 )
             else:
                 yield candidate, outcome
-
-    # keep -----------------------------------------------------------------------------------------
 
     def write(
         self,
@@ -377,10 +365,10 @@ class _Run:
         touched: Sequence[tuple[int, Candidate]] = (),
         removed: Sequence[int] = (),
     ) -> None:
-        """One transaction; its thumbnails are written before it is committed, so that there is
-        never an image without one. Failures that wait go with it."""
+        """Writes one transaction. Its thumbnails are written before it is committed, so that no
+        image lacks one. Pending failures are written with it."""
 
-        def thumbnails(written: Written) -> None:
+        def thumbnails(written: WriteResult) -> None:
             store = self.library.thumbnails
             store.put_many(
                 {
@@ -403,24 +391,23 @@ class _Run:
         self.library.remove_thumbnails(written.removed)
 
     def failed(self, root: Path, failure: Failure) -> None:
-        """Counts a file that cannot be read, to be written with the next batch."""
+        """Records a file that cannot be read, to be stored with the next batch."""
         self.counts["failed"] += 1
         self.failures[root].append(failure)
-        if len(self.failures[root]) >= FAILURES_KEPT_TOGETHER:
+        if len(self.failures[root]) >= FAILURE_BATCH:
             self.write(root)
 
     def flush_failures(self) -> None:
-        """Writes the failures that wait."""
+        """Stores the pending failures."""
         for root in list(self.failures):
             self.write(root)
 
-    # remove and finish ----------------------------------------------------------------------------
-
-    def remove(self, surveys: Sequence[Survey], *, prune: bool) -> None:
-        """Takes out what is gone, where all was looked at and not suspiciously much is missing."""
+    def delete_missing(self, comparisons: Sequence[Comparison], *, prune: bool) -> None:
+        """Deletes images whose files are gone, if every scope was compared completely and not
+        suspiciously many are missing."""
         if self.stop.is_set() or not self.complete:
             return
-        for seen in surveys:
+        for seen in comparisons:
             why = None if prune else seen.why_held_back(len(seen.gone))
             if why is not None:
                 self.held_back.append(why)
@@ -431,19 +418,13 @@ class _Run:
             if seen.gone_failures:
                 self.catalog.forget_failures(self.root(seen.scope.root), seen.gone_failures)
 
-    def maintain(self) -> None:
-        """Brings the vector index up to date where that is worth it."""
+    def maintain_index(self) -> None:
+        """Brings the vector index up to date if enough has changed."""
         self.library.maintain_index(
             text_queries=lambda: _caption_vectors(self.encoder),
             device=self.encoder.requested_device.partition(":")[0],
             progress=self.progress,
         )
-
-    def finish(self) -> None:
-        """The vector index; not when a person is waiting for the run to end: what it lacks is
-        searched exactly beside it."""
-        if not self.stop.is_set():
-            self.maintain()
 
     def report(self, seconds: float) -> IndexReport:
         """What the run did."""
@@ -465,7 +446,7 @@ class _Run:
 
 
 def _hash(candidate: Candidate) -> str | None:
-    """Of the file's bytes; None where it cannot be read."""
+    """The hash of the file's content; None if it cannot be read."""
     try:
         return photo.hash_file(candidate.absolute)
     except (PhotoError, OSError):

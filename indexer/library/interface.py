@@ -1,9 +1,9 @@
-"""What a server asks of a library, whoever holds it.
+"""What every library can be asked, wherever it is stored.
 
-    library.Library                 a directory: SQLite and FAISS
-    milvus_library.MilvusLibrary    a Milvus collection
+    library.Library          a directory: SQLite and FAISS
+    milvus.MilvusLibrary     a Milvus collection
 
-Both answer alike: the same ids in the same order, scores by the exact inner product of the stored
+Both return the same ids in the same order, scored by the exact inner product of the stored
 vectors, ties by id. ``tests/test_milvus.py`` asks both the same questions.
 """
 
@@ -17,72 +17,111 @@ from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageReco
 
 
 class AnyLibrary(Protocol):
-    """An open library of either kind. What each member gives stands in ``library.Library``."""
+    """An open library. Thread-safe."""
 
     @property
-    def model(self) -> str: ...
+    def model(self) -> str:
+        """The model that made its embeddings: a hub id, ``builtin``, or a folder's absolute
+        path."""
 
     @property
-    def revision(self) -> str: ...
+    def revision(self) -> str:
+        """The model's revision."""
 
     @property
-    def dimension(self) -> int: ...
+    def dimension(self) -> int:
+        """Of its embeddings."""
 
     @property
-    def version(self) -> int: ...
+    def version(self) -> int:
+        """Grows with every change of the embeddings."""
 
     @property
-    def count(self) -> int: ...
+    def count(self) -> int:
+        """The number of images."""
 
     @property
-    def index_state(self) -> IndexState: ...
+    def index_state(self) -> IndexState:
+        """What the vector index is, and its measured recall."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Closes every file or connection."""
 
-    def check_model(self, model: str, revision: str, dimension: int) -> None: ...
+    def check_model(self, model: str, revision: str, dimension: int) -> None:
+        """ModelMismatchError unless this model made the library: embeddings of two models, or of
+        two revisions of one, cannot be compared."""
 
-    def refresh(self, *, wait: bool = ...) -> None: ...
+    def refresh(self, *, wait: bool = ...) -> None:
+        """Loads what has been written since the last call; cheap if nothing has. Without ``wait``,
+        a new generation of the index is opened in the background."""
 
     def nearest(
         self, vectors: Embeddings, k: int, *, filters: Filters = ..., among: Ids | None = None
-    ) -> tuple[Embeddings, Ids]: ...
+    ) -> tuple[Embeddings, Ids]:
+        """The ``k`` nearest images to each of ``vectors`` ``(q, d) float32, unit norm``, among
+        those that meet ``filters`` or, if given, the ascending ids ``among``.
 
-    def matching(self, filters: Filters) -> int: ...
+        Returns ``(q, k) float32`` cosines, highest first, and ``(q, k) int64`` ids; -1 where fewer
+        images qualify. Equal scores are ordered by id.
+        """
 
-    def select(self, filters: Filters = ...) -> Ids: ...
+    def matching(self, filters: Filters) -> int:
+        """The number of images that meet ``filters``."""
 
-    def listed(self, filters: Filters, *, descending: bool = True) -> Ids: ...
+    def select(self, filters: Filters = ...) -> Ids:
+        """The ids of the images that meet ``filters``, ascending. Read-only."""
 
-    def vectors(self, ids: Ids) -> Embeddings: ...
+    def listed(self, filters: Filters, *, descending: bool = True) -> Ids:
+        """``select(filters)`` ordered ``by_date``."""
 
-    def image(self, id: int) -> ImageRecord | None: ...
+    def by_date(self, ids: Ids, *, descending: bool = True) -> Ids:
+        """``ids`` by the date the images were taken, undated ones last, by modification time."""
 
-    def images(self, ids: Sequence[int]) -> list[ImageRecord]: ...
+    def random(self, n: int, seed: int = 0) -> Ids:
+        """``n`` random ids, determined by ``seed`` and the images."""
 
-    def thumbnail(self, id: int) -> bytes | None: ...
+    def vectors(self, ids: Ids) -> Embeddings:
+        """``(n, d) float32`` in the order of ``ids``; a row of NaN for an unknown id."""
 
-    def sample(self) -> Embeddings: ...
+    def sample(self) -> Embeddings:
+        """``(n, d) float32``, n up to 4,096: vectors of random images that represent the library in
+        statistics of scores. Unchanged until the library has changed much."""
 
-    def by_date(self, ids: Ids, *, descending: bool = True) -> Ids: ...
+    def image(self, id: int) -> ImageRecord | None:
+        """One image, or None."""
 
-    def random(self, k: int, seed: int = 0) -> Ids: ...
+    def images(self, ids: Sequence[int]) -> list[ImageRecord]:
+        """The images in the order of ``ids``; unknown ids are skipped."""
 
-    def histogram(self, ids: Ids | None = None) -> Months: ...
+    def thumbnail(self, id: int) -> bytes | None:
+        """The thumbnail of one image as WebP, or None."""
 
-    def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]: ...
+    def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
+        """``(label, score)`` of each of ``ids`` that has labels, best first."""
 
-    def has(self, kind: str) -> bool: ...
+    def full_text_search(self, text: str, limit: int) -> Ids:
+        """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
+        keywords, place, date) contains every word of ``text``."""
 
-    def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]: ...
+    def histogram(self, ids: Ids | None = None) -> Months:
+        """The number of images (of ``ids``) per month."""
 
-    def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]: ...
+    def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
+        """Every ``camera``, ``lens``, ``type``, ``year``, ``keyword``, ``label`` or ``rating`` with
+        its number of images, most frequent first; with ``ids``, the keywords or labels of those."""
 
-    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]: ...
+    def has(self, kind: str) -> bool:
+        """Whether any image has a ``keyword``, a ``label`` or a ``year``."""
 
-    def holding_words(self, text: str, limit: int) -> Ids: ...
+    def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
+        """Values of ``kind`` (as in ``facets``, or ``folder``) in which a word starts with
+        ``prefix``, most frequent first."""
 
-    def failures(self) -> list[Failure]: ...
+    def failures(self) -> list[Failure]:
+        """The files that could not be read, with reasons."""
 
-    def roots(self) -> list[dict[str, Any]]: ...
+    def roots(self) -> list[dict[str, Any]]:
+        """``{"path", "images", "available"}`` of each folder that was indexed."""
 
-    def status(self) -> dict[str, Any]: ...
+    def status(self) -> dict[str, Any]:
+        """The document that ``sightline status --json`` prints."""

@@ -1,14 +1,14 @@
-"""A library: one directory that binds a catalog, thumbnails, a vector index and a model.
+"""A library: one directory with a catalog, thumbnails and a vector index, bound to one model.
 
     <library>/
-        catalog.db       SQLite: images, embeddings, failures, runs. The truth.
+        catalog.db       SQLite: images, embeddings, failures, runs. The source of truth.
         thumbnails.db    WebP thumbnails
-        index/           FAISS; can be built again from the catalog
-        write.lock       held by whoever is writing
+        index/           FAISS; can be rebuilt from the catalog
+        write.lock       held by the process that writes
 
-The vector index trails the catalog: images newer than its generation are held beside it in memory
-and searched exactly, so that what one process writes another finds at its next search, and a
-missing or damaged index costs time, never an answer.
+Images newer than the vector index's generation are held in memory beside it and searched exactly:
+every search finds what any process has written, and a missing or corrupt index costs time, never a
+result.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from sightline.indexer.catalog.catalog import Catalog, Months, Suggestion
+from sightline.indexer.catalog.catalog import Catalog
 from sightline.indexer.catalog.thumbnails import Thumbnails
 from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.types import (
     Candidate,
     Embeddings,
-    Failure,
     Filters,
     Ids,
-    ImageRecord,
     IndexState,
     Progress,
     Root,
@@ -52,28 +50,28 @@ from sightline.indexer.vector_index.index import (
 CATALOG, THUMBNAILS, INDEX, LOCK = "catalog.db", "thumbnails.db", "index", "write.lock"
 
 SALVAGED = f"{CATALOG}.salvaged"
-"""What a repair makes of a damaged catalog, until it is put in its place."""
+"""What a repair makes of a corrupt catalog, until it replaces it."""
 
 SAMPLE = 4096
-"""Images whose vectors stand for the whole library when a query's scores are judged."""
+"""Vectors in ``sample``."""
 
 SAMPLE_DRIFT = 0.1
-"""The sample is drawn again when the library has grown or shrunk by this share."""
+"""Relative change of the number of images after which the sample is drawn again."""
 
 LOCK_SECONDS = 1.0
-"""How long a writer waits for the lock: ``status`` holds it for an instant when it asks whether
-anybody is writing."""
+"""Seconds that a writer waits for the lock, which ``is_being_written`` holds for an instant."""
 
 
 def absolute(path: Path) -> Path:
-    """``path`` from the root of the file system, without ``..``; links stay as they are, so that a
-    library keeps the names that a person gave."""
+    """``path`` made absolute, without ``..``. Links are not resolved, so that a library stores
+    paths as the user knows them."""
     return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
 
 
 @contextmanager
 def write_lock(directory: Path) -> Iterator[None]:
-    """The right to write to the library in ``directory``, as ``Library.writing`` has it."""
+    """Holds the write lock of the library in ``directory``. LibraryBusyError if another process
+    holds it."""
     lock = FileLock(directory / LOCK, timeout=LOCK_SECONDS)
     try:
         lock.acquire(poll_interval=0.05)
@@ -90,11 +88,13 @@ def write_lock(directory: Path) -> Iterator[None]:
 
 
 class Library:
-    """An open library. Close it, or use it in a ``with``. Any thread may ask it anything."""
+    """An open library in a directory; implements ``AnyLibrary``, which documents the queries.
+
+    Close it, or use it in a ``with``. Thread-safe. ``catalog`` has further queries, and writes.
+    """
 
     directory: Path
     model: str
-    """Who made its embeddings: a hub id, ``builtin``, or a model folder's absolute path."""
     revision: str
     dimension: int
     catalog: Catalog
@@ -115,6 +115,20 @@ class Library:
         except BaseException:
             self.close()
             raise
+        # The queries that the catalog answers alone.
+        self.matching = self.catalog.matching
+        self.select = self.catalog.select
+        self.by_date = self.catalog.by_date
+        self.random = self.catalog.random
+        self.image = self.catalog.image
+        self.images = self.catalog.images
+        self.labels = self.catalog.labels
+        self.full_text_search = self.catalog.full_text_search
+        self.histogram = self.catalog.histogram
+        self.facets = self.catalog.facets
+        self.has = self.catalog.has
+        self.suggest = self.catalog.suggest
+        self.failures = self.catalog.failures
         self._opened: VectorIndex | None = None
         self._stamp = 0
         self._sampled: tuple[int, Embeddings] | None = None
@@ -130,21 +144,21 @@ class Library:
 
     @staticmethod
     def exists(directory: Path) -> bool:
-        """Whether there is a library in ``directory``."""
+        """Whether ``directory`` contains a library."""
         return (directory / CATALOG).exists()
 
     @classmethod
     def create(cls, directory: Path, *, model: str, revision: str, dimension: int) -> Self:
-        """Makes a library, readable by its owner only, and opens it.
+        """Creates a library, readable by its owner only, and opens it.
 
-        LibraryError where one is already, or where the folder holds other things.
+        LibraryError if there is one already, or the directory contains other files.
         """
         if directory.exists():
             ours = {CATALOG, THUMBNAILS, INDEX, LOCK}
             strangers = sorted(
                 path.name
                 for path in directory.iterdir()
-                # A creation that was cut off leaves a draft, which the next one begins anew.
+                # An interrupted creation leaves a draft, which the next one replaces.
                 if path.name not in ours and not path.name.startswith(f"{CATALOG}.new")
             )
             if strangers and not cls.exists(directory):
@@ -166,17 +180,17 @@ class Library:
     def open(
         cls, directory: Path | str, *, read_only: bool = False, search_device: str = "cpu"
     ) -> Self:
-        """Opens the library in ``directory``; LibraryError when there is none or it is damaged.
+        """Opens the library in ``directory``; LibraryError if there is none or it is corrupt.
 
-        ``search_device`` is ``cpu`` or ``cuda``: where its vector index is searched, as far as it
-        can be. UsageError for ``cuda`` where FAISS has no GPU.
+        ``search_device`` is ``cpu`` or ``cuda``: where the vector index is searched if possible.
+        UsageError for ``cuda`` without FAISS's GPU support.
         """
         directory = Path(directory).expanduser()
         if not cls.exists(directory):
             if (directory / SALVAGED).exists():
                 raise LibraryError(
-                    f"a repair of the library in {directory} was cut off before its last step: run"
-                    " `sightline doctor --repair` again"
+                    f"a repair of the library in {directory} was interrupted: run `sightline doctor"
+                    " --repair` again"
                 )
             raise LibraryError(
                 f"there is no library in {directory}: make one with `sightline index FOLDER`"
@@ -185,7 +199,7 @@ class Library:
         return cls(directory, read_only=read_only, search_device=search_device)
 
     def close(self) -> None:
-        """Lets go of every file."""
+        """Closes every file."""
         if getattr(self, "_opened", None) is not None:
             self._index.close()
         if self._thumbnails is not None:
@@ -204,8 +218,7 @@ class Library:
         self.close()
 
     def check_model(self, model: str, revision: str, dimension: int) -> None:
-        """ModelMismatchError unless this model made the library: vectors of two models cannot be
-        compared, not even of two versions of one."""
+        """ModelMismatchError unless this model made the library."""
         if model != self.model or dimension != self.dimension:
             raise ModelMismatchError(
                 f"the library in {self.directory} was made with {self.model}, not {model}: search"
@@ -220,12 +233,12 @@ class Library:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Held by one process at a time. LibraryBusyError when another has it."""
+        """Holds the write lock. LibraryBusyError if another process holds it."""
         with write_lock(self.directory):
             yield
 
     def is_being_written(self) -> bool:
-        """Whether some process is writing now."""
+        """Whether any process holds the write lock."""
         if not (self.directory / LOCK).exists():
             return False
         try:
@@ -234,27 +247,27 @@ class Library:
         except Timeout:
             return True
         except OSError:
-            return False  # a disk that cannot be written to
+            return False  # a read-only disk
 
-    # asked by the server --------------------------------------------------------------------------
+    # queries --------------------------------------------------------------------------------------
 
     @property
     def version(self) -> int:
-        """Counts up with every change of the vectors."""
+        """Grows with every commit that changes embeddings."""
         return self.catalog.version
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return self.catalog.count
 
     def refresh(self, *, wait: bool = True) -> None:
-        """Takes in what has been written since the last look. Cheap when nothing has. Without
-        ``wait`` a new generation of the index is opened in the background."""
+        """Loads what has been written since the last call; cheap if nothing has. Without ``wait``,
+        a new generation of the index is opened in the background."""
         with self._lock:
             if self._opened is None:
                 return
-            changed = self.catalog.changed_since_last_look()
+            changed = self.catalog.changed_since_last_call()
             stamp = self._index_stamp()
             if changed or stamp != self._stamp:
                 self._stamp = stamp
@@ -268,49 +281,32 @@ class Library:
         filters: Filters = Filters(),  # noqa: B008 (frozen)
         among: Ids | None = None,
     ) -> tuple[Embeddings, Ids]:
-        """The ``k`` images nearest to each of ``vectors`` among those that meet ``filters``, or,
-        when they are given, among the sorted ids ``among``.
+        """The ``k`` nearest images to each of ``vectors`` ``(q, d) float32, unit norm``, among
+        those that meet ``filters`` or, if given, the ascending ids ``among``.
 
-        Returns ``(q, k) float32`` cosines, highest first, and ``(q, k) int64`` ids; where fewer
-        images are left the ids are -1. Equal scores are in the order of their ids.
+        Returns ``(q, k) float32`` cosines, highest first, and ``(q, k) int64`` ids; -1 where fewer
+        images qualify. Equal scores are ordered by id.
         """
         allowed = among
         if allowed is None and filters:
             allowed = self.catalog.select(filters)
         return self._index.search(vectors, k, allowed=allowed)
 
-    def matching(self, filters: Filters) -> int:
-        """How many images meet ``filters``."""
-        return self.catalog.matching(filters)
-
-    def select(self, filters: Filters = Filters()) -> Ids:  # noqa: B008 (frozen)
-        """The ids of the images that meet ``filters``, ascending."""
-        return self.catalog.select(filters)
-
     def vectors(self, ids: Ids) -> Embeddings:
-        """``(n, d) float32`` in the order of ``ids``; a row of NaN where there is no such image.
-
-        From the index's own copy where it is open and of this moment: a tenth of the time."""
+        """``(n, d) float32`` in the order of ``ids``; a row of NaN for an unknown id. Read from the
+        vector index if it is open and current, in a tenth of the time."""
         opened = self._opened
         if opened is not None and opened.version == self.catalog.version:
             return opened.vectors(ids)
         return self.catalog.vectors(ids)
 
-    def image(self, id: int) -> ImageRecord | None:
-        """One image, or None."""
-        return self.catalog.image(id)
-
-    def images(self, ids: Sequence[int]) -> list[ImageRecord]:
-        """Images in the order of ``ids``; those that are gone are left out."""
-        return self.catalog.images(ids)
-
     def thumbnail(self, id: int) -> bytes | None:
-        """A WebP picture, or None."""
+        """The thumbnail of one image as WebP, or None."""
         return self._thumbnails.get(id) if self._thumbnails is not None else None
 
     def sample(self) -> Embeddings:
-        """``(n <= SAMPLE, d)``: vectors that stand for the whole library. The same until the
-        library has changed much."""
+        """``(n <= SAMPLE, d) float32``: vectors of random images that represent the library in
+        statistics of scores. Unchanged until the library has changed by ``SAMPLE_DRIFT``."""
         count = self.count
         with self._lock:
             if (
@@ -320,55 +316,12 @@ class Library:
                 self._sampled = count, self.catalog.sample(SAMPLE, seed=0)[1]
             return self._sampled[1]
 
-    def by_date(self, ids: Ids, *, descending: bool = True) -> Ids:
-        """``ids`` in the order in which the pictures were taken."""
-        return self.catalog.by_date(ids, descending=descending)
-
     def listed(self, filters: Filters, *, descending: bool = True) -> Ids:
-        """What meets ``filters``, in the order in which the pictures were taken."""
+        """``select(filters)`` ordered ``by_date``."""
         return self.by_date(self.select(filters), descending=descending)
 
-    def random(self, k: int, seed: int = 0) -> Ids:
-        """``k`` images by chance, the same for the same ``seed``."""
-        return self.catalog.random(k, seed)
-
-    def histogram(self, ids: Ids | None = None) -> Months:
-        """How many of ``ids``, or of all images, were taken in each month."""
-        return self.catalog.histogram(ids)
-
-    def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
-        """Every value of one kind of filter with how many pictures have it, most first; with
-        ``ids`` every ``keyword`` or ``label`` of those images."""
-        return self.catalog.facets(kind, ids)
-
-    def has(self, kind: str) -> bool:
-        """Whether any image has a ``keyword``, a ``label`` or a ``year``; nothing is counted."""
-        return self.catalog.has(kind)
-
-    def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
-        """``(label, fit)`` of each of ``ids`` that has any, best first."""
-        return self.catalog.labels(ids)
-
-    def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
-        """Values of one kind of filter that begin with ``prefix``, most pictures first."""
-        return self.catalog.suggest(kind, prefix, limit)
-
-    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
-        """Images whose names, titles, captions, keywords or places hold any of the words of
-        ``text``, best first, with a score that is higher for better ones."""
-        return self.catalog.search_words(text, limit)
-
-    def holding_words(self, text: str, limit: int) -> Ids:
-        """The first ``limit`` images, by id, of which names, titles, captions, keywords or places
-        hold every word of ``text``."""
-        return self.catalog.holding_words(text, limit)
-
-    def failures(self) -> list[Failure]:
-        """The files that could not be read, and why."""
-        return self.catalog.failures()
-
     def roots(self) -> list[dict[str, Any]]:
-        """``{"path", "images", "available"}`` for each folder that was indexed."""
+        """``{"path", "images", "available"}`` of each folder that was indexed."""
         counts = self.catalog.root_counts()
         return [
             {
@@ -380,7 +333,7 @@ class Library:
         ]
 
     def status(self) -> dict[str, Any]:
-        """What there is, as ``sightline status --json`` prints it."""
+        """The document that ``sightline status --json`` prints."""
         self.refresh(wait=False)
         return {
             "library": str(self.directory),
@@ -412,15 +365,15 @@ class Library:
 
     @property
     def index_state(self) -> IndexState:
-        """What the vector index is and how good it was measured to be."""
+        """What the vector index is, and its measured recall."""
         return self._index.state
 
     @property
     def _index(self) -> VectorIndex:
-        """Opened by the first search: indexing alone needs no FAISS."""
+        """Opened by the first search, so that indexing does not load FAISS."""
         with self._lock:
             if self._opened is None:
-                self.catalog.changed_since_last_look()
+                self.catalog.changed_since_last_call()
                 self._stamp = self._index_stamp()
                 self._opened = open_index(
                     self.directory / INDEX,
@@ -432,7 +385,7 @@ class Library:
             return self._opened
 
     def _index_stamp(self) -> int:
-        """Changes when a file of the index is put in place."""
+        """Changes when a file of the index is replaced."""
         try:
             return (self.directory / INDEX).stat().st_mtime_ns
         except OSError:
@@ -446,10 +399,10 @@ class Library:
         text_queries: Callable[[], Embeddings] | None = None,
         progress: Progress = no_progress,
     ) -> IndexState:
-        """Builds the vector index anew. Call it inside ``writing``.
+        """Rebuilds the vector index. Call it inside ``writing``.
 
-        ``kind`` is ``auto``, ``exact``, ``ivf-pq`` or ``ivf-rabitq``. ``text_queries`` gives the
-        vectors of everyday captions, for which the index is tuned beside those of images.
+        ``kind`` is ``auto``, ``exact``, ``ivf-pq`` or ``ivf-rabitq``. ``text_queries`` returns
+        embeddings of everyday captions: the index is tuned for them as well as for images.
         """
         state = build_index(
             self.directory / INDEX,
@@ -471,8 +424,8 @@ class Library:
         text_queries: Callable[[], Embeddings] | None = None,
         progress: Progress = no_progress,
     ) -> IndexState | None:
-        """Builds, extends or retrains the vector index where what has changed since it was built
-        warrants that; None where it does not. Call it inside ``writing``."""
+        """Builds, extends or retrains the vector index if enough has changed since it was built;
+        otherwise returns None. Call it inside ``writing``."""
         state = maintain_index(
             self.directory / INDEX,
             self.catalog,
@@ -486,12 +439,12 @@ class Library:
         return state
 
     def index_orphans(self) -> int:
-        """Files of the index that no generation needs: builds that were cut off. None while
-        somebody writes: they may be of the one under way."""
+        """The number of index files left over from interrupted builds; 0 while a process writes,
+        because they may belong to its build."""
         return 0 if self.is_being_written() else len(orphans(self.directory / INDEX))
 
     def sweep_index(self) -> int:
-        """Removes those files, and counts them. Call it inside ``writing``."""
+        """Deletes those files and returns their number. Call it inside ``writing``."""
         return sweep_orphans(self.directory / INDEX)
 
     # roots ----------------------------------------------------------------------------------------
@@ -501,8 +454,8 @@ class Library:
         return [root.path for root in self.catalog.roots()]
 
     def ensure_root(self, path: Path) -> Root:
-        """The root at ``path``, new or as it was. A new one takes over the pictures of the roots
-        that lie below it, so that no picture is in the library twice."""
+        """The root at ``path``; added if it is new. A new root takes over the images of existing
+        roots below it, so that no image is in the library twice."""
         below = [
             root
             for root in self.catalog.roots()
@@ -520,7 +473,8 @@ class Library:
         return owner
 
     def move_root(self, old: Path, new: Path) -> None:
-        """Says that the folder ``old`` is at ``new`` now. Nothing is encoded again."""
+        """Changes the path of the root ``old`` to ``new``. Nothing is encoded again. UsageError
+        unless ``new`` is a folder."""
         target = absolute(new)
         if not target.is_dir():
             raise UsageError(f"there is no folder {new}")
@@ -528,9 +482,9 @@ class Library:
             self.catalog.move_root(absolute(old), target)
 
     def forget_root(self, path: Path) -> None:
-        """Takes a folder and its pictures out of the library. The files stay as they are."""
+        """Deletes a root and its images from the library. The files stay."""
         with self.writing():
-            # Written down as a run, so that the next one sweeps the thumbnails if this is cut off.
+            # Recorded as a run, so that the next one sweeps the thumbnails if this is interrupted.
             run = self.catalog.start_run([str(path)])
             removed, interrupted = 0, 1
             try:
@@ -545,13 +499,13 @@ class Library:
     # thumbnails -----------------------------------------------------------------------------------
 
     def remove_thumbnails(self, ids: Sequence[int]) -> None:
-        """Of images that are gone."""
+        """Deletes the thumbnails of deleted images."""
         if self._thumbnails is not None and len(ids):
             self._thumbnails.remove(ids)
 
     @property
     def thumbnails(self) -> Thumbnails:
-        """The store of thumbnails; LibraryError in a library opened read-only without one."""
+        """The thumbnails; LibraryError in a library that was opened read-only without them."""
         if self._thumbnails is None:
             raise LibraryError(f"{self.directory / THUMBNAILS} is not there")
         return self._thumbnails

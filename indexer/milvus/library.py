@@ -535,14 +535,10 @@ class MilvusLibrary:
         wanted = fold(prefix)
         return [one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted)][:limit]
 
-    def search_words(self, text: str, limit: int) -> list[tuple[int, float]]:
-        """Always empty: a collection has no bm25."""
-        return []
-
-    def holding_words(self, text: str, limit: int) -> Ids:
+    def full_text_search(self, text: str, limit: int) -> Ids:
         """The first ``limit`` images, by id, whose text contains all of ``text``'s tokens; none in
         a collection without the field for tokens, whose status says so."""
-        wanted = tokens.wanted(text) if self._has_tokens else []
+        wanted = tokens.query_tokens(text) if self._has_tokens else []
         if not wanted or limit < 1:
             return np.empty(0, np.int64)
 

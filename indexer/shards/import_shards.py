@@ -17,7 +17,7 @@ from threading import Event
 
 import numpy as np
 
-from sightline.indexer.catalog.catalog import Written
+from sightline.indexer.catalog.catalog import WriteResult
 from sightline.indexer.library.library import Library
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import (
@@ -184,7 +184,7 @@ class _Import:
         if not images and not failures:
             return
 
-        def write_thumbnails(written: Written) -> None:
+        def write_thumbnails(written: WriteResult) -> None:
             pairs = zip(written.images, images, strict=True)
             library.thumbnails.put_many(
                 {id: image.photo.thumbnail for id, image in pairs if image.photo.thumbnail}

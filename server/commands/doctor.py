@@ -12,7 +12,7 @@ from sightline.server.commands.common import json_option, library_option, print_
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from sightline.indexer.indexing.doctor import Finding
+    from sightline.indexer.catalog.check import Problem
 
 
 @click.command()
@@ -56,7 +56,7 @@ def doctor(repair: bool, no_files: bool, quiet: bool, as_json: bool, directory: 
     return int(any(not finding.repaired for finding in findings))
 
 
-def print_findings(findings: list[Finding]) -> None:
+def print_findings(findings: list[Problem]) -> None:
     """Prints one line per finding."""
     for finding in findings:
         mark = "repaired" if finding.repaired else finding.kind

@@ -85,19 +85,19 @@ class TextMatches:
         """Looks up the words of ``text`` in images that meet ``filters``; None if none has one."""
         words = [word for word in dict.fromkeys(text.split()) if _is_searched(word)][:MAX_WORDS]
         limit = MAX_IDS if len(words) == 1 else MAX_WORD_IDS + 1
-        found = {word: library.holding_words(word, limit) for word in words}
+        found = {word: library.full_text_search(word, limit) for word in words}
         found = {word: ids for word, ids in found.items() if len(ids)}
         if not found:
             return None
         complete = _NO_IDS
         if len(found) == len(words):
             joint = " ".join(words)
-            complete = found[joint] if joint in found else library.holding_words(joint, MAX_IDS)
+            complete = found[joint] if joint in found else library.full_text_search(joint, MAX_IDS)
         rare = {word: ids for word, ids in found.items() if len(ids) <= MAX_WORD_IDS}
         together = complete
         if len(rare) < len(found) < len(words):
             # Some words have no image and others many: count images with all words that have one.
-            together = library.holding_words(" ".join(found), MAX_IDS)
+            together = library.full_text_search(" ".join(found), MAX_IDS)
         ids = np.unique(np.concatenate([together, *rare.values()]))
         if filters and len(ids):
             ids = np.intersect1d(ids, library.select(filters))
@@ -150,7 +150,7 @@ def _named(
     if not names or len(names) == len(words):
         return none
     held = names
-    named = np.intersect1d(ids, library.holding_words(" ".join(names), MAX_IDS))
+    named = np.intersect1d(ids, library.full_text_search(" ".join(names), MAX_IDS))
     if not len(named):
         counts = sum((np.isin(ids, rare[n]) for n in names if n in rare), np.zeros(len(ids)))
         if not counts.max():

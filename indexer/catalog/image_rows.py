@@ -1,6 +1,6 @@
-"""Rows of the catalog: images, keywords, folders; in and out of the project's own types.
+"""Rows of the tables ``images``, ``keywords`` and ``folders``, to and from the project's types.
 
-Functions on a connection, called inside a transaction; ``Catalog`` is what others use.
+Functions on a connection, called inside a transaction by ``Catalog``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.catalog.full_text import fold
-from sightline.indexer.errors import DamagedError, LibraryError
+from sightline.indexer.errors import CorruptError, LibraryError
 from sightline.indexer.types import Candidate, Failure, Ids, ImageRecord, NewImage, PhotoInfo
 
 _T = TypeVar("_T")
@@ -54,12 +54,12 @@ LISTED = "(SELECT value FROM json_each(?))"
 
 
 def now() -> str:
-    """This moment as the catalog writes it: UTC, to the second."""
+    """The current time as the catalog stores it: UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def storable(text: str) -> str:
-    """``text`` as SQLite can hold it: bytes of a name that are not UTF-8 become ``\\xff``."""
+    """``text`` as SQLite can store it: bytes of a name that are not UTF-8 become ``\\xff``."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -72,22 +72,22 @@ def storable(text: str) -> str:
 
 @dataclass(frozen=True)
 class Files:
-    """What tells the files of images apart: arrays ``(n,)`` in the order of ``ids``."""
+    """What distinguishes the files of images: arrays ``(n,)`` in the order of ``ids``."""
 
     ids: Ids
     """Sorted."""
     content: NDArray[np.int64]
-    """Equal numbers for equal bytes; -1 where the bytes are not known."""
+    """Equal numbers for equal contents; -1 if the content is unknown."""
     phash: NDArray[np.int64]
     hashed: NDArray[np.bool_]
     """Whether ``phash`` is known."""
     pixels: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    """In bytes."""
+    """Bytes."""
 
 
 def files(connection: sqlite3.Connection, ids: Ids | None = None) -> Files:
-    """What tells the files of ``ids``, or of all images, apart."""
+    """``Files`` of ``ids``, or of all images."""
     condition = "" if ids is None else f" WHERE id IN {LISTED}"
     parameters = [] if ids is None else [json.dumps(ids.tolist())]
     numbers: dict[str, int] = {"": -1}
@@ -116,7 +116,7 @@ def _text(text: str | None) -> str | None:
 
 
 class Folders:
-    """Ids of the folders of one root, made as they are needed."""
+    """Ids of the folders of one root, inserted when first needed."""
 
     def __init__(self, connection: sqlite3.Connection, root: int) -> None:
         self.connection = connection
@@ -161,7 +161,7 @@ def _of_photo(image: NewImage) -> tuple:
 
 
 def next_id(connection: sqlite3.Connection) -> int:
-    """The id that the next image gets: above every one that ever was."""
+    """The id of the next image: above every id ever assigned."""
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'images'").fetchone()
     return (row[0] if row else 0) + 1
 
@@ -169,12 +169,12 @@ def next_id(connection: sqlite3.Connection) -> int:
 def known_as(
     connection: sqlite3.Connection, folders: Folders, images: Sequence[NewImage]
 ) -> list[int | None]:
-    """The id that each of ``images`` has already: the one it names, if it is still there, or that
-    of the image at its path; None for a new one."""
+    """The existing id of each of ``images``: the one it names, if that still exists, or that of the
+    image at its path; None for a new image."""
     paths = [image.candidate.path for image in images]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
-        raise LibraryError(f"{twice} was given twice in one batch")
+        raise LibraryError(f"{twice} is twice in one batch")
     ids: list[int | None] = []
     at_path = "SELECT id FROM images WHERE folder_id = ? AND name = ?"
     for image in images:
@@ -190,7 +190,7 @@ def known_as(
 def insert(
     connection: sqlite3.Connection, folders: Folders, images: Sequence[tuple[int, NewImage]]
 ) -> None:
-    """Writes rows for new images under the ids given."""
+    """Inserts new images under the ids given."""
     moment = now()
     connection.executemany(
         _INSERT,
@@ -202,8 +202,8 @@ def insert(
 def update(
     connection: sqlite3.Connection, folders: Folders, images: Sequence[tuple[int, NewImage]]
 ) -> None:
-    """Writes what is known now of images whose files have changed. Their labels go: they were
-    another picture's."""
+    """Updates images whose files have changed, and deletes their labels: they described the old
+    content."""
     ids = json.dumps([i for i, _ in images])
     _park(connection, [i for i, _ in images])
     connection.executemany(
@@ -229,16 +229,16 @@ def _write_keywords(connection: sqlite3.Connection, images: Sequence[tuple[int, 
 def move(
     connection: sqlite3.Connection, folders: Folders, moved: Sequence[tuple[int, Candidate]]
 ) -> None:
-    """Writes where images lie now."""
+    """Updates the paths, sizes and times of images."""
     _park(connection, [image for image, _ in moved])
     for image, candidate in moved:
         if not connection.execute(_MOVE, [*folders.of_file(candidate), image]).rowcount:
-            raise LibraryError(f"image {image} is not in the library any more")
+            raise LibraryError(f"image {image} is no longer in the library")
 
 
 def _park(connection: sqlite3.Connection, images: Sequence[int]) -> None:
-    """Takes images from where they lie before they are put elsewhere: two may change places. ``/``
-    is in no file's name."""
+    """Gives images a temporary name before they are renamed: two may swap paths. No file's name
+    contains ``/``."""
     connection.executemany(
         "UPDATE images SET name = '/' || id WHERE id = ?", [(image,) for image in images]
     )
@@ -250,12 +250,13 @@ def copy(
     copies: Sequence[tuple[int, int, Candidate]],
     version: int,
 ) -> None:
-    """Writes ``(new id, id, file)``: images whose bytes another image has, with all it has."""
+    """Inserts ``(new id, id, file)``: copies of image ``id`` with its embedding, keywords and
+    labels."""
     moment = now()
     for new, old, candidate in copies:
         values = [new, *folders.of_file(candidate), moment, old]
         if not connection.execute(_COPY, values).rowcount:
-            raise LibraryError(f"image {old} is not in the library any more")
+            raise LibraryError(f"image {old} is no longer in the library")
         connection.execute(
             "INSERT INTO embeddings SELECT ?, vector, ? FROM embeddings WHERE image_id = ?",
             [new, version, old],
@@ -271,7 +272,7 @@ def copy(
 def in_the_way(
     connection: sqlite3.Connection, folders: Folders, moved: Sequence[tuple[int, Candidate]]
 ) -> list[int]:
-    """Images that the catalog has at places where others are now, and that do not move away."""
+    """Images at paths that others now have, unless they move away themselves."""
     leaving = {image for image, _ in moved}
     found: list[int] = []
     for _, candidate in moved:
@@ -284,8 +285,8 @@ def in_the_way(
 
 
 def remove(connection: sqlite3.Connection, ids: str, version: int) -> list[int]:
-    """Removes the images in the JSON list ``ids``, leaves their tombstones, and returns which were
-    there. ``sweep_folders`` is to follow."""
+    """Deletes the images in the JSON list ``ids``, leaves tombstones in ``removals``, and returns
+    the ids that existed. Call ``sweep_folders`` afterwards."""
     sql = f"SELECT id FROM images WHERE id IN {LISTED}"
     gone = [image for (image,) in connection.execute(sql, [ids])]
     if not gone:
@@ -303,15 +304,15 @@ def remove(connection: sqlite3.Connection, ids: str, version: int) -> list[int]:
 
 
 def sweep_folders(connection: sqlite3.Connection) -> None:
-    """Removes the folders that hold nothing more: at the end of a transaction that took images out
-    of some. 10,000 folders are looked at in some 10 ms."""
+    """Deletes empty folders, at the end of a transaction that deleted or moved images. Takes 10 ms
+    for 10,000 folders."""
     connection.execute(
         "DELETE FROM folders WHERE NOT EXISTS (SELECT 1 FROM images WHERE folder_id = folders.id)"
     )
 
 
 def write_failures(connection: sqlite3.Connection, root: int, failed: Sequence[Failure]) -> None:
-    """Writes which files could not be read, over what was known of them."""
+    """Stores which files could not be read, replacing their earlier failures."""
     moment = now()
     connection.executemany(
         "INSERT OR REPLACE INTO failures (root_id, path, size, mtime_ns, reason, failed_at)"
@@ -321,7 +322,7 @@ def write_failures(connection: sqlite3.Connection, root: int, failed: Sequence[F
 
 
 def forget_failures(connection: sqlite3.Connection, root: int, paths: Sequence[str]) -> None:
-    """Removes what was known of files that can be read now, or are gone."""
+    """Deletes the failures of files that can be read now or no longer exist."""
     connection.executemany(
         "DELETE FROM failures WHERE root_id = ? AND path = ?",
         [(root, storable(path)) for path in paths],
@@ -331,7 +332,7 @@ def forget_failures(connection: sqlite3.Connection, root: int, paths: Sequence[s
 def records(
     connection: sqlite3.Connection, condition: str, parameters: Sequence
 ) -> dict[int, ImageRecord]:
-    """Images that meet the SQL ``condition``, by id."""
+    """The images that meet the SQL ``condition``, by id."""
     rows = connection.execute(f"{_RECORDS} WHERE {condition}", parameters).fetchall()
     keywords: dict[int, list[str]] = {}
     for image, keyword in connection.execute(
@@ -343,7 +344,7 @@ def records(
     try:
         return {row[0]: _record(row, tuple(keywords.get(row[0], ()))) for row in rows}
     except (TypeError, ValueError) as error:
-        raise DamagedError(f"an image's row is damaged ({error}): see `sightline doctor`") from None
+        raise CorruptError(f"an image's row is corrupt ({error}): see `sightline doctor`") from None
 
 
 def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
@@ -386,8 +387,8 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
 
 
 def _filled(kind: type[_T], /, **fields: Any) -> _T:
-    """A frozen dataclass with all of its ``fields``, as its own ``__init__`` makes it by a call for
-    each field: half the time of a search's fifty records."""
+    """A frozen dataclass with ``fields`` set directly: its ``__init__`` calls
+    ``object.__setattr__`` for each field, which took half the time of a search's fifty records."""
     made = object.__new__(kind)
     made.__dict__.update(fields)
     return made
