@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.clip_geometry import ClipGeometry
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.shards.import_shards import create_for, import_shards
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import (

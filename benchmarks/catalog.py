@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline.indexer.catalog.catalog import Catalog
-from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.catalog import Catalog, Thumbnails
 from sightline.indexer.types import Candidate, Condition, Filters, NewImage, Photo, PhotoInfo
 
 ROOT = Path("/photographs")

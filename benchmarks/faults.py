@@ -57,7 +57,7 @@ from helpers_models import build_clip  # noqa: E402
 from sightline.indexer.encoder import Encoder  # noqa: E402
 from sightline.indexer.indexing import doctor  # noqa: E402
 from sightline.indexer.indexing.run import update_library  # noqa: E402
-from sightline.indexer.library.library import Library  # noqa: E402
+from sightline.indexer.library import Library  # noqa: E402
 from sightline.indexer.vector_index import build, tune  # noqa: E402
 from sightline.indexer.vector_index import index as vector_index  # noqa: E402
 from sightline.indexer.vector_index.manifest import MANIFEST, read_manifest  # noqa: E402

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.relevance import pixels
 from sightline.data.scenes.gallery import captions, compose, render
 from sightline.indexer.encoder import Encoder
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.types import Candidate, Embeddings, NewImage, Photo, PhotoInfo
 from sightline.server.search import SearchEngine
 

@@ -83,7 +83,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 def uploads(directory: Path, count: int, seed: int) -> int:
     """Sends the files to the upload of a library's server, and prints what it answers."""
     from sightline.indexer.indexing.run import encoder_for
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
     from sightline.server.search import SearchEngine
     from sightline.server.web.app import create_app
 

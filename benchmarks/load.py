@@ -45,7 +45,7 @@ from benchmarks.catalog import BATCH, ROOT, synthetic
 from benchmarks.clip_geometry import ClipGeometry
 from benchmarks.photographs import photograph, write_photographs
 from sightline.indexer.encoder import Encoder
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
 

@@ -23,8 +23,7 @@ import numpy as np
 
 from benchmarks.clip_geometry import ClipGeometry
 from sightline.indexer.errors import SightlineError
-from sightline.indexer.library.interface import AnyLibrary
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import AnyLibrary, Library
 from sightline.indexer.milvus.fill import fill_from_library
 from sightline.indexer.milvus.library import MilvusLibrary
 from sightline.indexer.types import (

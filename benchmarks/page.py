@@ -34,7 +34,7 @@ from benchmarks.search import served
 from sightline.data.scenes.gallery import write_gallery
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

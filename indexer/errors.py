@@ -1,13 +1,13 @@
 """Every error that Sightline raises on purpose.
 
-Each carries one line that says what happened, to which thing, and what to do about it. They are
-caught at the edges: the command line turns them into that line and an exit status, the server into
-a JSON reason and a status code, an indexing run into a row of ``failures``.
+Each has a message of one line: what happened, to what, and the remedy. The command line prints it
+and sets an exit status, the server returns it with a status code, and an indexing run stores it in
+``failures``.
 
     SightlineError
     ├── UsageError            the request itself is wrong (exit status 2, HTTP 400)
-    │   └── QueryError        a search that cannot be understood
-    ├── NotFoundError         no picture with that id, no such file (HTTP 404)
+    │   └── QueryError        an invalid search query
+    ├── NotFoundError         no image with that id, no such file (HTTP 404)
     ├── ModelError            a model cannot be found, loaded or used
     │   └── ModelMismatchError   a library was made with another model
     ├── PhotoError            one image cannot be read; becomes a row in ``failures``
@@ -23,11 +23,11 @@ import errno
 from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-"""What the system says of a full disk, a limit on a file's size, a quota that is used up."""
+"""Error numbers of a full disk, a file size limit and an exhausted quota."""
 
 
 class SightlineError(Exception):
-    """Base of all errors with a message that a person can act on."""
+    """Base of all errors with an actionable message."""
 
 
 class UsageError(SightlineError):
@@ -35,11 +35,11 @@ class UsageError(SightlineError):
 
 
 class QueryError(UsageError):
-    """A search that cannot be understood, with the part that is at fault in the message."""
+    """An invalid search query; the message names the invalid part."""
 
 
 class NotFoundError(SightlineError):
-    """The thing asked for is not there."""
+    """The requested thing does not exist."""
 
 
 class ModelError(SightlineError):
@@ -67,7 +67,7 @@ class LibraryError(SightlineError):
 
     @classmethod
     def unwritable(cls, path: Path, error: OSError) -> LibraryError:
-        """The error for what the system said when ``path`` was to be written."""
+        """The error for an OSError while writing ``path``."""
         if error.errno in FULL:
             return cls(
                 f"no space left on the disk for {path}: free some and run again; what was written"

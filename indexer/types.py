@@ -1,7 +1,6 @@
-"""The small frozen things that travel between the modules of the indexer.
+"""Types that are passed between packages: small frozen dataclasses and arrays.
 
-House notation: ``(n, d) float32, unit norm`` is an array of n rows of dimension d whose rows have
-Euclidean length one. ``Embeddings`` are always that; the encoder alone promises it.
+Notation: ``(n, d) float32, unit norm`` is an array of n rows of dimension d and Euclidean length 1.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Embeddings = NDArray[np.float32]
-"""``(n, d) float32``, rows of unit norm."""
+"""``(n, d) float32, unit norm``."""
 
 Ids = NDArray[np.int64]
-"""``(n,) int64`` image ids: SQLite's keys, FAISS's ids, the numbers in the URLs."""
+"""``(n,) int64`` image ids: SQLite keys, FAISS ids, and the numbers in URLs."""
 
 Pixels = NDArray[np.uint8]
 """``(H, W, 3) uint8`` RGB, or ``(B, H, W, 3)`` for a batch."""
@@ -26,7 +25,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a model wants a picture cut: what ``photo`` does to it before the encoder sees it.
+    """A model's preprocessing: how ``photo`` resizes and crops an image for the encoder.
 
     ``fit`` is ``"crop"`` (resize the shorter side to ``resize``, cut ``height x width`` from the
     middle: CLIP) or ``"squash"`` (resize to ``height x width``, ignoring the aspect ratio: SigLIP).
@@ -42,7 +41,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A regular file below a root that may be a picture. Nothing of it has been read yet."""
+    """A regular file below a root that may be an image. It has not been opened yet."""
 
     root: Path
     path: str
@@ -52,14 +51,13 @@ class Candidate:
 
     @property
     def absolute(self) -> Path:
-        """Where the file is now."""
+        """The file's path."""
         return self.root / self.path
 
 
 @dataclass(frozen=True)
 class PhotoInfo:
-    """What is known of a picture apart from its pixels. Width and height are as it is seen,
-    after the EXIF orientation has been applied."""
+    """An image's metadata. Width and height are those after applying the EXIF orientation."""
 
     width: int
     height: int
@@ -69,7 +67,7 @@ class PhotoInfo:
     orientation: int = 1
     """The EXIF value, 1 to 8, before it was applied."""
     taken_at: datetime | None = None
-    """Local time as the camera wrote it, without a zone."""
+    """Local time as the camera wrote it, without a time zone."""
     camera: str | None = None
     lens: str | None = None
     latitude: float | None = None
@@ -79,34 +77,34 @@ class PhotoInfo:
     title: str | None = None
     caption: str | None = None
     place: str | None = None
-    """Where it was taken, in words, as IPTC or XMP say it: ``Wierschem, Germany``."""
+    """Where it was taken, from IPTC or XMP: ``Wierschem, Germany``."""
     keywords: tuple[str, ...] = ()
     rating: int | None = None
     """Stars, 0 to 5, from XMP."""
     color: str | None = None
-    """Mean colour of the thumbnail as ``#rrggbb``: what a page paints before the thumbnail."""
+    """Mean colour of the thumbnail as ``#rrggbb``, a placeholder while it loads."""
     url: str | None = None
-    """Where on the web the picture was found, when it came with a set of embeddings."""
+    """Web address of an image that was imported with a set of embeddings."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture file, read once: pixels for the encoder, a thumbnail, and what is known of it."""
+    """One decoded image file: pixels for the encoder, thumbnail and metadata."""
 
     info: PhotoInfo
     pixels: Pixels
-    """``(H, W, 3) uint8`` as the model's ``Geometry`` asks."""
+    """``(H, W, 3) uint8``, resized and cropped to the model's ``Geometry``."""
     thumbnail: bytes
     """WebP, at most ``photo.THUMBNAIL_SIZE`` pixels on the longer side."""
     content_hash: str
-    """Of the file's bytes: equal files have equal hashes."""
+    """xxh3-128 of the file's bytes, in hex."""
     phash: int | None = None
-    """64-bit perceptual hash, for near-duplicates; signed so that SQLite holds it."""
+    """64-bit perceptual hash, for near-duplicates; signed, as SQLite stores it."""
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One picture of a library, as the catalog knows it."""
+    """One image of a library, from the catalog."""
 
     id: int
     root: str
@@ -115,22 +113,22 @@ class ImageRecord:
     """Relative to ``root``, with forward slashes."""
     size: int
     mtime_ns: int
-    """0 for a picture that came with a set of embeddings, and whose file was never seen here."""
+    """0 for an imported image whose file was never read."""
     content_hash: str
     info: PhotoInfo
     added_at: datetime
-    """UTC, without a zone."""
+    """UTC, without a time zone."""
     phash: int | None = None
 
     @property
     def absolute(self) -> Path:
-        """Where the file was when it was last seen."""
+        """The file's path when it was last read."""
         return Path(self.root) / self.path
 
 
 @dataclass(frozen=True)
 class Root:
-    """A folder that a library was told to index."""
+    """A folder that was indexed."""
 
     id: int
     path: Path
@@ -138,9 +136,9 @@ class Root:
 
 
 class Known(NamedTuple):
-    """What a run must know of an image of the catalog to see whether its file has changed.
+    """What a run compares to see whether an image's file has changed.
 
-    A tuple, because a run makes one for every image of a root: 100,000 in a tenth of a second.
+    A tuple, because a run makes one for every image of a root: 100,000 in 0.1 s.
     """
 
     id: int
@@ -148,24 +146,24 @@ class Known(NamedTuple):
     """Relative to its root, with forward slashes."""
     size: int
     mtime_ns: int
-    """0 for a file that was never seen; see ``ImageRecord``."""
+    """0 for a file that was never read; see ``ImageRecord``."""
 
 
 @dataclass(frozen=True)
 class NewImage:
-    """A picture that has been read and encoded, on its way into the catalog."""
+    """A decoded and encoded image to be stored in the catalog."""
 
     candidate: Candidate
     photo: Photo
     vector: NDArray[np.float32]
     """``(d,) float32, unit norm``."""
     image: int | None = None
-    """The id of the image that this file was before it changed; None for one not seen before."""
+    """The existing image's id if its file has changed; None for a new image."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be read, and why. It is tried again only when it changes."""
+    """A file that could not be read, and why. It is read again only when it changes."""
 
     root: str
     path: str
@@ -176,7 +174,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Condition:
-    """One exact filter. ``negated`` turns it round.
+    """One exact filter. ``negated`` inverts it.
 
     ====================  ============================================================
     name                  value
@@ -188,9 +186,9 @@ class Condition:
     ``type``              ``str``: the format's name (``jpeg``; ``jpg``, ``heic`` are understood)
     ``is``                ``"portrait" | "landscape" | "square"``
     ``near``              ``(latitude, longitude, kilometres)``
-    ``label``             ``str``: a label kept by ``sightline label``
+    ``label``             ``str``: a label stored by ``sightline label``
     ``keyword``           ``str``: an XMP/IPTC keyword, any case
-    ``rating``            ``int``: at least so many stars
+    ``rating``            ``int``: at least that many stars
     ``name``              ``str``: contained in the file's name, any case
     ====================  ============================================================
     """
@@ -202,9 +200,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Filters:
-    """Conditions a picture must meet. Positive ones of one name are alternatives (``in:A in:B`` is
-    either), except ``after``, ``before``, ``rating``, ``label`` and ``keyword``, which all hold;
-    different names, and everything negated, must all hold. Empty lets everything through."""
+    """Conditions that an image must meet; every image meets empty ones.
+
+    All must hold, but positive conditions of one name are alternatives (``in:A in:B``), except
+    those named ``after``, ``before``, ``rating``, ``label`` and ``keyword``.
+    """
 
     conditions: tuple[Condition, ...] = ()
 
@@ -224,9 +224,9 @@ class IndexReport:
     unchanged: int = 0
     failed: int = 0
     failures: tuple[Failure, ...] = ()
-    """Every file of this run's roots that is in ``failures`` now."""
+    """Every file of the run's folders that could not be read, in this run or earlier."""
     held_back: tuple[str, ...] = ()
-    """One line a root from which nothing was removed because too much was missing."""
+    """One line per folder from which nothing was deleted because too much was missing."""
     interrupted: bool = False
     seconds: float = 0.0
     library: str = ""
@@ -234,29 +234,29 @@ class IndexReport:
 
     @property
     def images_per_second(self) -> float:
-        """Newly encoded pictures a second over the whole run."""
+        """Newly encoded images per second over the whole run."""
         return (self.added + self.updated) / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class IndexState:
-    """What ``status`` says of a vector index."""
+    """A vector index, as ``status`` reports it."""
 
     type: str
-    """``exact``, ``ivf-pq`` or ``ivf-rabitq`` (or a store's own name)."""
+    """``exact``, ``ivf-pq`` or ``ivf-rabitq``, or Milvus's name of an index."""
     count: int
     generation: int
     bytes: int
     pending: int = 0
-    """Images newer than the generation; searched exactly beside it."""
+    """Images newer than the generation, which are searched exactly."""
     nprobe: int | None = None
     recall: dict[str, float] = field(default_factory=dict)
-    """Measured recall@10 by kind of query: ``{"image": .., "text": ..}``; empty when exact."""
+    """Measured recall@10 by kind of query: ``{"image": .., "text": ..}``; empty if exact."""
     note: str | None = None
     device: str | None = None
-    """Where it is searched: ``cpu`` or ``cuda``; None where a store decides."""
+    """Where it is searched: ``cpu`` or ``cuda``; None for Milvus."""
     device_note: str | None = None
-    """Why not on the GPU, where that was asked for."""
+    """Why it is not searched on the GPU although that was requested."""
 
 
 class Progress(Protocol):
@@ -267,4 +267,4 @@ class Progress(Protocol):
 
 
 def no_progress(phase: str, done: int, total: int | None, /) -> None:
-    """Ignore progress."""
+    """Ignores progress."""

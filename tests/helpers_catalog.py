@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog import Catalog
 from sightline.indexer.types import Candidate, NewImage, Photo, PhotoInfo, Root
 
 DIMENSION = 8

@@ -11,7 +11,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
 COUNT = 60
 """Pictures in Trips and Home together; Odd holds six more."""
@@ -61,7 +61,7 @@ def make_pictures(folder: Path) -> Path:
 
 def empty_library(directory: Path, encoder: Encoder) -> Library:
     """A library for what ``encoder`` makes, without any pictures."""
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
     return Library.create(
         directory,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
 CASES = int(os.environ.get("SIGHTLINE_FUZZ_CASES", "5"))
 """Generated requests per operation; `make fuzz` sets more."""

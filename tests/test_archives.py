@@ -18,7 +18,7 @@ from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives
 from sightline.indexer.indexing import doctor
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.photo import photo
 from sightline.indexer.types import Geometry
 from sightline.server.search import SearchEngine

@@ -85,7 +85,7 @@ def held_run(library: Path) -> Iterator[Callable[[], None]]:
     """A run under way over the library's folder, held after its second batch until the function
     that this gives is called."""
     from sightline.indexer.indexing.run import load_encoder, update_library
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
     held, steps = threading.Event(), []
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from helpers_catalog import DIMENSION, TOP, file, new_catalog, picture, unit
 
-from sightline.indexer.catalog.catalog import Catalog, WriteResult
-from sightline.indexer.catalog.facets import Months, Suggestion
+from sightline.indexer.catalog import Catalog, Months, Suggestion, WriteResult
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import Condition, Failure, Filters, Known, Root
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog import Catalog
 
 
 class Interleaving(RuleBasedStateMachine):

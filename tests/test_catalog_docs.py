@@ -9,7 +9,7 @@ from pathlib import Path
 from helpers_catalog import new_catalog
 from sqlite_utils import Database
 
-from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.catalog import Thumbnails
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "catalog.md"
 

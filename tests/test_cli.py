@@ -14,7 +14,7 @@ import pytest
 from helpers_library import as_bytes, draw, make_pictures
 from PIL import Image
 
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.server.cli import COMMANDS, run
 
 TOP = Path(__file__).resolve().parent.parent

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
 TOKEN = "a token of some length"
 FRONT = "http://localhost:1234"

@@ -19,11 +19,10 @@ import numpy as np
 import pytest
 from helpers_catalog import DIMENSION, TOP, new_catalog, picture
 
-from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog import Catalog, Thumbnails
 from sightline.indexer.catalog.salvage import salvage
-from sightline.indexer.catalog.thumbnails import Thumbnails
 from sightline.indexer.errors import LibraryBusyError, LibraryError
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.types import Condition, Failure, Filters
 
 HERE = Path(__file__).resolve().parent
@@ -414,7 +413,7 @@ def test_a_file_size_limit_loses_nothing(tmp_path: Path) -> None:
         import resource, sys
         sys.path.insert(0, {str(HERE)!r})
         from helpers_catalog import picture
-        from sightline.indexer.catalog.catalog import Catalog
+        from sightline.indexer.catalog import Catalog
         from sightline.indexer.errors import LibraryError
         from pathlib import Path
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
@@ -451,8 +450,8 @@ def test_a_killed_writer_leaves_complete_batches(tmp_path: Path) -> None:
         import sys
         sys.path.insert(0, {str(HERE)!r})
         from helpers_catalog import picture
-        from sightline.indexer.catalog.catalog import Catalog
-        from sightline.indexer.catalog.thumbnails import Thumbnails
+        from sightline.indexer.catalog import Catalog
+        from sightline.indexer.catalog import Thumbnails
         from pathlib import Path
         folder = Path({str(tmp_path)!r})
         with Catalog.open(folder / "catalog.db") as catalog, \\

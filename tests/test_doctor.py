@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from helpers_library import as_bytes, draw, make_library
 
-from sightline.indexer.catalog.check import Problem
+from sightline.indexer.catalog import Problem
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, LibraryError
 from sightline.indexer.indexing import doctor
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.server.cli import run
 
 PICTURES = 40

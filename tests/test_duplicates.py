@@ -21,7 +21,7 @@ from sightline.server.web.app import create_app
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from helpers_serving import FLAGS, chromium, get, serving
 
 from sightline.data.scenes.gallery import write_gallery
 from sightline.indexer.indexing.run import encoder_for
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.server.cli import run
 from sightline.server.search import SearchEngine
 

@@ -20,7 +20,7 @@ from sightline.indexer.exchange import export_set, formats, import_set
 from sightline.indexer.exchange.formats import open_set
 from sightline.indexer.indexing import doctor
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.types import Condition, Filters
 from sightline.server.cli import run
 from sightline.server.search import SearchEngine

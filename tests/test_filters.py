@@ -13,7 +13,7 @@ from helpers_catalog import TOP, new_catalog, picture
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog import Catalog
 from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Condition, Filters, ImageRecord, Root
 

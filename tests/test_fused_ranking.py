@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers_library import empty_library
 
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.types import Candidate, Filters, NewImage, Photo, PhotoInfo
 from sightline.server.search import SearchEngine
 from sightline.server.search.fused_ranking import TextMatches

@@ -17,7 +17,7 @@ from sightline import index_folders
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, ModelMismatchError, UsageError
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.types import IndexReport
 
 PICTURES = 12

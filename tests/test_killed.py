@@ -15,7 +15,7 @@ from helpers_library import as_bytes, draw
 
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
 PICTURES = 240
@@ -71,7 +71,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from sightline.indexer.indexing.run import load_encoder, update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 
 model, directory, pictures = sys.argv[1:]
 encoder = load_encoder(model)

@@ -27,7 +27,7 @@ from sightline.data.scenes.gallery import Scene, compose, render
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.indexing.run import encoder_for, update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.zero_shot import prompts
 from sightline.indexer.zero_shot.labels import (
     MIN_FIT,

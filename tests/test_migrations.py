@@ -13,9 +13,7 @@ import pytest
 from helpers_catalog import TOP, picture
 from sqlite_utils import Database
 
-from sightline.indexer.catalog import migrations
-from sightline.indexer.catalog.catalog import Catalog
-from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.catalog import Catalog, Thumbnails, migrations
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import Condition, Failure, Filters
 

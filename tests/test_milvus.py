@@ -27,7 +27,7 @@ from sightline.indexer.errors import (
     UsageError,
 )
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.milvus import bulk, schema
 from sightline.indexer.milvus.connection import Address, Milvus, is_address
 from sightline.indexer.milvus.fill import fill_from_library, fill_from_shards

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers_catalog import TOP, picture
 
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.types import Filters, Ids
 from sightline.server.search.ranking import FIRST_DEPTH, CosineRanking
 from sightline.server.search.relevance import Scores, ScoreScale

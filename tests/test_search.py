@@ -21,7 +21,7 @@ from sightline.server.search.ranking import WeightedVector, combine
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from helpers_library import as_bytes, draw, id_of, make_library, make_pictures
 from helpers_shards import make_drawings
 
 from sightline.indexer.errors import NotFoundError, UsageError
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.server.search import SearchEngine
 from sightline.server.search.originals import original
 from sightline.server.web.app import create_app

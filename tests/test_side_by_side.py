@@ -20,7 +20,7 @@ from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.indexing import doctor
 from sightline.indexer.indexing.run import update_library
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 
 PICTURES = 24
 

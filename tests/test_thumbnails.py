@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers_catalog import file, new_catalog, picture
 
-from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.catalog import Thumbnails
 from sightline.indexer.errors import LibraryError
 
 

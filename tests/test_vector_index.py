@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog import Catalog
 from sightline.indexer.errors import UsageError
 from sightline.indexer.types import IndexState, NewImage, Root
 from sightline.indexer.vector_index import build as index_build

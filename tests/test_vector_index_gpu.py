@@ -31,9 +31,9 @@ from test_vector_index import (
     with_vector,
 )
 
-from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog import Catalog
 from sightline.indexer.errors import UsageError
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.vector_index import build
 from sightline.indexer.vector_index import gpu as index_gpu
 from sightline.indexer.vector_index import index as vector_index

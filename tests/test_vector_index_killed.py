@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_vector_index import MODEL, assert_in_order, fill, new_catalog, recall, vectors
 
-from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog import Catalog
 from sightline.indexer.types import Root
 from sightline.indexer.vector_index import index as vector_index
 from sightline.indexer.vector_index.generation import Generation
@@ -25,7 +25,7 @@ COUNT = 1000
 BUILD = """
 import os, signal, sys
 from pathlib import Path
-from sightline.indexer.catalog.catalog import Catalog
+from sightline.indexer.catalog import Catalog
 from sightline.indexer.vector_index.index import build_index
 
 def die(phase, done, total):

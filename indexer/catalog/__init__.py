@@ -1,1 +1,8 @@
 """Catalog: images, embeddings, full text and failures in SQLite."""
+
+from sightline.indexer.catalog.catalog import Catalog, WriteResult
+from sightline.indexer.catalog.check import Problem
+from sightline.indexer.catalog.facets import Months, Suggestion
+from sightline.indexer.catalog.thumbnails import Thumbnails
+
+__all__ = ["Catalog", "Months", "Problem", "Suggestion", "Thumbnails", "WriteResult"]

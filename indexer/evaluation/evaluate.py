@@ -42,7 +42,7 @@ from sightline.indexer.zero_shot.labels import classifier, label
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
 RANKINGS = ("plain", "centred", "querybank", "standing")
 """By cosine, centred captions, query-bank normalisation (text to image only) and z-scores (image to

@@ -18,7 +18,7 @@ import numpy as np
 
 from sightline.indexer.errors import UsageError
 from sightline.indexer.exchange.formats import MODEL_KEY, REVISION_KEY, Row, pyarrow, to_row
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.types import Embeddings, Ids, Progress, no_progress
 
 Format = Literal["parquet", "npy", "jsonl"]

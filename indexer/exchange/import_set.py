@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.indexer.catalog.catalog import WriteResult
+from sightline.indexer.catalog import WriteResult
 from sightline.indexer.errors import UsageError
 from sightline.indexer.exchange.formats import EmbeddingSet, Row, Vectors
 from sightline.indexer.files import archives

@@ -17,10 +17,8 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from sightline.indexer.catalog.catalog import Catalog
-from sightline.indexer.catalog.check import Problem
+from sightline.indexer.catalog import Catalog, Problem, Thumbnails
 from sightline.indexer.catalog.salvage import salvage
-from sightline.indexer.catalog.thumbnails import Thumbnails
 from sightline.indexer.errors import CorruptError, LibraryError
 from sightline.indexer.files import archives
 from sightline.indexer.indexing import missing_thumbnails

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.photo import Decoder
 from sightline.indexer.types import Candidate, Geometry, ImageRecord, Photo, Progress
 

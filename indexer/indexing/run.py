@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sightline.indexer.catalog.catalog import WriteResult
+from sightline.indexer.catalog import WriteResult
 from sightline.indexer.encoder import encode_photos, registry
 from sightline.indexer.errors import ModelError, PhotoError
 from sightline.indexer.indexing import missing_thumbnails
 from sightline.indexer.indexing.changes import Comparison, Scope, compare, scopes_of
-from sightline.indexer.library.interface import AnyLibrary
+from sightline.indexer.library import AnyLibrary
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.photo import Decoder, photo
 from sightline.indexer.types import (

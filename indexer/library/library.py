@@ -24,8 +24,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from sightline.indexer.catalog.catalog import Catalog
-from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.catalog import Catalog, Thumbnails
 from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.types import (
     Candidate,

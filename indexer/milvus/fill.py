@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.indexer.milvus.connection import LONG_TIMEOUT, STRONG, Address, Milvus
 from sightline.indexer.milvus.dates import month_of
 from sightline.indexer.milvus.index_params import (

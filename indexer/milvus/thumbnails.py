@@ -12,7 +12,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from sightline.indexer.catalog.thumbnails import Thumbnails
+from sightline.indexer.catalog import Thumbnails
 from sightline.indexer.errors import SightlineError
 from sightline.indexer.library.library import THUMBNAILS
 from sightline.indexer.shards.place import Place

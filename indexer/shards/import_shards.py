@@ -17,8 +17,8 @@ from threading import Event
 
 import numpy as np
 
-from sightline.indexer.catalog.catalog import WriteResult
-from sightline.indexer.library.library import Library
+from sightline.indexer.catalog import WriteResult
+from sightline.indexer.library import Library
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import (
     Origin,

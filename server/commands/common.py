@@ -18,8 +18,7 @@ from sightline.indexer.milvus.connection import is_address
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.interface import AnyLibrary
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import AnyLibrary, Library
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,7 +119,7 @@ def open_library(
     directory: Path, *, read_only: bool = False, search_device: str = "cpu"
 ) -> Library:
     """Opens the library in ``directory``. Raises LibraryError if there is none."""
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
     return Library.open(directory, read_only=read_only, search_device=search_device)
 

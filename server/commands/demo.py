@@ -61,7 +61,7 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
         " sightline index FOLDER"
     )
     from sightline.indexer.indexing.run import encoder_for
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
     from sightline.server.commands.serve import run_server
 
     with Library.open(library_directory, read_only=True) as library:
@@ -77,7 +77,7 @@ def delete_outdated_library(library_directory: Path) -> None:
     """Deletes a demo library that was made with an older built-in model."""
     from sightline.indexer.errors import ModelMismatchError
     from sightline.indexer.indexing.run import encoder_for
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
     if not Library.exists(library_directory):
         return

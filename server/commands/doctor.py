@@ -12,7 +12,7 @@ from sightline.server.commands.common import json_option, library_option, print_
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
-    from sightline.indexer.catalog.check import Problem
+    from sightline.indexer.catalog import Problem
 
 
 @click.command()

@@ -104,7 +104,7 @@ def import_(
         raise UsageError(f"{source} does not exist")
     from sightline.indexer.exchange import formats, import_set
     from sightline.indexer.indexing.run import encoder_for
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
     from sightline.indexer.zero_shot.captions import CAPTIONS
 
     found = formats.open_set(Path(source))

@@ -33,7 +33,7 @@ def is_library(source: str) -> bool:
 
 def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool) -> int:
     """Fills or updates the collection at ``uri`` from a library or from shards."""
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
     from sightline.indexer.milvus import fill
     from sightline.indexer.shards.place import Place
 
@@ -67,7 +67,7 @@ def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool
 def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) -> int:
     """Imports the shards at ``source`` into the library in ``directory``, created if missing."""
     from sightline.indexer.indexing.run import encoder_for
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
     from sightline.indexer.shards import import_shards
     from sightline.indexer.shards.place import Place
     from sightline.indexer.shards.shard_files import read_origin

@@ -22,7 +22,7 @@ from sightline.server.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
     from sightline.indexer.types import Ids, ImageRecord
     from sightline.indexer.zero_shot.labels import Labeller
 

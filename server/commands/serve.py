@@ -25,7 +25,7 @@ from sightline.server.web.config import PORT, ServerConfig, read_token
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.library import AnyLibrary
 
 
 @click.command()

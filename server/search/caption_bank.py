@@ -18,7 +18,7 @@ from sightline.server.search.relevance import MIN_SAMPLE, ScoreScale, relevance
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.library import AnyLibrary
 
 
 @dataclass(frozen=True)

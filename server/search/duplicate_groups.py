@@ -19,7 +19,7 @@ from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.near_duplicates import BITS, COSINE, IDENTICAL
 
 if TYPE_CHECKING:
-    from sightline.indexer.library.library import Library
+    from sightline.indexer.library import Library
 
 BLOCK = 1024
 """Pictures whose neighbours are asked for at once."""

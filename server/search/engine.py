@@ -44,9 +44,9 @@ from sightline.server.search.relevance import Scores, ScoreScale, relevance
 from sightline.server.search.results import Hit, SearchResult
 
 if TYPE_CHECKING:
-    from sightline.indexer.catalog.facets import Months, Suggestion
+    from sightline.indexer.catalog import Months, Suggestion
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.library import AnyLibrary
 
 MAX_K = 10_000
 """Hits of one search."""

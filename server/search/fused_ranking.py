@@ -34,7 +34,7 @@ from sightline.server.search.relevance import Scores, ScoreScale
 from sightline.server.search.visual_words import visual_words
 
 if TYPE_CHECKING:
-    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.library import AnyLibrary
 
 RANK_CONSTANT = 10
 """Added to ranks. The paper has 60, with which any word outweighs the first ranks by cosine."""

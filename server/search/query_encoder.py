@@ -21,7 +21,7 @@ from sightline.server.search.query import Box, Term
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.library import AnyLibrary
     from sightline.indexer.photo import Decoder
     from sightline.indexer.types import Pixels
 

@@ -35,7 +35,7 @@ from sightline.server.search import near_duplicates
 from sightline.server.search.relevance import SAME_IMAGE, SAME_IMAGE_MARGIN, Scores, ScoreScale
 
 if TYPE_CHECKING:
-    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.library import AnyLibrary
 
 NEGATIVE_FACTOR = 0.5
 """Factor of negative weights beside positive ones; measured in docs/evaluation.md."""

@@ -8,7 +8,7 @@ from sightline.indexer.types import Condition, Filters
 from sightline.server.search.query import FILTER_NAMES, Query
 
 if TYPE_CHECKING:
-    from sightline.indexer.library.interface import AnyLibrary
+    from sightline.indexer.library import AnyLibrary
 
 MAX_SUGGESTIONS = 10
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, render_template, request
 
 from sightline.indexer.errors import UsageError
-from sightline.indexer.library.library import Library
+from sightline.indexer.library import Library
 from sightline.server.search.duplicate_groups import Group, find_groups
 from sightline.server.search.query import MAX_LENGTH, parse
 from sightline.server.web.app_state import engine, state
