@@ -30,9 +30,17 @@ class Requests:
         start_response("200 OK", [])
         return [b"fine"]
 
-    def send(self, path: str = "/api/search", query: str = "q=dog", *, gone: bool = False) -> str:
+    def send(
+        self,
+        path: str = "/api/search",
+        query: str = "q=dog",
+        *,
+        method: str = "GET",
+        gone: bool = False,
+    ) -> str:
         """The status of one request."""
         environ = {
+            "REQUEST_METHOD": method,
             "PATH_INFO": path,
             "QUERY_STRING": query,
             "waitress.client_disconnected": lambda: gone,
@@ -47,11 +55,9 @@ class Requests:
         self.admission(environ, start_response)  # type: ignore[arg-type]
         return statuses[0]
 
-    def send_many(self, count: int, query: str = "q=dog") -> None:
+    def send_many(self, count: int, **request: str) -> None:
         """Sends ``count`` blocking searches at the same time."""
-        self._threads = [
-            threading.Thread(target=self.send, kwargs={"query": query}) for _ in range(count)
-        ]
+        self._threads = [threading.Thread(target=self.send, kwargs=request) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
@@ -95,15 +101,23 @@ def test_requests_of_disconnected_clients_are_not_computed() -> None:
     assert not requests.running.acquire(blocking=False)
 
 
-def test_searches_for_many_hits_leave_cores_to_other_searches() -> None:
+@pytest.mark.parametrize(
+    ("request_", "running", "waiting"),
+    [({"query": "q=dog&k=01000"}, 1, 5), ({"method": "POST"}, 2, 10)],
+    ids=["many hits", "upload"],
+)
+def test_large_searches_and_uploads_have_limits_of_their_own(
+    request_: dict[str, str], running: int, waiting: int
+) -> None:
     requests = Requests(threads=40, cores=2)
-    requests.send_many(8, query="q=dog&k=01000")
-    assert requests.running.acquire(timeout=60)
-    requests.wait_for(refused=2)  # one of eight runs and five wait
+    requests.send_many(running + waiting + 2, **request_)
+    for _ in range(running):
+        assert requests.running.acquire(timeout=60)
+    requests.wait_for(refused=2)
     assert not requests.running.acquire(blocking=False)
     assert requests.send(query="q=fast") == "200"
     requests.finish()
-    assert requests.statuses == {"200": 7, "503": 2}
+    assert requests.statuses == {"200": running + waiting + 1, "503": 2}
 
 
 def test_a_limit_is_free_again_after_an_error() -> None:

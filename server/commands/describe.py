@@ -88,7 +88,7 @@ def describe(
             elif image.isdecimal():
                 target = min(int(image), 2**63 - 1)
             else:
-                raise NotFoundError(f"{image} is neither a file nor an image id")
+                raise NotFoundError(f"there is no file {image}, and it is not an image id")
             encoder = load_encoder(library, device)
             with SearchEngine(library, encoder) as engine:
                 found = engine.describe(target, texts=texts, k=count)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -31,7 +30,7 @@ from sightline.server.search.fused_ranking import FusedRanking, TextMatches
 from sightline.server.search.language import language_notice
 from sightline.server.search.lru_cache import LruCache
 from sightline.server.search.query import Query, Term, parse
-from sightline.server.search.query_encoder import QueryEncoder, Upload, Yielding
+from sightline.server.search.query_encoder import QueryEncoder, Upload
 from sightline.server.search.ranking import (
     CosineRanking,
     ListedRanking,
@@ -80,25 +79,15 @@ class SearchEngine:
     the caller's to close.
     """
 
-    def __init__(
-        self,
-        library: AnyLibrary,
-        encoder: Encoder | None = None,
-        *,
-        yielding: Yielding = nullcontext,
-    ) -> None:
-        """``encoder``: the library's model; loaded unless given.
-
-        ``yielding`` makes a context that is entered while a call waits for the model: a server
-        lends the caller's slot to other requests meanwhile.
-        """
+    def __init__(self, library: AnyLibrary, encoder: Encoder | None = None) -> None:
+        """``encoder``: the library's model; loaded unless given."""
         if encoder is None:
             from sightline.indexer.encoder import Encoder
 
             encoder = Encoder.load(library.model, revision=library.revision)
         self.library = library
         self.encoder = encoder
-        self.query_encoder = QueryEncoder(library, encoder, yielding=yielding)
+        self.query_encoder = QueryEncoder(library, encoder)
         self._captions = CaptionBank(library, encoder, self.query_encoder.encode_texts)
         self._rankings: LruCache[Ranking] = LruCache(CACHED_RANKINGS)
         self._totals: LruCache[int] = LruCache(CACHED_RANKINGS)

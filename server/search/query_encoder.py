@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float32]
 """``(d,) float32, unit norm``."""
-
-Yielding = Callable[[], AbstractContextManager[None]]
-"""Makes a context in which the caller waits for the model and needs no CPU slot of its own."""
 
 CACHED_TEXTS = 8192
 """Text vectors in memory: 16 MB at 512 dimensions."""
@@ -54,10 +50,9 @@ class Upload:
 class QueryEncoder:
     """Encodes texts and images to search with. Safe to use from several threads."""
 
-    def __init__(self, library: AnyLibrary, encoder: Encoder, *, yielding: Yielding) -> None:
+    def __init__(self, library: AnyLibrary, encoder: Encoder) -> None:
         self._library = library
         self._encoder = encoder
-        self._yielding = yielding
         self._texts: LruCache[Vector] = LruCache(CACHED_TEXTS)
         self._images: LruCache[Upload] = LruCache(CACHED_IMAGES)
         self._uploads: LruCache[Upload] = LruCache(CACHED_IMAGES)
@@ -97,9 +92,8 @@ class QueryEncoder:
         vectors = {text: self._texts.get(text) for text in texts}
         new = [text for text, vector in vectors.items() if vector is None]
         if new:
-            with self._yielding():
-                # The encoder batches the texts of concurrent callers.
-                rows = self._encoder.encode_texts(new)
+            # The encoder batches the texts of concurrent callers.
+            rows = self._encoder.encode_texts(new)
             for text, row in zip(new, rows, strict=True):
                 vectors[text] = self._texts.put(text, row.copy())
         return [vector for text in texts if (vector := vectors[text]) is not None]
@@ -115,12 +109,11 @@ class QueryEncoder:
         return self._uploads.put(upload.token, upload)
 
     def _read(self, data: bytes) -> Upload:
-        with self._yielding():
-            try:
-                photo = self.decoder.read_bytes(data)
-            except PhotoError as error:
-                raise UsageError(f"this image cannot be read: {error}") from error
-            vector = self._encode(photo.pixels)
+        try:
+            photo = self.decoder.read_bytes(data)
+        except PhotoError as error:
+            raise UsageError(f"this image cannot be read: {error}") from error
+        vector = self._encode(photo.pixels)
         return Upload(photo.info.width, photo.info.height, vector, photo.thumbnail)
 
     def _image(self, term: Term) -> Vector:
@@ -161,11 +154,10 @@ class QueryEncoder:
         return self._regions.get_or_create((image, record.content_hash, box), encode)
 
     def _region(self, term: Term, source: Path | bytes, box: Box) -> Vector:
-        with self._yielding():
-            try:
-                return self._encode(self.decoder.crop(source, box))
-            except PhotoError as error:
-                raise UsageError(f"{term.to_text()} cannot be cropped: {error}") from error
+        try:
+            return self._encode(self.decoder.crop(source, box))
+        except PhotoError as error:
+            raise UsageError(f"{term.to_text()} cannot be cropped: {error}") from error
 
     def _encode(self, pixels: Pixels) -> Vector:
         with self._image_tower_lock:

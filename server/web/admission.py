@@ -1,9 +1,10 @@
 """Admission control: each kind of work has a limit, and requests above it get 503 at once.
 
 Most requests compute, and running more of them than there are cores only slows all of them down.
-So one request per core runs, a bounded number waits, and the others are told when to retry.
-Searches for many hits take as long as several others and have a lower limit, so that others run
-beside them. Thumbnails, originals and static files cost almost nothing and have no limit.
+So one search per core runs, a bounded number waits, and the others are told when to retry. Searches
+for many hits take as long as several others and have a lower limit, so that others run beside them;
+requests with a body, most of which decode and encode an image, have their own. Thumbnails,
+originals and static files cost almost nothing and have no limit.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ class Admission:
         self.waiting: Callable[[], int] = lambda: 0
         running = max(1, min(cores or os.cpu_count() or 1, threads - SPARE_THREADS))
         waiting = max(1, min(threads // 2, threads - running - SPARE_THREADS))
-        self._all = Limit(running, waiting=waiting)
+        self._searches = Limit(running, waiting=waiting)
         self._large = Limit(max(1, running // 2), waiting=max(1, waiting // 4))
+        self._bodies = Limit(max(2, running // 2), waiting=max(1, waiting // 2))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application's response, or 503."""
@@ -91,14 +93,19 @@ class Admission:
             return self._app(environ, start_response)
         try:
             with ExitStack() as stack:
-                if _is_large(environ):
-                    stack.enter_context(self._large)
-                stack.enter_context(self._all)
+                for limit in self._limits(environ):
+                    stack.enter_context(limit)
                 if _is_disconnected(environ):
                     return _refuse(start_response)
                 return self._app(environ, start_response)
         except ServiceUnavailable:
             return _refuse(start_response)
+
+    def _limits(self, environ: WSGIEnvironment) -> list[Limit]:
+        """The limits that a request is subject to."""
+        if environ.get("REQUEST_METHOD") == "POST":
+            return [self._bodies]
+        return [self._large, self._searches] if _is_large(environ) else [self._searches]
 
 
 def _is_large(environ: WSGIEnvironment) -> bool:
