@@ -18,7 +18,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sightline.server.cli import sightline
-from sightline.server.web.tuning import SWITCH_SECONDS, freeze_heap, tune_process
+from sightline.server.web.tuning import freeze_heap, limit_blas_threads
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -80,15 +80,12 @@ def test_shell_completion_suggests_commands_and_options(words: str, expected: st
     assert result.stdout.split() == [expected]
 
 
-def test_tuning_makes_numpy_products_single_threaded_and_threads_switch_sooner() -> None:
-    interval = sys.getswitchinterval()
+def test_numpy_products_are_single_threaded_in_a_server() -> None:
     with threadpool_limits(2, user_api="blas"):  # restores the limits at its end
-        tune_process()
+        limit_blas_threads()
         assert (np.eye(2) @ np.eye(2)).trace() == 2  # loads OpenBLAS
         own = [pool for pool in threadpool_info() if pool.get("threading_layer") == "pthreads"]
         assert {pool["num_threads"] for pool in own} <= {1}
-    assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
-    sys.setswitchinterval(interval)
 
 
 def test_frozen_objects_are_excluded_from_garbage_collection() -> None:

@@ -22,6 +22,7 @@ from sightline.server.commands.common import (
 )
 from sightline.server.commands.progress import shown
 from sightline.server.web.config import PORT, ServerConfig, read_token
+from sightline.server.web.tuning import prepare_process
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
@@ -109,6 +110,7 @@ def serve(
         origins=origins,
         threads=threads,
     )
+    prepare_process()
     if isinstance(directory, str):
         if search_device != "cpu":
             raise click.UsageError("--search-device has no effect on a Milvus collection; omit it")
@@ -138,10 +140,10 @@ def run_server(
     from sightline.server.search import SearchEngine
     from sightline.server.search.language import load_language_model
     from sightline.server.web.app import create_app
-    from sightline.server.web.tuning import freeze_heap, tune_process
+    from sightline.server.web.tuning import freeze_heap, limit_blas_threads
     from sightline.server.web.waitress_server import Server
 
-    tune_process()
+    limit_blas_threads()
     with SearchEngine(library, encoder) as engine:
         server = Server(create_app(engine, config=config), config)
         name = f"[{config.host}]" if ":" in config.host else config.host

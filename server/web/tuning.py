@@ -1,25 +1,41 @@
-"""Process-wide settings that lower the tail latency of a server with many threads."""
+"""Process-wide settings of a server with many threads, each measured with ``benchmarks.load``."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
+from contextlib import suppress
 
 SWITCH_SECONDS = 0.0002
 """Interval after which a thread gives up the GIL; Python's default is 5 ms. p99 of small requests
 under load is 16 ms with 0.2 ms and 31 ms with 1 ms (docs/reliability.md)."""
 
+MALLOC_ARENAS = 2
+"""Arenas of glibc's malloc, by default up to eight per core: memory under load is 395 MiB with 2
+and 514 MiB with the default."""
 
-def tune_process() -> None:
-    """Makes threads switch sooner, and numpy's matrix products single-threaded.
+_M_ARENA_MAX = -8
+"""The option's number in glibc's malloc.h."""
+
+
+def prepare_process() -> None:
+    """Makes threads switch sooner and share malloc arenas (glibc only). To be called before
+    threads start."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MALLOC_ARENAS)
+
+
+def limit_blas_threads() -> None:
+    """Makes numpy's matrix products single-threaded; torch and FAISS have their own threads.
 
     OpenBLAS splits even the small products of a search over all cores and its threads busy-wait for
     each other: p95 of a search beside other programs is 1,309 ms with and 56 ms without
-    (docs/benchmarks.md). torch and FAISS have their own threads.
+    (docs/reliability.md).
     """
     from threadpoolctl import ThreadpoolController
 
-    sys.setswitchinterval(SWITCH_SECONDS)
     # numpy's OpenBLAS uses pthreads. FAISS's uses OpenMP, whose limit would slow FAISS's searches.
     ThreadpoolController().select(threading_layer="pthreads").limit(limits=1)
 
