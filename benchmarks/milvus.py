@@ -1,15 +1,14 @@
-"""A local library (SQLite, FAISS) beside a Milvus collection of the same pictures.
+"""Compares a local library (SQLite, FAISS) with a Milvus collection of the same images.
 
     python -m benchmarks.milvus --directory /tmp/bench --index HNSW FLAT \\
         --address milvus+http://127.0.0.1:19530/bench
     python -m benchmarks.milvus --directory /tmp/bench --index FLAT HNSW --address /tmp/bench.db
 
-Vectors have CLIP's geometry (``benchmarks.clip_geometry``), every picture a camera, by which
-filters of 50, 10, 1 and 0.1 % are made. Both libraries are asked the same: ``nearest``, a vector
-in, ten ids and exact scores out, filters and the way to the server included. Printed are the time
-to fill, recall@10 against a scan of everything for text and image queries, and p50 and p99 of
-single queries. The collection is made by this program and left where it is; ``--directory`` keeps
-the library, so that a second address need not make it again.
+Vectors have CLIP's geometry (``benchmarks.clip_geometry``); each image has a camera, and filters by
+camera match 50, 10, 1 and 0.1 %. Both libraries answer ``nearest``: a vector in, ten ids and exact
+scores out, filters and network included. Prints the time to fill the collection, recall@10 against
+an exhaustive search for text and image queries, and p50 and p99 latency of single queries. The
+collection is created and kept; ``--directory`` keeps the library for a second address.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from sightline.indexer.types import (
 DIMENSION = 512
 BLOCK = 5_000
 QUERIES = 100
-SHARES = {"all": 1.0, "half": 0.5, "tenth": 0.1, "hundredth": 0.01, "thousandth": 0.001}
+FRACTIONS = {"all": 1.0, "half": 0.5, "tenth": 0.1, "hundredth": 0.01, "thousandth": 0.001}
 
 
 def main() -> None:
-    """Prints a table for each index."""
+    """Prints a table per index type."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--address", required=True)
@@ -71,12 +70,12 @@ def main() -> None:
             seconds = time.perf_counter() - started
             print(f"\n{kind}: {filled.added:,} rows added, {seconds:.0f} s in all", flush=True)
             with MilvusLibrary.open(options.address) as remote:
-                time.sleep(11)  # the seconds in which every read waits for the last writes
+                time.sleep(11)  # until reads no longer wait for the last writes
                 measure(f"milvus {kind}", remote, queries, truth)
 
 
 def camera(number: int) -> str:
-    """Of the picture of that number: a tenth of each group is the next one."""
+    """The camera of an image, by its number."""
     if number % 1000 == 7:
         return "thousandth"
     if number % 100 == 3:
@@ -87,7 +86,7 @@ def camera(number: int) -> str:
 
 
 def make(directory: Path, count: int, geometry: ClipGeometry) -> None:
-    """A library of pictures that nobody ever saw."""
+    """A library of synthetic images."""
     started = time.perf_counter()
     with Library.create(directory, model="benchmark", revision="1", dimension=DIMENSION) as library:
         root = library.ensure_root(Path("/pictures"))
@@ -111,16 +110,16 @@ def make(directory: Path, count: int, geometry: ClipGeometry) -> None:
     print(f"library of {count:,}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def filters_of(share: str) -> Filters:
-    """Those that this share of the pictures meets."""
-    return Filters() if share == "all" else Filters((Condition("camera", share),))
+def filters_of(fraction: str) -> Filters:
+    """The filters that this fraction of the images meets."""
+    return Filters() if fraction == "all" else Filters((Condition("camera", fraction),))
 
 
 def exact(library: Library, queries: Embeddings) -> dict[str, list[set[int]]]:
-    """The ten nearest by a scan of everything, with each filter."""
+    """The ten nearest by exhaustive search, for each filter."""
     found: dict[str, list[set[int]]] = {}
-    for share in SHARES:
-        ids = library.select(filters_of(share))
+    for fraction in FRACTIONS:
+        ids = library.select(filters_of(fraction))
         scores = np.full((len(queries), 0), 0, np.float32)
         kept = np.zeros((len(queries), 0), np.int64)
         for start in range(0, len(ids), BLOCK):
@@ -129,7 +128,7 @@ def exact(library: Library, queries: Embeddings) -> dict[str, list[set[int]]]:
             kept = np.concatenate([kept, np.broadcast_to(part, (len(queries), len(part)))], axis=1)
             top = np.argsort(-scores, axis=1)[:, :10]
             scores, kept = np.take_along_axis(scores, top, 1), np.take_along_axis(kept, top, 1)
-        found[share] = [set(row.tolist()) for row in kept]
+        found[fraction] = [set(row.tolist()) for row in kept]
     return found
 
 
@@ -139,11 +138,11 @@ def measure(
     queries: dict[str, Embeddings],
     truth: dict[str, dict[str, list[set[int]]]],
 ) -> None:
-    """Prints a row a filter."""
+    """Prints a row per filter."""
     print(f"{name:24}{'text':>8}{'image':>8}{'p50 ms':>9}{'p99 ms':>9}", flush=True)
-    for share in SHARES:
+    for fraction in FRACTIONS:
         recall, times = {}, []
-        filters = filters_of(share)
+        filters = filters_of(fraction)
         library.nearest(queries["text"][:1], 10, filters=filters)
         for kind, some in queries.items():
             hits = 0
@@ -151,12 +150,12 @@ def measure(
                 begun = time.perf_counter()
                 ids = library.nearest(some[n : n + 1], 10, filters=filters)[1][0]
                 times.append((time.perf_counter() - begun) * 1000)
-                hits += len(set(ids.tolist()) & truth[kind][share][n])
+                hits += len(set(ids.tolist()) & truth[kind][fraction][n])
             recall[kind] = hits / QUERIES / 10
         p50, p99 = np.percentile(times, [50, 99])
         matching = library.matching(filters)
         print(
-            f"{share + f' ({matching:,})':24}{recall['text']:8.3f}{recall['image']:8.3f}"
+            f"{fraction + f' ({matching:,})':24}{recall['text']:8.3f}{recall['image']:8.3f}"
             f"{p50:9.2f}{p99:9.2f}",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""Small sources for embedding, and a Ray cluster of two nodes in this machine."""
+"""Small sources for embedding, and a Ray cluster of two nodes on this machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_archive(path: Path, seeds: range) -> Path:
 
 
 def make_drawings(folder: Path, count: int) -> Path:
-    """``count`` small pictures."""
+    """``count`` small images."""
     folder.mkdir(parents=True)
     for seed in range(count):
         (folder / f"{seed:04}.jpg").write_bytes(as_bytes(draw(seed, (64, 48)), quality=80))
@@ -60,11 +60,11 @@ def rows_of(place: Place) -> list[ShardRow]:
 
 @contextmanager
 def two_nodes() -> Iterator[Cluster]:
-    """Two nodes of one core each beside a head without any, on loopback, that notice within seconds
-    when the other is gone.
+    """Two nodes of one core each and a head without any, on loopback, which detect within seconds
+    that one died.
 
-    They are started by a process of their own: a process that has spoken to Ray and then forks, as
-    starting a node does, may never get an answer again (gRPC's threads do not survive a fork).
+    A separate process starts them: starting a node forks, and gRPC's threads do not survive a fork
+    in a process that is connected to Ray.
     """
     command = [sys.executable, str(Path(__file__).with_name("ray_cluster.py"))]
     with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
@@ -79,35 +79,35 @@ def two_nodes() -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster that runs."""
+    """A running Ray cluster."""
 
     address: str
     nodes: dict[str, list[int]]
-    """Of each node that works, its id and the processes that are it."""
+    """The process ids of each working node, by node id."""
     orders: IO[str]
-    """Read by the process that holds it."""
+    """Standard input of the process that runs it."""
 
     def join(self, **resources: int) -> None:
-        """Has another node join soon."""
+        """Makes another node join soon."""
         print(json.dumps(resources), file=self.orders, flush=True)
 
     def lose(self, *, but: str) -> None:
-        """Kills a node other than ``but``, as a machine that loses its power."""
+        """Kills a node other than ``but``, like a machine that loses power."""
         other = next(node for node in self.nodes if node != but)
         for pid in self.nodes.pop(other):
             os.kill(pid, signal.SIGKILL)
 
 
 def workers_of_ray() -> list[int]:
-    """Process ids of the Ray workers of this user that embed a shard right now."""
+    """Process ids of this user's Ray workers that are embedding a shard."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
                 command = (process / "cmdline").read_bytes()
-                parent_of = (process / "environ").stat().st_uid
+                owner = (process / "environ").stat().st_uid
             except OSError:
                 continue
-            if command.startswith(b"ray::embed_shard") and parent_of == os.getuid():
+            if command.startswith(b"ray::embed_shard") and owner == os.getuid():
                 found.append(int(process.name))
     return found

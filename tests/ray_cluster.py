@@ -1,9 +1,9 @@
-"""A Ray cluster of a head and two nodes in this machine, until standard input ends.
+"""A Ray cluster of a head and two nodes on this machine, until standard input ends.
 
     python tests/ray_cluster.py
 
-prints one line of JSON: its address, and of each node its id and its processes. A line of JSON on
-standard input ({"num_gpus": 1}) is a node that joins.
+prints one line of JSON: its address, and the process ids of each node by node id. A line of JSON on
+standard input ({"num_gpus": 1}) adds a node.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import json
 import os
 import sys
 
-SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-SOON = {
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+FAILURE_DETECTION = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 1000,
-    # Patient with one that is merely busy: a node taken for dead would leave nobody to work.
+    # Long, so that a busy node is not taken for dead.
     "health_check_timeout_ms": 20_000,
     "health_check_failure_threshold": 5,
 }
 
 
 def main() -> None:
-    """Starts it, tells of it, and ends it when the reader has gone."""
+    """Starts it, describes it on standard output, and stops it when standard input ends."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
     here = {"node_ip_address": "127.0.0.1"}
-    head = {**SMALL, **here, "num_cpus": 0, "_system_config": SOON}
+    head = {**NODE, **here, "num_cpus": 0, "_system_config": FAILURE_DETECTION}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        both = [cluster.add_node(**SMALL, **here) for _ in range(2)]
+        both = [cluster.add_node(**NODE, **here) for _ in range(2)]
         cluster.wait_for_nodes()
         nodes = {
             node.node_id: [
@@ -41,7 +41,7 @@ def main() -> None:
         }
         print(json.dumps({"address": cluster.address, "nodes": nodes}), flush=True)
         for line in sys.stdin:
-            cluster.add_node(**{**SMALL, **here, **json.loads(line)})
+            cluster.add_node(**{**NODE, **here, **json.loads(line)})
     finally:
         cluster.shutdown()
 

@@ -96,7 +96,7 @@ def as_job(place: Place, encoder: Encoder) -> Job:
 def test_every_image_is_in_the_shards_once_and_a_corrupt_one_with_the_reason(
     embedded: tuple[Place, dict[str, Any]],
 ) -> None:
-    place, said = embedded
+    place, report = embedded
     rows = rows_of(place)
     names = [row.path for row in rows]
     assert len(names) == len(set(names)) == 66 + 12
@@ -105,8 +105,8 @@ def test_every_image_is_in_the_shards_once_and_a_corrupt_one_with_the_reason(
     assert broken.path == "Odd/broken.jpg"
     assert broken.vector is None
     assert broken.failure == "it is not an image but text"
-    assert (said["embedded"], said["failed"], said["failures"]) == (77, 1, 1)
-    assert said["shards"] == len(whole_shards(place)) == 8  # 66 in tens, and the archive
+    assert (report["embedded"], report["failed"], report["failures"]) == (77, 1, 1)
+    assert report["shards"] == len(whole_shards(place)) == 8  # 66 in tens, and the archive
 
 
 def test_a_worker_process_loads_the_model_for_its_first_shard_only(
@@ -262,8 +262,8 @@ def test_an_interrupted_run_keeps_complete_shards_and_resumes(
     assert not [one for one in Path(output).iterdir() if one.name.startswith(".")]
 
 
-def put_back(path: Path, data: bytes, like: os.stat_result) -> None:
-    """Makes a file whole again, without any sign that it ever was otherwise."""
+def restore(path: Path, data: bytes, like: os.stat_result) -> None:
+    """Writes a file again with the size and date that it had."""
     path.write_bytes(data.ljust(like.st_size, b"\0"))
     os.utime(path, ns=(like.st_atime_ns, like.st_mtime_ns))
 
@@ -272,22 +272,22 @@ def test_failures_are_retried_under_the_same_ids(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
     folder = make_drawings(tmp_path / "in", 8)
-    away, spoilt = folder / "0001.jpg", folder / "0006.jpg"
-    whole, good = away.read_bytes(), spoilt.read_bytes()
-    spoilt.write_bytes(b"no picture".ljust(len(good) + 100))
-    of_away, of_spoilt = away.stat(), spoilt.stat()
+    missing, corrupt = folder / "0001.jpg", folder / "0006.jpg"
+    data, good = missing.read_bytes(), corrupt.read_bytes()
+    corrupt.write_bytes(b"no picture".ljust(len(good) + 100))
+    of_missing, of_corrupt = missing.stat(), corrupt.stat()
     place = Place.at(str(tmp_path / "out"))
     job = as_job(place, tiny_encoder)
     write_origin(place, job.origin)
     shards, _ = plan(place, find_items(str(folder)), size=4)
-    away.unlink()
+    missing.unlink()
     for shard in shards:
         embed_shard(job, shard)
     before = {row.path: row for row in rows_of(place)}
     assert {path for path, row in before.items() if row.failure} == {"0001.jpg", "0006.jpg"}
 
     def embed(**options: Any) -> tuple[ray_run.EmbedReport, set[str]]:
-        """A run, and the pictures that are still not there after it."""
+        """A run, and the images that still have no embedding after it."""
         report = ray_run.embed(
             [str(folder)], place.url, encoder=tiny_encoder, address=cluster.address, **options
         )
@@ -306,11 +306,11 @@ def test_failures_are_retried_under_the_same_ids(
         assert (report.failures, set(listed)) == (len(failed), failed)
         return report, failed
 
-    report, failed = embed()  # the file is not in the folder: there is nothing to be tried
+    report, failed = embed()  # the file is missing: nothing to retry
     assert (report.retried, report.shards, failed) == (0, 0, {"0001.jpg", "0006.jpg"})
-    put_back(away, whole, of_away)
-    put_back(spoilt, good, of_spoilt)
-    report, failed = embed()  # what may have passed is tried again without being asked for
+    restore(missing, data, of_missing)
+    restore(corrupt, good, of_corrupt)
+    report, failed = embed()  # a failure that may have passed is retried without an option
     assert (report.retried, report.embedded, report.shards) == (1, 1, 1)
     assert failed == {"0006.jpg"}
     assert embed()[0].shards == 0
@@ -348,11 +348,11 @@ def test_a_failure_disappears_when_its_changed_file_is_embedded(
             return {failure.path for failure in library.failures()}
 
         assert failing() == {"0001.jpg", "0002.jpg", "closed"}
-        # One is mended, one is spoilt in another way, and the folder can be looked into again.
+        # One is repaired, one is corrupt in another way, and the folder can be listed again.
         (folder / "0001.jpg").write_bytes(good)
         (folder / "0002.jpg").write_bytes(b"")
         (folder / "closed" / "0009.jpg").write_bytes(good)
-        assert failing() == {"0001.jpg", "0002.jpg", "closed"}  # no run has looked yet
+        assert failing() == {"0001.jpg", "0002.jpg", "closed"}  # no run has seen it yet
         shards, listed = run_again()
         assert shards == 1
         assert listed == {"0002.jpg": "the file is empty"}
@@ -374,7 +374,7 @@ def test_import_adds_images_that_were_read_on_retry(tmp_path: Path, tiny_encoder
     embed_shard(job, shard)
     with create_for(tmp_path / "library", job.origin) as library:
         assert import_shards(library, place).failed == 1
-        put_back(away, whole, status)
+        restore(away, whole, status)
         embed_shard(job, shard, frozenset({1}))
         again = import_shards(library, place)
         assert (again.added, again.unchanged, again.failed) == (1, 3, 0)
@@ -397,7 +397,10 @@ def test_retry_reads_a_truncated_archive_from_where_it_ended(
     first = embed_shard(job, shard)
     store.pipe_file("/cut/a.tar", data)
     (failed,) = failed_rows(place).values()
-    assert (len(failed), all(failed.values())) == (1, True)  # the archive itself, and it may pass
+    assert (len(failed), all(failed.values())) == (
+        1,
+        True,
+    )  # the archive itself, a failure that may pass
     second = embed_shard(job, shard, frozenset(failed))
     assert first.embedded + second.embedded == 6
     rows = rows_of(place)
@@ -406,10 +409,10 @@ def test_retry_reads_a_truncated_archive_from_where_it_ended(
     assert {row.info.caption for row in rows if row.info} == {f"blots number {n}" for n in range(6)}
 
 
-def embedded_in_spite_of(
+def embedded_despite(
     progress: Callable[..., None], place: Path, encoder: Encoder, cluster: Cluster
 ) -> list[str]:
-    """Embeds 60 pictures while ``progress`` does harm, and no shard may fail; the rows' paths."""
+    """Embeds 60 images while ``progress`` kills something; the paths of all rows."""
     folder = make_drawings(place / "in", 60)
     report = ray_run.embed(
         [str(folder)],
@@ -434,11 +437,12 @@ def test_no_image_is_lost_when_a_worker_is_killed(
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 
-    paths = embedded_in_spite_of(kill, tmp_path, tiny_encoder, cluster)
+    paths = embedded_despite(kill, tmp_path, tiny_encoder, cluster)
     assert killed
     assert len(paths) == len(set(paths)) == 60
 
 
+@pytest.mark.slow
 def test_no_image_is_lost_or_doubled_when_a_node_dies(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
@@ -448,11 +452,11 @@ def test_no_image_is_lost_or_doubled_when_a_node_dies(
         if phase.startswith("embedding") and not gone:
             import ray
 
-            # Not the one that this process hangs on: with it the run itself would be lost.
+            # Not the node of this process: losing it would end the run itself.
             cluster.lose(but=ray.get_runtime_context().get_node_id())
             gone.append(1)
 
-    paths = embedded_in_spite_of(lose, tmp_path, tiny_encoder, cluster)
+    paths = embedded_despite(lose, tmp_path, tiny_encoder, cluster)
     assert gone
     assert len(paths) == len(set(paths)) == 60
 
@@ -489,6 +493,7 @@ def test_a_task_larger_than_every_node_is_refused(
     assert not warnings
 
 
+@pytest.mark.slow
 def test_a_run_warns_and_waits_for_a_node_that_joins(
     tmp_path: Path, tiny_encoder: Encoder, cluster: Cluster
 ) -> None:
@@ -591,8 +596,8 @@ def test_images_in_a_store_are_fetched_and_embedded(
 
 
 class Buckets(MemoryFileSystem):
-    """A store as large ones are: without folders, and its driver makes buckets when asked for
-    folders. One folder in it cannot be listed."""
+    """A store like S3: it has no folders, and its driver creates a bucket when asked for one. One
+    folder in it cannot be listed."""
 
     protocol = "abfss"
     store: ClassVar[dict[str, Any]] = {}
@@ -680,6 +685,7 @@ def test_an_unknown_kind_of_address_is_refused() -> None:
 # security -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ray_on_this_machine_listens_on_loopback_and_requires_a_token(
     tmp_path: Path, tiny_clip: Path
 ) -> None:

@@ -1,5 +1,5 @@
-"""A library held by Milvus answers as a local one: parity, filters, removal, and a store that is
-away. Milvus Lite runs here; docs/scale.md says how the same was run against a server."""
+"""A library held by Milvus answers like a local one: parity, filters, deletions, outages. The tests
+run Milvus Lite."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ TERMS = (
 
 
 def mixed_queries(ids: list[int]) -> list[str]:
-    """200 of words, pictures, both, with filters and without."""
+    """200 queries of text, images, both, with filters and without."""
     draw = random.Random(9)
     queries = []
     for _ in range(200):
@@ -111,7 +111,7 @@ def mixed_queries(ids: list[int]) -> list[str]:
 # the same answers ---------------------------------------------------------------------------------
 
 
-def test_200_mixed_queries_give_the_same_ids_in_the_same_order(
+def test_200_mixed_queries_return_the_same_ids_in_the_same_order(
     engines: tuple[SearchEngine, SearchEngine], local: Library
 ) -> None:
     queries = mixed_queries(local.select().tolist())
@@ -124,10 +124,10 @@ def test_200_mixed_queries_give_the_same_ids_in_the_same_order(
         )
         assert (other.total, other.good, other.message) == (one.total, one.good, one.message)
         hits += len(one.hits)
-    assert hits > 1000  # they were not empty on both sides
+    assert hits > 1000  # not empty on both sides
 
 
-def test_a_record_comes_back_as_it_was(local: Library, remote: MilvusLibrary) -> None:
+def test_records_vectors_and_thumbnails_are_the_same(local: Library, remote: MilvusLibrary) -> None:
     ids = local.select()
     assert remote.select().tolist() == ids.tolist()
     assert remote.images(ids.tolist()) == local.images(ids.tolist())
@@ -137,7 +137,7 @@ def test_a_record_comes_back_as_it_was(local: Library, remote: MilvusLibrary) ->
     assert remote.thumbnail(int(ids[0])) == local.thumbnail(int(ids[0])) is not None
 
 
-def test_what_a_page_asks_beside_hits_is_the_same(
+def test_facets_suggestions_and_lists_are_the_same(
     engines: tuple[SearchEngine, SearchEngine], local: Library, remote: MilvusLibrary
 ) -> None:
     one, other = engines
@@ -167,7 +167,7 @@ WRITTEN = (
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """A library of pictures that much is written of."""
+    """A library of images with much text."""
     folder = tmp_path_factory.mktemp("written") / "library"
     with Library.create(folder, model="toy", revision="1", dimension=DIMENSION) as made:
         root = made.ensure_root(TOP)
@@ -175,7 +175,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
         yield made
 
 
-def test_words_find_the_same_pictures(written: Library, tmp_path: Path) -> None:
+def test_full_text_finds_the_same_images(written: Library, tmp_path: Path) -> None:
     address = str(tmp_path / "written.db")
     fill_from_library(written, address, index="FLAT")
     queries = (
@@ -195,7 +195,7 @@ def test_words_find_the_same_pictures(written: Library, tmp_path: Path) -> None:
     assert found > len(queries) / 2
 
 
-def test_a_server_that_cannot_look_inside_a_text_finds_parts_of_names_too(
+def test_parts_of_names_are_found_without_infix_like(
     written: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = str(tmp_path / "parts.db")
@@ -213,7 +213,7 @@ def test_a_server_that_cannot_look_inside_a_text_finds_parts_of_names_too(
             remote.select(Filters((Condition("name", "img_0"),)))
 
 
-def test_a_collection_of_an_earlier_version_goes_on_without_the_words(
+def test_a_collection_of_an_earlier_version_works_without_full_text(
     written: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = str(tmp_path / "earlier.db")
@@ -232,7 +232,7 @@ def test_a_collection_of_an_earlier_version_goes_on_without_the_words(
         assert "words in names and captions are not searched" in remote.status()["note"]
 
 
-def test_an_unknown_id_is_nobody(remote: MilvusLibrary) -> None:
+def test_an_unknown_id_has_no_vector_record_or_thumbnail(remote: MilvusLibrary) -> None:
     unknown = np.array([10**9], np.int64)
     assert np.isnan(remote.vectors(unknown)).all()
     assert remote.images([10**9]) == []
@@ -240,7 +240,7 @@ def test_an_unknown_id_is_nobody(remote: MilvusLibrary) -> None:
 
 
 @pytest.mark.parametrize("index", ["HNSW", "IVF_FLAT", "IVF_SQ8"])
-def test_approximate_indexes_find_what_the_exact_one_finds(
+def test_approximate_indexes_find_the_exact_neighbours(
     index: str, local: Library, tmp_path: Path
 ) -> None:
     fill_from_library(local, str(tmp_path / "approximate.db"), index=index)
@@ -253,7 +253,7 @@ def test_approximate_indexes_find_what_the_exact_one_finds(
     assert sum(shared) / (10 * len(ids)) >= 0.95
 
 
-def test_an_index_that_loses_pictures_under_filters_is_not_left_in_use(
+def test_an_index_that_loses_images_under_filters_is_refused(
     local: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pymilvus import MilvusClient
@@ -262,7 +262,7 @@ def test_an_index_that_loses_pictures_under_filters_is_not_left_in_use(
     search = MilvusClient.search
 
     def losing(self: Any, *given: Any, **options: Any) -> Any:
-        """Wrong distances where there is a filter, as IVF_PQ of Milvus 2.3.5 has them."""
+        """Wrong distances when there is a filter, like IVF_PQ of Milvus 2.3.5."""
         if options.get("filter"):
             options["data"] = [[-x for x in vector] for vector in options["data"]]
             options["limit"] = 5
@@ -280,7 +280,7 @@ def test_an_index_that_loses_pictures_under_filters_is_not_left_in_use(
         assert remote.select(filters).tolist() == local.select(filters).tolist()
 
 
-def test_more_neighbours_than_the_store_gives_at_once_are_found(
+def test_more_neighbours_than_milvus_returns_at_once_are_found(
     remote: MilvusLibrary, local: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sightline.indexer.milvus.library.MAX_LIMIT", 20)
@@ -288,7 +288,7 @@ def test_more_neighbours_than_the_store_gives_at_once_are_found(
     assert remote.nearest(query, 60)[1].tolist() == local.nearest(query, 60)[1].tolist()
 
 
-def test_listing_by_date_looks_for_where_to_cut(
+def test_a_long_list_by_date_is_cut_at_the_right_date(
     remote: MilvusLibrary, local: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sightline.indexer.milvus.library.MAX_LISTED", 7)
@@ -301,7 +301,7 @@ def test_listing_by_date_looks_for_where_to_cut(
 # what changes -------------------------------------------------------------------------------------
 
 
-def test_filling_again_follows_the_library_and_an_open_reader_sees_it(
+def test_a_second_import_follows_the_library_and_an_open_reader_sees_it(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sightline.indexer.milvus.library.VERSION_INTERVAL", 0.0)
@@ -327,7 +327,7 @@ def test_filling_again_follows_the_library_and_an_open_reader_sees_it(
             assert engine.search("is:portrait").hits[0].id == changed
 
 
-def test_shards_fill_a_collection_once_each_and_thumbnails_come_from_them(
+def test_each_shard_is_imported_once_and_provides_thumbnails(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     folder = make_drawings(tmp_path / "in", 9)
@@ -357,7 +357,7 @@ def test_shards_fill_a_collection_once_each_and_thumbnails_come_from_them(
         for hit in result.hits:
             assert remote.thumbnail(hit.id) == rows[hit.id].thumbnail
         assert [failure.path for failure in remote.failures()] == ["broken.jpg"]
-    # A shard that was written anew, with what had failed, is taken in anew.
+    # A shard that was rewritten, with the image that had failed, is imported again.
     (folder / "broken.jpg").write_bytes((folder / "0001.jpg").read_bytes())
     (last,) = [shard for shard in shards if "broken.jpg" in [item.path for item in shard.items]]
     (row,) = [n for n, item in enumerate(last.items) if item.path == "broken.jpg"]
@@ -370,7 +370,7 @@ def test_shards_fill_a_collection_once_each_and_thumbnails_come_from_them(
         assert remote.thumbnail(last.number * MAX_ROWS + row) is not None
 
 
-def test_what_a_bulk_import_brought_in_is_found_there_and_not_written_again(
+def test_rows_of_a_bulk_import_are_not_written_again(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_drawings(tmp_path / "in", 9)
@@ -415,7 +415,7 @@ def test_what_a_bulk_import_brought_in_is_found_there_and_not_written_again(
 # refusals and outages -----------------------------------------------------------------------------
 
 
-def test_an_index_that_the_store_lacks_is_refused_and_nothing_is_made(
+def test_an_index_type_that_the_server_lacks_is_refused(
     local: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in ("IVF_PQ", "DISKANN"):
@@ -463,7 +463,7 @@ def test_addresses() -> None:
         Address.parse("http://host:19530/my photos")
 
 
-def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_server_is_an_error_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     place = "milvus+http://127.0.0.1:1/photos"
     assert run(["search", "snow", "--library", place]) == 1
     said = capsys.readouterr().err.strip()
@@ -471,7 +471,7 @@ def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[st
     assert "Milvus at http://127.0.0.1:1 cannot be reached" in said
 
 
-def test_while_the_store_is_away_the_server_says_503_and_goes_on_afterwards(
+def test_the_server_returns_503_while_milvus_is_away_and_recovers(
     address: str,
     tiny_encoder: Encoder,
     monkeypatch: pytest.MonkeyPatch,
@@ -519,11 +519,11 @@ def test_while_the_store_is_away_the_server_says_503_and_goes_on_afterwards(
         assert client.get("/api/search?q=mountains", headers=headers).status_code == 200
 
 
-def test_what_only_a_folder_can_is_said(
+def test_what_a_collection_does_not_support_is_an_error(
     engines: tuple[SearchEngine, SearchEngine], address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["rebuild", "--library", address]) == 2
-    assert "works on a library in a folder, not on Milvus" in capsys.readouterr().err
+    assert "requires a folder, not a Milvus collection" in capsys.readouterr().err
     client = client_of(create_app(engines[1]))
     answer = client.get("/api/duplicates", headers={"Host": "localhost"})
     assert answer.status_code == 400
@@ -534,7 +534,7 @@ def test_what_only_a_folder_can_is_said(
 # the commands -------------------------------------------------------------------------------------
 
 
-def test_import_fills_a_collection_that_search_and_status_ask(
+def test_search_and_status_work_on_an_imported_collection(
     local: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = str(tmp_path / "made.db")
