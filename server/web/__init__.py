@@ -1,1 +1,1 @@
-"""Web: the Flask application, its API and pages, security and limits."""
+"""The Flask application: JSON API, pages, security, admission control."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 RETRY_AFTER = 2
 """Seconds in the ``Retry-After`` header; a full queue of searches drains in less."""
 
+BUSY = "too many requests at once; try again in a moment"
+
 UNLIMITED = re.compile(r"/(thumbnails/|static/|healthz$|favicon\.ico$|metrics$|(api/)?images/\d+$)")
 """Paths of requests that read and send, and do not search. Decoding a preview has its own limit."""
 
@@ -61,9 +63,6 @@ class Limit:
 
     def __exit__(self, *error: object) -> None:
         self.release()
-
-
-BUSY = "too many requests at once; try again in a moment"
 
 
 class Admission:
