@@ -1,17 +1,17 @@
-"""How fast picture files become pixels, thumbnails and records, and whether anything is lost by it.
+"""Measures ``photo.read`` against the full decode: speed, and difference of pixels and embeddings.
 
     python -m benchmarks.decoding FOLDER [--limit 240] [--rounds 3] [--model builtin]
     python -m benchmarks.decoding --megapixels 12 --limit 24
 
-In one run, on the same files, one process, in interleaved rounds of which the median is printed:
+On the same files, the median of interleaved rounds:
 
-    pillow     Pillow's full decode, resize, crop: the model's pixels and nothing else
-    the same   what ``photo.read`` gives, made plainly: full decode, EXIF, thumbnail, hashes
-    read       ``photo.read``
-    decoder    ``Decoder`` with a worker for every core, started before the clock
+    pillow      Pillow's full decode, resize, crop: the model's input and nothing else
+    equivalent  everything that ``photo.read`` makes, from a full decode
+    read        ``photo.read``
+    decoder     ``Decoder`` with one worker per core, already started
 
-and the share of time that each step of ``photo.read`` takes. Then the pixels of ``read`` against
-those of the full decode: mean difference of 255, and the cosine of their embeddings.
+then the time of each step of ``photo.read``, the mean difference of its pixels to those of the full
+decode, of 255, and the cosine of their embeddings.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from sightline.indexer.types import Candidate, Geometry, Pixels
 CORES = os.cpu_count() or 1
 
 STEPS = {
-    "reading the file, hash": ("contents",),
-    "decoding, shrinking": ("_seen",),
-    "thumbnail's pixels": ("smaller",),
+    "reading the file, hash": ("read_and_hash",),
+    "decoding, reduction": ("_decode",),
+    "thumbnail's pixels": ("downscale",),
     "thumbnail's WebP": ("_webp",),
-    "model's pixels": ("cut",),
-    "EXIF, XMP, IPTC": ("read", "photo_metadata"),
+    "model's input": ("model_input",),
+    "EXIF, XMP, IPTC": ("read", "metadata.py"),
     "perceptual hash, colour": ("perceptual_hash", "mean_colour"),
 }
-"""Functions whose time is shown, by what they do; ``photo_metadata`` picks one of two ``read``."""
+"""Profiled functions by step; ``metadata.py`` selects one of two functions called ``read``."""
 
 
 def pillow(path: Path, geometry: Geometry) -> Pixels:
-    """What everybody writes."""
+    """The usual code: decode, orient, resize, crop."""
     with Image.open(path) as image:
         seen = ImageOps.exif_transpose(image).convert("RGB")
     if geometry.fit == "squash":
@@ -66,8 +66,8 @@ def pillow(path: Path, geometry: Geometry) -> Pixels:
     return np.asarray(small.crop((left, top, left + geometry.width, top + geometry.height)))
 
 
-def the_same(path: Path, geometry: Geometry) -> Pixels:
-    """All that ``photo.read`` gives, made plainly."""
+def equivalent(path: Path, geometry: Geometry) -> Pixels:
+    """Everything that ``photo.read`` makes, from a full decode."""
     hashlib.sha256(path.read_bytes()).hexdigest()
     with Image.open(path) as image:
         image.getexif().get_ifd(0x8769)
@@ -85,24 +85,24 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def rates(some: list[Candidate], geometry: Geometry, rounds: int) -> dict[str, float]:
-    """Pictures a second of each way, the median of ``rounds``."""
+    """Images per second of each method, the median of ``rounds``."""
     seconds: dict[str, list[float]] = {}
     with Decoder(geometry, workers=CORES) as decoder:
         list(decoder.photos(some[: 4 * CORES]))
-        ways: dict[str, Callable[[], object]] = {
+        methods: dict[str, Callable[[], object]] = {
             "pillow": lambda: [pillow(c.absolute, geometry) for c in some],
-            "the same": lambda: [the_same(c.absolute, geometry) for c in some],
+            "equivalent": lambda: [equivalent(c.absolute, geometry) for c in some],
             "read": lambda: [photo.read(c.absolute, geometry) for c in some],
             "decoder": lambda: list(decoder.photos(some)),
         }
         for _ in range(rounds):
-            for name, work in ways.items():
+            for name, work in methods.items():
                 seconds.setdefault(name, []).append(timed(work))
     return {name: len(some) / statistics.median(taken) for name, taken in seconds.items()}
 
 
-def shares(some: list[Candidate], geometry: Geometry) -> dict[str, float]:
-    """Milliseconds a picture of each step."""
+def step_times(some: list[Candidate], geometry: Geometry) -> dict[str, float]:
+    """Milliseconds per image of each step."""
     profile = cProfile.Profile()
     profile.runcall(lambda: [photo.read(c.absolute, geometry) for c in some])
     found = dict.fromkeys(STEPS, 0.0)
@@ -114,7 +114,7 @@ def shares(some: list[Candidate], geometry: Geometry) -> dict[str, float]:
 
 
 def readable(candidates: list[Candidate], geometry: Geometry) -> list[Candidate]:
-    """Those that are pictures."""
+    """The candidates that are images."""
     found = []
     for candidate in candidates:
         try:
@@ -144,21 +144,21 @@ def main() -> None:
         some = readable(list(scan(folder))[: options.limit], geometry)
         sizes = [photo.read(c.absolute, geometry).info for c in some]
         megapixels = statistics.mean(info.width * info.height for info in sizes) / 1e6
-        print(f"{len(some)} pictures of {megapixels:.2f} megapixels on average, {CORES} cores\n")
+        print(f"{len(some)} images of {megapixels:.2f} megapixels on average, {CORES} cores\n")
         found = rates(some, geometry, options.rounds)
-        print(f"{'':10}{'photos/s':>10}{'ms each':>10}{'x pillow':>10}")
+        print(f"{'':12}{'images/s':>10}{'ms each':>10}{'x pillow':>10}")
         for name, rate in found.items():
-            print(f"{name:10}{rate:10.1f}{1000 / rate:10.2f}{rate / found['pillow']:10.2f}")
+            print(f"{name:12}{rate:10.1f}{1000 / rate:10.2f}{rate / found['pillow']:10.2f}")
         print()
-        for step, milliseconds in shares(some, geometry).items():
+        for step, milliseconds in step_times(some, geometry).items():
             print(f"{step:26}{milliseconds:8.2f} ms")
         pixels = np.stack([photo.read(c.absolute, geometry).pixels for c in some])
-        plain = np.stack([pillow(c.absolute, geometry) for c in some])
-    apart = np.abs(pixels.astype(int) - plain).mean(axis=(1, 2, 3))
-    cosines = (encoder.encode_images(pixels) * encoder.encode_images(plain)).sum(axis=1)
+        full = np.stack([pillow(c.absolute, geometry) for c in some])
+    differences = np.abs(pixels.astype(int) - full).mean(axis=(1, 2, 3))
+    cosines = (encoder.encode_images(pixels) * encoder.encode_images(full)).sum(axis=1)
     print(
-        f"\nagainst the full decode: pixels differ by {apart.mean():.2f} of 255 (worst picture"
-        f" {apart.max():.2f}); cosine of embeddings {cosines.mean():.5f} (worst"
+        f"\nagainst the full decode: pixels differ by {differences.mean():.2f} of 255 (at most"
+        f" {differences.max():.2f}); cosine of embeddings {cosines.mean():.5f} (at least"
         f" {cosines.min():.5f}, {encoder.model} in {encoder.dtype})"
     )
 

@@ -1,11 +1,10 @@
-"""How fast the towers are: this project's against transformers', on one thread.
+"""Measures the towers against transformers' on one thread.
 
     python -m benchmarks.encoder [--threads 1] [--rounds 5]
 
-Builds ViT-B/32 with random weights in a temporary folder and prints, for pictures in batches of 1,
-8 and 32 and for one text, the best processor time of interleaved rounds (processor time, so that
-other programs on the machine disturb little), the worst cosine to float32 transformers, and what a
-text costs when several share a batch.
+Builds ViT-B/32 with random weights and prints, for images in batches of 1, 8 and 32 and for one
+text, the best CPU time of interleaved rounds, the lowest cosine to transformers in float32, and the
+time per text in batches.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def build(folder: Path) -> None:
 
 
 def seconds(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Best processor time of each call, in interleaved rounds."""
+    """Best CPU time of each call, in interleaved rounds."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():
@@ -78,7 +77,7 @@ def main() -> None:
 
 
 def compare(theirs: dict[torch.dtype, CLIPModel], ours: dict[str, Encoder], rounds: int) -> None:
-    """Pictures, one text, and texts together."""
+    """Images, one text, and batches of texts."""
     pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
     exact = ours["float32"]
     tokens = exact._load_text_tower()[0]([TEXT]).ids
@@ -96,7 +95,7 @@ def compare(theirs: dict[torch.dtype, CLIPModel], ours: dict[str, Encoder], roun
             return F.normalize(found.float(), dim=-1).numpy()
 
     reference = images(theirs[torch.float32], 8)
-    print(f"{'pictures a second':32}{'1':>8}{'8':>8}{'32':>8}   worst cosine")
+    print(f"{'images per second':32}{'1':>8}{'8':>8}{'32':>8}   lowest cosine")
     rows: dict[str, Callable[[int], np.ndarray]] = {
         "transformers float32": lambda n: images(theirs[torch.float32], n),
         "float32": lambda n: ours["float32"].encode_images(pixels[:n]),
@@ -108,9 +107,9 @@ def compare(theirs: dict[torch.dtype, CLIPModel], ours: dict[str, Encoder], roun
         for n in (1, 8, 32)
     }
     for name, row in rows.items():
-        worst = (row(8) * reference).sum(axis=1).min()
+        lowest = (row(8) * reference).sum(axis=1).min()
         print(
-            f"{name:32}" + "".join(f"{n / speeds[n][name]:8.1f}" for n in speeds), f"{worst:12.5f}"
+            f"{name:32}" + "".join(f"{n / speeds[n][name]:8.1f}" for n in speeds), f"{lowest:12.5f}"
         )
 
     reference = text(theirs[torch.float32], tokens)
@@ -131,9 +130,9 @@ def compare(theirs: dict[torch.dtype, CLIPModel], ours: dict[str, Encoder], roun
         str(n): lambda n=n: ours["bfloat16"].encode_texts([TEXT] * n) for n in (1, 2, 4, 8, 16, 32)
     }
     times = seconds(together, 2 * rounds)
-    print(f"\n{'texts in a batch, bfloat16':32}{'ms a text':>8}")
+    print(f"\n{'texts in a batch, bfloat16':32}{'ms per text':>12}")
     for count, taken in times.items():
-        print(f"{count:32}{taken * 1e3 / int(count):8.1f}")
+        print(f"{count:32}{taken * 1e3 / int(count):12.1f}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Damaged picture files of every kind through the decoder, as an indexing run reads them.
+"""Reads corrupt image files of every format and decompression bombs, as an indexing run does.
 
     python -m benchmarks.hostile_images --count 5000 --seed 1
     python -m benchmarks.hostile_images --count 5000 --write FOLDER      # to be indexed
     python -m benchmarks.hostile_images --count 5000 --library DIRECTORY # as uploads to its server
 
-Each file is a good one with bits flipped, bytes set, pieces removed, doubled or taken from another
-file, or lengths raised. Beside them go bombs: pictures that are small on the disk and vast in
-memory. Printed is what became of them by kind, how often a worker died, the longest time that one
-took and the most memory that a worker ever held. The exit status is 1 when a file was lost without
-a reason, when the run hung, or when a worker took more memory than it may.
+Each file is a valid one with bits flipped, bytes set, pieces removed, doubled or taken from another
+file, or lengths raised. Bombs are small files that are huge when decoded. Prints the outcomes by
+file, dead workers, the longest time for an image and the peak memory of a worker. The exit status
+is 1 if a file has no outcome, or a worker exceeded its memory limit.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ import helpers_photos as files  # noqa: E402
 from sightline.indexer.photo.decoder import MEMORY, Decoder  # noqa: E402
 from sightline.indexer.types import Candidate, Geometry, Photo  # noqa: E402
 
-DEATHS = ("crashes the decoder", "ended by the system", "took longer", "broken off")
-"""How the reasons begin, or go on, that say that a worker died."""
+DEATHS = ("crashes the decoder", "ended by the system", "took longer", "was interrupted")
+"""Parts of the reasons that tell that a worker died."""
 
 
 def peak_memory(pid: int) -> int:
-    """Most bytes that a process has held so far, or 0 when it is gone."""
+    """Peak memory of a process in bytes, or 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
@@ -46,20 +45,20 @@ def peak_memory(pid: int) -> int:
 
 
 def written(
-    folder: Path, count: int, seed: int, vast: list[tuple[str, bytes]]
+    folder: Path, count: int, seed: int, bomb_files: list[tuple[str, bytes]]
 ) -> Iterator[Candidate]:
-    """The files, made as they are asked for; those that were read are removed by the caller."""
+    """Writes the files one by one; the caller deletes them."""
     for name, data in files.mutated(count, seed):
         path = folder / name
         path.write_bytes(data)
         yield Candidate(folder, name, len(data), 0)
-    for name, data in vast:
+    for name, data in bomb_files:
         (folder / name).write_bytes(data)
         yield Candidate(folder, name, len(data), 0)
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:
-    """Small files that are vast when decoded, within the limit of pixels and beyond it."""
+    """Small files that are huge when decoded, within the pixel limit and beyond it."""
     from PIL import Image
 
     yield "bomb-100.png", files.large_png(100)
@@ -81,7 +80,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 
 
 def uploads(directory: Path, count: int, seed: int) -> int:
-    """Sends the files to the upload of a library's server, and prints what it answers."""
+    """Uploads the files to the server of a library, and prints the status codes."""
     from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library import Library
     from sightline.server.search import SearchEngine
@@ -98,13 +97,13 @@ def uploads(directory: Path, count: int, seed: int) -> int:
                 answers[answer.status_code] += 1
             pids.update(engine.query_encoder.decoder.pids)
     for status, number in sorted(answers.items()):
-        print(f"{number:6} answers of {status}")
+        print(f"{number:6} responses with status {status}")
     print(f"{len(pids)} worker processes; {time.perf_counter() - started:.0f} s")
     return int(any(status >= 500 for status in answers))
 
 
 def main() -> int:
-    """Runs it and prints the table."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
@@ -118,12 +117,12 @@ def main() -> int:
     if options.library is not None:
         return uploads(options.library, options.count, options.seed)
 
-    became: dict[str, Counter[str]] = defaultdict(Counter)
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: Counter[str] = Counter()
     pids: set[int] = set()
     peak = 0
     slowest = (0.0, "")
-    vast = list(bombs())
+    bomb_files = list(bombs())
     started = last = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as place,
@@ -131,19 +130,19 @@ def main() -> int:
     ):
         folder = Path(place)
         for candidate, outcome in decoder.photos(
-            written(folder, options.count, options.seed, vast)
+            written(folder, options.count, options.seed, bomb_files)
         ):
             now = time.perf_counter()
             slowest = max(slowest, (now - last, candidate.path))
             last = now
             kind = candidate.path.split("-", 1)[1] if candidate.path[0] != "b" else candidate.path
             if isinstance(outcome, Photo):
-                became[kind]["read"] += 1
+                outcomes[kind]["read"] += 1
             elif any(death in str(outcome) for death in DEATHS):
-                became[kind]["died"] += 1
+                outcomes[kind]["died"] += 1
                 print(f"{candidate.path}: {outcome}", file=sys.stderr)
             else:
-                became[kind]["refused"] += 1
+                outcomes[kind]["refused"] += 1
                 reasons[str(outcome).split(":")[0]] += 1
             for pid in decoder.pids:
                 pids.add(pid)
@@ -152,18 +151,18 @@ def main() -> int:
     seconds = time.perf_counter() - started
 
     print(f"{'file':24} {'read':>6} {'refused':>8} {'died':>6}")
-    for kind, counts in sorted(became.items()):
+    for kind, counts in sorted(outcomes.items()):
         print(f"{kind:24} {counts['read']:6} {counts['refused']:8} {counts['died']:6}")
-    total = sum(became.values(), Counter())
+    total = sum(outcomes.values(), Counter())
     print(f"{'all':24} {total['read']:6} {total['refused']:8} {total['died']:6}")
     for reason, count in reasons.most_common(12):
         print(f"  {count:6}  {reason}")
     print(
         f"{total.total()} files in {seconds:.0f} s; {len(pids)} worker processes for "
-        f"{options.workers} places; longest wait {slowest[0]:.1f} s ({slowest[1]}); most memory of "
-        f"a worker {peak / 2**20:,.0f} MiB of {MEMORY / 2**20:,.0f} allowed beyond an idle one's"
+        f"{options.workers} workers; longest {slowest[0]:.1f} s ({slowest[1]}); peak memory of "
+        f"a worker {peak / 2**20:,.0f} MiB, limit {MEMORY / 2**20:,.0f} beyond that of an idle one"
     )
-    lost = options.count + len(vast) - total.total()
+    lost = options.count + len(bomb_files) - total.total()
     return int(bool(lost) or peak > MEMORY + 2**28)
 
 

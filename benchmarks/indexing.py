@@ -1,22 +1,21 @@
-"""How fast pictures are indexed, against what the machine could do and against the plain loop.
+"""Measures indexing against its upper bound and against a plain loop.
 
     python -m benchmarks.indexing [--megapixels 12] [--count 240] [--rounds 3] [--model vit-b32]
     python -m benchmarks.indexing --unchanged 100000
 
-In one run, on the same seeded photographs, with the same model (ViT-B/32 with random weights, or
-``builtin``), in interleaved rounds of which the median is printed:
+On the same synthetic photos, with the same model (ViT-B/32 with random weights, or ``builtin``),
+the median of interleaved rounds:
 
-    decode     the decoding workers alone, thumbnails, EXIF and hashing included
-    encode     the image tower alone, as many batches at once as the indexer uses
-    bound      1 / (1 / decode + 1 / encode): both share the processor's cores
-    plain      the loop that everybody writes: Pillow's full decode, the hub's processor, float32
-               transformers, batches of 32
-    index      `sightline index` as a whole process, from the shell to its exit
-    in run     the same without the start of Python and torch: the run's own clock
+    decode     the decoding workers alone, with thumbnails, metadata and hashes
+    encode     the image tower alone, with as many concurrent batches as indexing uses
+    bound      1 / (1 / decode + 1 / encode): both share the CPU's cores
+    plain      Pillow's full decode, transformers' processor and model in float32, batches of 32
+    index      `sightline index` as a whole process
+    in run     the same by the run's own clock, without the start of Python and torch
 
-and the largest memory of the process with its workers (PSS), at half of the pictures and at all,
-in runs of their own: adding up the pages of a process ten times a second takes a tenth of its time.
-``--unchanged`` measures a second run over so many small files with nothing to do.
+and the peak memory of the process with its workers (PSS) for half of the images and for all, in
+separate runs, because measuring it takes a tenth of the time. ``--unchanged FILES`` measures a
+second run over that many small files in which nothing has changed.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def speeds(place: Path, options: argparse.Namespace) -> None:
-    """The six rows and the memory."""
+    """Prints the six rows and the peak memory."""
     model = options.model
     if model == "vit-b32":
         from benchmarks.encoder import build
@@ -74,7 +73,7 @@ def speeds(place: Path, options: argparse.Namespace) -> None:
         model = str(place / "vit-b32")
         Path(model).mkdir()
         build(Path(model))
-    folder = place / "pictures"
+    folder = place / "images"
     write_photographs(folder, options.count, SIZES[options.megapixels])
     half = place / "half"
     half.mkdir()
@@ -99,7 +98,7 @@ def speeds(place: Path, options: argparse.Namespace) -> None:
     peak = peak_memory(folder, place / "library-all", model)
     half_peak = peak_memory(half, place / "library-half", model)
     print(
-        f"{options.count} pictures of {options.megapixels} megapixels, {options.model}"
+        f"{options.count} images of {options.megapixels} megapixels, {options.model}"
         f" ({encoder.dtype}), {CORES} cores, median of {options.rounds} rounds\n"
     )
     middle = {name: statistics.median(values) for name, values in rates.items()}
@@ -108,13 +107,13 @@ def speeds(place: Path, options: argparse.Namespace) -> None:
         rate = middle[name]
         print(f"{name:10}{rate:10.2f}{rate / middle['bound']:10.2f}{rate / middle['plain']:10.2f}")
     print(
-        f"\npeak memory {peak:,.0f} MB with {options.count} pictures,"
+        f"\npeak memory {peak:,.0f} MB with {options.count} images,"
         f" {half_peak:,.0f} MB with {options.count // 2}"
     )
 
 
 def decode_rate(folder: Path, encoder: Encoder) -> float:
-    """Pictures a second through the decoding workers, from the first to the last."""
+    """Images per second of the decoding workers, from the first to the last."""
     with Decoder(encoder.geometry, workers=CORES) as decoder:
         photos = decoder.photos(walk.scan(folder))
         next(photos)
@@ -124,7 +123,7 @@ def decode_rate(folder: Path, encoder: Encoder) -> float:
 
 
 def encode_rate(folder: Path, encoder: Encoder) -> float:
-    """Pictures a second through the tower, as the indexer drives it."""
+    """Images per second of the image tower, called as in indexing."""
     with Decoder(encoder.geometry, workers=CORES) as decoder:
         some = [photo for _, photo in decoder.photos(islice(walk.scan(folder), 32))]
     wanted = max(encoder.batch_size * CORES * 4, 256)
@@ -141,7 +140,7 @@ def encode_rate(folder: Path, encoder: Encoder) -> float:
 
 
 def plain_loop(folder: Path, model: str, few: int) -> Callable[[], float]:
-    """The loop of every tutorial, over the first ``few`` pictures."""
+    """A plain loop over the first ``few`` images."""
     import torch
     from transformers import AutoModel, CLIPImageProcessorPil
 
@@ -156,8 +155,8 @@ def plain_loop(folder: Path, model: str, few: int) -> Callable[[], float]:
         started = time.perf_counter()
         with torch.inference_mode():
             for start in range(0, len(paths), 32):
-                pictures = [Image.open(path).convert("RGB") for path in paths[start : start + 32]]
-                seen = processor(images=pictures, return_tensors="pt")["pixel_values"]
+                batch = [Image.open(path).convert("RGB") for path in paths[start : start + 32]]
+                seen = processor(images=batch, return_tensors="pt")["pixel_values"]
                 # ``get_image_features`` does not expect what a convolutional tower pools to.
                 pooled = tower.vision_model(pixel_values=seen).pooler_output.flatten(1)
                 found = tower.visual_projection(pooled)
@@ -168,21 +167,21 @@ def plain_loop(folder: Path, model: str, few: int) -> Callable[[], float]:
 
 
 def index(folder: Path, library: Path, model: str) -> tuple[float, dict[str, float]]:
-    """Seconds of the whole process, and its report."""
+    """Seconds of the whole process, and its JSON report."""
     started = time.perf_counter()
     with _indexing(folder, library, model) as process:
         out, _ = process.communicate()
     seconds = time.perf_counter() - started
-    return seconds, json.loads(_whole(process, out))
+    return seconds, json.loads(_checked(process, out))
 
 
 def peak_memory(folder: Path, library: Path, model: str) -> float:
-    """The largest memory of a run and its workers, in MB."""
+    """Peak memory of a run and its workers, in MB."""
     with _indexing(folder, library, model) as process:
         peak = Peak(process.pid)
         out, _ = process.communicate()
         peak.stop()
-    _whole(process, out)
+    _checked(process, out)
     return peak.megabytes
 
 
@@ -192,14 +191,14 @@ def _indexing(folder: Path, library: Path, model: str) -> subprocess.Popen[bytes
     return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=TOP)
 
 
-def _whole(process: subprocess.Popen[bytes], out: bytes) -> bytes:
+def _checked(process: subprocess.Popen[bytes], out: bytes) -> bytes:
     if process.returncode:
         raise SystemExit(f"sightline index failed with {process.returncode}")
     return out
 
 
 class Peak(threading.Thread):
-    """The largest memory of a process and its descendants, looked at ten times a second (Linux)."""
+    """Peak memory of a process and its descendants, sampled ten times per second (Linux)."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -207,13 +206,13 @@ class Peak(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Looks until it is stopped."""
+        """Samples until it is stopped."""
         while not self._done.wait(0.1):
             total = sum(_pss(pid) for pid in _family(self.pid))
             self.megabytes = max(self.megabytes, total / 1024)
 
     def stop(self) -> None:
-        """Ends the looking."""
+        """Ends the sampling."""
         self._done.set()
         self.join()
 
@@ -239,7 +238,7 @@ def _pss(pid: int) -> int:
 
 
 def second_run(place: Path, files: int) -> None:
-    """A run with nothing to do."""
+    """Measures a run in which nothing has changed."""
     folder = place / "many"
     out = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)

@@ -1,7 +1,7 @@
-"""Photographs to measure with: natural spectrum, seeded, of any size, and no two files alike.
+"""Synthetic photos for benchmarks: seeded, of any size, no two files alike.
 
-A picture's power falls with the square of the frequency, as it does in photographs, and soft-edged
-shapes give it contours; a JPEG of it is about as large, and as slow to decode, as a camera's.
+Their power spectrum falls as that of photos, and shapes with soft edges add contours, so that JPEGs
+of them are about as large, and as slow to decode, as a camera's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ QUALITY = 90
 
 
 def photograph(seed: int, size: tuple[int, int]) -> Image.Image:
-    """One picture of ``size`` (width, height)."""
+    """One image of ``size`` (width, height)."""
     rng = np.random.default_rng(seed)
     width, height = size
     fy = np.fft.fftfreq(height)[:, None]
@@ -41,7 +41,7 @@ def photograph(seed: int, size: tuple[int, int]) -> Image.Image:
 
 
 def _field(rng: np.random.Generator, falloff: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Noise of that spectrum, of mean 0 and deviation 1."""
+    """Noise of that spectrum, with mean 0 and standard deviation 1."""
     width, height = size
     spectrum = np.fft.rfft2(rng.standard_normal((height, width), dtype=np.float32)) * falloff
     spectrum[0, 0] = 0
@@ -52,8 +52,8 @@ def _field(rng: np.random.Generator, falloff: np.ndarray, size: tuple[int, int])
 def write_photographs(
     folder: Path, count: int, size: tuple[int, int], *, different: int = 12, seed: int = 0
 ) -> list[Path]:
-    """``count`` JPEG files with EXIF; ``different`` pictures, each file with bytes of its own (the
-    date differs), so that none is recognised as a copy of another."""
+    """Writes ``count`` JPEG files of ``different`` images, with different EXIF dates, so that no
+    file is recognised as a copy of another."""
     folder.mkdir(parents=True, exist_ok=True)
     bodies = []
     for number in range(min(different, count)):

@@ -3,7 +3,7 @@
 Each ``build_<family>`` writes a folder as the hub would hold it (configuration, safetensors,
 tokenizer, image processor) and returns it. The same arguments give the same folder. Towers have two
 layers and a few dozen dimensions, so that building one takes a fraction of a second; everything
-that the families do differently (tokenizer kind, padding, pooling, projection, picture geometry) is
+that the families do differently (tokenizer kind, padding, pooling, projection, image geometry) is
 real. Tokenizers are trained on ``TEXT``, so they split unknown words as real ones do.
 """
 

@@ -1,4 +1,4 @@
-"""Picture files of every kind, good, odd and bad, made with Pillow."""
+"""Builders of image files: valid in every format, unusual, invalid and corrupt."""
 
 from __future__ import annotations
 
@@ -13,69 +13,68 @@ import numpy as np
 from PIL import Image, ImageCms, ImageDraw
 
 SIZE = (160, 120)
-"""Of ``scene``, unless it is told otherwise."""
+"""Default size of ``scene``."""
 
 
 def scene(seed: int = 0, size: tuple[int, int] = SIZE) -> Image.Image:
-    """A picture in soft colours with a dark house left of the middle, so that it has an upper and a
-    lower, a left and a right side. The same for the same ``seed``."""
+    """A smooth image with a dark house left of the middle, so that every rotation and mirroring of
+    it differs. Deterministic by ``seed``."""
     rng = np.random.default_rng(seed)
-    blots = rng.integers(60, 230, (4, 5, 3), dtype=np.uint8)
-    picture = Image.fromarray(blots).resize(size, Image.Resampling.BICUBIC)
+    colours = rng.integers(60, 230, (4, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
     width, height = size
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     draw.rectangle((width // 8, height // 2, width // 2, height * 7 // 8), fill=(40, 30, 90))
     draw.polygon(
         [(width // 8, height // 2), (width // 3, height // 8), (width // 2, height // 2)],
         fill=(150, 20, 20),
     )
-    return picture
+    return image
 
 
-def saved(picture: Image.Image, format: str = "JPEG", **options: object) -> bytes:
-    """The bytes of ``picture``'s file."""
+def saved(image: Image.Image, format: str = "JPEG", **options: object) -> bytes:
+    """``image`` as the bytes of a file."""
     if format == "HEIF":
         import pillow_heif
 
         pillow_heif.register_heif_opener()
     out = io.BytesIO()
-    picture.save(out, format, **options)
+    image.save(out, format, **options)
     return out.getvalue()
 
 
-def with_alpha(picture: Image.Image) -> Image.Image:
-    """``picture``, its right half clear and black underneath."""
-    clear = picture.convert("RGBA")
-    width, height = picture.size
+def with_alpha(image: Image.Image) -> Image.Image:
+    """``image`` with its right half transparent black."""
+    clear = image.convert("RGBA")
+    width, height = image.size
     clear.paste((0, 0, 0, 0), (width // 2, 0, width, height))
     return clear
 
 
-def over_white(picture: Image.Image) -> Image.Image:
-    """What ``with_alpha(picture)`` looks like."""
-    width, height = picture.size
-    seen = picture.copy()
-    seen.paste((255, 255, 255), (width // 2, 0, width, height))
-    return seen
+def over_white(image: Image.Image) -> Image.Image:
+    """``with_alpha(image)`` over a white background."""
+    width, height = image.size
+    result = image.copy()
+    result.paste((255, 255, 255), (width // 2, 0, width, height))
+    return result
 
 
-def wide_numbers(picture: Image.Image, kind: str) -> Image.Image:
-    """``picture`` in grey with 16-bit (``I;16``), 32-bit (``I``) or floating point (``F``)
-    numbers."""
-    grey = np.asarray(picture.convert("L"))
-    if kind == "F":
+def grey_in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """``image`` in grey in the mode ``I;16`` (16-bit), ``I`` (32-bit) or ``F`` (float)."""
+    grey = np.asarray(image.convert("L"))
+    if mode == "F":
         return Image.fromarray(grey.astype(np.float32) / 255)
     values = grey.astype(np.uint32) * 257
-    return Image.fromarray(values.astype(np.uint16 if kind == "I;16" else np.int32))
+    return Image.fromarray(values.astype(np.uint16 if mode == "I;16" else np.int32))
 
 
-def _swapped(picture: Image.Image) -> Image.Image:
-    """16-bit numbers with the higher byte first."""
-    return Image.frombytes("I;16B", picture.size, np.asarray(picture).astype(">u2").tobytes())
+def _big_endian(image: Image.Image) -> Image.Image:
+    """16-bit values in big-endian order."""
+    return Image.frombytes("I;16B", image.size, np.asarray(image).astype(">u2").tobytes())
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """A PNG file that claims to be of this size, in grey, whatever ``data`` holds."""
+    """A grey PNG whose header has this size, whatever ``data`` holds."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -88,7 +87,7 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
 
 
 def large_png(megapixels: int) -> bytes:
-    """A grey PNG of so many million pixels: a file of some hundred kilobytes."""
+    """A grey PNG of that many megapixels in some hundred kilobytes."""
     side = 10_000
     rows = megapixels * 100
     packer = zlib.compressobj(1)
@@ -99,76 +98,74 @@ def large_png(megapixels: int) -> bytes:
 
 @cache
 def grey_files() -> dict[str, bytes]:
-    """``scene()`` in grey, as files of many kinds."""
-    picture = scene()
+    """``scene()`` in grey, in many formats and bit depths."""
+    image = scene()
     return {
-        "grey.jpg": saved(picture.convert("L"), quality=95),
-        "grey.png": saved(picture.convert("L"), "PNG"),
-        "sixteen.png": saved(wide_numbers(picture, "I;16"), "PNG"),
-        "sixteen.tif": saved(wide_numbers(picture, "I;16"), "TIFF"),
-        "sixteen the other way.tif": saved(_swapped(wide_numbers(picture, "I;16")), "TIFF"),
-        "thirty-two.tif": saved(wide_numbers(picture, "I"), "TIFF"),
-        "floating.tif": saved(wide_numbers(picture, "F"), "TIFF"),
+        "grey.jpg": saved(image.convert("L"), quality=95),
+        "grey.png": saved(image.convert("L"), "PNG"),
+        "sixteen.png": saved(grey_in_mode(image, "I;16"), "PNG"),
+        "sixteen.tif": saved(grey_in_mode(image, "I;16"), "TIFF"),
+        "sixteen big-endian.tif": saved(_big_endian(grey_in_mode(image, "I;16")), "TIFF"),
+        "thirty-two.tif": saved(grey_in_mode(image, "I"), "TIFF"),
+        "floating.tif": saved(grey_in_mode(image, "F"), "TIFF"),
     }
 
 
 @cache
 def colour_files() -> dict[str, bytes]:
-    """``scene()``, as files of many kinds that all look alike."""
-    picture = scene()
+    """``scene()`` in colour, in many formats."""
+    image = scene()
     frames = {"save_all": True, "append_images": [scene(1), scene(2)], "duration": 100}
     lab = ImageCms.profileToProfile(
-        picture, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
     )
     assert lab is not None
     return {
-        "plain.jpg": saved(picture, quality=95),
-        "progressive.jpeg": saved(picture, quality=95, progressive=True),
-        "upper.JPG": saved(picture, quality=95, subsampling=0),
-        "print.jpg": saved(picture.convert("CMYK"), quality=95),
-        "two in one.jpg": saved(
-            picture, "MPO", save_all=True, append_images=[scene(1)], quality=95
-        ),
-        "plain.png": saved(picture, "PNG"),
-        "palette.png": saved(picture.quantize(256), "PNG"),
-        "interlaced.png": saved(picture, "PNG", interlace=1),
-        "plain.webp": saved(picture, "WEBP", quality=95),
-        "lossless.webp": saved(picture, "WEBP", lossless=True),
-        "plain.gif": saved(picture, "GIF"),
-        "plain.bmp": saved(picture, "BMP"),
-        "plain.tif": saved(picture, "TIFF"),
-        "packed.tiff": saved(picture, "TIFF", compression="tiff_lzw"),
-        "jpeg inside.tiff": saved(picture, "TIFF", compression="jpeg", quality=95),
-        "print.tiff": saved(picture.convert("CMYK"), "TIFF"),
+        "plain.jpg": saved(image, quality=95),
+        "progressive.jpeg": saved(image, quality=95, progressive=True),
+        "upper.JPG": saved(image, quality=95, subsampling=0),
+        "print.jpg": saved(image.convert("CMYK"), quality=95),
+        "two in one.jpg": saved(image, "MPO", save_all=True, append_images=[scene(1)], quality=95),
+        "plain.png": saved(image, "PNG"),
+        "palette.png": saved(image.quantize(256), "PNG"),
+        "interlaced.png": saved(image, "PNG", interlace=1),
+        "plain.webp": saved(image, "WEBP", quality=95),
+        "lossless.webp": saved(image, "WEBP", lossless=True),
+        "plain.gif": saved(image, "GIF"),
+        "plain.bmp": saved(image, "BMP"),
+        "plain.tif": saved(image, "TIFF"),
+        "packed.tiff": saved(image, "TIFF", compression="tiff_lzw"),
+        "jpeg inside.tiff": saved(image, "TIFF", compression="jpeg", quality=95),
+        "print.tiff": saved(image.convert("CMYK"), "TIFF"),
         "lab.tiff": saved(lab, "TIFF"),
-        "pages.tiff": saved(picture, "TIFF", save_all=True, append_images=[scene(1)]),
-        "plain.avif": saved(picture, "AVIF", quality=90),
-        "plain.heic": saved(picture, "HEIF", quality=95),
-        "moving.gif": saved(picture, "GIF", **frames),
-        "moving.png": saved(picture, "PNG", **frames),
-        "moving.webp": saved(picture, "WEBP", quality=95, **frames),
-        "moving.avif": saved(picture, "AVIF", quality=90, **frames),
+        "pages.tiff": saved(image, "TIFF", save_all=True, append_images=[scene(1)]),
+        "plain.avif": saved(image, "AVIF", quality=90),
+        "plain.heic": saved(image, "HEIF", quality=95),
+        "moving.gif": saved(image, "GIF", **frames),
+        "moving.png": saved(image, "PNG", **frames),
+        "moving.webp": saved(image, "WEBP", quality=95, **frames),
+        "moving.avif": saved(image, "AVIF", quality=90, **frames),
     }
 
 
 @cache
-def clear_files() -> dict[str, bytes]:
-    """``scene()`` with its right half clear, as files of the kinds that can have that."""
-    picture = with_alpha(scene())
+def transparent_files() -> dict[str, bytes]:
+    """``scene()`` with its right half transparent, in every format that has transparency."""
+    image = with_alpha(scene())
     return {
-        "clear.png": saved(picture, "PNG"),
-        "clear palette.png": saved(picture.quantize(255, method=Image.Quantize.FASTOCTREE), "PNG"),
-        "clear.webp": saved(picture, "WEBP", lossless=True),
-        "clear.gif": saved(picture, "GIF"),
-        "clear.tiff": saved(picture, "TIFF"),
-        "clear.avif": saved(picture, "AVIF", quality=90),
-        "clear.heic": saved(picture, "HEIF", quality=95),
+        "clear.png": saved(image, "PNG"),
+        "clear palette.png": saved(image.quantize(255, method=Image.Quantize.FASTOCTREE), "PNG"),
+        "clear.webp": saved(image, "WEBP", lossless=True),
+        "clear.gif": saved(image, "GIF"),
+        "clear.tiff": saved(image, "TIFF"),
+        "clear.avif": saved(image, "AVIF", quality=90),
+        "clear.heic": saved(image, "HEIF", quality=95),
     }
 
 
 @cache
 def named_files() -> dict[str, bytes]:
-    """Ordinary pictures under names that trip programs up."""
+    """Images with unusual file names."""
     names = (
         "it's.jpg",
         'say "cheese".jpg',
@@ -186,7 +183,7 @@ def named_files() -> dict[str, bytes]:
 
 @cache
 def small_files() -> dict[str, bytes]:
-    """Pictures of odd shapes."""
+    """Images of extreme sizes and aspect ratios."""
     return {
         "one.png": saved(Image.new("RGB", (1, 1), (200, 100, 50)), "PNG"),
         "one.jpg": saved(Image.new("RGB", (1, 1), (200, 100, 50))),
@@ -198,17 +195,23 @@ def small_files() -> dict[str, bytes]:
 
 @cache
 def good_files() -> dict[str, bytes]:
-    """Name -> bytes of everything odd that is a picture all the same."""
-    return {**colour_files(), **grey_files(), **clear_files(), **named_files(), **small_files()}
+    """Name -> bytes of all files that can be read."""
+    return {
+        **colour_files(),
+        **grey_files(),
+        **transparent_files(),
+        **named_files(),
+        **small_files(),
+    }
 
 
 @cache
 def bad_files() -> dict[str, tuple[bytes, str]]:
-    """Name -> bytes that are no picture, and words of the reason to be given."""
+    """Name -> bytes of files that cannot be read, and a part of the reason."""
     jpeg, heic = saved(scene()), saved(scene(), "HEIF")
     return {
         "nothing.jpg": (b"", "is empty"),
-        "text.jpg": (b"Dear diary,\nno picture today.\n", "not an image but text"),
+        "text.jpg": (b"Dear diary,\nno image today.\n", "not an image but text"),
         "page.jpg": (b"<!DOCTYPE html><title>404</title>", "a web page"),
         "paper.png": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
         "film.heic": (struct.pack(">I", 20) + b"ftypqt  " + bytes(40), "a video"),
@@ -228,8 +231,8 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
 @cache
 def raw_files() -> dict[str, bytes]:
     """``scene()`` as camera RAW, without and with a preview."""
-    picture = scene()
-    return {"raw.dng": dng(picture), "preview.dng": dng(picture, preview=saved(picture))}
+    image = scene()
+    return {"raw.dng": dng(image), "preview.dng": dng(image, preview=saved(image))}
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
@@ -241,31 +244,30 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def mutated(count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """``count`` damaged files (name, bytes) made of good ones of every kind: bits flipped, bytes
-    set, pieces cut out, doubled, swapped, or taken from another file, and lengths in headers
-    raised."""
+    """``count`` corrupt files (name, bytes) in every format: bits flipped, bytes set, pieces
+    removed, doubled or taken from another file, truncations, and lengths changed."""
     rng = np.random.default_rng(seed)
-    kinds = {**colour_files(), **grey_files(), **clear_files(), **raw_files()}
+    kinds = {**colour_files(), **grey_files(), **transparent_files(), **raw_files()}
     originals = list(kinds.items())
     for number in range(count):
         name, data = originals[number % len(originals)]
         broken = bytearray(data)
         for _ in range(int(rng.integers(1, 4))):
-            _damage(broken, rng, originals[int(rng.integers(len(originals)))][1])
+            _corrupt(broken, rng, originals[int(rng.integers(len(originals)))][1])
         yield f"{number:05}-{name}", bytes(broken)
 
 
-def _damage(data: bytearray, rng: np.random.Generator, other: bytes) -> None:
-    """One random injury; headers are hurt as often as everything else together."""
+def _corrupt(data: bytearray, rng: np.random.Generator, other: bytes) -> None:
+    """One random corruption, half of the time in the first 600 bytes."""
     length = len(data)
     if length < 16:
         return
-    reach = min(length, 600) if rng.random() < 0.5 else length
-    at = int(rng.integers(0, reach - 8))
+    extent = min(length, 600) if rng.random() < 0.5 else length
+    at = int(rng.integers(0, extent - 8))
     span = int(rng.integers(1, max(2, length // 8)))
     match int(rng.integers(8)):
         case 0:
-            for place in rng.integers(0, reach, int(rng.integers(1, 32))):
+            for place in rng.integers(0, extent, int(rng.integers(1, 32))):
                 data[place] ^= 1 << int(rng.integers(8))
         case 1:
             data[at] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFE, 0xFF]))
@@ -284,11 +286,11 @@ def _damage(data: bytearray, rng: np.random.Generator, other: bytes) -> None:
             data[at : at + 4] = struct.pack(rng.choice([">I", "<I"]), int(number))
 
 
-def dng(picture: Image.Image, *, orientation: int = 1, preview: bytes | None = None) -> bytes:
-    """Camera RAW: ``picture`` as a sensor sees it, one colour a pixel, in a DNG file; with
-    ``preview``, a JPEG of its size, as cameras put one in."""
-    width, height = picture.size
-    linear = (np.asarray(picture, np.float32) / 255) ** 2.2 * 65535
+def dng(image: Image.Image, *, orientation: int = 1, preview: bytes | None = None) -> bytes:
+    """Camera RAW: ``image`` as Bayer sensor data in a DNG file, with an embedded ``preview``
+    (a JPEG of its size) if one is given."""
+    width, height = image.size
+    linear = (np.asarray(image, np.float32) / 255) ** 2.2 * 65535
     sensor = np.empty((height, width), np.uint16)
     for y, x, colour in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
         sensor[y::2, x::2] = linear[y::2, x::2, colour]
@@ -299,7 +301,7 @@ def dng(picture: Image.Image, *, orientation: int = 1, preview: bytes | None = N
         (306, 2, b"2022:05:06 07:08:09\0"),
         (50706, 1, bytes([1, 4, 0, 0])),
         (50708, 2, b"Sightline Nine\0"),
-        # sRGB's primaries, so that colours come back as they were.
+        # sRGB's primaries, so that the colours are reproduced.
         (
             50721,
             10,
@@ -341,12 +343,12 @@ def dng(picture: Image.Image, *, orientation: int = 1, preview: bytes | None = N
 
 
 Tags = list[tuple[int, int, object]]
-"""(tag, type, value): bytes for types 1 and 2, numbers for 3 and 4, fractions for 5 and 10. Of tag
-273, the strip's bytes."""
+"""(tag, type, value): bytes for types 1 and 2, integers for 3 and 4, fractions for 5 and 10; for
+tag 273 the bytes of the strip."""
 
 
 def _tiff(tags: Tags, *, below: Tags | None = None) -> bytes:
-    """A TIFF file of one directory, and one below it."""
+    """A TIFF file of one directory, and a sub-directory ``below`` it."""
     out = bytearray(b"II*\0\0\0\0\0")
 
     def put(data: bytes) -> int:

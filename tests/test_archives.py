@@ -97,7 +97,7 @@ def test_archives_are_indexed_served_and_updated(
         assert doctor.examine(library.directory) == []
         again = update_library(library, tiny_encoder, workers=1)
         assert (again.unchanged, again.added, again.updated) == (6, 0, 0)
-        # An archive written anew with one picture more: the old ones are not encoded again.
+        # An archive rewritten with one more image: the others are not encoded again.
         shard(shards / "0001.tar", range(3, 6))
         os.utime(shards / "0001.tar", (1, 1))
         third = update_library(library, tiny_encoder, workers=1)
@@ -122,7 +122,7 @@ def test_a_corrupt_archive_is_a_failure_and_deletes_no_image(
 ) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
-    tar = pack(shards / "a.tar", {**sample(0), "bad.jpg": b"no picture", **sample(1)})
+    tar = pack(shards / "a.tar", {**sample(0), "bad.jpg": b"no image", **sample(1)})
     whole = tar.read_bytes()
     with library:
         report = update_library(library, tiny_encoder, [shards], workers=1)
@@ -141,9 +141,9 @@ def test_a_corrupt_archive_is_a_failure_and_deletes_no_image(
 
 
 def test_member_names_that_lead_outside_the_archive_are_ignored(tmp_path: Path) -> None:
-    picture = as_bytes(draw(1))
+    image = as_bytes(draw(1))
     names = ("../x.jpg", "/etc/x.jpg", "a/../../x.jpg", ".hidden.jpg", "./fine.jpg", "b\nc.jpg")
-    tar = pack(tmp_path / "a.tar", dict.fromkeys(names, picture))
+    tar = pack(tmp_path / "a.tar", dict.fromkeys(names, image))
     assert set(archives.list_members(tar).members) == {"fine.jpg"}
     assert photo.read(tar / "fine.jpg", Geometry()).info.format == "jpeg"
     for name in ("x.jpg", "b.jpg", "../x.jpg"):

@@ -79,7 +79,7 @@ def test_every_good_file_is_read_and_every_bad_one_fails_with_its_reason(
 
 
 def test_a_worker_returns_what_photo_read_returns(decoder: Decoder, tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(files.saved(files.scene(1, (1000, 800))))
     [here, there] = photo.read(path, SMALL), decoder.read_bytes(path.read_bytes())
     assert np.array_equal(here.pixels, there.pixels)
@@ -96,7 +96,7 @@ def test_bytes_that_are_not_an_image_are_refused_with_the_reason(decoder: Decode
 
 
 def test_crops_and_previews_are_made_in_a_worker(decoder: Decoder, tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(files.saved(files.scene(1, (1000, 800))))
     box = (0.5, 0.0, 1.0, 0.5)
     expected = photo.crop(path, box, SMALL)
@@ -170,7 +170,7 @@ def test_a_decoder_is_thread_safe(decoder: Decoder) -> None:
     assert [found[n] for n in range(6)] == expected
 
 
-# --- what pictures can do to a worker ------------------------------------------------------------
+# --- workers that crash, hang or run out of memory -----------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_an_image_that_kills_two_workers_fails_with_the_signal(
 def test_an_image_is_read_again_after_one_dead_worker() -> None:
     with Decoder(SMALL) as decoder:
         pid = started(decoder)
-        os.kill(pid, signal.SIGSTOP)  # the next picture is in hand, or on its way, when it dies
+        os.kill(pid, signal.SIGSTOP)  # it dies while it has the next image
         os.kill(pid, signal.SIGKILL)
         assert isinstance(decoder.read_bytes(files.saved(files.scene())), Photo)
         assert pid not in decoder.pids
@@ -225,7 +225,7 @@ def test_a_run_continues_while_workers_keep_dying(tmp_path: Path) -> None:
                     os.kill(pid, signal.SIGKILL)
                     kills += 1
     assert len(read) == 60
-    # Two must die of one picture before it is given up.
+    # An image fails only after two workers died of it.
     assert list(read.values()).count(False) <= kills // 2
 
 

@@ -36,11 +36,11 @@ TEXTS = [
     " ".join(["a very long description of two people riding bicycles"] * 60),
     "x",
 ]
-"""Among them: no text, 500 words, and marks that a person may type."""
+"""Among them an empty text, 500 words, and special tokens typed as text."""
 
 
 def texts_for(family: str) -> list[str]:
-    """``TEXTS``, without what transformers lets a query do to SigLIP: write its own end mark."""
+    """``TEXTS``; for SigLIP without the end token, which transformers reads from the text."""
     return [text.replace("</s>", "") if family == "siglip" else text for text in TEXTS]
 
 
@@ -49,7 +49,7 @@ Reference = Callable[..., np.ndarray]
 
 @pytest.fixture(scope="session")
 def family_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A small model of a family, built once a session."""
+    """The folder of a small model of a family, built once per session."""
     top = tmp_path_factory.mktemp("models")
 
     def folder(family: str) -> Path:
@@ -61,8 +61,8 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
     return folder
 
 
-def pictures(geometry: Geometry, count: int = 5) -> np.ndarray:
-    """Smooth pictures of different colours, and one of noise."""
+def sample_pixels(geometry: Geometry, count: int = 5) -> np.ndarray:
+    """``(count, H, W, 3) uint8``: smooth images of different colours, and one of noise."""
     rng = np.random.default_rng(7)
     small = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     size = (geometry.width, geometry.height)
@@ -71,8 +71,8 @@ def pictures(geometry: Geometry, count: int = 5) -> np.ndarray:
     return np.stack(found)
 
 
-def plain_images(directory: Path, pixels: np.ndarray) -> np.ndarray:
-    """What transformers makes of cut pixels, as its documentation says to ask it."""
+def transformers_images(directory: Path, pixels: np.ndarray) -> np.ndarray:
+    """transformers' embeddings of pixels, by its documented calls."""
     model = AutoModel.from_pretrained(directory).eval()
     config = json.loads((directory / "preprocessor_config.json").read_text())
     mean, std = (np.array(config[name], np.float32) for name in ("image_mean", "image_std"))
@@ -88,8 +88,8 @@ def plain_images(directory: Path, pixels: np.ndarray) -> np.ndarray:
     return F.normalize(features, dim=-1).numpy()
 
 
-def plain_texts(directory: Path, texts: list[str]) -> np.ndarray:
-    """What transformers makes of texts, one by one, padded fully as each family's pages say."""
+def transformers_texts(directory: Path, texts: list[str]) -> np.ndarray:
+    """transformers' embeddings of texts, one by one, fully padded as the model cards advise."""
     model = AutoModel.from_pretrained(directory).eval()
     tokenizer = AutoTokenizer.from_pretrained(directory)
     family = model.config.model_type
@@ -120,7 +120,7 @@ def test_every_family_gives_the_vectors_of_transformers(
 ) -> None:
     directory = family_folders(family)
     encoder = Encoder.load(str(directory), device="cpu", dtype="float32")
-    pixels = pictures(encoder.geometry)
+    pixels = sample_pixels(encoder.geometry)
 
     images = encoder.encode_images(pixels)
     asked = texts_for(family)
@@ -130,12 +130,12 @@ def test_every_family_gives_the_vectors_of_transformers(
         assert vectors.shape == (count, encoder.dimension)
         assert vectors.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert cosines(images, plain_images(directory, pixels)).min() > 0.99999
-    assert cosines(texts, plain_texts(directory, asked)).min() > 0.99999
-    # The comparison says something only where different inputs give different vectors.
+    assert cosines(images, transformers_images(directory, pixels)).min() > 0.99999
+    assert cosines(texts, transformers_texts(directory, asked)).min() > 0.99999
+    # The comparison is meaningful only if different inputs give different vectors.
     assert (images @ images.T - np.eye(len(images))).max() < 0.99
-    said = texts[[0, 1, 3, 5]]
-    assert (said @ said.T - np.eye(len(said))).max() < 0.999
+    different = texts[[0, 1, 3, 5]]
+    assert (different @ different.T - np.eye(len(different))).max() < 0.999
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -145,7 +145,7 @@ def test_bfloat16_vectors_have_cosine_above_0_999_to_float32(
     directory = str(family_folders(family))
     exact = Encoder.load(directory, device="cpu", dtype="float32")
     fast = Encoder.load(directory, device="cpu", dtype="bfloat16")
-    pixels = pictures(exact.geometry)
+    pixels = sample_pixels(exact.geometry)
     assert fast.dtype == "bfloat16"
     assert cosines(exact.encode_images(pixels), fast.encode_images(pixels)).min() > 0.999
     assert cosines(exact.encode_texts(TEXTS), fast.encode_texts(TEXTS)).min() > 0.999
@@ -156,7 +156,9 @@ def test_a_vector_does_not_depend_on_its_batch(
     family: str, family_folders: Callable[[str], Path]
 ) -> None:
     encoder = Encoder.load(str(family_folders(family)), device="cpu", dtype="float32")
-    pixels = np.tile(pictures(encoder.geometry), (15, 1, 1, 1))  # 75: two full batches and a rest
+    pixels = np.tile(
+        sample_pixels(encoder.geometry), (15, 1, 1, 1)
+    )  # 75: two full batches and a rest
     alone = np.concatenate([encoder.encode_images(one[None]) for one in pixels[:5]])
     np.testing.assert_allclose(encoder.encode_images(pixels), np.tile(alone, (15, 1)), atol=1e-5)
     texts = TEXTS * 10
@@ -167,7 +169,7 @@ def test_a_vector_does_not_depend_on_its_batch(
 def test_layers_with_and_without_prepacked_weights_agree(
     family_folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What a machine without oneDNN runs, and a GPU.
+    # Machines without oneDNN, and GPUs, run without prepacked weights.
     vectors = {}
     for packs in (True, False):
         if not packs:
@@ -176,7 +178,7 @@ def test_layers_with_and_without_prepacked_weights_agree(
             encoder = Encoder.load(str(family_folders(family)), device="cpu", dtype="float32")
             vectors[packs, family] = (
                 encoder.encode_texts(TEXTS),
-                encoder.encode_images(pictures(encoder.geometry)),
+                encoder.encode_images(sample_pixels(encoder.geometry)),
             )
     for family in ("clip", "siglip", "chinese-clip"):
         for packed, plain in zip(vectors[True, family], vectors[False, family], strict=True):
@@ -186,7 +188,9 @@ def test_layers_with_and_without_prepacked_weights_agree(
 def test_the_wrong_end_token_id_of_the_first_clip_models_is_handled(tmp_path: Path) -> None:
     directory = helpers_models.build_clip(tmp_path, legacy_eos=True)
     encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
-    assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
+    assert (
+        cosines(encoder.encode_texts(TEXTS), transformers_texts(directory, TEXTS)).min() > 0.99999
+    )
 
 
 def test_layer_sizes_and_activation_are_read_from_the_configuration(tmp_path: Path) -> None:
@@ -195,13 +199,17 @@ def test_layer_sizes_and_activation_are_read_from_the_configuration(tmp_path: Pa
     )
     encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
     assert encoder.dimension == 64
-    assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
+    assert (
+        cosines(encoder.encode_texts(TEXTS), transformers_texts(directory, TEXTS)).min() > 0.99999
+    )
 
 
 def test_an_unsupported_activation_falls_back_to_transformers(tmp_path: Path) -> None:
     directory = helpers_models.build_clip(tmp_path, hidden_act="relu")
     encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
-    assert cosines(encoder.encode_texts(TEXTS), plain_texts(directory, TEXTS)).min() > 0.99999
+    assert (
+        cosines(encoder.encode_texts(TEXTS), transformers_texts(directory, TEXTS)).min() > 0.99999
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,13 +227,13 @@ def test_resnets_of_every_configuration_give_the_vectors_of_transformers(
 ) -> None:
     directory = helpers_models.build_dual_encoder(tmp_path, image_size=64, **network)
     encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
-    pixels = pictures(encoder.geometry)
+    pixels = sample_pixels(encoder.geometry)
     vectors = encoder.encode_images(pixels)
-    assert cosines(vectors, plain_images(directory, pixels)).min() > 0.99999
+    assert cosines(vectors, transformers_images(directory, pixels)).min() > 0.99999
     assert (vectors @ vectors.T - np.eye(len(vectors))).max() < 0.999
 
 
-# --- what is loaded, and when --------------------------------------------------------------------
+# --- lazy loading --------------------------------------------------------------------------------
 
 LOADED = """
 import sys
@@ -269,7 +277,7 @@ def test_a_tower_needs_only_its_own_weights(
             for name, tensor in tensors.items()
             if not name.startswith((f"{other}_", "visual_" if other == "vision" else "text_"))
         }
-        # What tells the dimension stays.
+        # The dimension is read from this one.
         kept |= {name: tensors[name] for name in tensors if name == "text_model.head.weight"}
         save_file(kept, copy / "model.safetensors")
         alone = Encoder.load(str(copy), dtype="float32", device="cpu")
@@ -278,7 +286,7 @@ def test_a_tower_needs_only_its_own_weights(
             with pytest.raises(ModelError, match="the weights lack vis"):
                 alone.warm(["image"])
         else:
-            pixels = pictures(encoder.geometry)
+            pixels = sample_pixels(encoder.geometry)
             np.testing.assert_array_equal(
                 alone.encode_images(pixels), encoder.encode_images(pixels)
             )
@@ -289,7 +297,7 @@ def test_a_tower_needs_only_its_own_weights(
 def test_an_encoder_is_thread_safe(family_folders: Callable[[str], Path]) -> None:
     for family in ("clip", "siglip", "altclip"):
         encoder = Encoder.load(str(family_folders(family)), dtype="float32", device="cpu")
-        pixels = pictures(encoder.geometry)
+        pixels = sample_pixels(encoder.geometry)
         with ThreadPoolExecutor(8) as pool:
             texts = np.concatenate(list(pool.map(encoder.encode_texts, [[t] for t in TEXTS * 8])))
             images = np.concatenate(list(pool.map(encoder.encode_images, [*pixels[:, None]] * 4)))
@@ -299,7 +307,7 @@ def test_an_encoder_is_thread_safe(family_folders: Callable[[str], Path]) -> Non
         )
 
 
-# --- pictures ------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -310,12 +318,16 @@ def test_geometry_and_normalisation_match_transformers_image_processors(
     encoder = Encoder.load(str(directory), dtype="float32", device="cpu")
     config = json.loads((directory / "preprocessor_config.json").read_text())
     processor = pillow_processor(config)
-    picture = Image.fromarray(
+    original = Image.fromarray(
         np.random.default_rng(3).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     ).resize((301, 203), Image.Resampling.BICUBIC)
-    for image in (picture, picture.transpose(Image.Transpose.ROTATE_90), picture.resize((40, 40))):
+    for image in (
+        original,
+        original.transpose(Image.Transpose.ROTATE_90),
+        original.resize((40, 40)),
+    ):
         theirs = processor(image, return_tensors="np")["pixel_values"]
-        pixels = torch.from_numpy(cut(image, encoder.geometry)[None].copy())
+        pixels = torch.from_numpy(resized_and_cropped(image, encoder.geometry)[None].copy())
         ours = encoder._standardize(pixels).permute(0, 3, 1, 2).numpy()
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -328,8 +340,8 @@ def pillow_processor(config: dict[str, Any]) -> Any:
     return getattr(transformers, config["image_processor_type"] + "Pil")(**config)
 
 
-def cut(image: Image.Image, geometry: Geometry) -> np.ndarray:
-    """A picture cut as the geometry says, by its words."""
+def resized_and_cropped(image: Image.Image, geometry: Geometry) -> np.ndarray:
+    """``image`` resized and cropped by the definition of ``Geometry``."""
     resample = Image.Resampling[geometry.resample.upper()]
     if geometry.fit == "squash":
         return np.asarray(image.resize((geometry.width, geometry.height), resample))

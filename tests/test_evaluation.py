@@ -279,7 +279,7 @@ def test_eval_prints_a_table_and_the_unreadable_images(
 ) -> None:
     (tmp_path / "captions.csv").write_text("file,caption\n1.jpg,a scene\nbroken.jpg,nothing\n")
     (tmp_path / "1.jpg").write_bytes((place / "photos" / "1.jpg").read_bytes())
-    (tmp_path / "broken.jpg").write_text("no picture")
+    (tmp_path / "broken.jpg").write_text("no image")
     assert run(["eval", "retrieval", str(tmp_path / "captions.csv"), "--model", "builtin"]) == 0
     said = capsys.readouterr()
     assert "| text → image | plain | exact | 1 | 1 | 100.0" in said.out

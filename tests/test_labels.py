@@ -51,9 +51,9 @@ def scenes_of(kind: str, count: int) -> Iterator[Scene]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight drawn scenes of each kind, in files called after it."""
-    folder = tmp_path_factory.mktemp("labels") / "pictures"
+    folder = tmp_path_factory.mktemp("labels") / "images"
     folder.mkdir()
     for kind in KINDS:
         for number, scene in enumerate(scenes_of(kind, 8)):
@@ -62,9 +62,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def directory(pictures: Path) -> Path:
-    directory = pictures.parent / "library"
-    arguments = ["index", str(pictures), "--library", str(directory), "--model", "builtin"]
+def directory(gallery: Path) -> Path:
+    directory = gallery.parent / "library"
+    arguments = ["index", str(gallery), "--library", str(directory), "--model", "builtin"]
     assert run([*arguments, "--quiet"]) == 0
     return directory
 
@@ -76,14 +76,14 @@ def builtin() -> Encoder:
 
 @pytest.fixture
 def sightline(directory: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """Runs a command on the library and gives what it printed."""
+    """Runs a command on the library and returns what it printed."""
 
     def call(*arguments: str | Path, status: int = 0) -> str:
         capsys.readouterr()
         given = [str(one) for one in arguments]
         assert run([*given, "--library", str(directory)]) == status
-        said = capsys.readouterr()
-        return said.err if status else said.out
+        captured = capsys.readouterr()
+        return captured.err if status else captured.out
 
     return call
 
@@ -300,14 +300,14 @@ def test_label_errors_are_one_line(sightline, arguments: list[str]) -> None:  # 
 # --- describe ------------------------------------------------------------------------------------
 
 
-def test_describe_ranks_given_texts(sightline, pictures: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_describe_ranks_given_texts(sightline, gallery: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     texts = "a sailboat, a campfire, a windmill"
-    found = json.loads(sightline("describe", pictures / "campfire-0.jpg", "-c", texts, "--json"))
+    found = json.loads(sightline("describe", gallery / "campfire-0.jpg", "-c", texts, "--json"))
     assert found["captions"][0]["text"] == "a campfire"
     assert sum(one["probability"] for one in found["captions"]) == pytest.approx(1, abs=1e-3)
     listed = tmp_path / "texts.txt"
     listed.write_text("a sailboat, with a comma\n\na campfire\n")
-    lines = sightline("describe", pictures / "sailboat-0.jpg", "--captions", listed).splitlines()
+    lines = sightline("describe", gallery / "sailboat-0.jpg", "--captions", listed).splitlines()
     assert [line.split(maxsplit=3)[3] for line in lines] == [
         "a sailboat, with a comma",
         "a campfire",
@@ -323,9 +323,9 @@ def test_describe_ranks_the_caption_bank_for_an_image_of_the_library(sightline) 
 
 
 def test_describe_works_without_a_library(
-    pictures: Path, capsys: pytest.CaptureFixture[str]
+    gallery: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["describe", str(pictures / "windmill-0.jpg"), "--model", "builtin"]
+    given = ["describe", str(gallery / "windmill-0.jpg"), "--model", "builtin"]
     assert run([*given, "-c", "a sailboat, a windmill", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [one["text"] for one in found["captions"]] == ["a windmill", "a sailboat"]
@@ -341,11 +341,11 @@ def test_describe_errors_are_one_line(sightline, tmp_path: Path) -> None:  # typ
     assert "no file" in sightline("describe", "nowhere.jpg", status=1)
     assert "there is no image" in sightline("describe", str(10**30), status=1)
     broken = tmp_path / "broken.jpg"
-    broken.write_text("no picture")
+    broken.write_text("no image")
     assert "cannot be read" in sightline("describe", broken, status=2)
 
 
-def test_the_api_ranks_texts_for_an_image(directory: Path, pictures: Path) -> None:
+def test_the_api_ranks_texts_for_an_image(directory: Path, gallery: Path) -> None:
     with (
         Library.open(directory) as library,
         SearchEngine(library, encoder_for(library)) as engine,
@@ -366,13 +366,13 @@ def test_the_api_ranks_texts_for_an_image(directory: Path, pictures: Path) -> No
         with pytest.raises(NotFoundError):
             engine.describe(99999)
         shown = engine.describe(
-            (pictures / "sailboat-0.jpg").read_bytes(), texts=["a sailboat", "a campfire"]
+            (gallery / "sailboat-0.jpg").read_bytes(), texts=["a sailboat", "a campfire"]
         )
         assert shown[0].text == "a sailboat"
 
 
 def test_an_image_that_changes_loses_its_labels(tmp_path: Path, tiny_encoder: Encoder) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     Image.new("RGB", (40, 40), "red").save(folder / "one.png")
     library = make_library(tmp_path / "library", tiny_encoder, folder)

@@ -23,52 +23,52 @@ CLIP = Geometry()
 SIGLIP = Geometry(width=256, height=256, resize=256, fit="squash", resample="bilinear")
 
 
-def plain(picture: Image.Image, geometry: Geometry) -> np.ndarray:
-    """What the models' own processors make of ``picture``, decoded in full: resize, then crop."""
+def full_decode(image: Image.Image, geometry: Geometry) -> np.ndarray:
+    """What the models' own processors make of ``image``, decoded in full: resize, then crop."""
     resample = Image.Resampling[geometry.resample.upper()]
     window = geometry.width, geometry.height
     if geometry.fit == "squash":
-        return np.asarray(picture.convert("RGB").resize(window, resample))
-    scale = geometry.resize / min(picture.size)
-    width, height = (max(geometry.resize, int(side * scale)) for side in picture.size)
-    resized = picture.convert("RGB").resize((width, height), resample)
+        return np.asarray(image.convert("RGB").resize(window, resample))
+    scale = geometry.resize / min(image.size)
+    width, height = (max(geometry.resize, int(side * scale)) for side in image.size)
+    resized = image.convert("RGB").resize((width, height), resample)
     left, top = (width - window[0]) // 2, (height - window[1]) // 2
     return np.asarray(resized.crop((left, top, left + window[0], top + window[1])))
 
 
-def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean difference of two pictures, of 255."""
+def mean_difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean difference of two images, of 255."""
     assert one.shape == other.shape
     return float(np.abs(one.astype(int) - other.astype(int)).mean())
 
 
-def shown(data: bytes) -> Image.Image:
+def opened(data: bytes) -> Image.Image:
     """A thumbnail or preview, decoded."""
     return Image.open(io.BytesIO(data))
 
 
-# --- kinds ---------------------------------------------------------------------------------------
+# --- formats -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", files.colour_files())
 def test_every_format_gives_the_same_pixels(name: str) -> None:
     read = photo.read_bytes(files.colour_files()[name], CLIP)
-    assert apart(read.pixels, plain(files.scene(), CLIP)) < 4
+    assert mean_difference(read.pixels, full_decode(files.scene(), CLIP)) < 4
     assert (read.info.width, read.info.height) == files.SIZE
-    assert shown(read.thumbnail).size == files.SIZE
+    assert opened(read.thumbnail).size == files.SIZE
 
 
 @pytest.mark.parametrize("name", files.grey_files())
 def test_grey_images_of_every_bit_depth_keep_their_tones(name: str) -> None:
     read = photo.read_bytes(files.grey_files()[name], CLIP)
-    assert apart(read.pixels, plain(files.scene().convert("L"), CLIP)) < 2
+    assert mean_difference(read.pixels, full_decode(files.scene().convert("L"), CLIP)) < 2
 
 
-@pytest.mark.parametrize("name", files.clear_files())
+@pytest.mark.parametrize("name", files.transparent_files())
 def test_transparent_pixels_become_white(name: str) -> None:
-    read = photo.read_bytes(files.clear_files()[name], CLIP)
-    assert apart(read.pixels, plain(files.over_white(files.scene()), CLIP)) < 4
-    assert shown(read.thumbnail).convert("RGB").getpixel((150, 60)) == (255, 255, 255)
+    read = photo.read_bytes(files.transparent_files()[name], CLIP)
+    assert mean_difference(read.pixels, full_decode(files.over_white(files.scene()), CLIP)) < 4
+    assert opened(read.thumbnail).convert("RGB").getpixel((150, 60)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("geometry", [CLIP, SIGLIP], ids=["crop", "squash"])
@@ -76,8 +76,8 @@ def test_transparent_pixels_become_white(name: str) -> None:
 def test_images_of_extreme_aspect_ratios_are_read(name: str, geometry: Geometry) -> None:
     data = files.small_files()[name]
     read = photo.read_bytes(data, geometry)
-    assert apart(read.pixels, plain(Image.open(io.BytesIO(data)), geometry)) < 4
-    assert max(shown(read.thumbnail).size) <= photo.THUMBNAIL_SIZE
+    assert mean_difference(read.pixels, full_decode(Image.open(io.BytesIO(data)), geometry)) < 4
+    assert max(opened(read.thumbnail).size) <= photo.THUMBNAIL_SIZE
 
 
 def test_formats_have_their_common_names() -> None:
@@ -93,9 +93,9 @@ def test_formats_have_their_common_names() -> None:
 def test_a_thumbnail_keeps_the_colour_profile() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     read = photo.read_bytes(files.saved(files.scene(), icc_profile=profile), CLIP)
-    assert shown(read.thumbnail).info["icc_profile"] == profile
+    assert opened(read.thumbnail).info["icc_profile"] == profile
     grey = photo.read_bytes(files.saved(files.scene().convert("L"), icc_profile=profile), CLIP)
-    assert "icc_profile" not in shown(grey.thumbnail).info
+    assert "icc_profile" not in opened(grey.thumbnail).info
 
 
 def test_nan_pixels_are_black() -> None:
@@ -113,25 +113,25 @@ def test_nan_pixels_are_black() -> None:
 def test_a_reduced_jpeg_matches_the_full_decode(geometry: Geometry, size: tuple[int, int]) -> None:
     data = files.saved(files.scene(4, size), quality=92)
     read = photo.read_bytes(data, geometry)
-    assert apart(read.pixels, plain(Image.open(io.BytesIO(data)), geometry)) < 1
+    assert mean_difference(read.pixels, full_decode(Image.open(io.BytesIO(data)), geometry)) < 1
     assert (read.info.width, read.info.height) == size
-    assert max(shown(read.thumbnail).size) == photo.THUMBNAIL_SIZE
+    assert max(opened(read.thumbnail).size) == photo.THUMBNAIL_SIZE
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "I;16"])
 def test_large_images_of_every_mode_are_reduced_correctly(mode: str) -> None:
-    picture = files.scene(5, (2310, 1790))
-    seen = picture
+    image = files.scene(5, (2310, 1790))
+    seen = image
     if mode == "P":
-        seen = picture = picture.quantize(256)
+        seen = image = image.quantize(256)
     elif mode == "I;16":
-        seen, picture = picture.convert("L"), files.wide_numbers(picture, mode)
+        seen, image = image.convert("L"), files.wide_numbers(image, mode)
     elif mode == "RGBA":
-        picture, seen = files.with_alpha(picture), files.over_white(picture)
+        image, seen = files.with_alpha(image), files.over_white(image)
     else:
-        seen = picture = picture.convert(mode)
-    read = photo.read_bytes(files.saved(picture, "TIFF"), CLIP)
-    assert apart(read.pixels, plain(seen, CLIP)) < 1
+        seen = image = image.convert(mode)
+    read = photo.read_bytes(files.saved(image, "TIFF"), CLIP)
+    assert mean_difference(read.pixels, full_decode(seen, CLIP)) < 1
 
 
 def test_a_crop_larger_than_the_resized_image_has_black_borders() -> None:
@@ -159,12 +159,12 @@ TURN_BACK = {
 }
 
 
-def lying(picture: Image.Image, orientation: int, format: str, **options: object) -> bytes:
+def lying(image: Image.Image, orientation: int, format: str, **options: object) -> bytes:
     """The file of a camera that was held so: the pixels lie, EXIF says how."""
     turn = TURN_BACK[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = picture.transpose(turn) if turn is not None else picture
+    stored = image.transpose(turn) if turn is not None else image
     return files.saved(stored, format, exif=exif.tobytes(), **options)
 
 
@@ -173,20 +173,20 @@ def lying(picture: Image.Image, orientation: int, format: str, **options: object
 def test_images_are_made_upright(format: str, orientation: int, tmp_path: Path) -> None:
     # JPEG is decoded at half this size; the others take long enough.
     size = (1200, 900) if format == "JPEG" else (600, 450)
-    picture = files.scene(6, size)
-    data = lying(picture, orientation, format, **({} if format == "TIFF" else {"quality": 92}))
+    image = files.scene(6, size)
+    data = lying(image, orientation, format, **({} if format == "TIFF" else {"quality": 92}))
     read = photo.read_bytes(data, CLIP)
     assert (read.info.width, read.info.height) == size
     assert read.info.orientation == orientation
-    assert apart(read.pixels, plain(picture, CLIP)) < 3
-    small = picture.resize((512, 384))
-    assert apart(np.asarray(shown(read.thumbnail)), np.asarray(small)) < 4
-    path = tmp_path / "picture"
+    assert mean_difference(read.pixels, full_decode(image, CLIP)) < 3
+    small = image.resize((512, 384))
+    assert mean_difference(np.asarray(opened(read.thumbnail)), np.asarray(small)) < 4
+    path = tmp_path / "image"
     path.write_bytes(data)
-    assert apart(np.asarray(shown(photo.preview(path, 512))), np.asarray(small)) < 4
+    assert mean_difference(np.asarray(opened(photo.preview(path, 512))), np.asarray(small)) < 4
 
 
-# --- parts and previews --------------------------------------------------------------------------
+# --- crops and previews --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -194,13 +194,13 @@ def test_images_are_made_upright(format: str, orientation: int, tmp_path: Path) 
 def test_a_crop_is_relative_to_the_upright_image(
     geometry: Geometry, orientation: int, tmp_path: Path
 ) -> None:
-    picture = files.scene(7, (2000, 1000))
-    path = tmp_path / "picture.jpg"
-    path.write_bytes(lying(picture, orientation, "JPEG", quality=95))
-    expected = plain(picture.crop((1000, 250, 2000, 750)), geometry)
+    image = files.scene(7, (2000, 1000))
+    path = tmp_path / "image.jpg"
+    path.write_bytes(lying(image, orientation, "JPEG", quality=95))
+    expected = full_decode(image.crop((1000, 250, 2000, 750)), geometry)
     box = (0.5, 0.25, 1.0, 0.75)
-    assert apart(photo.crop(path, box, geometry), expected) < 2
-    assert apart(photo.crop(path.read_bytes(), box, geometry), expected) < 2
+    assert mean_difference(photo.crop(path, box, geometry), expected) < 2
+    assert mean_difference(photo.crop(path.read_bytes(), box, geometry), expected) < 2
 
 
 def test_a_crop_may_be_tiny_or_exceed_the_image(tmp_path: Path) -> None:
@@ -214,11 +214,11 @@ def test_a_crop_may_be_tiny_or_exceed_the_image(tmp_path: Path) -> None:
 
 
 def test_a_preview_is_never_larger_than_the_image(tmp_path: Path) -> None:
-    path = tmp_path / "picture.heic"
+    path = tmp_path / "image.heic"
     path.write_bytes(files.saved(files.scene(8, (900, 600)), "HEIF"))
-    assert shown(photo.preview(path, 300)).size == (300, 200)
-    assert shown(photo.preview(path, 1600)).size == (900, 600)
-    assert shown(photo.preview(path, 300)).format == "WEBP"
+    assert opened(photo.preview(path, 300)).size == (300, 200)
+    assert opened(photo.preview(path, 1600)).size == (900, 600)
+    assert opened(photo.preview(path, 300)).format == "WEBP"
 
 
 # --- hashes --------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_a_preview_is_never_larger_than_the_image(tmp_path: Path) -> None:
 
 def test_equal_bytes_have_equal_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = files.saved(files.scene())
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(data)
     expected = xxhash.xxh3_128_hexdigest(data)
     assert photo.hash_file(path) == expected
@@ -237,23 +237,23 @@ def test_equal_bytes_have_equal_hashes(tmp_path: Path, monkeypatch: pytest.Monke
     assert photo.read(path, CLIP).content_hash == expected
 
 
-def bits_apart(one: int | None, other: int | None) -> int:
+def hamming_distance(one: int | None, other: int | None) -> int:
     assert one is not None
     assert other is not None
     return ((one ^ other) & (2**64 - 1)).bit_count()
 
 
 def test_a_recompressed_image_keeps_its_perceptual_hash() -> None:
-    pictures = [files.scene(seed, (800, 600)) for seed in range(12)]
-    hashes = [photo.read_bytes(files.saved(p, quality=95), CLIP).phash for p in pictures]
-    for picture, phash in zip(pictures, hashes, strict=True):
-        again = files.saved(picture.resize((400, 300)), quality=50)
-        assert bits_apart(phash, photo.read_bytes(again, CLIP).phash) <= 4
+    images = [files.scene(seed, (800, 600)) for seed in range(12)]
+    hashes = [photo.read_bytes(files.saved(p, quality=95), CLIP).phash for p in images]
+    for image, phash in zip(images, hashes, strict=True):
+        again = files.saved(image.resize((400, 300)), quality=50)
+        assert hamming_distance(phash, photo.read_bytes(again, CLIP).phash) <= 4
         assert -(2**63) <= (phash or 0) < 2**63
-    assert min(bits_apart(a, b) for i, a in enumerate(hashes) for b in hashes[:i]) > 4
+    assert min(hamming_distance(a, b) for i, a in enumerate(hashes) for b in hashes[:i]) > 4
 
 
-# --- what cannot be read -------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -314,7 +314,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(files.saved(files.scene()))
     with ExitStack() as stack:
         stack.enter_context(formats.open_regular_file(path))
@@ -324,7 +324,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
 
 
 def test_the_reason_for_a_file_that_changes_and_fails_is_the_change(tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     path.write_bytes(files.saved(files.scene()))
 
     def read_and_fail() -> None:
@@ -362,35 +362,37 @@ def test_every_exception_becomes_a_photo_error_of_one_line(
 def test_camera_raw_is_read_from_sensor_data_and_previews(
     has_preview: bool, orientation: int, tmp_path: Path
 ) -> None:
-    picture = files.scene(9, (1200, 900))
+    image = files.scene(9, (1200, 900))
     turn = TURN_BACK[orientation]
-    stored = picture.transpose(turn) if turn is not None else picture
+    stored = image.transpose(turn) if turn is not None else image
     preview = files.saved(stored, quality=95) if has_preview else None
-    path = tmp_path / "picture.DNG"
+    path = tmp_path / "image.DNG"
     path.write_bytes(files.dng(stored, orientation=orientation, preview=preview))
     read = photo.read(path, CLIP)
-    # A sensor's picture is developed with a curve of its own: as bright, not as exact.
-    assert apart(read.pixels, plain(picture, CLIP)) < (2 if has_preview else 12)
+    # A sensor's image is developed with a curve of its own: as bright, not as exact.
+    assert mean_difference(read.pixels, full_decode(image, CLIP)) < (2 if has_preview else 12)
     assert (read.info.format, read.info.width, read.info.height) == ("raw", 1200, 900)
     assert read.info.orientation == orientation
     assert read.info.camera == "Sightline Nine"
     assert read.info.taken_at == datetime(2022, 5, 6, 7, 8, 9)
     assert read.content_hash == photo.hash_file(path)
-    assert shown(photo.preview(path, 400)).size == (400, 300)
-    part = plain(picture.crop((600, 0, 1200, 450)), CLIP)
-    assert apart(photo.crop(path, (0.5, 0, 1, 0.5), CLIP), part) < (2 if has_preview else 12)
+    assert opened(photo.preview(path, 400)).size == (400, 300)
+    part = full_decode(image.crop((600, 0, 1200, 450)), CLIP)
+    assert mean_difference(photo.crop(path, (0.5, 0, 1, 0.5), CLIP), part) < (
+        2 if has_preview else 12
+    )
 
 
 def test_a_tiny_raw_preview_is_not_used(tmp_path: Path) -> None:
-    picture = files.scene(9, (1200, 900))
+    image = files.scene(9, (1200, 900))
     stamp = files.saved(Image.new("RGB", (160, 120), "red"))
-    path = tmp_path / "picture.dng"
-    path.write_bytes(files.dng(picture, preview=stamp))
-    assert apart(photo.read(path, CLIP).pixels, plain(picture, CLIP)) < 12
+    path = tmp_path / "image.dng"
+    path.write_bytes(files.dng(image, preview=stamp))
+    assert mean_difference(photo.read(path, CLIP).pixels, full_decode(image, CLIP)) < 12
 
 
 def test_an_invalid_raw_file_is_an_error_with_the_reason(tmp_path: Path) -> None:
-    path = tmp_path / "picture.cr2"
+    path = tmp_path / "image.cr2"
     for data in (b"this is text, whatever its name says", files.dng(files.scene())[:3000]):
         path.write_bytes(data)
         with pytest.raises(PhotoError, match=r"not camera RAW that can be read|corrupt|truncated"):
@@ -400,7 +402,7 @@ def test_an_invalid_raw_file_is_an_error_with_the_reason(tmp_path: Path) -> None
 def test_the_error_without_the_raw_extra_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "picture.dng"
+    path = tmp_path / "image.dng"
     path.write_bytes(files.dng(files.scene()))
     monkeypatch.setitem(sys.modules, "rawpy", None)  # as if it were not installed
     with pytest.raises(PhotoError, match=r'pip install "sightline\[raw\]"') as caught:

@@ -1,4 +1,4 @@
-"""What pictures say of themselves is kept, whoever wrote it, and nonsense is not."""
+"""EXIF, XMP and IPTC metadata is read, and invalid values are ignored."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def packet(attributes: str = "", elements: str = "") -> bytes:
 
 
 def read(format: str = "JPEG", **options: object) -> PhotoInfo:
-    """What is known of a picture saved with ``options``."""
+    """The metadata of an image saved with ``options``."""
     return photo.read_bytes(files.saved(files.scene(), format, **options), SMALL).info
 
 

@@ -28,9 +28,9 @@ def test_pixels_match_those_of_transformers_image_processors(
     else:
         processor = SiglipImageProcessorPil(**raw)
         geometry = Geometry(fit="squash")
-    picture = files.scene(1, size)
-    expected = processor(images=[picture], return_tensors="np")["pixel_values"][0]
-    found = photo.read_bytes(files.saved(picture, "PNG"), geometry).pixels
+    image = files.scene(1, size)
+    expected = processor(images=[image], return_tensors="np")["pixel_values"][0]
+    found = photo.read_bytes(files.saved(image, "PNG"), geometry).pixels
     apart = np.abs(np.moveaxis(expected, 0, -1).astype(int) - found.astype(int))
     # Crop and resize in one step round once where the processor rounds twice.
     assert apart.max() <= 2

@@ -27,13 +27,13 @@ PATIENCE = 60
 class Watched:
     """A library whose folders are watched by a thread."""
 
-    def __init__(self, directory: Path, encoder: Encoder, pictures: Path) -> None:
-        self.pictures = pictures
+    def __init__(self, directory: Path, encoder: Encoder, folder: Path) -> None:
+        self.folder = folder
         self.library = empty_library(directory, encoder)
         self.reports: queue.Queue[IndexReport] = queue.Queue()
         self.stop = threading.Event()
         self.runs = 0
-        update_library(self.library, encoder, [pictures], workers=1)
+        update_library(self.library, encoder, [folder], workers=1)
 
         def run(paths: list[Path]) -> IndexReport:
             report = update_library(self.library, encoder, paths, workers=1, stop=self.stop)
@@ -61,26 +61,26 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path, tiny_encoder: Encoder) -> Iterator[Watched]:
-    pictures = tmp_path / "pictures"
-    (pictures / "old").mkdir(parents=True)
+    folder = tmp_path / "folder"
+    (folder / "old").mkdir(parents=True)
     for seed in range(6):
-        (pictures / "old" / f"{seed}.jpg").write_bytes(as_bytes(draw(seed)))
-    made = Watched(tmp_path / "library", tiny_encoder, pictures)
+        (folder / "old" / f"{seed}.jpg").write_bytes(as_bytes(draw(seed)))
+    made = Watched(tmp_path / "library", tiny_encoder, folder)
     yield made
     made.close()
 
 
 def test_created_changed_moved_and_deleted_files_are_indexed(watched: Watched) -> None:
-    pictures = watched.pictures
-    (pictures / "new").mkdir()
-    (pictures / "new" / "a.jpg").write_bytes(as_bytes(draw(20)))
+    folder = watched.folder
+    (folder / "new").mkdir()
+    (folder / "new" / "a.jpg").write_bytes(as_bytes(draw(20)))
     assert watched.next().added == 1
     assert "new/a.jpg" in watched.paths()
-    (pictures / "new" / "a.jpg").write_bytes(as_bytes(draw(21, (100, 80))))
+    (folder / "new" / "a.jpg").write_bytes(as_bytes(draw(21, (100, 80))))
     assert watched.next().updated == 1
-    (pictures / "new" / "a.jpg").rename(pictures / "b.jpg")
+    (folder / "new" / "a.jpg").rename(folder / "b.jpg")
     assert watched.next().moved == 1
-    (pictures / "b.jpg").unlink()
+    (folder / "b.jpg").unlink()
     assert watched.next().removed == 1
     assert watched.paths() == {f"old/{n}.jpg" for n in range(6)}
 
@@ -91,15 +91,15 @@ def test_a_new_folder_is_indexed_and_other_files_are_ignored(
     ready = tmp_path / "ready"
     ready.mkdir()
     (ready / "c.png").write_bytes(as_bytes(draw(30), "PNG"))
-    (watched.pictures / "notes.txt").write_text("not a picture")
-    shutil.move(ready, watched.pictures / "come")
+    (watched.folder / "notes.txt").write_text("not an image")
+    shutil.move(ready, watched.folder / "come")
     report = watched.next()
     assert (report.added, report.found) == (1, 1)  # only the new folder was looked at
     assert "come/c.png" in watched.paths()
 
 
 def test_images_are_kept_when_many_files_vanish_at_once(watched: Watched) -> None:
-    shutil.rmtree(watched.pictures / "old")
+    shutil.rmtree(watched.folder / "old")
     report = watched.next()
     assert report.removed == 0
     assert "6 of 6" in report.held_back[0]
@@ -108,7 +108,7 @@ def test_images_are_kept_when_many_files_vanish_at_once(watched: Watched) -> Non
 
 def test_a_change_waits_while_another_process_writes(watched: Watched) -> None:
     with watched.library.writing():
-        (watched.pictures / "d.jpg").write_bytes(as_bytes(draw(40)))
+        (watched.folder / "d.jpg").write_bytes(as_bytes(draw(40)))
         with pytest.raises(queue.Empty):
             watched.reports.get(timeout=0.1)
     assert watched.next().added == 1
