@@ -46,10 +46,10 @@ STEPS = {
     "thumbnail's pixels": ("downscale",),
     "thumbnail's WebP": ("_webp",),
     "model's input": ("model_input",),
-    "EXIF, XMP, IPTC": ("read", "metadata.py"),
+    "EXIF, XMP, IPTC": ("add_metadata",),
     "perceptual hash, colour": ("perceptual_hash", "mean_colour"),
 }
-"""Profiled functions by step; ``metadata.py`` selects one of two functions called ``read``."""
+"""Profiled functions by step."""
 
 
 def pillow(path: Path, geometry: Geometry) -> Pixels:
@@ -108,7 +108,7 @@ def step_times(some: list[Candidate], geometry: Geometry) -> dict[str, float]:
     found = dict.fromkeys(STEPS, 0.0)
     for (file, _, name), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         for step, names in STEPS.items():
-            if name in names and "photo" in file and (name != "read" or names[-1] in file):
+            if name in names and "photo" in file:
                 found[step] += cumulative * 1000 / len(some)
     return found
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -30,7 +30,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def folder(tiny_clip: Path, tmp_path: Path) -> Path:
-    """A model that a test may spoil."""
+    """A copy of a model that a test may change."""
     return shutil.copytree(tiny_clip, tmp_path / "model")
 
 
@@ -127,7 +127,7 @@ def test_every_truncated_file_is_an_error_in_one_line(folder: Path, tiny_clip: P
 
 
 def problem_with(folder: Path) -> str:
-    """What ``Encoder`` says of a folder; empty when it can be used."""
+    """The error for a folder, or an empty string if it can be used."""
     try:
         Encoder.load(str(folder), device="cpu").warm(["text", "image"])
     except ModelError as error:
@@ -266,7 +266,7 @@ def _empty_zip() -> bytes:
 
 
 class Hub:
-    """A hub with one repository, speaking as much of its protocol as a download needs."""
+    """A server with one repository, for the part of the hub's protocol that a download uses."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
@@ -307,7 +307,7 @@ class Hub:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def content(self, path: str) -> tuple[bytes | None, str]:
-        """What is at a path, and its type; or None, and why."""
+        """The file at a path and its content type, or None and the error code."""
         if not path.startswith(("/api/models/owner/model", "/owner/model")):
             return None, "RepoNotFound"
         if path.startswith("/owner/model/resolve/"):
@@ -346,18 +346,28 @@ from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import ModelError
 try:
     encoder = Encoder.load(sys.argv[1])
-    print(encoder.model, encoder.revision, encoder.encode_texts(["a dog"]).shape)
+    print(encoder.model, encoder.revision, encoder.dimension)
+    if sys.argv[2:]:
+        encoder.encode_texts(sys.argv[2:])
 except ModelError as error:
     print(error)
 """
 
 
-def load_from(hub_url: str, home: Path, model: str = "owner/model", **environment: str) -> str:
-    """Loads a model in a process of its own, since the hub's library reads its settings once."""
+def load_from(
+    hub_url: str,
+    home: Path,
+    model: str = "owner/model",
+    *,
+    texts: Sequence[str] = (),
+    **environment: str,
+) -> str:
+    """Loads a model, and encodes ``texts``, in a new process, because huggingface_hub reads its
+    settings once."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     settings = {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     result = subprocess.run(
-        [sys.executable, "-c", LOAD, model],
+        [sys.executable, "-c", LOAD, model, *texts],
         capture_output=True,
         text=True,
         cwd=TOP,
@@ -368,8 +378,8 @@ def load_from(hub_url: str, home: Path, model: str = "owner/model", **environmen
 
 
 def test_a_hub_model_is_downloaded_once_and_then_used_offline(hub: Hub, tmp_path: Path) -> None:
-    expected = f"owner/model {COMMIT} (1, 32)"
-    assert load_from(hub.url, tmp_path) == expected
+    expected = f"owner/model {COMMIT} 32"
+    assert load_from(hub.url, tmp_path, texts=["a dog"]) == expected
     fetched = {path.name for path in tmp_path.rglob("snapshots/*/*")}
     assert fetched == {
         "config.json",
@@ -392,7 +402,7 @@ def test_a_bin_file_is_downloaded_only_if_there_are_no_safetensors(
     torch.save(load_file(tiny_clip / "model.safetensors"), weights)
     del hub.files["model.safetensors"]
     hub.files["pytorch_model.bin"] = weights.getvalue()
-    assert load_from(hub.url, tmp_path) == f"owner/model {COMMIT} (1, 32)"
+    assert load_from(hub.url, tmp_path, texts=["a dog"]) == f"owner/model {COMMIT} 32"
     del hub.files["pytorch_model.bin"]
     message = load_from(hub.url, tmp_path / "other")
     assert "owner/model holds no weights in transformers' format" in message
@@ -401,7 +411,7 @@ def test_a_bin_file_is_downloaded_only_if_there_are_no_safetensors(
 def test_an_incomplete_cache_is_completed(hub: Hub, tmp_path: Path) -> None:
     load_from(hub.url, tmp_path)
     next(iter(tmp_path.rglob("snapshots/*/model.safetensors"))).unlink()
-    assert load_from(hub.url, tmp_path) == f"owner/model {COMMIT} (1, 32)"
+    assert load_from(hub.url, tmp_path) == f"owner/model {COMMIT} 32"
 
 
 def test_the_error_for_an_unreachable_hub_names_the_remedies(hub: Hub, tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 from sightline.indexer.photo.xmp import Xmp, parse
+from sightline.indexer.types import PhotoInfo
 
 Base = ExifTags.Base
 T = TypeVar("T")
@@ -48,22 +49,6 @@ STOCK_CAPTIONS = (
 
 
 @dataclass(frozen=True)
-class Metadata:
-    """The fields of ``PhotoInfo`` that are not derived from the pixels."""
-
-    taken_at: datetime | None = None
-    camera: str | None = None
-    lens: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-    title: str | None = None
-    caption: str | None = None
-    place: str | None = None
-    keywords: tuple[str, ...] = ()
-    rating: int | None = None
-
-
-@dataclass(frozen=True)
 class _Sources:
     """Everything that a file holds, by kind of metadata; any may be empty."""
 
@@ -80,9 +65,9 @@ def orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def read(image: Image.Image, exif: Image.Exif | None = None) -> Metadata:
-    """The metadata of ``image``; ``exif`` replaces its own EXIF (camera RAW)."""
-    return _or_default(lambda: _metadata(_sources(image, exif)), Metadata())
+def add_metadata(info: PhotoInfo, image: Image.Image, exif: Image.Exif | None = None) -> PhotoInfo:
+    """``info`` with the metadata of ``image``; ``exif`` replaces its own EXIF (camera RAW)."""
+    return _or_default(lambda: _with_fields(info, _sources(image, exif)), info)
 
 
 def _or_default(get: Callable[[], T], default: T) -> T:
@@ -124,9 +109,10 @@ def _xmp_bytes(image: Image.Image, exif: Image.Exif) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _metadata(sources: _Sources) -> Metadata:
+def _with_fields(info: PhotoInfo, sources: _Sources) -> PhotoInfo:
     latitude, longitude = _or_default(lambda: _position(sources), NO_POSITION)
-    return Metadata(
+    return replace(
+        info,
         taken_at=_or_default(lambda: _taken_at(sources), None),
         camera=_or_default(lambda: _camera(sources), None),
         lens=_or_default(lambda: _lens(sources), None),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -213,7 +213,6 @@ def _photo(
         # Colour and perceptual hash are computed from the thumbnail, also if it is not encoded.
         small = pixels.downscale(image, THUMBNAIL_SIZE, THUMBNAIL_FILTER)
         profile = pixels.small_rgb_profile(opened.image)
-        found = metadata.read(opened.image, opened.exif)
         width, height = opened.raw_size or opened.size
         info = PhotoInfo(
             width=width,
@@ -221,10 +220,9 @@ def _photo(
             format=opened.format,
             orientation=opened.orientation,
             color=pixels.mean_colour(small),
-            **{field.name: getattr(found, field.name) for field in fields(found)},
         )
         return Photo(
-            info=info,
+            info=metadata.add_metadata(info, opened.image, opened.exif),
             pixels=pixels.model_input(image, opened.size, geometry),
             thumbnail=_webp(small, profile, THUMBNAIL_WEBP) if thumbnail else b"",
             content_hash=digest,
