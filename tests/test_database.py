@@ -6,18 +6,17 @@ import os
 import random
 import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers_catalog import DIMENSION, TOP, new_catalog, picture
+from helpers_killed import Forks
 
 from sightline.indexer.catalog import Catalog, Thumbnails
 from sightline.indexer.catalog.salvage import salvage
@@ -442,23 +441,23 @@ def test_a_file_size_limit_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_complete_batches(tmp_path: Path) -> None:
-    """SIGKILL at some moment of writing, twelve times over: whatever was said to be written is
-    there, batches are whole, and the thumbnails of all images are there."""
+    """SIGKILL at twelve random moments of writing: every reported version is there, batches are
+    complete, and every image has its thumbnail."""
     catalog, _ = new_catalog(tmp_path)
     catalog.close()
     writer = f"""
         import sys
         sys.path.insert(0, {str(HERE)!r})
         from helpers_catalog import picture
-        from sightline.indexer.catalog import Catalog
-        from sightline.indexer.catalog import Thumbnails
+        from sightline.indexer.catalog import Catalog, Thumbnails
         from pathlib import Path
         folder = Path({str(tmp_path)!r})
-        with Catalog.open(folder / "catalog.db") as catalog, \\
-                Thumbnails.open_or_create(folder / "thumbnails.db") as thumbnails:
+
+        def work(start):
+            catalog = Catalog.open(folder / "catalog.db")
+            thumbnails = Thumbnails.open_or_create(folder / "thumbnails.db")
             root = catalog.roots()[0]
-            start = int(sys.argv[1])
-            for batch in range(start, start + 10**6):
+            for batch in range(int(start), int(start) + 10**6):
                 written = catalog.write(
                     root,
                     images=[picture(f"{{batch}}/{{n}}.jpg") for n in range(7)],
@@ -469,31 +468,23 @@ def test_a_killed_writer_leaves_complete_batches(tmp_path: Path) -> None:
                     catalog.remove(written.images[:7])
                     print(catalog.version, flush=True)
     """
-    chance = random.Random(7)
+    moments = random.Random(7)
     version = 0
-    for attempt in range(12):
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(writer), str(attempt * 10**6)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=HERE.parent,
-        )
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        assert first
-        time.sleep(chance.random() * 0.05)
-        process.send_signal(signal.SIGKILL)
-        told = [int(first), *map(int, process.stdout.read().split())]
-        process.wait()
-        process.stdout.close()
-        with (
-            Catalog.open(tmp_path / "catalog.db") as catalog,
-            Thumbnails.open(tmp_path / "thumbnails.db") as thumbnails,
-        ):
-            assert told[-1] <= catalog.version <= told[-1] + 1
-            assert catalog.version > version
-            version = catalog.version
-            assert catalog.count % 7 == 0
-            assert set(catalog.select().tolist()) <= set(thumbnails.ids().tolist())
-            assert catalog.check() == []
-            assert len(catalog.changes(0).ids) == catalog.count
+    with Forks(writer) as forks:
+        for attempt in range(12):
+            child = forks.start(str(attempt * 10**6))
+            reported = [int(forks.printed()) for _ in range(moments.randrange(1, 12))]
+            for _ in range(moments.randrange(100_000)):
+                pass
+            reported += map(int, forks.kill(child))
+            with (
+                Catalog.open(tmp_path / "catalog.db") as catalog,
+                Thumbnails.open(tmp_path / "thumbnails.db") as thumbnails,
+            ):
+                assert reported[-1] <= catalog.version <= reported[-1] + 1
+                assert catalog.version > version
+                version = catalog.version
+                assert catalog.count % 7 == 0
+                assert set(catalog.select().tolist()) <= set(thumbnails.ids().tolist())
+                assert catalog.check() == []
+                assert len(catalog.changes(0).ids) == catalog.count
