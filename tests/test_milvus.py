@@ -157,10 +157,14 @@ def test_facets_suggestions_and_lists_are_the_same(
 
 
 WRITTEN = (
-    {"path": "Été à Paris/IMG_0001.jpg", "title": "Café au lait", "taken_at": datetime(2019, 7, 4)},
-    {"path": "GermanyTrip2019/IMG_0010.jpg", "caption": "a castle; the castle of the king"},
-    {"path": "GermanyTrip2019/1000_GMI.jpg", "caption": "the king of the castle", "place": "Bern"},
-    {"path": "日記/北京大学.jpg", "keywords": ("red car", "club"), "place": "Füssen"},
+    {"path": "Été à Paris/IMG_0001.jpg", "title": "Café au lait", "taken_at": datetime(2019, 7, 4),
+     "latitude": 48.86, "longitude": 2.35},
+    {"path": "GermanyTrip2019/IMG_0010.jpg", "caption": "a castle; the castle of the king",
+     "latitude": -17.8, "longitude": 179.9},
+    {"path": "GermanyTrip2019/1000_GMI.jpg", "caption": "the king of the castle", "place": "Bern",
+     "latitude": -17.8, "longitude": -179.9},
+    {"path": "日記/北京大学.jpg", "keywords": ("red car", "club"), "place": "Füssen",
+     "latitude": 89.95, "longitude": 10.0},
     {"path": "a/car_club-red.jpg", "caption": "novel " * 3000 + "the end", "keywords": ("ends",)},
 )  # fmt: skip
 
@@ -175,9 +179,47 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
         yield made
 
 
-def test_full_text_finds_the_same_images(written: Library, tmp_path: Path) -> None:
-    address = str(tmp_path / "written.db")
+@pytest.fixture(scope="module")
+def written_remote(
+    tmp_path_factory: pytest.TempPathFactory, written: Library
+) -> Iterator[MilvusLibrary]:
+    """The same images in a collection."""
+    address = str(tmp_path_factory.mktemp("written") / "written.db")
     fill_from_library(written, address, index="FLAT")
+    with MilvusLibrary.open(address) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("circle", "count"),
+    [
+        ((48.8, 2.3, 50.0), 1),
+        ((48.8, 2.3, 1.0), 0),
+        ((-17.8, 180.0, 15.0), 2),  # across the date line
+        ((-17.8, -179.95, 9.0), 1),
+        ((89.9, -170.0, 30.0), 1),  # over the pole
+        ((0.0, 0.0, 30_000.0), 4),  # everything with a position
+    ],
+)
+def test_near_finds_the_same_images(
+    circle: tuple[float, float, float], count: int, written: Library, written_remote: MilvusLibrary
+) -> None:
+    for negated in (False, True):
+        filters = Filters((Condition("near", circle, negated),))
+        expected = written.select(filters).tolist()
+        assert len(expected) == (len(WRITTEN) - count if negated else count)
+        assert written_remote.select(filters).tolist() == expected
+
+
+def test_near_is_refused_with_too_many_images_in_the_box(
+    written_remote: MilvusLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.indexer.milvus.filters.MAX_CANDIDATES", 1)
+    with pytest.raises(QueryError, match="use a smaller radius"):
+        written_remote.select(Filters((Condition("near", (0.0, 0.0, 20_000.0)),)))
+
+
+def test_full_text_finds_the_same_images(written: Library, written_remote: MilvusLibrary) -> None:
     queries = (
         "cafe", "CAFÉ au", "ete", "paris july", "2019", "germany 2019", "GermanyTrip", "trip-2019",
         "img_0001", "IMG 0010", "gmi_1000", "1000_GMI", "castle", "king-of", "the king", "of the",
@@ -186,12 +228,11 @@ def test_full_text_finds_the_same_images(written: Library, tmp_path: Path) -> No
         "king; castle", "/img",
     )  # fmt: skip
     found = 0
-    with MilvusLibrary.open(address) as remote:
-        for query in queries:
-            for limit in (1, 100):
-                ours = written.full_text_search(query, limit).tolist()
-                assert remote.full_text_search(query, limit).tolist() == ours, query
-            found += bool(ours)
+    for query in queries:
+        for limit in (1, 100):
+            ours = written.full_text_search(query, limit).tolist()
+            assert written_remote.full_text_search(query, limit).tolist() == ours, query
+        found += bool(ours)
     assert found > len(queries) / 2
 
 

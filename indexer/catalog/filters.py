@@ -180,16 +180,21 @@ def _near(_: sqlite3.Connection, value: tuple[float, float, float]) -> Clause:
     latitude, longitude, radius = (float(number) for number in value)
     if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 <= radius < math.inf):
         raise ValueError("latitude -90..90, longitude -180..180 and kilometres are meant")
-    box, numbers = _box(latitude, longitude, radius)
-    sql = (
-        f"images.latitude IS NOT NULL AND {box}"
-        " AND kilometres(images.latitude, images.longitude, ?, ?) <= ?"
-    )
-    return sql, [*numbers, latitude, longitude, radius]
+    (low, high), spans = bounding_box(latitude, longitude, radius)
+    sql = "images.latitude IS NOT NULL AND images.latitude BETWEEN ? AND ?"
+    if spans:
+        sql += f" AND ({' OR '.join('images.longitude BETWEEN ? AND ?' for _ in spans)})"
+    sql += " AND kilometres(images.latitude, images.longitude, ?, ?) <= ?"
+    degrees = [degree for span in spans for degree in span]
+    return sql, [low, high, *degrees, latitude, longitude, radius]
 
 
-def _box(latitude: float, longitude: float, radius: float) -> Clause:
-    """A bounding box of the circle in degrees, also across the date line and over the poles.
+Span = tuple[float, float]
+
+
+def bounding_box(latitude: float, longitude: float, radius: float) -> tuple[Span, list[Span]]:
+    """The latitudes of a circle of ``radius`` kilometres, and its one or two spans of longitudes
+    (two across the date line; none over a pole, where every longitude counts), in degrees.
 
     The meridians that touch a circle of angular radius r about latitude p lie asin(sin r / cos p)
     away (J. P. Matuschek, "Finding points within a distance of a latitude/longitude").
@@ -198,9 +203,8 @@ def _box(latitude: float, longitude: float, radius: float) -> Clause:
     margin = 1e-9  # degrees (0.1 mm), for rounding errors
     low = latitude - math.degrees(angle) - margin
     high = latitude + math.degrees(angle) + margin
-    sql, numbers = "images.latitude BETWEEN ? AND ?", [low, high]
     if low <= -90 or high >= 90:
-        return sql, numbers
+        return (low, high), []
     ratio = math.sin(angle) / math.cos(math.radians(latitude))
     across = math.degrees(math.asin(min(1.0, ratio))) * (1 + 1e-9) + margin
     west, east = longitude - across, longitude + across
@@ -209,8 +213,7 @@ def _box(latitude: float, longitude: float, radius: float) -> Clause:
         spans = [(-180.0, east), (west + 360, 180.0)]
     elif east > 180:
         spans = [(west, 180.0), (-180.0, east - 360)]
-    meridians = " OR ".join("images.longitude BETWEEN ? AND ?" for _ in spans)
-    return f"{sql} AND ({meridians})", numbers + [degree for span in spans for degree in span]
+    return (low, high), spans
 
 
 def _listed(table: str) -> Callable[[sqlite3.Connection, str], Clause]:

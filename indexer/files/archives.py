@@ -133,19 +133,22 @@ def read_sidecars(archive: Path, name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for suffix in SIDECAR_SUFFIXES:
         member = members.get(stem + suffix)
-        if member is None or member.size > MAX_SIDECAR_BYTES:
-            continue
-        text = read(archive, stem + suffix).decode("utf-8", "replace").strip()
-        if suffix == ".txt":
-            found["caption"] = text
-            continue
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(fields, dict):
-            for key in ("caption", "url"):
-                value = fields.get(key)
-                if isinstance(value, str) and value.strip():
-                    found[key] = value
+        if member is not None and member.size <= MAX_SIDECAR_BYTES:
+            found |= parse_sidecar(suffix, read(archive, stem + suffix))
     return found
+
+
+def parse_sidecar(name: str, data: bytes) -> dict[str, str]:
+    """``caption`` and ``url`` in a ``.txt`` or ``.json`` file beside an image."""
+    text = data.decode("utf-8", "replace").strip()
+    if not name.endswith(".json"):
+        return {"caption": text} if text else {}
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return {
+        key: fields[key]
+        for key in ("caption", "url")
+        if isinstance(fields, dict) and isinstance(fields.get(key), str) and fields[key].strip()
+    }

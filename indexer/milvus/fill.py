@@ -562,8 +562,8 @@ def rows_of(
     records = [record for record, _ in images]
     tokens = tokens_of(records) if with_tokens else [None] * len(images)
     return [
-        to_row(record, vector, labels.get(record.id, ()), tokens=said, with_ngrams=with_ngrams)
-        for (record, vector), said in zip(images, tokens, strict=True)
+        to_row(record, vector, labels.get(record.id, ()), tokens=found, with_ngrams=with_ngrams)
+        for (record, vector), found in zip(images, tokens, strict=True)
     ]
 
 

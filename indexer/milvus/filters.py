@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from sightline.indexer.catalog.filters import (
     ALL_HOLD,
-    EARTH_RADIUS,
     FORMATS,
+    bounding_box,
     folder_pattern,
     kilometres,
 )
@@ -149,7 +149,12 @@ def _near(value: tuple[float, float, float], collection: Collection) -> str:
     latitude, longitude, radius = (float(number) for number in value)
     if not (abs(latitude) <= 90 and abs(longitude) <= 180 and 0 <= radius < math.inf):
         raise ValueError("use latitude -90..90, longitude -180..180 and kilometres")
-    box = _bounding_box(latitude, longitude, radius)
+    (low, high), spans = bounding_box(latitude, longitude, radius)
+    # An unknown latitude is stored as a number above 90.
+    box = f"latitude >= {low:.12f} and latitude <= {min(high, 90.1):.12f}"
+    if spans:
+        within = [f"(longitude >= {a:.12f} and longitude <= {b:.12f})" for a, b in spans]
+        box += f" and ({' or '.join(within)})"
     found = collection.candidates(box, ["id", "latitude", "longitude"])
     if len(found) > MAX_CANDIDATES:
         raise QueryError(
@@ -164,26 +169,6 @@ def _near(value: tuple[float, float, float], collection: Collection) -> str:
             if kilometres(row["latitude"], row["longitude"], latitude, longitude) <= radius
         ],
     )
-
-
-def _bounding_box(latitude: float, longitude: float, radius: float) -> str:
-    """As in ``catalog.filters``, with a wider margin: the rows in it are measured anyway."""
-    angle = radius / EARTH_RADIUS
-    margin = 1e-6
-    low, high = latitude - math.degrees(angle) - margin, latitude + math.degrees(angle) + margin
-    inside = f"latitude >= {low:.9f} and latitude <= {min(high, 90.1):.9f}"
-    if low <= -90 or high >= 90:
-        return inside
-    ratio = math.sin(angle) / math.cos(math.radians(latitude))
-    across = math.degrees(math.asin(min(1.0, ratio))) + margin
-    west, east = longitude - across, longitude + across
-    spans = [(west, east)]
-    if west < -180:
-        spans = [(-180.0, east), (west + 360, 180.0)]
-    elif east > 180:
-        spans = [(west, 180.0), (-180.0, east - 360)]
-    meridians = " or ".join(f"(longitude >= {a:.9f} and longitude <= {b:.9f})" for a, b in spans)
-    return f"{inside} and ({meridians})"
 
 
 def _listed(field: str) -> Callable[[str, Collection], str]:

@@ -9,7 +9,6 @@ that was interrupted resumes with the same shards, and new or changed images get
 from __future__ import annotations
 
 import calendar
-import json
 import tarfile
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -314,7 +313,7 @@ def _in_archive(
     A truncated archive yields what it holds, and then a failure of its own.
     """
     sample: list[tuple[ShardImage, Source]] = []
-    notes: dict[str, str] = {}
+    sidecars: dict[str, str] = {}
     key: str | None = None
     row = 0
     # An image in a local archive has the archive's date, as in ``files.archives``.
@@ -322,7 +321,7 @@ def _in_archive(
 
     def whole_sample() -> Iterator[tuple[ShardImage, Source]]:
         for image, data in sample:
-            yield image._replace(caption=notes.get("caption"), url=notes.get("url")), data
+            yield image._replace(caption=sidecars.get("caption"), url=sidecars.get("url")), data
 
     try:
         with (
@@ -337,7 +336,7 @@ def _in_archive(
                 this = f"{folder}/{base.partition('.')[0]}"
                 if this != key:
                     yield from whole_sample()
-                    sample, notes, key = [], {}, this
+                    sample, sidecars, key = [], {}, this
                 if is_image(base):
                     image = ShardImage(row, f"{archive.path}/{name}", member.size, mtime_ns)
                     row += 1
@@ -347,9 +346,12 @@ def _in_archive(
                     base.endswith(archives.SIDECAR_SUFFIXES)
                     and member.size <= archives.MAX_SIDECAR_BYTES
                 ):
-                    found = _notes(base, _member(tar, member))
+                    found = archives.parse_sidecar(base, _member_bytes(tar, member))
                     # The JSON takes precedence over the text, whichever comes first.
-                    notes = {**notes, **found} if base.endswith(".json") else {**found, **notes}
+                    if base.endswith(".json"):
+                        sidecars |= found
+                    else:
+                        sidecars = found | sidecars
     except (OSError, tarfile.TarError, EOFError) as error:
         yield from whole_sample()
         failure = PhotoError(f"the archive cannot be read to its end: {error}", transient=True)
@@ -363,24 +365,10 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | PhotoError
         return PhotoError("camera RAW is read from folders only, not from an archive")
     if member.size > archives.MAX_MEMBER_BYTES:
         return PhotoError(f"it is too large: {member.size:,} bytes")
+    return _member_bytes(tar, member)
+
+
+def _member_bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(member)
     assert file is not None  # it is a regular file
     return file.read()
-
-
-def _notes(name: str, data: bytes | PhotoError) -> dict[str, str]:
-    """``caption`` and ``url`` from the file beside an image, as far as it has them."""
-    if isinstance(data, PhotoError):
-        return {}
-    text = data.decode("utf-8", "replace").strip()
-    if not name.endswith(".json"):
-        return {"caption": text} if text else {}
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return {
-        key: found[key]
-        for key in ("caption", "url")
-        if isinstance(found, dict) and isinstance(found.get(key), str) and found[key].strip()
-    }
