@@ -60,7 +60,7 @@ def test_a_hit_is_displayed_even_without_a_thumbnail(
         assert "data:image" not in hit._repr_html_()
         assert "background:#" in hit._repr_html_()
         empty = engine.search("in:nowhere")._repr_html_()
-        assert "nothing meets these filters" in empty
+        assert "No photos match these filters." in empty
 
 
 def test_unknown_names_of_the_package_raise_attribute_error() -> None:

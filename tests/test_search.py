@@ -162,7 +162,7 @@ def test_filters_are_exact(engine: SearchEngine, library: Library) -> None:
     assert result.total == len(expected)
     nothing = engine.search("green type:gif")
     assert (nothing.total, len(nothing.hits)) == (0, 0)
-    assert nothing.message == "nothing meets these filters"
+    assert nothing.message == "No photos match these filters."
 
 
 def test_a_negative_term_subtracts_half_its_vector(

@@ -66,10 +66,10 @@ MIN_CAPTIONS = 3
 
 FACETS = ("label", "keyword")
 
-NO_MATCH = "nothing matches well; these are the closest"
-NO_MATCH_BY_DATE = "nothing matches well enough to be sorted by date"
-NOTHING_FILTERED = "nothing meets these filters"
-EMPTY_LIBRARY = "this library is empty"
+NO_STRONG_MATCHES = "No strong matches. Closest results:"
+NONE_TO_SORT = "No strong matches to sort by date."
+NO_MATCHES = "No photos match these filters."
+EMPTY_LIBRARY = "This library has no photos yet."
 
 
 class SearchEngine:
@@ -142,12 +142,12 @@ class SearchEngine:
         hits = self._hits(ranking, ranking.page(offset, k))
         message = None
         if not total:
-            message = NOTHING_FILTERED if parsed.filters else EMPTY_LIBRARY
+            message = NO_MATCHES if parsed.filters else EMPTY_LIBRARY
         elif good == 0:
-            message = NO_MATCH if parsed.sort == "relevance" else NO_MATCH_BY_DATE
+            message = NO_STRONG_MATCHES if parsed.sort == "relevance" else NONE_TO_SORT
         foreign = language_notice(_positive_text(parsed.terms), self.library.model)
         if foreign is not None:
-            message = f"{message}; {foreign}" if message else foreign
+            message = f"{foreign} {message}" if message else foreign
         took = (time.perf_counter() - started) * 1000
         return SearchResult(parsed.raw or parsed.to_text(), took, total, good, hits, message)
 

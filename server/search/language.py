@@ -105,8 +105,8 @@ def language_notice(text: str, model: str) -> str | None:
     able += [one.name for one in MODELS if one.languages == "zh" and found == "Chinese"]
     trained = {"en": "English", "zh": "Chinese"}[known.languages]
     return (
-        f"this looks like {found}, and {known.name} was trained on {trained}; models for many"
-        f" languages: {', '.join(able)}"
+        f"This looks like {found}, but {known.name} was trained on {trained}."
+        f" Multilingual models: {', '.join(able)}."
     )
 
 

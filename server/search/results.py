@@ -93,11 +93,11 @@ class SearchResult:
 
     def _repr_html_(self) -> str:
         """The images, in a notebook."""
-        good = "" if self.good is None else f"{self.good:,} good matches of "
+        good = "" if self.good is None else f"{self.good:,} strong matches of "
         heading = f"{self.query or 'everything'}: {good}{self.total:,} images"
         if len(self.hits) > NOTEBOOK_HITS:
             heading += f", {NOTEBOOK_HITS} of {len(self.hits):,} hits shown"
         if self.message:
-            heading += f"; {self.message}"
+            heading += f". {self.message}"
         figures = [(hit._repr_html_(), hit.match) for hit in self.hits[:NOTEBOOK_HITS]]
         return notebook.grid(heading, figures)
