@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 def test_an_empty_box_shows_everything_newest_first(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator("#summary")).to_contain_text(f"{PICTURES} pictures")
+    expect(page.locator("#summary")).to_contain_text(f"{PICTURES} photos")
     expect(page.locator("#count")).to_have_text(str(PICTURES))
     newest = get(address, "/api/search", k=5)["hits"]
     assert ids(page)[:5] == [hit["id"] for hit in newest]
@@ -58,9 +58,9 @@ def test_a_link_to_a_search_and_to_a_picture_opens_it(browser: Browser, address:
 
     found = get(address, "/api/search", q="is:portrait")
     with looking(browser, address, f"?q=is:portrait#{found['hits'][1]['id']}") as page:
-        expect(page.get_by_role("dialog", name="Picture")).to_contain_text(found["hits"][1]["name"])
+        expect(page.get_by_role("dialog", name="Photo")).to_contain_text(found["hits"][1]["name"])
         page.keyboard.press("Escape")
-        expect(page.locator("#summary")).to_contain_text(f"{found['total']} picture")
+        expect(page.locator("#summary")).to_contain_text(f"{found['total']} photo")
 
 
 def test_filters_are_suggested_while_they_are_typed(page: Page, address: str) -> None:
@@ -116,12 +116,12 @@ def test_chips_are_weighted_turned_round_and_taken_out(page: Page) -> None:
     search(page, 'tree "red house" is:landscape')
     chips, box = page.locator("#chips"), page.locator("#q")
     house = chips.get_by_role("group", name="red house", exact=True)
-    answered(page, lambda: house.get_by_label("How much red house counts").select_option("×2"))
+    answered(page, lambda: house.get_by_label("Weight of red house").select_option("×2"))
     expect(box).to_have_value('tree 2:"red house" is:landscape')
-    answered(page, house.get_by_role("button", name=re.compile("^Wanted|^Not wanted")).click)
+    answered(page, house.get_by_role("button", name="Less like this").click)
     expect(box).to_have_value('tree -2:"red house" is:landscape')
     landscape = chips.get_by_role("group", name="is: landscape")
-    answered(page, landscape.get_by_role("button", name=re.compile("turn round")).click)
+    answered(page, landscape.get_by_role("button", name="Invert").click)
     expect(box).to_have_value('tree -2:"red house" -is:landscape')
     # By keyboard, and the focus stays in the chips.
     house.get_by_role("button", name="Remove red house").focus()
@@ -134,7 +134,7 @@ def test_every_part_must_match_on_request(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
     search(page, '"a dog" "snow"')
-    every = page.get_by_role("button", name="Must match all")
+    every = page.get_by_role("button", name="Match all parts")
     expect(every).to_have_attribute("aria-pressed", "false")
     found = answered(page, every.click, "match")
     expect(every).to_have_attribute("aria-pressed", "true")
@@ -148,7 +148,7 @@ def test_good_matches_are_sorted_by_date(page: Page) -> None:
 
     good = search(page, "a yellow bus in a city street")["good"]
     assert good > 1
-    expect(page.locator("#summary")).to_contain_text(f"{good} good matches")
+    expect(page.locator("#summary")).to_contain_text(f"{good} strong matches")
     found = answered(page, lambda: page.select_option("#sort", "newest"), "sort%3Anewest")
     dates = [hit["taken_at"] for hit in found["hits"]]
     assert dates == sorted(dates, reverse=True)
@@ -163,12 +163,12 @@ def test_nothing_that_matches_is_said(page: Page) -> None:
     from playwright.sync_api import expect
 
     search(page, "in:nowhere-at-all")
-    expect(page.locator("#notice")).to_contain_text("Nothing meets these filters")
+    expect(page.locator("#notice")).to_contain_text("No photos match these filters.")
     expect(tiles(page)).to_have_count(0)
     page.click("#clear")
     search(page, "a football match")
-    expect(page.locator("#notice")).to_contain_text("Nothing matches well")
-    expect(page.locator("#summary")).to_contain_text("No good match")
+    expect(page.locator("#notice")).to_contain_text("No strong matches. Closest results:")
+    expect(page.locator("#summary")).to_contain_text("No strong matches")
     expect(tiles(page).first).to_be_visible()
 
 
@@ -185,9 +185,9 @@ def test_without_javascript_words_find_pictures_page_after_page(
         best = get(address, "/api/search", q="a sailboat on a lake")["hits"][0]["id"]
         expect(pictures.first).to_have_attribute("src", re.compile(f"/thumbnails/{best}\\b"))
         first = pictures.first.get_attribute("src")
-        page.get_by_role("link", name="More").click()
+        page.get_by_role("link", name="Next").click()
         expect(pictures.first).not_to_have_attribute("src", first or "")
-        page.get_by_role("link", name="Back").click()
+        page.get_by_role("link", name="Previous").click()
         expect(pictures.first).to_have_attribute("src", first or "")
     page = browser.new_context(java_script_enabled=False).new_page()
     page.goto(f"{address}?q=after:yesterday")
@@ -206,7 +206,7 @@ def test_a_phone_searches_looks_and_nothing_sticks_out(browser: Browser, address
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
         page.locator("#q").blur()
         tiles(page).first.tap()
-        dialog = page.get_by_role("dialog", name="Picture")
+        dialog = page.get_by_role("dialog", name="Photo")
         expect(dialog).to_be_visible()
         for start, end, place in ((300, 60, "2 of"), (300, 60, "3 of"), (60, 300, "2 of")):
             touch(page, [(start, 400)], [(end, 410)])

@@ -47,18 +47,18 @@ def test_labels_are_counted_and_filter_and_texts_are_ranked(
         assert sum(counts) == PICTURES
         facets.first.click()
         page.wait_for_url("**label**")
-        page.locator("#summary", has_text=f"{counts[0]} pictures").wait_for()
+        page.locator("#summary", has_text=f"{counts[0]} photos").wait_for()
         pressed = page.locator('#facets button[aria-pressed="true"]')
         pressed.wait_for()
         assert facets.count() == 1, "no picture has the other label as well"
         tiles(page).first.click()
         # Letters that are keys elsewhere are letters in the box.
-        page.get_by_label("Which of these fits best?").press_sequentially("a cross, x")
+        page.get_by_label("Compare captions").press_sequentially("a cross, x")
         page.keyboard.press("Enter")
-        ranked = page.locator(".choose li")
+        ranked = page.locator(".compare li")
         ranked.nth(1).wait_for()
         assert all(text.endswith("%") for text in ranked.all_inner_texts())
         page.keyboard.press("Escape")
         page.locator(".lightbox").wait_for(state="hidden")
         pressed.click()
-        page.locator("#summary", has_text=f"{PICTURES} pictures").wait_for()
+        page.locator("#summary", has_text=f"{PICTURES} photos").wait_for()

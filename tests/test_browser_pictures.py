@@ -54,7 +54,7 @@ def test_pictures_are_chosen_from_files_several_at_once(page: Page, shots: list[
     from playwright.sync_api import expect
 
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Search with a picture").click()
+        page.get_by_role("button", name="Search with a photo").click()
     found = answered(page, lambda: chooser.value.set_files(shots[2]), "upload")
     assert found["hits"][0]["name"] == shots[2].name
     both = answered(page, lambda: page.set_input_files("#files", [shots[5], shots[9]]), "upload")
@@ -75,7 +75,7 @@ def test_a_picture_is_dropped_or_pasted_and_words_join_it(
     answered(page, lambda: page.keyboard.type("at night", delay=20), "night")
     expect(page.locator("#chips .chip")).to_have_count(2)
     # The picture is turned away from, then taken out again with the key that deletes.
-    answered(page, page.get_by_role("button", name="Wanted: picture").click, "-upload")
+    answered(page, page.get_by_role("button", name="Less like this: photo").click, "-upload")
     page.locator("#q").press("Home")
     answered(page, lambda: page.keyboard.press("Backspace"))
     expect(page.locator("#thumbs img")).to_have_count(0)
@@ -88,7 +88,7 @@ def test_what_is_no_picture_is_said(page: Page, gallery: Path) -> None:
     note = gallery / "note.txt"
     note.write_text("no picture")
     page.set_input_files("#files", note)
-    expect(page.get_by_role("status")).to_contain_text("not a picture")
+    expect(page.get_by_role("status")).to_contain_text("This isn’t an image file.")
 
 
 def test_a_picture_that_no_browser_here_shows_is_seen_and_cut_too(
@@ -105,10 +105,10 @@ def test_a_picture_that_no_browser_here_shows_is_seen_and_cut_too(
     seen = page.locator("#chips img")
     expect(seen).to_be_visible()
     page.wait_for_function("(image) => image.naturalWidth", arg=seen.element_handle())
-    chip_of(page, "picture").get_by_role("button", name="Choose a part").click()
-    dialog = page.get_by_role("dialog", name="Part of a picture")
+    chip_of(page, "photo").get_by_role("button", name="Choose a part").click()
+    dialog = page.get_by_role("dialog", name="Part of a photo")
     dialog.get_by_role("button", name="Search with this part").click()
-    expect(chip_of(page, "part of a picture")).to_be_visible()
+    expect(chip_of(page, "part of a photo")).to_be_visible()
 
 
 def test_an_upload_survives_a_reload(page: Page, shots: list[Path]) -> None:
@@ -148,7 +148,7 @@ def test_a_picture_that_the_server_forgot_is_given_to_it_again(
             assert token != part
             # What this browser was never given it cannot give.
             page.goto(f"{address}?q=upload:AAAAAAAAAAAAAAAA")
-            expect(page.locator("#notice.bad")).to_contain_text("Drop it again")
+            expect(page.locator("#notice.bad")).to_contain_text("Add it again")
 
 
 def test_more_like_one_is_a_key_and_a_button_away(page: Page) -> None:
@@ -158,7 +158,7 @@ def test_more_like_one_is_a_key_and_a_button_away(page: Page) -> None:
     assert found["hits"][0]["id"] == first
     page.go_back()
     page.locator("#results").get_by_role("link").nth(1).hover()
-    found = answered(page, page.get_by_role("button", name="Similar pictures").click, "like")
+    found = answered(page, page.get_by_role("button", name="Similar photos").click, "like")
     assert found["hits"][0]["id"] == second
 
 
@@ -171,7 +171,7 @@ def test_marks_refine_the_search(page: Page) -> None:
     page.keyboard.press("+")
     tiles(page).nth(2).hover()
     page.get_by_role("button", name="Less like this").click()
-    tray = page.get_by_role("region", name="Chosen pictures")
+    tray = page.get_by_role("region", name="Selected photos")
     expect(tray).to_contain_text("1 more, 1 less like this")
     refined = answered(page, lambda: page.keyboard.press("r"), "like")
     assert f"0.5:like:{more}" in refined["query"]
@@ -199,8 +199,8 @@ def test_a_part_of_a_picture_is_dragged_out_and_searched_with(page: Page) -> Non
 
     first = ids(page)[0]
     tiles(page).first.click()
-    dialog = page.get_by_role("dialog", name="Picture")
-    dialog.get_by_role("button", name="Search with a part").click()
+    dialog = page.get_by_role("dialog", name="Photo")
+    dialog.get_by_role("button", name="Search with part of the photo").click()
     shown = dialog.get_by_role("img").first.bounding_box()
     assert shown
     x, y, width, height = shown["x"], shown["y"], shown["width"], shown["height"]
@@ -214,7 +214,7 @@ def test_a_part_of_a_picture_is_dragged_out_and_searched_with(page: Page) -> Non
     assert int(id) == first
     assert [float(one) for one in box.split(",")] == pytest.approx([0.5, 0.5, 0.9, 0.75], abs=0.02)
     expect(dialog).to_be_hidden()
-    expect(page.get_by_role("group", name="part of a picture")).to_be_visible()
+    expect(page.get_by_role("group", name="part of a photo")).to_be_visible()
 
 
 def chip_of(page: Page, name: str) -> Locator:
@@ -228,8 +228,8 @@ def test_a_part_of_a_picture_that_was_given_is_searched_with(page: Page, shots: 
     search(page, "at night")
     whole = answered(page, lambda: page.set_input_files("#files", shots[4]), "upload")
     token = re.search(r"upload:(\S+)", whole["query"])[1]  # type: ignore[index]
-    chip_of(page, "picture").get_by_role("button", name="Choose a part").click()
-    dialog = page.get_by_role("dialog", name="Part of a picture")
+    chip_of(page, "photo").get_by_role("button", name="Choose a part").click()
+    dialog = page.get_by_role("dialog", name="Part of a photo")
     shown = dialog.get_by_role("img").bounding_box()
     assert shown
     # Drawn by mouse, then its lower right corner is taken elsewhere.
@@ -245,7 +245,7 @@ def test_a_part_of_a_picture_that_was_given_is_searched_with(page: Page, shots: 
     whole_scores = {hit["id"]: hit["score"] for hit in whole["hits"]}
     assert any(abs(hit["score"] - whole_scores[hit["id"]]) > 0.01 for hit in found["hits"][:50])
     # By keyboard: the same box is there again, is moved, and the focus comes back to the chip.
-    again = chip_of(page, "part of a picture").get_by_role("button", name="Choose another part")
+    again = chip_of(page, "part of a photo").get_by_role("button", name="Choose another part")
     again.press("Enter")
     expect(dialog.get_by_role("button", name="Search with this part")).to_be_focused()
     page.keyboard.press("ArrowDown")
@@ -254,10 +254,10 @@ def test_a_part_of_a_picture_that_was_given_is_searched_with(page: Page, shots: 
     assert top == pytest.approx(float(box.split(",")[1]) + 0.02, abs=0.002)
     expect(again).to_be_focused()
     again.click()
-    back = answered(page, dialog.get_by_role("button", name="Whole picture").click)
+    back = answered(page, dialog.get_by_role("button", name="Whole photo").click)
     assert back["query"] == f"upload:{token} at night"
     # Going back leads to the search before, and out of the large view.
-    chip_of(page, "picture").get_by_role("button", name="Choose a part").click()
+    chip_of(page, "photo").get_by_role("button", name="Choose a part").click()
     expect(dialog).to_be_visible()
     page.go_back()
     expect(dialog).to_be_hidden()
@@ -270,7 +270,7 @@ def test_a_part_is_chosen_with_a_finger_after_zooming_with_two(
         tiles(page).first.wait_for()
         answered(page, lambda: page.set_input_files("#files", shots[4]), "upload")
         page.locator("#chips .chip button.words").tap()
-        dialog = page.get_by_role("dialog", name="Part of a picture")
+        dialog = page.get_by_role("dialog", name="Part of a photo")
         picture = dialog.get_by_role("img")
         fitted = picture.bounding_box()
         assert fitted
@@ -299,7 +299,7 @@ def test_a_part_is_chosen_with_a_finger_after_zooming_with_two(
 def test_a_part_is_chosen_by_keyboard_alone(page: Page) -> None:
     tiles(page).first.focus()
     page.keyboard.press("Enter")
-    page.get_by_role("dialog", name="Picture").wait_for()
+    page.get_by_role("dialog", name="Photo").wait_for()
     for key in ("c", "ArrowLeft", "ArrowUp", "Shift+ArrowRight"):
         page.keyboard.press(key)
     found = answered(page, lambda: page.keyboard.press("Enter"), "like")

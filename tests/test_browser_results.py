@@ -46,7 +46,7 @@ def test_scrolling_reaches_the_last_picture_and_keeps_few(page: Page) -> None:
     with page.expect_response(re.compile("offset=120")):
         page.mouse.wheel(0, 100_000)
     page.mouse.wheel(0, 100_000)
-    expect(page.locator("#end")).to_have_text("That is all.")
+    expect(page.locator("#end")).to_have_text("End of results")
     page.mouse.wheel(0, 100_000)
     last = page.locator(f'#results .tile[aria-posinset="{PICTURES - BURST}"]')
     expect(last).to_be_visible()
@@ -76,8 +76,8 @@ def test_a_line_stands_where_good_matches_end(page: Page) -> None:
     from playwright.sync_api import expect
 
     good = search(page, "a yellow bus in a city street")["good"]
-    line = page.locator("#results .line")
-    expect(line).to_contain_text(f"{good} good matches above")
+    line = page.locator("#results .divider")
+    expect(line).to_have_text("Less likely matches")
     box, above, below = (
         one.bounding_box()
         for one in (
@@ -100,7 +100,7 @@ def test_near_identical_shots_are_one_until_they_are_spread_out(page: Page, addr
     [shot] = [hit for hit in burst if len(hit["duplicates"]) == BURST]
     search(page, f"like:{shot['id']}")
     stack = page.locator(".tile", has=page.locator(f'a[href="#{shot["id"]}"]')).get_by_role(
-        "button", name=f"{BURST} more nearly the same"
+        "button", name=f"{BURST} near-identical photos"
     )
     stack.click()
     members = page.locator("#results .tile.member")
@@ -120,7 +120,7 @@ def test_a_month_of_the_timeline_filters(page: Page, address: str) -> None:
     year, number = month["month"].split("-")
     names = "January February March April May June July August September October November December"
     name = f"{names.split()[int(number) - 1]} {year}"
-    bar = page.get_by_role("button", name=re.compile(f"^{name}, {month['count']} picture"))
+    bar = page.get_by_role("button", name=re.compile(f"^{name}, {month['count']} photo"))
     found = answered(page, bar.click, "after")
     assert found["total"] == month["count"]
     assert {hit["taken_at"][:7] for hit in found["hits"]} == {month["month"]}
@@ -148,7 +148,7 @@ def test_pictures_that_came_meanwhile_are_offered(page: Page) -> None:
     before = tiles(page).first.bounding_box()
     page.route("**/api/status", more)
     page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
-    offer = page.get_by_role("button", name="3 new pictures")
+    offer = page.get_by_role("button", name="3 new photos")
     expect(offer).to_be_visible()
     assert tiles(page).first.bounding_box() == before
     answered(page, offer.click, "snow")
@@ -161,7 +161,7 @@ def test_surprise_me_shows_others(page: Page) -> None:
     before = ids(page)
     with page.expect_response(re.compile("/api/random")):
         page.get_by_role("button", name="Surprise me").click()
-    expect(page.locator("#summary")).to_contain_text("at random")
+    expect(page.locator("#summary")).to_contain_text("Random selection")
     assert ids(page) != before
 
 
@@ -172,7 +172,7 @@ def look(page: Page) -> Locator:
     """Opens the first picture by keyboard."""
     tiles(page).first.focus()
     page.keyboard.press("Enter")
-    dialog = page.get_by_role("dialog", name="Picture")
+    dialog = page.get_by_role("dialog", name="Photo")
     dialog.wait_for()
     return dialog
 
@@ -184,8 +184,8 @@ def test_the_keyboard_looks_closely_turns_pages_and_comes_back(page: Page) -> No
     expect(dialog).to_contain_text(f"1 of {PICTURES}")
     page.keyboard.press("ArrowRight")
     expect(dialog).to_contain_text(f"2 of {PICTURES}")
-    dialog.get_by_role("button", name="Next picture").click()
-    dialog.get_by_role("button", name="Previous picture").click()
+    dialog.get_by_role("button", name="Next photo").click()
+    dialog.get_by_role("button", name="Previous photo").click()
     expect(page).to_have_url(re.compile(r"#\d+$"))
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
@@ -274,14 +274,14 @@ def test_what_is_known_of_a_picture_is_told(page: Page, address: str) -> None:
 def test_pictures_are_chosen_by_mouse_and_their_paths_copied(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
-    tray = page.get_by_role("region", name="Chosen pictures")
+    tray = page.get_by_role("region", name="Selected photos")
     tiles(page).nth(1).hover()
-    page.get_by_role("button", name="Choose (x)").click()
-    expect(tray).to_contain_text("1 chosen")
+    page.get_by_role("button", name="Select (x)").click()
+    expect(tray).to_contain_text("1 selected")
     tiles(page).nth(4).click(modifiers=["Shift"])
-    expect(tray).to_contain_text("4 chosen")
+    expect(tray).to_contain_text("4 selected")
     tiles(page).nth(2).click()
-    expect(tray).to_contain_text("3 chosen")
+    expect(tray).to_contain_text("3 selected")
     tray.get_by_role("button", name="Copy paths").click()
     expect(page.get_by_role("status")).to_contain_text("3 paths copied")
     hits = get(address, "/api/search", k=10)["hits"]
@@ -294,14 +294,14 @@ def test_pictures_are_chosen_by_mouse_and_their_paths_copied(page: Page, address
 def test_pictures_are_chosen_by_keyboard_and_searched_with(page: Page) -> None:
     from playwright.sync_api import expect
 
-    tray = page.get_by_role("region", name="Chosen pictures")
+    tray = page.get_by_role("region", name="Selected photos")
     tiles(page).first.focus()
     page.keyboard.press("x")
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Shift+ArrowRight")
-    expect(tray).to_contain_text("3 chosen")
+    expect(tray).to_contain_text("3 selected")
     chosen = ids(page)[:3]
-    found = answered(page, tray.get_by_role("button", name="Search with").click, "like")
+    found = answered(page, tray.get_by_role("button", name="Find similar").click, "like")
     assert found["query"] == " ".join(f"like:{id}" for id in chosen)
 
 
@@ -310,10 +310,10 @@ def test_chosen_pictures_come_as_a_zip(page: Page, tmp_path: Path) -> None:
 
     tiles(page).first.focus()
     page.keyboard.press("Shift+ArrowRight")
-    tray = page.get_by_role("region", name="Chosen pictures")
-    expect(tray).to_contain_text("2 chosen")
+    tray = page.get_by_role("region", name="Selected photos")
+    expect(tray).to_contain_text("2 selected")
     with page.expect_download() as download:
-        tray.get_by_role("button", name="Zip").click()
+        tray.get_by_role("button", name="Download zip").click()
     download.value.save_as(tmp_path / "pictures.zip")
     with zipfile.ZipFile(tmp_path / "pictures.zip") as archive:
         assert len(archive.namelist()) == 2
@@ -332,8 +332,8 @@ def test_a_long_press_chooses_on_a_phone(browser: Browser, address: str) -> None
         session = page.context.new_cdp_session(page)
         point = {"x": box["x"] + 20, "y": box["y"] + 20}
         session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
-        tray = page.get_by_role("region", name="Chosen pictures")
-        expect(tray).to_contain_text("1 chosen")
+        tray = page.get_by_role("region", name="Selected photos")
+        expect(tray).to_contain_text("1 selected")
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         tiles(page).nth(2).tap()
-        expect(tray).to_contain_text("2 chosen")
+        expect(tray).to_contain_text("2 selected")

@@ -46,13 +46,13 @@ ERRORS_HEADER = "Sightline-Errors"
 body. The page sends it, because browsers log every other status as a fault of the page."""
 
 TITLES = {
-    400: "That cannot be understood",
-    401: "Please sign in",
-    403: "Not from here",
-    404: "Not here",
-    413: "Too much at once",
-    421: "Wrong name",
-    503: "A moment, please",
+    400: "Invalid request",
+    401: "Sign in first",
+    403: "Not allowed",
+    404: "Page not found",
+    413: "Too much data",
+    421: "Unknown host name",
+    503: "The server is busy",
 }
 """Headings of the error page."""
 
@@ -152,7 +152,7 @@ def _http_error(error: HTTPException) -> AnyResponse:
         return redirect("/signin", 303)
     reason = error.description or error.name
     if isinstance(error, NotFound):
-        reason = "there is nothing at this address"
+        reason = "there is no page at this address"
     response = _error_response(code, reason)
     for name, value in error.get_headers():
         # Retry-After, Allow, Content-Range.
@@ -171,7 +171,7 @@ def _error_response(code: int, reason: str) -> Response:
     if wants_json():
         response = jsonify(error=reason)
     else:
-        title = TITLES.get(code, "Sorry")
+        title = TITLES.get(code, "Something went wrong")
         page = render_template("error.html", code=code, title=title, reason=reason)
         response = make_response(page)
     response.status_code = code

@@ -127,7 +127,7 @@ def sentence(text: str) -> str:
     first, space, rest = text.partition(" ")
     if first.isalpha():
         first = first[:1].upper() + first[1:]
-    return first + space + rest + ("" if text.endswith((".", "!", "?")) else ".")
+    return first + space + rest + ("" if text.endswith((".", ":", "!", "?")) else ".")
 
 
 @pages.get("/favicon.ico")

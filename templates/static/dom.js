@@ -1,4 +1,4 @@
-// Small tools for the page: making elements, asking the server, saying things.
+// Helpers for the page: elements, requests, messages, formats.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -27,48 +27,48 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with an icon; its name is what a screen reader and the tooltip say. */
+/** A button with an icon; `label` is its tooltip and accessible name. */
 export const button = (name, label, onclick, props = {}) =>
   h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...props }, icon(name));
 
-const sheets = new Map();
+const styles = new Map();
 
-/** Loads a style sheet that is not needed at first sight; settled when it holds. */
-export function sheet(name) {
-  if (!sheets.has(name)) sheets.set(name, new Promise((done) => {
+/** Loads a style sheet that is not needed at first sight. */
+export function loadStyles(name) {
+  if (!styles.has(name)) styles.set(name, new Promise((done) => {
     const href = new URL(name, import.meta.url).href;
     document.head.append(h("link", { rel: "stylesheet", href, onload: done, onerror: done }));
   }));
-  return sheets.get(name);
+  return styles.get(name);
 }
 
-/** Sets styles through the CSSOM, which the page's content security policy lets through. */
+/** Sets styles through the CSSOM, which the content security policy allows. */
 export function style(node, values) {
   for (const [name, value] of Object.entries(values)) node.style.setProperty(name, value);
 }
 
-/** The server's answer as an object; throws an Error with the server's own line when it refuses. A
- * busy server says when to come again, and is asked twice more. What cannot be understood or found is
- * said inside an answer of status 200: browsers write all others into their console. */
-export async function ask(path, options, tries = 2) {
+/** The JSON answer; throws an Error with the server's message and `status`. A 503 with Retry-After is
+ * retried twice. 400 and 404 arrive inside a 200, because browsers log every other status. */
+export async function ask(path, options, retries = 2) {
   const answer = await fetch(path, { ...options, headers: { "Sightline-Errors": "inside" } }).catch((error) => {
-    throw error.name === "AbortError" ? error : new Error("The server does not answer. Is it still running?");
+    throw error.name === "AbortError" ? error : new Error("The server isn’t responding. Is it still running?");
   });
   const wait = Number(answer.headers.get("Retry-After"));
-  if (answer.status === 503 && wait && tries) {
+  if (answer.status === 503 && wait && retries) {
     await new Promise((done) => setTimeout(done, 1000 * Math.min(wait, 3)));
-    return ask(path, options, tries - 1);
+    return ask(path, options, retries - 1);
   }
-  // A search that is given up while its answer arrives ends here too: that must not look like {}.
+  if (answer.status === 401) throw new Error("You have been signed out. Sign in again.");
+  // A request aborted while its body arrives rejects here, and must not look like {}.
   const body = await answer.json().catch((error) => {
     if (answer.ok) throw error;
     return {};
   });
   if (answer.ok && !body.error) return body;
-  throw Object.assign(new Error(body.error ?? `The server answered ${answer.status}.`), { status: body.status ?? answer.status });
+  throw Object.assign(new Error(body.error ?? `The server returned an error (${answer.status}).`), { status: body.status ?? answer.status });
 }
 
-export function later(wait, work) {
+export function debounce(wait, work) {
   let timer;
   return (...args) => {
     clearTimeout(timer);
@@ -76,30 +76,31 @@ export function later(wait, work) {
   };
 }
 
-/** A dialog hides what is outside it, also from those who listen: it is said inside, then. */
-function say(id, text) {
-  const node = $(id), place = document.querySelector("dialog[open]") ?? document.body;
-  if (node.parentNode !== place) place.append(node);
+/** An open dialog hides the rest of the page from screen readers: the message goes inside it. */
+function showMessage(id, text) {
+  const node = $(id), parent = document.querySelector("dialog[open]") ?? document.body;
+  if (node.parentNode !== parent) parent.append(node);
   node.textContent = text;
   node.hidden = false;
 }
 
-export const announce = (text) => setTimeout(say, 50, "live", text);
+/** Tells screen readers. */
+export const announce = (text) => setTimeout(showMessage, 50, "live", text);
 
-const hide = later(3500, () => ($("toast").hidden = true));
+const hideToast = debounce(3500, () => ($("toast").hidden = true));
 
 export function toast(text) {
-  say("toast", text);
-  hide();
+  showMessage("toast", text);
+  hideToast();
 }
 
 export const number = (n) => n.toLocaleString("en");
 export const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
-export const matches = (n) => `${number(n)} good match${n === 1 ? "" : "es"}`;
+export const matches = (n) => `${number(n)} strong match${n === 1 ? "" : "es"}`;
 
-const formats = new Map(); // to make one takes longer than to use it a hundred times
+const formats = new Map(); // creating a DateTimeFormat is slow
 
-/** Dates are the camera's own local time without a zone: shown as written, never shifted. */
+/** Dates are the camera's local time without a zone: shown as written, never shifted. */
 export function date(text, options) {
   const key = JSON.stringify(options);
   if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en", options));

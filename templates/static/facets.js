@@ -1,28 +1,28 @@
-// Labels and keywords of what was found, with their numbers of pictures; a press filters.
+// Labels and keywords of the results with their counts; a click filters.
 import { $, ask, h, number } from "./dom.js";
 import { change, tokens } from "./query.js";
 
-const MOST = 24;
+const MAX_FACETS = 24;
 
 export function createFacets({ onQuery }) {
-  const place = $("facets");
-  let asking;
+  const bar = $("facets");
+  let request;
 
-  /** Those of a query; null: none, and their place stays, so that no picture moves. */
+  /** Shows the facets of a query. null empties the bar but keeps its space, so that nothing moves. */
   async function show(q) {
-    asking?.abort();
-    if (q === null) return place.replaceChildren();
-    asking = new AbortController();
-    const found = await ask(`/api/facets?q=${encodeURIComponent(q)}`, { signal: asking.signal }).catch(() => null);
+    request?.abort();
+    if (q === null) return bar.replaceChildren();
+    request = new AbortController();
+    const found = await ask(`/api/facets?q=${encodeURIComponent(q)}`, { signal: request.signal }).catch(() => null);
     if (!found) return;
-    const given = new Set(tokens(q));
-    const facets = [...found.label, ...found.keyword].filter(({ filter }) => filter).slice(0, MOST)
-      .sort((a, b) => given.has(b.filter) - given.has(a.filter));
-    place.replaceChildren(...facets.map(({ value, filter, count }) => h("button", {
-      type: "button", class: "pill", "aria-pressed": String(given.has(filter)), title: filter,
-      onclick: () => onQuery(given.has(filter) ? change(q, (token) => token === filter) : change(q, () => false, filter)),
+    const active = new Set(tokens(q));
+    const facets = [...found.label, ...found.keyword].filter(({ filter }) => filter).slice(0, MAX_FACETS)
+      .sort((a, b) => active.has(b.filter) - active.has(a.filter));
+    bar.replaceChildren(...facets.map(({ value, filter, count }) => h("button", {
+      type: "button", class: "pill", "aria-pressed": String(active.has(filter)), title: filter,
+      onclick: () => onQuery(active.has(filter) ? change(q, (token) => token === filter) : change(q, () => false, filter)),
     }, value, h("small", {}, ` ${number(count)}`))));
-    if (facets.length) place.hidden = false;
+    if (facets.length) bar.hidden = false;
   }
 
   return { show };

@@ -1,4 +1,4 @@
-// Icons of what is not there at first sight; the others stand in the page.
+// Icons that are not needed at first sight; the others are in icons.svg.
 document.querySelector(".sprite").insertAdjacentHTML("beforeend", `
 <symbol id="i-check" viewBox="0 0 24 24"><path d="m5.5 12.5 4.5 4.5 8.5-9.5"/></symbol>
 <symbol id="i-similar" viewBox="0 0 24 24"><rect x="3.5" y="3.5" width="11" height="11" rx="2.5"/><path d="M18 9.5h.5a2 2 0 0 1 2 2v7a2 2 0 0 1-2 2h-7a2 2 0 0 1-2-2V18"/></symbol>

@@ -1,26 +1,26 @@
-// One picture, looked at closely: zoom and pan, what is known of it, and search with a part of it.
-// Loaded when a picture is first pointed at.
+// One image at full size, with its details, captions, similar images, and search with a part of it.
+// Loaded when the pointer or the focus first reaches a result.
 import { announce, ask, button, date, h, icon, number } from "./dom.js";
 import { createStage } from "./stage.js";
 import { bytes, copy } from "./tools.js";
 
 const wide = matchMedia("(min-width: 800px)");
 
-export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isChosen }) {
+export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSelected }) {
   let hit = null, at = -1, controller;
-  const stage = createStage({ onPart: (box) => onQuery(`like:${hit.id}@${box.join(",")}`), onTurn: move });
-  const place = h("span", { class: "place" });
+  const stage = createStage({ onCrop: (box) => onQuery(`like:${hit.id}@${box.join(",")}`), onSwipe: move });
+  const position = h("span", { class: "position" });
   const tools = {
-    crop: button("crop", "Search with a part (c)", () => cropping(!stage.cut), { "aria-pressed": "false" }),
-    choose: button("check", "Choose (x)", choose, { "aria-pressed": "false" }),
+    crop: button("crop", "Search with part of the photo (c)", () => setCropping(!stage.cropping), { "aria-pressed": "false" }),
+    select: button("check", "Select (x)", select, { "aria-pressed": "false" }),
     info: button("info", "Details (i)", () => showDetails(details.hidden), { "aria-pressed": "false" }),
   };
-  const previous = button("left", "Previous picture", () => move(-1), { class: "quiet turn" });
-  const following = button("right", "Next picture", () => move(1), { class: "quiet turn next" });
+  const previous = button("left", "Previous photo", () => move(-1), { class: "quiet step" });
+  const following = button("right", "Next photo", () => move(1), { class: "quiet step next" });
   stage.cropbar.before(previous, following);
-  stage.node.append(h("div", { class: "over" }, button("close", "Close (Esc)", () => close()), place, h("span", { class: "gap" }), ...stage.tools, ...Object.values(tools)));
+  stage.node.append(h("div", { class: "over" }, button("close", "Close (Esc)", () => close()), position, h("span", { class: "gap" }), ...stage.tools, ...Object.values(tools)));
   const details = h("aside", { class: "details", "aria-label": "Details", hidden: !wide.matches });
-  const dialog = h("dialog", { class: "lightbox", "aria-label": "Picture" }, stage.node, details);
+  const dialog = h("dialog", { class: "lightbox", "aria-label": "Photo" }, stage.node, details);
   document.body.append(dialog);
   tools.info.setAttribute("aria-pressed", String(!details.hidden));
 
@@ -29,29 +29,29 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
     controller?.abort();
     controller = new AbortController();
     const { id, name, v, color, width, height } = hit;
-    place.textContent = at < 0 ? "" : grid.place(at);
+    position.textContent = at < 0 ? "" : grid.position(at);
     previous.hidden = at <= 0;
     following.hidden = at < 0 || !grid.item(at + 1);
-    cropping(false);
-    stage.show({ src: `/thumbnails/${id}${v ? `?v=${v}` : ""}`, better: `/images/${id}?size=2048`, own: `/images/${id}`, alt: name, color, width, height });
+    setCropping(false);
+    stage.show({ src: `/thumbnails/${id}${v ? `?v=${v}` : ""}`, preview: `/images/${id}?size=2048`, original: `/images/${id}`, alt: name, color, width, height });
     paint();
     if (!dialog.open) dialog.showModal();
-    announce(`${name}${at < 0 ? "" : `, ${place.textContent}`}`);
+    announce(`${name}${at < 0 ? "" : `, ${position.textContent}`}`);
     describe(controller.signal);
     const ahead = grid.item(at + 1);
     if (at >= 0 && ahead) new Image().src = `/images/${ahead.id}?size=2048`;
   }
 
-  const paint = () => tools.choose.setAttribute("aria-pressed", String(isChosen(hit.id)));
+  const paint = () => tools.select.setAttribute("aria-pressed", String(isSelected(hit.id)));
 
-  function choose() {
-    onChoose(hit);
+  function select() {
+    onSelect(hit);
     paint();
   }
 
-  function cropping(on) {
-    // The bar with the focus goes: keys must still reach the dialog.
-    if (stage.cropping(on) && !on) tools.crop.focus();
+  function setCropping(on) {
+    // Hiding the focused crop bar would take the keys away from the dialog.
+    if (stage.setCropping(on) && !on) tools.crop.focus();
     tools.crop.setAttribute("aria-pressed", String(on));
   }
 
@@ -75,20 +75,20 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
     const { key } = event;
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
     const inDetails = details.contains(event.target);
-    if (stage.cut && key === "Escape") cropping(false);
+    if (stage.cropping && key === "Escape") setCropping(false);
     else if (stage.key(event));
     else if (key === "ArrowLeft" && !inDetails) move(-1);
     else if (key === "ArrowRight" && !inDetails) move(1);
-    else if (key === "c") cropping(!stage.cut);
+    else if (key === "c") setCropping(!stage.cropping);
     else if (key === "i") showDetails(details.hidden);
-    else if (key === "x") choose();
+    else if (key === "x") select();
     else if (key === "s") onQuery(`like:${hit.id}`);
     else return;
     event.preventDefault();
     event.stopPropagation();
   });
 
-  // -- what is known of it
+  // -- details
 
   function showDetails(on) {
     details.hidden = !on;
@@ -110,36 +110,36 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
       ["Camera", all.camera && link(all.camera, `camera:${quote(all.camera)}`)],
       ["Lens", all.lens && link(all.lens, `lens:${quote(all.lens)}`)],
       ["Size", all.width > 0 && `${number(all.width)} × ${number(all.height)}, ${(all.width * all.height / 1e6).toFixed(1)} MP, ${bytes(all.size)} ${all.format.toUpperCase()}`],
-      ["Found at", /^https?:/i.test(all.url ?? "") && h("a", { href: all.url, target: "_blank", rel: "noopener noreferrer" }, all.url)],
+      ["Source", /^https?:/i.test(all.url ?? "") && h("a", { href: all.url, target: "_blank", rel: "noopener noreferrer" }, all.url)],
       ["Folder", all.folder && link(all.folder, `in:${quote(all.folder)}`)],
-      ["Place", where && h("details", {}, h("summary", {}, where), h("a", {
+      ["Location", where && h("details", {}, h("summary", {}, where), h("a", {
         href: `https://www.openstreetmap.org/?mlat=${all.latitude}&mlon=${all.longitude}#map=15/${all.latitude}/${all.longitude}`,
         target: "_blank", rel: "noopener noreferrer",
-      }, "Open in OpenStreetMap"), " ", link("Pictures near here", `near:${all.latitude},${all.longitude},5`))],
+      }, "Open in OpenStreetMap"), " ", link("Photos nearby", `near:${all.latitude},${all.longitude},5`))],
       ["Keywords", all.keywords?.length && all.keywords.join(", ")],
       ["Labels", all.labels?.length && h("span", {}, ...all.labels.flatMap(({ label }, i) => [i ? ", " : "", link(label, `label:${quote(label)}`)]))],
       ["Rating", all.rating && "★".repeat(all.rating)],
     ];
-    const words = h("p", { class: "tags", hidden: true });
+    const captions = h("p", { class: "tags", hidden: true });
     const near = h("div", { class: "near", hidden: true });
     const act = (name, text, props) => h(props.href ? "a" : "button", { class: "pill", ...props }, icon(name), text);
     details.replaceChildren(
       h("h2", {}, all.title || all.name), all.caption ? h("p", {}, all.caption) : "",
       h("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-      words, choosing(id, signal),
+      captions, captionForm(id, signal),
       h("div", { class: "acts" },
         act("similar", "Similar", { type: "button", onclick: () => onQuery(`like:${id}`) }),
         act("open", "Open", { href: `/images/${id}`, target: "_blank" }),
         act("down", "Download", { href: `/images/${id}?download=1`, download: "" }),
         act("copy", "Copy path", { type: "button", onclick: () => copy(all.absolute ?? all.path, "Path copied") })),
       near);
-    const [fitting, similar] = await Promise.all([
+    const [described, similar] = await Promise.all([
       ask(`/api/images/${id}?words=1`, { signal }).catch(() => ({})),
       ask(`/api/images/${id}/similar?k=12`, { signal }).catch(() => ({})),
     ]);
     if (hit.id !== id) return;
-    words.replaceChildren(...(fitting.words ?? []).slice(0, 8).map(({ text }) => link(text, text)));
-    words.hidden = !words.childElementCount;
+    captions.replaceChildren(...(described.words ?? []).slice(0, 8).map(({ text }) => link(text, text)));
+    captions.hidden = !captions.childElementCount;
     const hits = (similar.hits ?? []).filter((other) => other.id !== id).slice(0, 9);
     near.hidden = !hits.length;
     near.replaceChildren(h("h3", {}, "Similar"), ...hits.map((other) => h("button", {
@@ -147,17 +147,17 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onChoose, isCh
     }, h("img", { src: `/thumbnails/${other.id}?w=256`, alt: "", loading: "lazy" }))));
   }
 
-  /** A person's own texts, ranked by how well they fit this picture. */
-  function choosing(id, signal) {
+  /** A form that ranks the user's own captions by how well they fit the image. */
+  function captionForm(id, signal) {
     const ranked = h("ol", {});
-    const texts = h("input", { type: "text", maxLength: 4000, "aria-label": "Which of these fits best?", placeholder: "Which fits? a cat, a dog, …", autocomplete: "off" });
-    return h("form", { class: "choose", async onsubmit(event) {
+    const texts = h("input", { type: "text", maxLength: 4000, "aria-label": "Compare captions", placeholder: "Compare captions: a cat, a dog, …", autocomplete: "off" });
+    return h("form", { class: "compare", async onsubmit(event) {
       event.preventDefault();
       if (!texts.value.trim()) return ranked.replaceChildren();
       try {
         const { captions } = await ask(`/api/images/${id}/captions?texts=${encodeURIComponent(texts.value)}`, { signal });
-        ranked.replaceChildren(...captions.map(({ text, probability }) => h("li", {}, h("span", {}, text), h("span", {}, `${Math.round(probability * 100)} %`))));
-        announce(captions.map(({ text, probability }) => `${text}: ${Math.round(probability * 100)} %`).join(", "));
+        ranked.replaceChildren(...captions.map(({ text, probability }) => h("li", {}, h("span", {}, text), h("span", {}, `${Math.round(probability * 100)}%`))));
+        announce(captions.map(({ text, probability }) => `${text}: ${Math.round(probability * 100)}%`).join(", "));
       } catch (error) {
         if (error.name !== "AbortError") ranked.replaceChildren(h("li", {}, error.message));
       }

@@ -1,44 +1,45 @@
-// The page: the address holds the query, the query makes the results, the results fill the grid.
-import { $, announce, ask, button, h, matches, number, plural, sheet, toast } from "./dom.js";
-import { picture, setting, split, tokens } from "./query.js";
-import { createBox } from "./box.js";
+// The search page: the address holds the query, the query determines the results, the grid shows them.
+import { $, announce, ask, button, h, loadStyles, matches, number, plural, toast } from "./dom.js";
+import { imageTerm, setting, split, tokens } from "./query.js";
 import { createFacets } from "./facets.js";
 import { createGrid } from "./grid.js";
+import { createSearchBox } from "./search_box.js";
 import { createSelection } from "./selection.js";
 import { createStatus } from "./status.js";
 
-const PAGE = 120;
-const KEPT = 8;
-const PATIENCE = 1200;
+const PAGE_SIZE = 120;
+const CACHED_RESULTS = 8;
+/** Milliseconds before an error is shown while a query is being typed. */
+const ERROR_DELAY = 1200;
 
 let result = { q: null, hits: [], total: 0 };
 let searching = null, loading = false;
-const kept = new Map(); // results of earlier searches, so that going back is instant
+const cache = new Map(); // query -> results and scroll position, for going back and forward
 
 const actions = h("div", { class: "actions" },
-  ...[["check", "choose", "Choose (x)"], ["similar", "s", "Similar pictures (s)"], ["plus", "+", "More like this (+)"], ["minus", "-", "Less like this (−)"]]
-    .map(([name, does, label]) => button(name, label, null, { "data-do": does })));
+  ...[["check", "select", "Select (x)"], ["similar", "s", "Similar photos (s)"], ["plus", "+", "More like this (+)"], ["minus", "-", "Less like this (−)"]]
+    .map(([name, action, label]) => button(name, label, null, { "data-do": action })));
 
-const marked = new Map(); // pictures that are part of the query, by id
+const inQuery = new Map(); // id -> weight of the library's images in the query
 const selection = createSelection({
   query: () => result.q,
   onQuery: (q) => go(q),
   onChange() {
-    $("results").classList.toggle("choosing", selection.size > 0);
+    $("results").classList.toggle("selecting", selection.size > 0);
     grid.paint();
   },
 });
 const grid = createGrid({
   actions,
   onNeed: more,
-  onOpen: (i) => look(grid.item(i), i, true),
-  onChoose: (from, to, on) => selection.choose(grid.slice(from, to), on),
+  onOpen: (i) => openPhoto(grid.item(i), i, true),
+  onSelect: (from, to, on) => selection.select(grid.slice(from, to), on),
   onKey: act,
-  stateOf: ({ id }) => ({ chosen: selection.has(id), mark: selection.mark(id) ?? marked.get(id) }),
+  stateOf: ({ id }) => ({ selected: selection.has(id), feedback: selection.feedback(id) ?? inQuery.get(id) }),
 });
 const facets = createFacets({ onQuery: (q) => go(q) });
-const status = createStatus({ onGrown: grown });
-const box = createBox({ onQuery: (q, how) => go(q, how) });
+const status = createStatus({ onCountChange });
+const box = createSearchBox({ onQuery: (q, how) => go(q, how) });
 
 // -- the address
 
@@ -51,52 +52,50 @@ const href = (q, id = null) => (q ? `/?${new URLSearchParams({ q })}` : "/") + (
 
 let timeline = null;
 
-/** The months are drawn where they are wanted: not on a phone, until asked for. */
-async function months(q) {
+async function showTimeline(q) {
   if ($("timeline").hidden) return;
   timeline ??= import("./timeline.js").then(({ createTimeline }) => createTimeline({ onQuery: (to) => go(to) }));
   (await timeline).show(q);
 }
 
-/** Goes to a query. One stretch of typing is one step of the history, everything else its own. */
+/** Goes to a query. Continuous typing shares one history entry, which `settle` (Enter) ends. */
 function go(q, { typed = false, settle = false } = {}) {
-  if (settle) return settled();
-  remember();
+  if (settle) return endTyping();
+  cacheResult();
   const step = typed && history.state?.typed ? "replaceState" : "pushState";
   history[step]({ typed }, "", href(q));
   box.show(q, { typed });
   search(q, { typed });
 }
 
-/** Enter: this step of the history is done, and what was held back is said. */
-function settled() {
+function endTyping() {
   history.replaceState({}, "", location.href);
-  if (held) complain(held);
+  if (pendingError) showError(pendingError);
 }
 
-function remember() {
+function cacheResult() {
   if (result.q === null || result.random) return;
-  kept.delete(result.q);
-  kept.set(result.q, { ...result, y: scrollY });
-  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+  cache.delete(result.q);
+  cache.set(result.q, { ...result, y: scrollY });
+  if (cache.size > CACHED_RESULTS) cache.delete(cache.keys().next().value);
 }
 
 async function route() {
   const { q, random, id } = address();
   if (q !== result.q || random !== !!result.random) {
-    remember();
+    cacheResult();
     box.show(q);
-    const earlier = !random && kept.get(q);
-    if (earlier) {
+    const cached = !random && cache.get(q);
+    if (cached) {
       searching?.abort();
-      present(earlier, { y: earlier.y });
+      present(cached, { y: cached.y });
     } else await search(q, { random });
   }
   if (!id) viewer?.close();
   else if (viewer?.shown?.id !== id) {
     const i = grid.indexOf(id);
     const hit = grid.item(i) ?? (await ask(`/api/images/${id}`).catch((error) => toast(error.message)));
-    if (hit && address().id === id) look(hit, i);
+    if (hit && address().id === id) openPhoto(hit, i);
   }
 }
 addEventListener("popstate", route);
@@ -105,55 +104,55 @@ history.scrollRestoration = "manual";
 // -- results
 
 const page = (q, offset, signal) =>
-  ask(`/api/search?${new URLSearchParams({ q, k: PAGE, offset })}`, { signal });
+  ask(`/api/search?${new URLSearchParams({ q, k: PAGE_SIZE, offset })}`, { signal });
 
 async function search(q, { random = false, typed = false } = {}) {
   searching?.abort();
-  clearTimeout(complaint);
-  held = null;
+  clearTimeout(errorTimer);
+  pendingError = null;
   const { signal } = (searching = new AbortController());
   document.body.classList.add("searching");
   try {
-    const found = random ? await ask(`/api/random?k=${PAGE}`, { signal }) : await page(q, 0, signal);
+    const found = random ? await ask(`/api/random?k=${PAGE_SIZE}`, { signal }) : await page(q, 0, signal);
     const order = tokens(q).find((token) => token.startsWith("sort:"))?.slice(5);
     const { hits, good } = found, total = random ? hits.length : found.total;
     present({
       ...found, q, random, hits, total, order, received: hits.length,
-      good: good ?? null, plain: good == null,
-      line: good != null && good < total ? good : null,
+      good: good ?? null, unranked: good == null,
+      divider: good != null && good < total ? good : null,
       dated: !random && (good == null || order === "newest" || order === "oldest"),
     });
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (error.status < 500 && /upload:/.test(q) && !search.again) {
-      search.again = true;
+    if (error.status < 500 && /upload:/.test(q) && !search.retrying) {
+      search.retrying = true;
       try {
-        const fresh = await (await import("./pictures.js")).again(q);
-        history.replaceState({}, "", href(fresh));
-        box.show(fresh);
-        await search(fresh);
+        const renewed = await (await import("./uploads.js")).uploadAgain(q);
+        history.replaceState({}, "", href(renewed));
+        box.show(renewed);
+        await search(renewed);
         return;
       } catch (lost) {
         error = lost;
       } finally {
-        search.again = false;
+        search.retrying = false;
       }
     }
-    // A filter that is still being written is not yet wrong.
-    if (typed) complaint = setTimeout(complain, PATIENCE, (held = error.message));
-    else complain(error.message);
+    // A filter may be incomplete while it is being typed.
+    if (typed) errorTimer = setTimeout(showError, ERROR_DELAY, (pendingError = error.message));
+    else showError(error.message);
   } finally {
     if (searching?.signal === signal) document.body.classList.remove("searching");
   }
 }
 
-/** The server's lines begin small and end without a stop; here they stand alone. */
-const sentence = (text) => text.replace(/^[a-z]+(?= )/, (word) => word[0].toUpperCase() + word.slice(1)) + (/[.!?]$/.test(text) ? "" : ".");
+/** A server message as a sentence; a filter at its start keeps its case. */
+const sentence = (text) => text.replace(/^[a-z]+(?= )/, (word) => word[0].toUpperCase() + word.slice(1)) + (/[.:!?]$/.test(text) ? "" : ".");
 
-let complaint, held = null;
+let errorTimer, pendingError = null;
 
-function complain(message) {
-  clearTimeout(complaint);
+function showError(message) {
+  clearTimeout(errorTimer);
   notice(message, "bad");
   announce(message);
 }
@@ -165,40 +164,39 @@ function notice(text, kind = "") {
 }
 
 function present(next, { y = 0 } = {}) {
-  if (next.q !== result.q) selection.forgetMarks();
+  if (next.q !== result.q) selection.clearFeedback();
   result = next;
-  const { q, hits, total, good, took_ms: took, plain, random, order } = result;
-  const nothing = result.nothing_matches && !!hits.length;
-  document.title = q ? `${split(q).text || "Pictures"} · Sightline` : "Sightline";
-  marked.clear();
-  for (const part of split(q).pictures.map(picture)) if (part.kind === "like") marked.set(Number(part.ref.split("@")[0]), part.weight);
+  const { q, hits, total, good, took_ms: took, unranked, random, order } = result;
+  const weak = result.nothing_matches && !!hits.length;
+  document.title = q ? `${split(q).text || "Photos"} · Sightline` : "Sightline";
+  inQuery.clear();
+  for (const { kind, ref, weight } of split(q).images.map(imageTerm)) if (kind === "like") inQuery.set(Number(ref.split("@")[0]), weight);
   const empty = !hits.length && !q && !random;
   if ($("empty")) $("empty").hidden = !empty;
   document.body.classList.toggle("home", empty);
-  let summary = !total ? (q ? "No pictures" : "") : nothing ? "No good match" : plain ? plural(total, "picture") : matches(good);
-  if (random) summary = "A few at random";
+  let summary = !total ? (q ? "No photos" : "") : weak ? "No strong matches" : unranked ? plural(total, "photo") : matches(good);
+  if (random) summary = "Random selection";
   $("summary").replaceChildren(summary, h("small", {}, empty ? "" : [
-    !plain && total && `of ${number(total)}`, plain && total && !random && (order === "oldest" ? "oldest first" : "newest first"),
+    !unranked && total && `of ${number(total)}`, unranked && total && !random && (order === "oldest" ? "oldest first" : "newest first"),
     q && took != null && `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`].filter(Boolean).join(" · ")));
-  const said = result.message ?? (nothing ? "Nothing really matches. These come closest."
-    : q && !hits.length ? "No picture meets these filters." : null);
-  notice(empty && $("empty") ? "" : said);
+  const message = result.message ?? (q && !hits.length ? "No photos match these filters." : null);
+  notice(empty && $("empty") ? "" : message);
   $("shuffle").hidden = !!q || empty;
   $("shuffle").setAttribute("aria-pressed", String(!!random));
   $("months").hidden = empty || random;
   const sort = $("sort");
-  sort.options[0].hidden = sort.options[0].disabled = plain;
-  sort.value = order ?? (plain ? "newest" : "relevance");
+  sort.options[0].hidden = sort.options[0].disabled = unranked;
+  sort.value = order ?? (unranked ? "newest" : "relevance");
   sort.parentNode.hidden = random || empty;
   grid.set(result);
   scrollTo(0, y);
   atEnd();
-  announce(said ?? $("summary").textContent);
-  // Of nothing there are no labels and no months: no room is kept for them.
-  const bare = !total || nothing;
+  announce(message ?? $("summary").textContent);
+  // Without strong matches there are no labels and no months, and no space is reserved for them.
+  const bare = !total || weak;
   document.body.classList.toggle("bare", bare);
   facets.show(random || bare ? null : q);
-  if (!random && !bare) months(q);
+  if (!random && !bare) showTimeline(q);
 }
 
 async function more() {
@@ -221,65 +219,63 @@ async function more() {
 
 function atEnd() {
   $("end").hidden = result.received < result.total || result.hits.length < 12;
-  $("end").textContent = "That is all.";
+  $("end").textContent = "End of results";
 }
 
-/** The library grew or shrank while the page was open. */
-function grown(by, before) {
+/** The library grew or shrank by `change` images while the page was open. */
+function onCountChange(change, before) {
   if (!before || (!result.q && !result.random && scrollY < 200 && !viewer?.shown)) search(result.q ?? "", { random: result.random });
-  else if (by > 0) {
-    const title = "Search again";
-    $("summary").append(" ", h("button", { type: "button", class: "pill", title, onclick: () => search(result.q) }, plural(by, "new picture")));
+  else if (change > 0) {
+    $("summary").append(" ", h("button", { type: "button", class: "pill", title: "Refresh results", onclick: () => search(result.q) }, plural(change, "new photo")));
   }
 }
 
-// -- what can be done with one result
-
+/** Whether `key` is an action on result `i`; runs it. */
 function act(key, i) {
   const hit = grid.item(i);
-  if (key === "x" || key === " " || key === "choose") selection.choose([hit]);
+  if (key === "x" || key === " " || key === "select") selection.select([hit]);
   else if (key === "s") go(`like:${hit.id}`);
-  else if (key === "+" || key === "=") selection.setMark(hit.id, 1);
-  else if (key === "-") selection.setMark(hit.id, -1);
-  else if (key === "stack") import("./stacks.js").then(({ turnStack }) => turnStack(grid, i));
+  else if (key === "+" || key === "=") selection.setFeedback(hit.id, 1);
+  else if (key === "-") selection.setFeedback(hit.id, -1);
+  else if (key === "stack") import("./stacks.js").then(({ toggleStack }) => toggleStack(grid, i));
   else return false;
   return true;
 }
 
 // -- the lightbox
 
-let viewer = null, arriving = null;
+let viewer = null, loadingViewer = null;
 
-function prepare() {
-  arriving ??= Promise.all([import("./viewer.js"), sheet("lightbox.css")]).then(([{ createViewer }]) => (viewer = createViewer({
+function loadViewer() {
+  loadingViewer ??= Promise.all([import("./viewer.js"), loadStyles("lightbox.css")]).then(([{ createViewer }]) => (viewer = createViewer({
     grid, selection, go, more,
     result: () => result,
-    id: () => address().id,
-    href: (id) => (result.random ? `/?random${id ? `#${id}` : ""}` : href(result.q, id)),
+    openId: () => address().id,
+    hrefOf: (id) => (result.random ? `/?random${id ? `#${id}` : ""}` : href(result.q, id)),
   })));
-  return arriving;
+  return loadingViewer;
 }
-for (const name of ["pointerover", "focusin"]) $("results").addEventListener(name, prepare, { once: true });
+for (const name of ["pointerover", "focusin"]) $("results").addEventListener(name, loadViewer, { once: true });
 
-const look = async (hit, i, push = false) => (await prepare()).open(hit, i, { push });
+const openPhoto = async (hit, i, push = false) => (await loadViewer()).open(hit, i, { push });
 
-// -- the bar, the keys
+// -- toolbar and keyboard
 
 $("sort").addEventListener("change", ({ target: { value } }) => {
-  const usual = result.plain ? "newest" : "relevance";
-  go(setting(result.q, "sort", value === usual ? "" : value));
+  const standard = result.unranked ? "newest" : "relevance";
+  go(setting(result.q, "sort", value === standard ? "" : value));
 });
 $("shuffle").addEventListener("click", () => {
   history.pushState({}, "", "/?random");
   search("", { random: true });
 });
-$("months").addEventListener("click", () => showMonths($("timeline").hidden));
-function showMonths(on) {
+$("months").addEventListener("click", () => toggleTimeline($("timeline").hidden));
+function toggleTimeline(on) {
   $("timeline").hidden = !on;
   $("months").setAttribute("aria-pressed", String(on));
-  try { localStorage.setItem("months", on ? "1" : ""); } catch { /* for this page only */ }
+  try { localStorage.setItem("months", on ? "1" : ""); } catch { /* storage is disabled */ }
   grid.relayout();
-  months(result.q ?? "");
+  showTimeline(result.q ?? "");
 }
 if ($("empty")) import("./icons.js");
 $("copy-command")?.addEventListener("click", async () => (await import("./tools.js")).copy("sightline index ~/Pictures", "Copied"));
@@ -290,15 +286,15 @@ document.querySelector(".brand").addEventListener("click", (event) => {
 });
 
 addEventListener("keydown", (event) => {
-  const writing = event.target.closest?.("input:not([type=range]),select,textarea");
+  const typing = event.target.closest?.("input:not([type=range]),select,textarea");
   if (document.querySelector("dialog[open]")) return;
   const { key } = event, control = event.ctrlKey || event.metaKey;
-  if (key === "Escape" && !writing) selection.clear();
+  if (key === "Escape" && !typing) selection.clear();
   else if (key === "Escape") event.target.blur();
   else if (key === "k" && control) box.focus();
   else if (key === "ArrowDown" && event.target === $("q")) grid.focus(0);
-  else if (writing || event.altKey) return;
-  else if (key === "a" && control && $("results").contains(document.activeElement)) selection.choose(grid.items, true);
+  else if (typing || event.altKey) return;
+  else if (key === "a" && control && $("results").contains(document.activeElement)) selection.select(grid.items, true);
   else if (control) return;
   else if (key === "/") box.focus();
   else if (key === "?") status.help();
@@ -308,8 +304,8 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-let wanted = matchMedia("(min-width: 800px)").matches;
-try { wanted = (localStorage.getItem("months") ?? (wanted ? "1" : "")) === "1"; } catch { /* the usual */ }
-$("timeline").hidden = !wanted;
-$("months").setAttribute("aria-pressed", String(wanted));
-route().then(status.look);
+let open = matchMedia("(min-width: 800px)").matches;
+try { open = (localStorage.getItem("months") ?? (open ? "1" : "")) === "1"; } catch { /* storage is disabled */ }
+$("timeline").hidden = !open;
+$("months").setAttribute("aria-pressed", String(open));
+route().then(status.poll);

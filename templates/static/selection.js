@@ -1,39 +1,39 @@
-// What a person has picked out: chosen pictures (to copy, download or search with), and marks "more
-// like this" and "less like this" that wait to refine the search. The tray that shows them is loaded
-// with the first.
-import { sheet } from "./dom.js";
+// Selected images (to copy, download or search with), and feedback ("more like this", "less like
+// this") that waits to refine the search. The tray that shows both is loaded when it is needed.
+import { loadStyles } from "./dom.js";
 
 export function createSelection({ onChange, onQuery, query }) {
-  const chosen = new Map(), marks = new Map();
+  const selected = new Map(), feedback = new Map(); // id -> hit; id -> 1 or -1
   let tray = null;
 
   async function changed() {
     onChange();
-    if (!tray && !chosen.size && !marks.size) return;
-    tray ??= Promise.all([import("./tray.js"), sheet("more.css")])
-      .then(([{ createTray }]) => createTray({ chosen, marks, changed, onQuery, query }));
+    if (!tray && !selected.size && !feedback.size) return;
+    tray ??= Promise.all([import("./tray.js"), loadStyles("more.css")])
+      .then(([{ createTray }]) => createTray({ selected, feedback, changed, onQuery, query }));
     (await tray).draw();
   }
 
   return {
     refine: async () => (await tray)?.refine(),
-    has: (id) => chosen.has(id),
-    mark: (id) => marks.get(id),
-    get size() { return chosen.size; },
-    choose(hits, on = hits.some((hit) => !chosen.has(hit.id))) {
-      for (const hit of hits) on ? chosen.set(hit.id, hit) : chosen.delete(hit.id);
+    has: (id) => selected.has(id),
+    feedback: (id) => feedback.get(id),
+    get size() { return selected.size; },
+    select(hits, on = hits.some((hit) => !selected.has(hit.id))) {
+      for (const hit of hits) on ? selected.set(hit.id, hit) : selected.delete(hit.id);
       changed();
     },
-    setMark(id, sign) {
-      marks.get(id) === sign ? marks.delete(id) : marks.set(id, sign);
+    /** Sets feedback, or removes it if it is already set to `sign`. */
+    setFeedback(id, sign) {
+      feedback.get(id) === sign ? feedback.delete(id) : feedback.set(id, sign);
       changed();
     },
-    /** Lets go of the chosen, or of the marks. */
+    /** Clears the selection; without one, the feedback. */
     clear() {
-      if (!chosen.size && !marks.size) return;
-      (chosen.size ? chosen : marks).clear();
+      if (!selected.size && !feedback.size) return;
+      (selected.size ? selected : feedback).clear();
       changed();
     },
-    forgetMarks: () => marks.size && (marks.clear(), changed()),
+    clearFeedback: () => feedback.size && (feedback.clear(), changed()),
   };
 }

@@ -1,19 +1,19 @@
-// Near-identical shots lie under the best of them; one press spreads them out beside it, or folds
-// them again. Loaded with the first press.
+// Near-identical images are stacked under the best of them; a click expands or collapses the stack.
+// Loaded with the first click.
 import { ask } from "./dom.js";
 
-const MOST = 50;
+const MAX_MEMBERS = 50;
 
-export async function turnStack(grid, i) {
+export async function toggleStack(grid, i) {
   const hit = grid.item(i);
-  if (hit.open) {
-    grid.splice(i + 1, hit.open, []);
-    hit.open = 0;
+  if (hit.expanded) {
+    grid.splice(i + 1, hit.expanded, []);
+    hit.expanded = 0;
   } else {
-    const found = await Promise.all(hit.duplicates.slice(0, MOST).map((id) => ask(`/api/images/${id}`).catch(() => null)));
-    if (grid.item(i) !== hit) return; // other results came meanwhile
+    const found = await Promise.all(hit.duplicates.slice(0, MAX_MEMBERS).map((id) => ask(`/api/images/${id}`).catch(() => null)));
+    if (grid.item(i) !== hit) return; // the results changed meanwhile
     const members = found.filter(Boolean).map((member) => ({ ...member, member: true, duplicates: [] }));
-    hit.open = members.length;
+    hit.expanded = members.length;
     grid.splice(i + 1, 0, members);
   }
   grid.refresh(i);

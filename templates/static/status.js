@@ -1,42 +1,43 @@
-// The number in the corner, and that a run is under way. The panels behind the two buttons are
-// loaded when they are opened.
-import { $, ask, h, number, sheet, style } from "./dom.js";
+// The image count and the progress of an indexing run. The panels behind the two buttons are loaded
+// when they are opened.
+import { $, ask, h, loadStyles, number, style } from "./dom.js";
 
-const CALM = 10_000, EMPTY = 3000, RUNNING = 1500;
+/** Milliseconds between requests: usually, while the library is empty, during a run. */
+const IDLE = 10_000, EMPTY = 3000, RUNNING = 1500;
 
-export function createStatus({ onGrown }) {
-  let status = {}, timer, sheets = null;
+export function createStatus({ onCountChange }) {
+  let status = {}, timer, panels = null;
   const bar = h("i", { class: "run", hidden: true });
   document.querySelector(".top").append(bar);
 
-  async function look() {
+  async function poll() {
     clearTimeout(timer);
     const before = status.images;
     try {
       status = await ask("/api/status");
-      const { run, images } = status, share = run?.total ? run.done / run.total : 0;
-      $("count").textContent = number(images) + (share ? ` · ${Math.floor(share * 100)} %` : "");
+      const { run, images } = status, fraction = run?.total ? run.done / run.total : 0;
+      $("count").textContent = number(images) + (fraction ? ` · ${Math.floor(fraction * 100)}%` : "");
       $("status-open").classList.toggle("running", !!run);
       bar.hidden = !run;
-      style(bar, { transform: `scaleX(${share})` });
-      if (before !== undefined && before !== images) onGrown(images - before, before);
-      (await sheets)?.changed(status);
+      style(bar, { transform: `scaleX(${fraction})` });
+      if (before !== undefined && before !== images) onCountChange(images - before, before);
+      (await panels)?.update(status);
     } catch {
-      // The server is away for a moment; the next search says so where it matters.
+      // The server is unreachable: the next search reports it.
     }
-    if (!document.hidden) timer = setTimeout(look, status.run ? RUNNING : status.images ? CALM : EMPTY);
+    if (!document.hidden) timer = setTimeout(poll, status.run ? RUNNING : status.images ? IDLE : EMPTY);
   }
-  document.addEventListener("visibilitychange", () => document.hidden || look());
+  document.addEventListener("visibilitychange", () => document.hidden || poll());
 
   async function open(name) {
-    sheets ??= Promise.all([import("./sheets.js"), sheet("more.css")]).then(([{ createSheets }]) => createSheets());
-    (await sheets).open(name, status);
+    panels ??= Promise.all([import("./panels.js"), loadStyles("more.css")]).then(([{ createPanels }]) => createPanels());
+    (await panels).open(name, status);
   }
 
   const help = () => open("help");
   $("status-open").addEventListener("click", () => open("status"));
   $("help-open").addEventListener("click", help);
-  $("theme").addEventListener("click", async () => (await import("./tools.js")).turnTheme());
+  $("theme").addEventListener("click", async () => (await import("./tools.js")).switchTheme());
 
-  return { look, help };
+  return { poll, help };
 }

@@ -1,31 +1,31 @@
-// Suggestions of filters for the word at the cursor: folders, cameras, years. Loaded with the first
-// look into the box.
-import { ask, h, later, number } from "./dom.js";
+// Suggestions of filters for the token at the cursor: folders, cameras, years. Loaded when the search
+// box first gets the focus.
+import { ask, debounce, h, number } from "./dom.js";
 import { tokens } from "./query.js";
 
-const PAUSE = 110, MOST = 8;
+const PAUSE = 110, MAX_SUGGESTIONS = 8;
 
-export function createSuggestions({ input, onTake }) {
+export function createSuggestions({ input, onAccept }) {
   const menu = h("ul", { id: "suggestions", role: "listbox", "aria-label": "Suggestions", hidden: true });
   input.form.append(menu);
-  let options = [], chosen = -1;
-  let settled = false; // Enter was pressed: suggestions that arrive late would lie over the chips
+  let options = [], active = -1;
+  let dismissed = false; // after Enter, so that late suggestions do not cover the chips
 
-  const lastWord = () => {
+  const currentToken = () => {
     const before = input.value.slice(0, input.selectionStart);
     return before.endsWith(" ") ? "" : tokens(before).at(-1) ?? "";
   };
 
-  const look = later(PAUSE, async () => {
-    const word = lastWord();
-    if (settled || document.activeElement !== input || word.replace(/^-/, "").length < 2) return close();
-    const found = await ask(`/api/suggest?prefix=${encodeURIComponent(word)}`).catch(() => ({}));
-    if (settled || lastWord() !== word || document.activeElement !== input) return;
-    options = (found.suggestions ?? []).slice(0, MOST);
-    chosen = -1;
+  const fetchSuggestions = debounce(PAUSE, async () => {
+    const token = currentToken();
+    if (dismissed || document.activeElement !== input || token.replace(/^-/, "").length < 2) return close();
+    const found = await ask(`/api/suggest?prefix=${encodeURIComponent(token)}`).catch(() => ({}));
+    if (dismissed || currentToken() !== token || document.activeElement !== input) return;
+    options = (found.suggestions ?? []).slice(0, MAX_SUGGESTIONS);
+    active = -1;
     menu.replaceChildren(...options.map((option, i) => h("li", {
       role: "option", id: `suggestion-${i}`, "aria-selected": "false",
-      onpointerdown: (event) => (event.preventDefault(), take(i)),
+      onpointerdown: (event) => (event.preventDefault(), accept(i)),
     }, h("span", {}, option.text), h("small", {}, [option.kind, option.count != null && number(option.count)].filter(Boolean).join(" · ")))));
     menu.hidden = !options.length;
     input.setAttribute("aria-expanded", String(!menu.hidden));
@@ -33,28 +33,29 @@ export function createSuggestions({ input, onTake }) {
 
   function close() {
     menu.hidden = true;
-    [options, chosen] = [[], -1];
+    [options, active] = [[], -1];
     input.setAttribute("aria-expanded", "false");
     input.removeAttribute("aria-activedescendant");
   }
 
-  /** Up and down, past both ends back to what was typed. */
-  function point(step) {
+  /** Moves up or down; past either end no suggestion is active. */
+  function move(step) {
     const stops = options.length + 1;
-    chosen = ((chosen + 1 + step + stops) % stops) - 1;
-    [...menu.children].forEach((node, i) => node.setAttribute("aria-selected", String(i === chosen)));
-    if (chosen < 0) input.removeAttribute("aria-activedescendant");
-    else input.setAttribute("aria-activedescendant", `suggestion-${chosen}`);
+    active = ((active + 1 + step + stops) % stops) - 1;
+    [...menu.children].forEach((node, i) => node.setAttribute("aria-selected", String(i === active)));
+    if (active < 0) input.removeAttribute("aria-activedescendant");
+    else input.setAttribute("aria-activedescendant", `suggestion-${active}`);
   }
 
-  function take(i) {
-    const word = lastWord(), at = input.selectionStart, more = options[i].text.endsWith(":");
-    const head = input.value.slice(0, at - word.length) + options[i].text + (more ? "" : " ");
-    input.value = head + input.value.slice(at).trimStart();
+  /** Replaces the token at the cursor; a filter name without a value leads to its values. */
+  function accept(i) {
+    const token = currentToken(), cursor = input.selectionStart, needsValue = options[i].text.endsWith(":");
+    const head = input.value.slice(0, cursor - token.length) + options[i].text + (needsValue ? "" : " ");
+    input.value = head + input.value.slice(cursor).trimStart();
     input.setSelectionRange(head.length, head.length);
     close();
-    if (more) look();
-    else onTake();
+    if (needsValue) fetchSuggestions();
+    else onAccept();
   }
 
   for (const [name, value] of Object.entries({
@@ -64,8 +65,8 @@ export function createSuggestions({ input, onTake }) {
   input.addEventListener("keydown", (event) => {
     const { key } = event;
     if (!options.length) return;
-    if (key === "ArrowDown" || key === "ArrowUp") point(key === "ArrowDown" ? 1 : -1);
-    else if ((key === "Enter" || key === "Tab") && chosen >= 0) take(chosen);
+    if (key === "ArrowDown" || key === "ArrowUp") move(key === "ArrowDown" ? 1 : -1);
+    else if ((key === "Enter" || key === "Tab") && active >= 0) accept(active);
     else if (key === "Escape") close();
     else return;
     event.preventDefault();
@@ -73,9 +74,9 @@ export function createSuggestions({ input, onTake }) {
   });
 
   return {
-    /** Looks for suggestions once typing pauses. */
-    ask: () => ((settled = false), look()),
-    /** Shows none until something is typed again. */
-    settle: () => ((settled = true), close()),
+    /** Fetches suggestions once typing pauses. */
+    update: () => ((dismissed = false), fetchSuggestions()),
+    /** Closes the menu until something is typed. */
+    dismiss: () => ((dismissed = true), close()),
   };
 }

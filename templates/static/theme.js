@@ -1,5 +1,5 @@
-// Before the first paint: the theme chosen earlier, if any. Without a choice the system's holds.
+// Applies the chosen theme before the first paint; without a choice the system's applies.
 try {
   const theme = localStorage.getItem("theme");
   if (theme) document.documentElement.dataset.theme = theme;
-} catch { /* storage is switched off: the system's theme it is */ }
+} catch { /* storage is disabled */ }

@@ -1,20 +1,20 @@
-// The results by month, or by year where months would be too thin to hit; a bar filters.
+// The results by month, or by year where months would be too narrow to click; a click filters.
 import { $, ask, date, h, plural, style } from "./dom.js";
-import { month, withMonths } from "./query.js";
+import { dateRange, withDateRange } from "./query.js";
 
-const THIN = 9;
+const MIN_WIDTH = 9; // pixels per bar
 
-const next = (from, months) => {
-  const [year, at = 1] = from.split("-").map(Number);
-  return new Date(Date.UTC(year, at - 1 + months, 1)).toISOString().slice(0, 7);
+const addMonths = (from, months) => {
+  const [year, month = 1] = from.split("-").map(Number);
+  return new Date(Date.UTC(year, month - 1 + months, 1)).toISOString().slice(0, 7);
 };
 
-/** Every month from the first to the last, those without a picture too. */
-function filled(months) {
-  const counts = new Map(months.map(({ month: at, count }) => [at, count]));
+/** A bar for every month from the first to the last, including empty ones. */
+function byMonth(months) {
+  const counts = new Map(months.map(({ month, count }) => [month, count]));
   const sorted = [...counts.keys()].sort(), bars = [];
-  for (let at = sorted[0]; at && at <= sorted.at(-1); at = next(at, 1)) {
-    bars.push({ after: at, before: next(at, 1), count: counts.get(at) ?? 0, name: date(`${at}-01T00:00`, { month: "long", year: "numeric" }) });
+  for (let month = sorted[0]; month && month <= sorted.at(-1); month = addMonths(month, 1)) {
+    bars.push({ after: month, before: addMonths(month, 1), count: counts.get(month) ?? 0, name: date(`${month}-01T00:00`, { month: "long", year: "numeric" }) });
   }
   return bars;
 }
@@ -26,55 +26,54 @@ function byYear(bars) {
 }
 
 export function createTimeline({ onQuery }) {
-  const place = $("timeline");
-  let last = null, asking;
+  const chart = $("timeline");
+  let drawn = null, request;
 
   async function show(q) {
-    if (place.hidden) return;
-    // All months stay in sight while some are chosen: the counts are those of the search without them.
-    const whole = withMonths(q), key = `${whole}|${place.clientWidth}`;
-    if (key !== last) {
-      asking?.abort();
-      asking = new AbortController();
-      const found = await ask(`/api/timeline?q=${encodeURIComponent(whole)}`, { signal: asking.signal }).catch(() => null);
+    if (chart.hidden) return;
+    // The bars show the query without its date range, so that other months stay in reach.
+    const undated = withDateRange(q), key = `${undated}|${chart.clientWidth}`;
+    if (key !== drawn) {
+      request?.abort();
+      request = new AbortController();
+      const found = await ask(`/api/timeline?q=${encodeURIComponent(undated)}`, { signal: request.signal }).catch(() => null);
       if (!found) return;
-      last = key;
-      draw(filled(found.months));
+      drawn = key;
+      draw(byMonth(found.months));
     }
-    const { after, before } = month(q);
-    for (const bar of place.querySelectorAll("button")) {
+    const { after, before } = dateRange(q);
+    for (const bar of chart.querySelectorAll("button")) {
       bar.setAttribute("aria-pressed", String(!!after && bar.after >= after && (!before || bar.before <= before)));
-      bar.onclick = () => onQuery(bar.getAttribute("aria-pressed") === "true" ? whole : withMonths(q, bar.after, bar.before));
+      bar.onclick = () => onQuery(bar.getAttribute("aria-pressed") === "true" ? undated : withDateRange(q, bar.after, bar.before));
     }
   }
 
   function draw(months) {
-    let bars = months;
-    if (bars.length * THIN > place.clientWidth) bars = byYear(bars);
-    const most = Math.max(...bars.map(({ count }) => count), 1);
-    if (bars.length) place.classList.remove("none");
-    else return place.replaceChildren(h("small", {}, "No dates"));
-    place.replaceChildren(...bars.map(({ after, before, count, name }, i) => {
+    const bars = months.length * MIN_WIDTH > chart.clientWidth ? byYear(months) : months;
+    const max = Math.max(...bars.map(({ count }) => count), 1);
+    if (bars.length) chart.classList.remove("none");
+    else return chart.replaceChildren(h("small", {}, "No dates"));
+    chart.replaceChildren(...bars.map(({ after, before, count, name }, i) => {
       const fill = h("i");
-      style(fill, { height: count ? `${Math.max(6, 100 * Math.sqrt(count / most))}%` : "0" });
-      const yearly = after.endsWith("-01") || after.length === 4 || !i;
-      const label = yearly && (i === 0 || bars.length * 26 < place.clientWidth || after.endsWith("-01")) ? after.slice(0, 4) : null;
+      style(fill, { height: count ? `${Math.max(6, 100 * Math.sqrt(count / max))}%` : "0" });
+      const january = after.endsWith("-01");
+      const label = !i || january || (after.length === 4 && bars.length * 26 < chart.clientWidth) ? after.slice(0, 4) : null;
       const bar = h("button", {
-        type: "button", class: "month", tabindex: i ? -1 : 0, title: `${name}: ${plural(count, "picture")}`,
-        "aria-label": `${name}, ${plural(count, "picture")}`,
+        type: "button", class: "month", tabindex: i ? -1 : 0, title: `${name}: ${plural(count, "photo")}`,
+        "aria-label": `${name}, ${plural(count, "photo")}`,
       }, fill, label && h("small", { "aria-hidden": "true" }, label));
       return Object.assign(bar, { after, before });
     }));
   }
 
-  place.addEventListener("keydown", (event) => {
+  chart.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const bars = [...place.children], to = bars[bars.indexOf(event.target) + step];
-    if (!to) return;
+    const bars = [...chart.children], next = bars[bars.indexOf(event.target) + step];
+    if (!next) return;
     event.preventDefault();
     event.target.tabIndex = -1;
-    to.tabIndex = 0;
-    to.focus();
+    next.tabIndex = 0;
+    next.focus();
   });
 
   return { show };

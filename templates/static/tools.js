@@ -1,32 +1,31 @@
-// Tools for what is loaded later: sending, copying, sizes of files.
+// Requests with a body, the clipboard, file sizes, the theme switch. Loaded when needed.
 import { h, toast } from "./dom.js";
 
 export const post = (path, body) =>
   fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 export function bytes(n) {
-  const step = n < 1e6 ? [1e3, "kB"] : n < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
-  return `${(n / step[0]).toFixed(n / step[0] < 10 ? 1 : 0)} ${step[1]}`;
+  const [unit, name] = n < 1e6 ? [1e3, "kB"] : n < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
+  return `${(n / unit).toFixed(n / unit < 10 ? 1 : 0)} ${name}`;
 }
 
-export async function copy(text, said) {
+export async function copy(text, confirmation) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without https away from this machine there is no clipboard object; this way still works.
+    // Over plain http from another machine there is no clipboard API.
     const area = h("textarea", { value: text, class: "sr" });
     (document.querySelector("dialog[open]") ?? document.body).append(area);
     area.select();
     document.execCommand("copy");
     area.remove();
   }
-  toast(said);
+  toast(confirmation);
 }
 
-/** From dark to light or back, kept for this browser. */
-export function turnTheme() {
+export function switchTheme() {
   const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)").matches;
   const theme = (root.dataset.theme ?? (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
   root.dataset.theme = theme;
-  try { localStorage.setItem("theme", theme); } catch { /* kept for this page only */ }
+  try { localStorage.setItem("theme", theme); } catch { /* storage is disabled */ }
 }

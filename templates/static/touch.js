@@ -1,20 +1,20 @@
-// A long press on a picture. Loaded where there are fingers to press with.
+// A long press on a tile. Loaded on devices with a touch screen.
 
-const LONG = 450;
+const LONG_PRESS = 450; // milliseconds
 
-/** Calls `work` with the touch that became long; the click that may follow it does nothing. */
+/** Calls `work` on a long press, and swallows the click that may follow it. */
 export function longPress(list, work) {
-  let pressed, held = false;
-  const unpress = () => clearTimeout(pressed);
+  let timer, long = false;
+  const cancel = () => clearTimeout(timer);
   list.addEventListener("touchstart", (event) => {
-    unpress();
-    held = false;
-    if (event.target.closest(".tile")) pressed = setTimeout(() => work(event, (held = true)), LONG);
+    cancel();
+    long = false;
+    if (event.target.closest(".tile")) timer = setTimeout(() => work(event, (long = true)), LONG_PRESS);
   }, { passive: true });
-  for (const name of ["touchend", "touchmove", "touchcancel"]) list.addEventListener(name, unpress, { passive: true });
+  for (const name of ["touchend", "touchmove", "touchcancel"]) list.addEventListener(name, cancel, { passive: true });
   list.addEventListener("click", (event) => {
-    if (!held || !event.target.closest("a")) return;
-    held = false;
+    if (!long || !event.target.closest("a")) return;
+    long = false;
     event.preventDefault();
     event.stopImmediatePropagation();
   }, { capture: true });

@@ -1,32 +1,35 @@
-// What the lightbox has to do with the page: the address holds its picture, closing it comes back to
-// the tile, and turning pages fetches further results. Loaded when a picture is first pointed at.
+// Connects the lightbox with the page: the address holds the open image, closing returns the focus to
+// its tile, and stepping through fetches further results. Loaded with the lightbox.
 import { number } from "./dom.js";
 import { createLightbox } from "./lightbox.js";
 
-export function createViewer({ grid, selection, result, go, more, href, id }) {
-  let leaving = false;
-  const near = (i) => grid.items.length - i < 20 && more();
+/** Results left after the open one at which the next page is fetched. */
+const PREFETCH = 20;
+
+export function createViewer({ grid, selection, result, go, more, hrefOf, openId }) {
+  let searching = false;
+  const prefetch = (i) => grid.items.length - i < PREFETCH && more();
 
   const lightbox = createLightbox({
-    grid: { item: grid.item, indexOf: grid.indexOf, place: (i) => `${number(i + 1)} of ${number(result().total)}` },
-    isChosen: (one) => selection.has(one),
-    onChoose: (hit) => selection.choose([hit]),
+    grid: { item: grid.item, indexOf: grid.indexOf, position: (i) => `${number(i + 1)} of ${number(result().total)}` },
+    isSelected: (id) => selection.has(id),
+    onSelect: (hit) => selection.select([hit]),
     onMove(hit, i) {
-      history.replaceState(history.state, "", href(hit.id));
-      near(i);
+      history.replaceState(history.state, "", hrefOf(hit.id));
+      prefetch(i);
     },
     onQuery(q) {
-      leaving = true;
+      searching = true;
       lightbox.close();
       go(q);
     },
     onClosed(hit, i) {
-      const left = leaving;
-      leaving = false;
-      if (left) return;
-      if (id()) {
+      const leaves = searching;
+      searching = false;
+      if (leaves) return;
+      if (openId()) {
         if (history.state?.opened) history.back();
-        else history.replaceState({}, "", href());
+        else history.replaceState({}, "", hrefOf());
       }
       if (i >= 0) grid.focus(i);
     },
@@ -34,9 +37,9 @@ export function createViewer({ grid, selection, result, go, more, href, id }) {
 
   return {
     open(hit, i, { push }) {
-      if (push) history.pushState({ opened: true }, "", href(hit.id));
+      if (push) history.pushState({ opened: true }, "", hrefOf(hit.id));
       lightbox.open(hit, i);
-      near(i);
+      prefetch(i);
     },
     close: () => lightbox.close(),
     get shown() { return lightbox.shown; },

@@ -1,11 +1,11 @@
-// The two panels: what this library is and what is going on in it, and the help.
+// The two panels: the status of the library, and help.
 import { ask, button, h, number, plural } from "./dom.js";
 import { bytes } from "./tools.js";
 
-const SHOWN = 100;
+const MAX_FAILURES = 100;
 
-export function createSheets() {
-  const made = { status: panel("status", "This library"), help: panel("help", "Help") };
+export function createPanels() {
+  const panels = { status: panel("status", "This library"), help: panel("help", "Help") };
   let failed = { count: 0, rows: [] }, started = null;
 
   function panel(id, title) {
@@ -17,14 +17,14 @@ export function createSheets() {
   }
 
   async function open(name, status) {
-    const { dialog, body } = made[name];
+    const { dialog, body } = panels[name];
     if (!dialog.open) dialog.showModal();
     if (name === "status") return draw(status);
     if (!body.childElementCount) body.innerHTML = await (await fetch(new URL("help.html", import.meta.url))).text();
   }
 
-  /** From this page's first look at the run on; its pace is what comes. */
-  function left({ done = 0, total }) {
+  /** The time left of a run, from its pace since this page first saw it. */
+  function timeLeft({ done = 0, total }) {
     if (!started || started.done > done) started = { done, at: Date.now() };
     const seconds = (Date.now() - started.at) / 1000, pace = (done - started.done) / seconds;
     if (!total || seconds < 5 || !pace) return "";
@@ -36,27 +36,27 @@ export function createSheets() {
     const { run, index = {}, failures } = status;
     const row = (name, value) => value != null && value !== "" && h("div", {}, h("dt", {}, name), h("dd", {}, value));
     const body = [h("dl", { class: "facts" },
-      row("Pictures", number(status.images)),
-      row("Model", [status.model, status.dimension && `${status.dimension} numbers a picture`].filter(Boolean).join(", ")),
-      row("Index", [index.type, index.bytes && bytes(index.bytes), index.pending && `${number(index.pending)} waiting`].filter(Boolean).join(", ")),
+      row("Photos", number(status.images)),
+      row("Model", [status.model, status.dimension && `${status.dimension}-dimensional`].filter(Boolean).join(", ")),
+      row("Index", [index.type, index.bytes && bytes(index.bytes), index.pending && `${number(index.pending)} pending`].filter(Boolean).join(", ")),
       row("Folders", status.roots?.map((root) => root.path ?? root).join(", ")),
       row("Library", status.library))];
     if (!run) started = null;
     else {
       const { done = 0, total } = run;
-      body.unshift(h("div", { class: "progress" }, h("p", { id: "progress-name" }, h("strong", {}, "Reading pictures"),
-        ` ${number(done)}${total ? ` of ${number(total)}` : ""}${left(run)}`),
+      body.unshift(h("div", { class: "progress" }, h("p", { id: "progress-name" }, h("strong", {}, "Indexing photos"),
+        ` ${number(done)}${total ? ` of ${number(total)}` : ""}${timeLeft(run)}`),
       h("progress", { "aria-labelledby": "progress-name", ...(total ? { max: total, value: done } : {}) })));
     }
     if (failures) {
       if (failed.count !== failures) failed = { count: failures, rows: (await ask("/api/failures").catch(() => ({}))).failures ?? [] };
       body.push(h("h3", {}, `${plural(failures, "file")} could not be read`), h("ul", { class: "failures" },
-        ...failed.rows.slice(0, SHOWN).map(({ path, reason }) => h("li", {}, h("code", {}, path), h("span", {}, reason)))),
-      failures > SHOWN && h("p", {}, h("a", { href: "/failures" }, "All of them, with reasons")));
+        ...failed.rows.slice(0, MAX_FAILURES).map(({ path, reason }) => h("li", {}, h("code", {}, path), h("span", {}, reason)))),
+      failures > MAX_FAILURES && h("p", {}, h("a", { href: "/failures" }, "Show all")));
     }
-    body.push(h("p", {}, h("a", { href: "/duplicates" }, "Pictures that are the same")));
-    made.status.body.replaceChildren(...body.filter(Boolean));
+    body.push(h("p", {}, h("a", { href: "/duplicates" }, "Duplicates")));
+    panels.status.body.replaceChildren(...body.filter(Boolean));
   }
 
-  return { open, changed: (status) => made.status.dialog.open && draw(status) };
+  return { open, update: (status) => panels.status.dialog.open && draw(status) };
 }

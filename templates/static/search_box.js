@@ -1,0 +1,106 @@
+// The search box: text and uploaded images. Chips, suggestions and uploads are loaded when needed.
+import { $, debounce, loadStyles } from "./dom.js";
+import { incomplete, join, split, tokens } from "./query.js";
+
+/** Milliseconds without a keystroke after which the text is searched. */
+const PAUSE = 100;
+
+export function createSearchBox({ onQuery }) {
+  const input = $("q"), form = input.form;
+  let q = "", images = [], chips = null, menu = null, dropped = false;
+
+  // An image term that was typed (like:5) stays in the text while the text is edited.
+  const current = () => join(images, input.value.trim());
+
+  /** Shows a query; `typed` leaves the text in the box as it is. */
+  function show(text, { typed = false } = {}) {
+    q = text;
+    const parts = split(q), own = typed ? tokens(input.value) : [];
+    images = parts.images.filter((token) => !own.includes(token));
+    if (!typed && current() !== q) input.value = parts.text;
+    $("clear").hidden = !q;
+    drawChips();
+  }
+
+  function go(text, how) {
+    show(text, how);
+    onQuery(q, how);
+  }
+
+  /** Plain text has no chips, so the server need not parse it. */
+  async function drawChips() {
+    const parts = tokens(q).some((token) => /^[-“„«]|[":]/.test(token));
+    $("chips").hidden = !parts;
+    if (!parts) return $("thumbs").replaceChildren();
+    chips ??= Promise.all([import("./chips.js"), loadStyles("more.css")])
+      .then(([{ createChips }]) => createChips({ go, query: () => q, focus: () => input.focus() }));
+    (await chips).draw();
+  }
+
+  function suggest() {
+    menu ??= Promise.all([import("./suggest.js"), loadStyles("more.css")])
+      .then(([{ createSuggestions }]) => createSuggestions({ input, onAccept: () => go(current(), { typed: true }) }));
+    return menu;
+  }
+
+  const searchTyped = debounce(PAUSE, () => !incomplete(input.value) && current() !== q && go(current(), { typed: true }));
+
+  input.addEventListener("focus", suggest);
+  input.addEventListener("input", async () => {
+    searchTyped();
+    (await suggest()).update();
+  });
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Backspace" || input.selectionEnd || !images.length) return;
+    go(join(images.slice(0, -1), input.value));
+    event.preventDefault();
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (current() !== q) go(current(), { typed: true });
+    else onQuery(q, { settle: true });
+    (await menu)?.dismiss();
+  });
+  $("clear").addEventListener("click", () => (go(""), input.focus()));
+
+  // -- images from files, the clipboard and drag and drop
+
+  async function receive(files) {
+    const list = [...files]; // a DataTransfer's files are empty once its event is over
+    form.classList.add("busy");
+    const { uploadAll } = await import("./uploads.js");
+    const added = await uploadAll(list);
+    form.classList.remove("busy");
+    if (added.length) go(join(added.filter((token) => !tokens(q).includes(token)), q));
+  }
+
+  $("pick").addEventListener("click", () => $("files").click());
+  $("files").addEventListener("change", (event) => {
+    receive(event.target.files);
+    event.target.value = "";
+  });
+  addEventListener("paste", (event) => {
+    if (!event.clipboardData.files.length) return;
+    event.preventDefault();
+    receive(event.clipboardData.files);
+  });
+  const accepts = (event) => [...event.dataTransfer.types].some((type) => type === "Files" || type === "text/x-sightline");
+  addEventListener("dragover", (event) => {
+    if (!accepts(event)) return;
+    event.preventDefault();
+    dropped = false;
+    loadStyles("more.css").then(() => ($("drop").hidden = dropped));
+  });
+  const hideDrop = () => ($("drop").hidden = dropped = true);
+  addEventListener("dragleave", (event) => event.relatedTarget || hideDrop());
+  addEventListener("drop", async (event) => {
+    hideDrop();
+    if (!accepts(event)) return;
+    event.preventDefault();
+    const id = event.dataTransfer.getData("text/x-sightline");
+    if (id) go((await import("./terms.js")).withImage(q, id, 1));
+    else receive(event.dataTransfer.files);
+  });
+
+  return { show, go, focus: () => (input.focus(), input.select()) };
+}
