@@ -7,7 +7,7 @@ const DIVIDER = 64; // pixels, the row between strong and less likely matches
 /** Off-screen tiles created, and thumbnails requested, per frame. */
 const PER_FRAME = 12;
 
-/** Aspect ratio of a tile: extreme panoramas are cropped. */
+/** Width over height of a tile: extreme shapes are cropped. */
 const aspect = ({ width, height }) => Math.min(3.4, Math.max(0.45, width / height || 1));
 
 /** Rows of `items` from index `from`: [{top, height, from, to, divider}]. Fills `positions` with each
@@ -191,8 +191,7 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
   /** Shows the state of a tile: selected, feedback, member of a stack. */
   function paint(tile) {
     const hit = items[tile.index], { selected, feedback } = stateOf(hit);
-    tile.className = ["tile", selected && "on", feedback && (feedback > 0 ? "more" : "less"),
-      hit.member && "member", good !== null && tile.index >= good && "weak"].filter(Boolean).join(" ");
+    tile.className = ["tile", selected && "on", feedback && (feedback > 0 ? "more" : "less"), hit.member && "member"].filter(Boolean).join(" ");
     const label = [hit.name, hit.taken_at && date(hit.taken_at, { dateStyle: "long" }), selected && "selected",
       feedback && (feedback > 0 ? "more like this" : "less like this")];
     tile.firstChild.setAttribute("aria-label", label.filter(Boolean).join(", "));
@@ -292,12 +291,6 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
     indexOf: (id) => items.findIndex((hit) => hit.id === id),
     get items() { return items; },
     paint: () => tiles.forEach(paint),
-    /** Recreates a tile whose stack was expanded or collapsed. */
-    refresh(i) {
-      tiles.get(i)?.remove();
-      tiles.delete(i);
-      draw();
-    },
     /** Shows new results from the top. */
     set(result) {
       ({ hits: items, total, divider: good, dated } = result);

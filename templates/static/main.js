@@ -9,8 +9,7 @@ import { createStatus } from "./status.js";
 
 const PAGE_SIZE = 120;
 const CACHED_RESULTS = 8;
-/** Milliseconds before an error is shown while a query is being typed. */
-const ERROR_DELAY = 1200;
+const ERROR_DELAY = 1200; // milliseconds, while a query is being typed
 
 let result = { q: null, hits: [], total: 0 };
 let searching = null, loading = false;
@@ -106,7 +105,7 @@ history.scrollRestoration = "manual";
 const page = (q, offset, signal) =>
   ask(`/api/search?${new URLSearchParams({ q, k: PAGE_SIZE, offset })}`, { signal });
 
-async function search(q, { random = false, typed = false } = {}) {
+async function search(q, { random = false, typed = false, retried = false } = {}) {
   searching?.abort();
   clearTimeout(errorTimer);
   pendingError = null;
@@ -124,18 +123,13 @@ async function search(q, { random = false, typed = false } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (error.status < 500 && /upload:/.test(q) && !search.retrying) {
-      search.retrying = true;
-      try {
-        const renewed = await (await import("./uploads.js")).uploadAgain(q);
+    if (error.status < 500 && !retried && /upload:/.test(q)) {
+      // The server has restarted and lost the uploads.
+      const renewed = await import("./uploads.js").then((uploads) => uploads.uploadAgain(q)).catch((lost) => void (error = lost));
+      if (renewed) {
         history.replaceState({}, "", href(renewed));
         box.show(renewed);
-        await search(renewed);
-        return;
-      } catch (lost) {
-        error = lost;
-      } finally {
-        search.retrying = false;
+        return search(renewed, { retried: true });
       }
     }
     // A filter may be incomplete while it is being typed.
@@ -147,7 +141,7 @@ async function search(q, { random = false, typed = false } = {}) {
 }
 
 /** A server message as a sentence; a filter at its start keeps its case. */
-const sentence = (text) => text.replace(/^[a-z]+(?= )/, (word) => word[0].toUpperCase() + word.slice(1)) + (/[.:!?]$/.test(text) ? "" : ".");
+const sentence = (text) => text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase()) + (/[.:!?]$/.test(text) ? "" : ".");
 
 let errorTimer, pendingError = null;
 
@@ -192,7 +186,7 @@ function present(next, { y = 0 } = {}) {
   scrollTo(0, y);
   atEnd();
   announce(message ?? $("summary").textContent);
-  // Without strong matches there are no labels and no months, and no space is reserved for them.
+  // Without strong matches there are no labels and months, and no space for them.
   const bare = !total || weak;
   document.body.classList.toggle("bare", bare);
   facets.show(random || bare ? null : q);
@@ -304,8 +298,8 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-let open = matchMedia("(min-width: 800px)").matches;
-try { open = (localStorage.getItem("months") ?? (open ? "1" : "")) === "1"; } catch { /* storage is disabled */ }
+let open = matchMedia("(min-width: 800px)").matches ? "1" : "";
+try { open = localStorage.getItem("months") ?? open; } catch { /* storage is disabled */ }
 $("timeline").hidden = !open;
-$("months").setAttribute("aria-pressed", String(open));
+$("months").setAttribute("aria-pressed", String(!!open));
 route().then(status.poll);

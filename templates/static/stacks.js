@@ -7,8 +7,9 @@ const MAX_MEMBERS = 50;
 export async function toggleStack(grid, i) {
   const hit = grid.item(i);
   if (hit.expanded) {
-    grid.splice(i + 1, hit.expanded, []);
+    const count = hit.expanded;
     hit.expanded = 0;
+    grid.splice(i + 1, count, []);
   } else {
     const found = await Promise.all(hit.duplicates.slice(0, MAX_MEMBERS).map((id) => ask(`/api/images/${id}`).catch(() => null)));
     if (grid.item(i) !== hit) return; // the results changed meanwhile
@@ -16,6 +17,5 @@ export async function toggleStack(grid, i) {
     hit.expanded = members.length;
     grid.splice(i + 1, 0, members);
   }
-  grid.refresh(i);
   grid.focus(i);
 }

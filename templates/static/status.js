@@ -18,6 +18,7 @@ export function createStatus({ onCountChange }) {
       const { run, images } = status, fraction = run?.total ? run.done / run.total : 0;
       $("count").textContent = number(images) + (fraction ? ` · ${Math.floor(fraction * 100)}%` : "");
       $("status-open").classList.toggle("running", !!run);
+      if (run) await loadStyles("more.css");
       bar.hidden = !run;
       style(bar, { transform: `scaleX(${fraction})` });
       if (before !== undefined && before !== images) onCountChange(images - before, before);
