@@ -113,7 +113,7 @@ class Stage:
         self.encoder = Encoder.load(str(build_clip(place / "model")), device="cpu")
         type(self.encoder).batch_size = property(lambda self: 4)  # type: ignore[assignment]
         build.EXACT_BELOW = vector_index.EXACT_BELOW = MANY // 2
-        vector_index.EXTEND_AT, vector_index.EXTEND_SHARE = 5, 0.0
+        vector_index.EXTEND_ROWS, vector_index.EXTEND_FRACTION = 5, 0.0
         # Measuring an index writes nothing and takes most of the time.
         tune.QUERIES, captions.CAPTIONS = 10, captions.CAPTIONS[:10]
         few, many = place / "few", place / "many"

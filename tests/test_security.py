@@ -401,7 +401,7 @@ def test_remote_clients_see_no_paths(
 def test_remote_clients_do_not_see_gpu_errors(
     library: Library, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.indexer.vector_index.gpu.gpu_there", lambda: True)
+    monkeypatch.setattr("sightline.indexer.vector_index.gpu.gpu_available", lambda: True)
     with (
         Library.open(library.directory, read_only=True, search_device="cuda") as small,
         SearchEngine(small, tiny_encoder) as engine,

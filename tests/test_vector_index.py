@@ -1,10 +1,11 @@
-"""The vector index answers as exact search would, whatever is added, removed, broken or built."""
+"""The vector index returns what exact search returns, whatever is added, deleted or corrupted."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,23 +19,28 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sightline.indexer.catalog import Catalog
 from sightline.indexer.errors import UsageError
 from sightline.indexer.types import IndexState, NewImage, Root
-from sightline.indexer.vector_index import build as index_build
-from sightline.indexer.vector_index import generation as index_generation
-from sightline.indexer.vector_index import gpu
-from sightline.indexer.vector_index import index as vector_index
-from sightline.indexer.vector_index.exact import best
-from sightline.indexer.vector_index.generation import Generation
-from sightline.indexer.vector_index.index import (
+from sightline.indexer.vector_index import (
     VectorIndex,
+    build,
     build_index,
+    generation,
+    gpu,
+    index,
     maintain_index,
     open_index,
 )
-from sightline.indexer.vector_index.manifest import EVERYWHERE, MANIFEST, Manifest, read_manifest
+from sightline.indexer.vector_index.generation import Generation, Probing
+from sightline.indexer.vector_index.manifest import (
+    MANIFEST,
+    UNLIMITED,
+    Manifest,
+    read_manifest,
+)
 
 MODEL = {"model": "m", "revision": "r"}
 COUNT = 1500
 KINDS = ("exact", "ivf-pq", "ivf-rabitq")
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def vectors(count: int, dimension: int, seed: int) -> np.ndarray:
@@ -64,25 +70,25 @@ def fill(catalog: Catalog, root: Root, count: int, *, seed: int = 0, start: int 
     catalog.write(root, images=images)
 
 
-def exactly(catalog: Catalog, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> list:
-    """The answer of a plain loop over the catalog: ids in order."""
+def exact_ids(catalog: Catalog, query: np.ndarray, k: int, allowed: np.ndarray | None = None):
+    """The ids of the top ``k`` by a plain loop over the catalog, in order."""
     ids = catalog.select() if allowed is None else np.intersect1d(catalog.select(), allowed)
     scores = np.array([float(row @ query) for row in catalog.vectors(ids)])
     return ids[np.lexsort((ids, -scores))][:k].tolist()
 
 
-def recall(index: VectorIndex, catalog: Catalog, allowed: np.ndarray | None = None) -> float:
+def recall(
+    index: VectorIndex, catalog: Catalog, allowed: np.ndarray | None = None, k: int = 10
+) -> float:
     queries = vectors(40, catalog.dimension, 1234)
-    _, found = index.search(queries, 10, allowed=allowed)
-    hits = sum(
-        len(set(row.tolist()) & set(exactly(catalog, query, 10, allowed)))
-        for query, row in zip(queries, found, strict=True)
-    )
-    return hits / sum(len(exactly(catalog, query, 10, allowed)) for query in queries)
+    _, found = index.search(queries, k, allowed=allowed)
+    truth = [exact_ids(catalog, query, k, allowed) for query in queries]
+    hits = sum(len(set(a.tolist()) & set(b)) for a, b in zip(found, truth, strict=True))
+    return hits / sum(map(len, truth))
 
 
 def assert_in_order(scores: np.ndarray, ids: np.ndarray) -> None:
-    """Falling scores, ties by id, no id twice, padding at the end."""
+    """Descending scores, ties by id, no id twice, padding at the end."""
     for row, of in zip(scores, ids, strict=True):
         there = of >= 0
         assert not there[np.argmin(there) :].any() or there.all()
@@ -94,11 +100,11 @@ def assert_in_order(scores: np.ndarray, ids: np.ndarray) -> None:
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalog of clustered vectors, to be copied."""
-    place = tmp_path_factory.mktemp("filled")
-    catalog, root = new_catalog(place, dimension=32)
+    folder = tmp_path_factory.mktemp("filled")
+    catalog, root = new_catalog(folder, dimension=32)
     with catalog:
         fill(catalog, root, COUNT)
-    return place
+    return folder
 
 
 @pytest.fixture
@@ -108,51 +114,49 @@ def catalog(filled: Path, tmp_path: Path) -> Iterator[Catalog]:
         yield catalog
 
 
-KEPT: dict[tuple[str, int, str], Path] = {}
-"""Indexes that were built, by catalog, version and kind: a build takes seconds, a copy none."""
+CACHE: dict[tuple[str, int, str], Path] = {}
+"""Indexes by catalog, version and kind: a build takes seconds, a copy none."""
 
 
 def built(catalog: Catalog, directory: Path, kind: str) -> VectorIndex:
     """An index of this kind in ``directory``, open."""
     key = catalog.identity, catalog.version, kind
-    if key not in KEPT or directory.exists():
+    if key not in CACHE or directory.exists():
         texts = vectors(60, catalog.dimension, 5)
         build_index(
             directory, catalog, **MODEL, kind=kind, text_queries=lambda: texts, device="cpu"
         )
-        kept = directory.with_name(f"{directory.name} kept")
-        if key not in KEPT:
-            KEPT[key] = shutil.copytree(directory, kept)
+        if key not in CACHE:
+            copy = directory.with_name(f"{directory.name} copy")
+            CACHE[key] = shutil.copytree(directory, copy)
     else:
-        shutil.copytree(KEPT[key], directory)
+        shutil.copytree(CACHE[key], directory)
     return open_index(directory, catalog, **MODEL)
 
 
 def manifest_in(directory: Path) -> Manifest:
-    """Of the generation in force there."""
+    """The current manifest."""
     manifest = read_manifest(directory)
     assert manifest is not None
     return manifest
 
 
-# answers ------------------------------------------------------------------------------------------
+# search -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_finds_what_exact_search_finds(
-    catalog: Catalog, tmp_path: Path, kind: str
-) -> None:
-    index = built(catalog, tmp_path / "index", kind)
-    assert index.state.type == kind
-    assert recall(index, catalog) >= (1.0 if kind == "exact" else 0.97)
+def test_every_kind_has_high_recall(catalog: Catalog, tmp_path: Path, kind: str) -> None:
+    opened = built(catalog, tmp_path / "index", kind)
+    assert opened.state.type == kind
+    assert recall(opened, catalog) >= (1.0 if kind == "exact" else 0.97)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 10, 200, COUNT + 50])
 def test_scores_are_exact_and_in_order(catalog: Catalog, tmp_path: Path, kind: str, k: int) -> None:
-    index = built(catalog, tmp_path / "index", kind)
+    opened = built(catalog, tmp_path / "index", kind)
     queries = vectors(5, catalog.dimension, 8)
-    scores, ids = index.search(queries, k)
+    scores, ids = opened.search(queries, k)
     assert scores.shape == ids.shape == (5, k)
     assert_in_order(scores, ids)
     for query, row, of in zip(queries, scores, ids, strict=True):
@@ -164,215 +168,195 @@ def test_scores_are_exact_and_in_order(catalog: Catalog, tmp_path: Path, kind: s
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("every", [2, 10, 100, 1000])
-def test_filters_are_exact(catalog: Catalog, tmp_path: Path, kind: str, every: int) -> None:
-    index = built(catalog, tmp_path / "index", kind)
+def test_filtered_search_returns_only_allowed_ids(
+    catalog: Catalog, tmp_path: Path, kind: str, every: int
+) -> None:
+    opened = built(catalog, tmp_path / "index", kind)
     allowed = catalog.select()[::every]
-    scores, ids = index.search(vectors(20, catalog.dimension, 3), 10, allowed=allowed[::-1])
+    scores, ids = opened.search(vectors(20, catalog.dimension, 3), 10, allowed=allowed[::-1])
     assert np.isin(ids[ids >= 0], allowed).all()
     assert_in_order(scores, ids)
-    assert recall(index, catalog, allowed) >= (1.0 if kind == "exact" else 0.97)
+    assert recall(opened, catalog, allowed) >= (1.0 if kind == "exact" else 0.97)
 
 
 @pytest.mark.parametrize("kind", ["ivf-pq", "ivf-rabitq"])
-def test_filters_are_exact_where_they_are_left_to_faiss(
+def test_a_large_filter_is_passed_to_faiss(
     catalog: Catalog, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.indexer.vector_index.generation.EXACT_ROWS", 0)
-    index = built(catalog, tmp_path / "index", kind)
+    monkeypatch.setattr(generation, "EXACT_ROWS", 0)
+    monkeypatch.setattr(generation, "SCAN_DEPTH", 1)
+    monkeypatch.setattr(Generation, "_scan", None)
+    opened = built(catalog, tmp_path / "index", kind)
     allowed = catalog.select()[::2]
-    _, ids = index.search(vectors(20, catalog.dimension, 3), 10, allowed=allowed)
+    _, ids = opened.search(vectors(20, catalog.dimension, 3), 10, allowed=allowed)
     assert np.isin(ids, allowed).all()
-    assert recall(index, catalog, allowed) >= 0.97
+    assert recall(opened, catalog, allowed) >= 0.97
 
 
 @pytest.mark.parametrize("kind", ["ivf-pq", "ivf-rabitq"])
-def test_a_filter_that_comes_again_is_remembered_and_still_exact(
-    catalog: Catalog, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("exact_rows", [0, COUNT])
+def test_a_cached_filter_gives_the_same_results_and_follows_deletions(
+    catalog: Catalog,
+    tmp_path: Path,
+    kind: str,
+    exact_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for few in (0, COUNT):  # left to FAISS, and all of its rows ranked
-        monkeypatch.setattr("sightline.indexer.vector_index.generation.EXACT_ROWS", few)
-        index = built(catalog, tmp_path / f"index {few}", kind)
-        allowed = catalog.select()[::2].copy()
-        allowed.flags.writeable = False
-        query = catalog.vectors(allowed[:1])
-        scores, ids = index.search(query, 10, allowed=allowed)
-        for known in (allowed, allowed.copy()):
-            again, same = index.search(query, 10, allowed=known)
-            assert (again == scores).all()
-            assert (same == ids).all()
-        assert ids[0, 0] == allowed[0]
-        # What leaves the library is not found, though the filter is the same.
-        catalog.remove([int(allowed[0])])
-        index.refresh()
-        _, ids = index.search(query, 10, allowed=allowed)
-        assert allowed[0] not in ids
-        assert np.isin(ids, allowed).all()
-        index.close()
+    monkeypatch.setattr(generation, "EXACT_ROWS", exact_rows)
+    opened = built(catalog, tmp_path / "index", kind)
+    allowed = catalog.select()[::2].copy()
+    allowed.flags.writeable = False
+    query = catalog.vectors(allowed[:1])
+    scores, ids = opened.search(query, 10, allowed=allowed)
+    for same in (allowed, allowed.copy()):
+        again, same_ids = opened.search(query, 10, allowed=same)
+        assert (again == scores).all()
+        assert (same_ids == ids).all()
+    assert ids[0, 0] == allowed[0]
+    catalog.remove([int(allowed[0])])
+    opened.refresh()
+    _, ids = opened.search(query, 10, allowed=allowed)
+    assert allowed[0] not in ids
+    assert np.isin(ids, allowed).all()
 
 
-def test_an_array_of_ids_that_may_change_is_not_remembered(
-    catalog: Catalog, tmp_path: Path
-) -> None:
-    index = built(catalog, tmp_path / "index", "ivf-pq")
+def test_a_writable_array_of_ids_is_not_cached(catalog: Catalog, tmp_path: Path) -> None:
+    opened = built(catalog, tmp_path / "index", "ivf-pq")
     allowed = catalog.select()[:200].copy()
     query = catalog.vectors(allowed[:1])
-    assert index.search(query, 1, allowed=allowed)[1][0, 0] == allowed[0]
+    assert opened.search(query, 1, allowed=allowed)[1][0, 0] == allowed[0]
     allowed += 200
-    assert np.isin(index.search(query, 10, allowed=allowed)[1], allowed).all()
+    assert np.isin(opened.search(query, 10, allowed=allowed)[1], allowed).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_allowed_is_nothing_found(catalog: Catalog, tmp_path: Path, kind: str) -> None:
-    index = built(catalog, tmp_path / "index", kind)
+def test_an_empty_filter_returns_nothing(catalog: Catalog, tmp_path: Path, kind: str) -> None:
+    opened = built(catalog, tmp_path / "index", kind)
     for allowed in (np.empty(0, np.int64), np.array([10**9])):
-        _, ids = index.search(vectors(2, catalog.dimension, 3), 5, allowed=allowed)
+        _, ids = opened.search(vectors(2, catalog.dimension, 3), 5, allowed=allowed)
         assert (ids == -1).all()
 
 
 def test_a_query_of_another_dimension_is_refused(catalog: Catalog, tmp_path: Path) -> None:
-    index = open_index(tmp_path / "index", catalog, **MODEL)
+    opened = open_index(tmp_path / "index", catalog, **MODEL)
     with pytest.raises(ValueError, match="32"):
-        index.search(np.zeros((1, 31), np.float32), 5)
+        opened.search(np.zeros((1, 31), np.float32), 5)
 
 
-def test_ties_go_by_id(tmp_path: Path) -> None:
+def test_ties_are_in_the_order_of_ids(tmp_path: Path) -> None:
     catalog, root = new_catalog(tmp_path, dimension=32)
     with catalog:
         one = vectors(1, 32, 0)[0]
         catalog.write(root, images=[with_vector(f"{n}.jpg", one) for n in range(600)])
         for kind in KINDS:
-            index = built(catalog, tmp_path / kind, kind)
-            _, ids = index.search(one[None], 5)
+            _, ids = built(catalog, tmp_path / kind, kind).search(one[None], 5)
             assert ids.tolist() == [catalog.select()[:5].tolist()]
 
 
-def test_a_large_library_has_smaller_codes_and_finds_as_much(
+def test_a_large_library_has_8_bit_codes(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_build, "FINE_BELOW", 1000)
+    monkeypatch.setattr(build, "FAST_SCAN_BELOW", 1000)
     build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cpu")
     manifest = manifest_in(tmp_path / "index")
     assert manifest.factory.endswith("PQ8np"), "a byte for four dimensions, not for two"
     assert recall(open_index(tmp_path / "index", catalog, **MODEL), catalog) >= 0.97
 
 
-def test_candidates_that_cannot_reach_the_last_place_are_not_ranked(
-    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(index_generation, "FIRST", 20)
-    built(catalog, tmp_path / "index", "ivf-pq")
-    manifest = manifest_in(tmp_path / "index")
-    queries = vectors(40, catalog.dimension, 77)
-
-    def found(slack: float) -> tuple[int, list[set[int]]]:
-        """How many are ranked, and which ten are the best."""
-        wide = {"nprobe": manifest.nlist, "reach": EVERYWHERE}
-        changed = dataclasses.replace(manifest, slack=slack, depth=150, **wide)
-        some = Generation(tmp_path / "index", changed).search(queries, 10)
-        return sum(len(ids) for _, ids in some), [
-            set(best(scores, ids, 10)[1].tolist()) for scores, ids in some
-        ]
-
-    every, truth = found(float("inf"))
-    few, same = found(manifest.slack)
-    assert few < every / 2
-    assert sum(len(a & b) for a, b in zip(truth, same, strict=True)) >= 398
-    assert found(-1.0)[0] == 40 * 20
-
-
-def test_lists_are_looked_into_that_are_nearly_as_close_as_the_closest(
+def test_a_query_probes_lists_almost_as_close_as_the_nearest(
     catalog: Catalog, tmp_path: Path
 ) -> None:
     built(catalog, tmp_path / "index", "ivf-pq")
     manifest = manifest_in(tmp_path / "index")
-    generation = Generation(tmp_path / "index", manifest)
+    opened = Generation(tmp_path / "index", manifest)
     queries = vectors(40, catalog.dimension, 77)
-    _, every, _ = generation.lists(queries, manifest.nlist)
-    for reach in ((0.0, 0.1),), ((0.2, 0.3), (0.9, 0.05)):
-        _, near, lists = generation.lists(queries, manifest.nlist, reach)
-        for row, of, best_first in zip(near, lists, every, strict=True):
-            far = np.interp(best_first[0], *zip(*reach, strict=True))
-            assert (of >= 0).sum() == (best_first >= best_first[0] - far).sum()
-            assert (row[of >= 0] >= best_first[0] - far).all()
-    # For many results more lists are looked into, but no more of them than hold enough: a query
-    # that is about as close to all would look into all.
-    _, _, few = generation.lists(queries, 2, ((0.0, 2.0),))
-    _, _, more = generation.lists(queries, 2, ((0.0, 2.0),), least=manifest.rows // 4)
-    assert (few >= 0).sum(axis=1).max() == 2
-    sizes = np.bincount(generation.homes(np.arange(manifest.rows)), minlength=manifest.nlist)
-    held = [sizes[of[of >= 0]] for of in more]
-    assert all(some.sum() >= manifest.rows // 4 > some[:-1].sum() for some in held)
-    assert len(manifest.reach) == 2, "one for queries like texts, one for those like pictures"
-    assert manifest.reach[0][0] <= manifest.reach[1][0]
+    _, every, _ = opened.probed_lists(queries, Probing(manifest.nlist))
+    for radius in (0.1, 0.3, UNLIMITED):
+        _, near, lists = opened.probed_lists(queries, Probing(manifest.nlist, radius))
+        probed = (lists >= 0).sum(axis=1)
+        assert (probed == (every >= every[:, :1] - radius).sum(axis=1)).all()
+        assert all((np.diff(row[:n]) <= 0).all() for row, n in zip(near, probed, strict=True))
+    assert (opened.probed_lists(queries, Probing(2))[2] >= 0).sum(axis=1).max() == 2
+    assert 1 <= manifest.nprobe <= manifest.nlist
+    assert 0 < manifest.radius < UNLIMITED
 
 
-def test_of_many_results_as_large_a_share_is_found(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_query_for_many_results_scans_a_minimum_of_codes(
+    catalog: Catalog, tmp_path: Path
+) -> None:
     built(catalog, tmp_path / "index", "ivf-pq")
     manifest = manifest_in(tmp_path / "index")
-    narrow = dataclasses.replace(manifest, nprobe=1, reach=((0.0, 0.0),), depth=10)
-    generation = Generation(tmp_path / "index", narrow)
-    queries = vectors(20, catalog.dimension, 78)
-    hits = 0
-    for query, (scores, ids) in zip(queries, generation.search(queries, 30), strict=True):
-        hits += len(set(best(scores, ids, 30)[1].tolist()) & set(exactly(catalog, query, 30)))
-    assert hits >= 0.9 * 30 * len(queries)
+    opened = Generation(tmp_path / "index", manifest)
+    needed = manifest.rows // 4
+    _, _, lists = opened.probed_lists(vectors(40, 32, 77), Probing(2, 0.1, needed))
+    sizes = np.bincount(opened.assigned_lists(np.arange(manifest.rows)), minlength=manifest.nlist)
+    scanned = [sizes[row[row >= 0]] for row in lists]
+    assert all(some.sum() >= needed > some[:-1].sum() for some in scanned)
 
 
-def test_an_index_whose_reach_was_never_measured_is_used(catalog: Catalog, tmp_path: Path) -> None:
-    built(catalog, tmp_path / "index", "ivf-pq").close()
-    path = tmp_path / "index" / MANIFEST
-    document = json.loads(path.read_text())
-    del document["reach"], document["slack"]
-    document["filtered"] = [pair[:2] for pair in document["filtered"]]
-    path.write_text(json.dumps(document))
-    index = open_index(tmp_path / "index", catalog, **MODEL)
-    assert index.state.type == "ivf-pq"
-    assert index.state.note is None
-    assert recall(index, catalog) >= 0.97
+def test_probing_depends_on_the_results_per_accepted_row(catalog: Catalog, tmp_path: Path) -> None:
+    built(catalog, tmp_path / "index", "ivf-pq")
+    manifest = manifest_in(tmp_path / "index")
+    opened = Generation(tmp_path / "index", manifest)
+    tuned = Probing(manifest.nprobe, manifest.radius)
+    assert opened.probing(1, 1.0) == opened.probing(10, 1.0) == tuned
+    more = opened.probing(100, 1.0)
+    assert more == opened.probing(10, 0.1)
+    assert more.radius > tuned.radius
+    assert more.min_codes > 1000
+    assert opened.probing(1000, 1.0).min_codes > more.min_codes
 
 
-# growing ------------------------------------------------------------------------------------------
+def test_recall_is_as_high_for_more_results(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "SCAN_DEPTH", 1)
+    monkeypatch.setattr(Generation, "_scan", None)
+    assert recall(built(catalog, tmp_path / "index", "ivf-pq"), catalog, k=30) >= 0.97
+
+
+# updates ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_additions_changes_and_removals_are_seen_at_once(
+def test_additions_changes_and_deletions_are_searched_at_once(
     catalog: Catalog, tmp_path: Path, kind: str
 ) -> None:
-    index = built(catalog, tmp_path / "index", kind)
+    opened = built(catalog, tmp_path / "index", kind)
     [root] = catalog.roots()
     fill(catalog, root, 30, seed=77, start=COUNT)
-    moved = vectors(1, catalog.dimension, 500)[0]
-    catalog.write(root, images=[with_vector("3.jpg", moved)])
-    gone = catalog.remove(catalog.select()[100:160])
-    assert index.refresh()
-    assert not index.refresh()
-    assert recall(index, catalog) >= 0.97
-    _, ids = index.search(vectors(50, catalog.dimension, 9), 50)
-    assert not np.isin(ids, gone).any()
-    scores, ids = index.search(moved[None], 1)
+    changed = vectors(1, catalog.dimension, 500)[0]
+    catalog.write(root, images=[with_vector("3.jpg", changed)])
+    deleted = catalog.remove(catalog.select()[100:160])
+    assert opened.refresh()
+    assert not opened.refresh()
+    assert recall(opened, catalog) >= 0.97
+    _, ids = opened.search(vectors(50, catalog.dimension, 9), 50)
+    assert not np.isin(ids, deleted).any()
+    scores, ids = opened.search(changed[None], 1)
     assert catalog.images(ids[0].tolist())[0].path == "3.jpg"
     assert scores[0, 0] == pytest.approx(1, abs=1e-3)
     reopened = open_index(tmp_path / "index", catalog, **MODEL)
-    asked = np.concatenate([gone, catalog.select()[::-1], [-1, 0, 10**12]])
-    for one in (index, reopened):
+    asked = np.concatenate([deleted, catalog.select()[::-1], [-1, 0, 10**12]])
+    for one in (opened, reopened):
         assert one.version == catalog.version
         assert np.array_equal(one.vectors(asked), catalog.vectors(asked), equal_nan=True)
     for first, second in zip(
-        index.search(moved[None], 20), reopened.search(moved[None], 20), strict=True
+        opened.search(changed[None], 20), reopened.search(changed[None], 20), strict=True
     ):
         assert (first == second).all()
 
 
-def test_an_index_is_extended_without_training_and_loses_nothing(
+def test_a_generation_is_extended_without_training(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_index, "EXTEND_AT", 50)
-    monkeypatch.setattr(vector_index, "EXACT_BELOW", 100)
+    monkeypatch.setattr(index, "EXTEND_ROWS", 50)
+    monkeypatch.setattr(index, "EXACT_BELOW", 100)
     reader = built(catalog, tmp_path / "index", "ivf-pq")
     trained = manifest_in(tmp_path / "index")
     [root] = catalog.roots()
     fill(catalog, root, 200, seed=77, start=COUNT)
-    gone = catalog.remove(catalog.select()[100:110])
+    deleted = catalog.remove(catalog.select()[100:110])
     state = maintain_index(tmp_path / "index", catalog, **MODEL, device="cpu")
     assert state is not None
     assert (state.count, state.pending, state.generation) == (COUNT + 190, 0, 2)
@@ -381,33 +365,32 @@ def test_an_index_is_extended_without_training_and_loses_nothing(
     assert manifest.trained_on == trained.trained_on
     reader.refresh()
     assert reader.state.generation == 2
-    for index in (reader, open_index(tmp_path / "index", catalog, **MODEL)):
-        assert recall(index, catalog) >= 0.97
-        _, ids = index.search(vectors(50, catalog.dimension, 9), 50)
-        assert not np.isin(ids, gone).any()
-    assert len(list((tmp_path / "index").iterdir())) == 4, "older generations are swept away"
+    for one in (reader, open_index(tmp_path / "index", catalog, **MODEL)):
+        assert recall(one, catalog) >= 0.97
+        _, ids = one.search(vectors(50, catalog.dimension, 9), 50)
+        assert not np.isin(ids, deleted).any()
+    assert len(list((tmp_path / "index").iterdir())) == 4, "older generations are deleted"
 
 
-def test_an_index_is_trained_anew_when_the_library_has_outgrown_it(
+def test_an_index_is_trained_again_after_growth(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_index, "EXTEND_AT", 50)
+    monkeypatch.setattr(index, "EXTEND_ROWS", 50)
     built(catalog, tmp_path / "index", "ivf-pq")
     [root] = catalog.roots()
     fill(catalog, root, 2 * COUNT, seed=77, start=COUNT)
     maintain_index(tmp_path / "index", catalog, **MODEL, device="cpu")
-    manifest = manifest_in(tmp_path / "index")
-    assert manifest.trained_on == 3 * COUNT
+    assert manifest_in(tmp_path / "index").trained_on == 3 * COUNT
 
 
-def test_the_kind_is_chosen_by_size_unless_a_person_chose_it(
+def test_the_kind_depends_on_the_size_unless_it_was_requested(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "index"
     assert maintain_index(directory, catalog, **MODEL) is None
     assert open_index(directory, catalog, **MODEL).state.type == "exact"
-    monkeypatch.setattr(index_build, "EXACT_BELOW", 1000)
-    monkeypatch.setattr(vector_index, "EXACT_BELOW", 1000)
+    monkeypatch.setattr(build, "EXACT_BELOW", 1000)
+    monkeypatch.setattr(index, "EXACT_BELOW", 1000)
     state = maintain_index(directory, catalog, **MODEL, device="cpu")
     assert state is not None
     assert state.type == "ivf-pq"
@@ -421,7 +404,7 @@ def test_the_kind_is_chosen_by_size_unless_a_person_chose_it(
 def test_a_library_that_shrank_is_searched_exactly_again(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (index_build, vector_index):
+    for module in (build, index):
         monkeypatch.setattr(module, "EXACT_BELOW", 1000)
     directory = tmp_path / "index"
     maintain_index(directory, catalog, **MODEL, device="cpu")
@@ -432,7 +415,7 @@ def test_a_library_that_shrank_is_searched_exactly_again(
     assert not list(directory.glob("*.faiss"))
 
 
-def test_what_was_measured_is_told(catalog: Catalog, tmp_path: Path) -> None:
+def test_state_reports_measured_recall(catalog: Catalog, tmp_path: Path) -> None:
     state: IndexState = built(catalog, tmp_path / "index", "ivf-pq").state
     assert set(state.recall) == {"image", "text"}
     assert min(state.recall.values()) >= 0.97
@@ -440,7 +423,7 @@ def test_what_was_measured_is_told(catalog: Catalog, tmp_path: Path) -> None:
     assert 0 < state.bytes < 2 * COUNT * 32 * 4
 
 
-def test_progress_is_told_by_phase(catalog: Catalog, tmp_path: Path) -> None:
+def test_progress_is_reported_by_phase(catalog: Catalog, tmp_path: Path) -> None:
     phases: list[str] = []
     build_index(
         tmp_path / "index",
@@ -458,12 +441,57 @@ def test_progress_is_told_by_phase(catalog: Catalog, tmp_path: Path) -> None:
     ]
 
 
-# trust --------------------------------------------------------------------------------------------
+# files --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reach", ["both kinds", "one number", "missing"])
+def test_a_generation_of_an_earlier_version_is_searched(tmp_path: Path, reach: str) -> None:
+    """``index-1.tar.gz`` was built before the manifest had one radius for all queries."""
+    with tarfile.open(FIXTURES / "index-1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    directory = tmp_path / "index"
+    document = json.loads((directory / MANIFEST).read_text())
+    stored = np.fromfile(directory / document["files"]["vectors"]["name"], "<f2").reshape(-1, 16)
+    catalog, root = new_catalog(tmp_path, dimension=16)
+    with catalog:
+        images = [with_vector(f"{n}.jpg", row.astype(np.float32)) for n, row in enumerate(stored)]
+        catalog.write(root, images=images)
+        document["identity"] = catalog.identity
+        if reach == "one number":
+            document["filtered"] = [[share, 8, 0.5] for share, *_ in document["filtered"]]
+            document["reach"] = 0.3
+        elif reach == "missing":
+            document["filtered"] = [one[:2] for one in document["filtered"]]
+            del document["reach"], document["slack"]
+        (directory / MANIFEST).write_text(json.dumps(document))
+        with_index = open_index(directory, catalog, **MODEL)
+        assert (with_index.state.type, with_index.state.note) == ("ivf-pq", None)
+        assert with_index.state.nprobe == document["nprobe"]
+        assert recall(with_index, catalog) >= 0.97
+        assert recall(with_index, catalog, catalog.select()[::2]) >= 0.97
+        assert manifest_in(directory).radius == (
+            max(radius for _, radius in document["reach"]) if reach == "both kinds" else UNLIMITED
+        )
+
+
+def test_a_manifest_has_the_keys_that_earlier_versions_read(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    built(catalog, tmp_path / "index", "ivf-pq")
+    document = json.loads((tmp_path / "index" / MANIFEST).read_text())
+    with tarfile.open(FIXTURES / "index-1.tar.gz") as archive:
+        file = archive.extractfile(f"index/{MANIFEST}")
+        assert file is not None
+        earlier = json.load(file)
+    assert document.keys() == earlier.keys() - {"slack"}
+    assert document["format"] == 1
+    [[cosine, radius]] = document["reach"]
+    assert (cosine, radius) == (0.0, manifest_in(tmp_path / "index").radius)
 
 
 @pytest.mark.parametrize("name", ["index", "vectors", "ids", "manifest"])
-@pytest.mark.parametrize("how", ["flipped", "short", "gone", "longer"])
-def test_a_spoilt_file_is_not_used_and_said_and_built_again(
+@pytest.mark.parametrize("how", ["flipped", "short", "missing", "longer"])
+def test_a_corrupt_file_is_not_used_and_is_rebuilt(
     catalog: Catalog, tmp_path: Path, name: str, how: str
 ) -> None:
     directory = tmp_path / "index"
@@ -471,20 +499,33 @@ def test_a_spoilt_file_is_not_used_and_said_and_built_again(
     manifest = manifest_in(directory)
     path = directory / (MANIFEST if name == "manifest" else manifest.files[name].name)
     data = bytearray(path.read_bytes())
-    if how == "gone":
+    if how == "missing":
         path.unlink()
     else:
         data[len(data) // 2] ^= 0x10
         path.write_bytes({"flipped": bytes(data), "short": data[:-7], "longer": data + b"x"}[how])
-    index = open_index(directory, catalog, **MODEL)
-    assert recall(index, catalog) == 1
-    if (name, how) != ("manifest", "gone"):
-        assert index.state.type == "exact" or name == "manifest"
-    if index.state.type == "exact" and how != "gone":
-        assert "sightline rebuild" in (index.state.note or "")
+    opened = open_index(directory, catalog, **MODEL)
+    assert recall(opened, catalog) == 1
+    if (name, how) != ("manifest", "missing"):
+        assert opened.state.type == "exact" or name == "manifest"
+    if opened.state.type == "exact" and how != "missing":
+        assert "sightline rebuild" in (opened.state.note or "")
     if how == "short":
         maintain_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu")
-        assert open_index(directory, catalog, **MODEL).state.note is None
+        state = open_index(directory, catalog, **MODEL).state
+        assert (state.type, state.note) == ("ivf-pq", None)
+
+
+def test_a_corrupt_manifest_of_a_small_library_is_replaced(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    directory = tmp_path / "index"
+    built(catalog, directory, "exact")
+    (directory / MANIFEST).write_text("{")
+    assert open_index(directory, catalog, **MODEL).state.note
+    assert maintain_index(directory, catalog, **MODEL) is not None
+    assert open_index(directory, catalog, **MODEL).state.note is None
+    assert maintain_index(directory, catalog, **MODEL) is None
 
 
 def test_an_index_of_another_library_or_model_is_not_used(
@@ -498,34 +539,34 @@ def test_an_index_of_another_library_or_model_is_not_used(
     other, root = new_catalog(tmp_path_factory.mktemp("other"), dimension=32)
     with other:
         fill(other, root, 20)
-        index = open_index(directory, other, **MODEL)
-        assert index.state.type == "exact"
-        assert "another library" in (index.state.note or "")
-        assert recall(index, other) == 1
+        opened = open_index(directory, other, **MODEL)
+        assert opened.state.type == "exact"
+        assert "another library" in (opened.state.note or "")
+        assert recall(opened, other) == 1
 
 
-def test_a_build_that_is_cut_off_leaves_the_old_index(
-    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_build_leaves_the_previous_index(catalog: Catalog, tmp_path: Path) -> None:
     directory = tmp_path / "index"
     built(catalog, directory, "ivf-pq")
     before = (directory / MANIFEST).read_bytes()
 
-    class Cut(BaseException):
+    class InterruptedBuild(BaseException):
         pass
 
     for phase in ("reading vectors", "training the index", "building the index"):
 
-        def cut(now: str, done: int, total: int | None, phase: str = phase) -> None:
+        def interrupt(now: str, done: int, total: int | None, phase: str = phase) -> None:
             if now == phase:
-                raise Cut
+                raise InterruptedBuild
 
-        with pytest.raises(Cut):
-            build_index(directory, catalog, **MODEL, kind="ivf-pq", device="cpu", progress=cut)
+        with pytest.raises(InterruptedBuild):
+            build_index(
+                directory, catalog, **MODEL, kind="ivf-pq", device="cpu", progress=interrupt
+            )
         assert (directory / MANIFEST).read_bytes() == before
         assert open_index(directory, catalog, **MODEL).state.generation == 1
     built(catalog, directory, "ivf-pq")
-    assert len(list(directory.iterdir())) == 4, "what was cut off is swept away"
+    assert len(list(directory.iterdir())) == 4, "files of interrupted builds are deleted"
 
 
 def test_a_manifest_cannot_name_files_elsewhere(catalog: Catalog, tmp_path: Path) -> None:
@@ -537,20 +578,20 @@ def test_a_manifest_cannot_name_files_elsewhere(catalog: Catalog, tmp_path: Path
     assert open_index(directory, catalog, **MODEL).state.type == "exact"
 
 
-def test_a_gpu_that_is_not_there_is_an_error_only_when_it_is_asked_for(
+def test_a_missing_gpu_is_an_error_only_if_it_was_requested(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="auto")
-    monkeypatch.setattr(gpu, "gpu_there", lambda: False)
+    monkeypatch.setattr(gpu, "gpu_available", lambda: False)
     with pytest.raises(UsageError, match="gpu"):
         build_index(tmp_path / "index", catalog, **MODEL, kind="ivf-pq", device="cuda")
 
 
-# any order of anything ----------------------------------------------------------------------------
+# any order of operations --------------------------------------------------------------------------
 
 
 class Interleaving(RuleBasedStateMachine):
-    """Adds, changes, removals, builds, extensions and searches in any order."""
+    """Additions, changes, deletions, builds, extensions and searches in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -582,19 +623,17 @@ class Interleaving(RuleBasedStateMachine):
 
     @rule()
     def maintain(self) -> None:
-        at, vector_index.EXTEND_AT = vector_index.EXTEND_AT, 20
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(index, "EXTEND_ROWS", 20)
             maintain_index(self.place / "index", self.catalog, **MODEL, device="cpu")
-        finally:
-            vector_index.EXTEND_AT = at
 
     @rule()
-    def open_again(self) -> None:
+    def reopen(self) -> None:
         self.index.close()
         self.index = open_index(self.place / "index", self.catalog, **MODEL)
 
     @invariant()
-    def answers_are_right(self) -> None:
+    def results_are_right(self) -> None:
         self.index.refresh()
         there = self.catalog.select()
         queries = vectors(3, 16, self.seed + 1)
@@ -604,10 +643,10 @@ class Interleaving(RuleBasedStateMachine):
         assert np.isin(found, there).all()
         assert ((ids >= 0).sum(axis=1) == min(10, len(there))).all()
         for query, row, of in zip(queries, scores, ids, strict=True):
-            kept = self.catalog.vectors(of[of >= 0])
-            assert np.allclose(row[of >= 0], kept @ query, atol=1e-6)
+            stored = self.catalog.vectors(of[of >= 0])
+            assert np.allclose(row[of >= 0], stored @ query, atol=1e-6)
         if self.index.state.type == "exact":
-            assert ids[0][ids[0] >= 0].tolist() == exactly(self.catalog, queries[0], 10)
+            assert ids[0][ids[0] >= 0].tolist() == exact_ids(self.catalog, queries[0], 10)
 
 
 TestInterleaving = Interleaving.TestCase

@@ -36,14 +36,14 @@ from sightline.indexer.types import (
     Root,
     no_progress,
 )
-from sightline.indexer.vector_index.index import (
+from sightline.indexer.vector_index import (
     VectorIndex,
     build_index,
     check_search_device,
     maintain_index,
     open_index,
     orphans,
-    sweep_orphans,
+    remove_orphans,
 )
 
 CATALOG, THUMBNAILS, INDEX, LOCK = "catalog.db", "thumbnails.db", "index", "write.lock"
@@ -444,7 +444,7 @@ class Library:
 
     def sweep_index(self) -> int:
         """Deletes those files and returns their number. Call it inside ``writing``."""
-        return sweep_orphans(self.directory / INDEX)
+        return remove_orphans(self.directory / INDEX)
 
     # roots ----------------------------------------------------------------------------------------
 

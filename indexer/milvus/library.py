@@ -43,7 +43,7 @@ from sightline.indexer.milvus.schema import FORMAT, METRIC, RECORD_FIELDS, from_
 from sightline.indexer.milvus.thumbnails import SourceThumbnails
 from sightline.indexer.milvus.tokens import TOKENS, contains_all
 from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, IndexState
-from sightline.indexer.vector_index.exact import best, cosines
+from sightline.indexer.vector_index import cosines, top_k
 
 VERSION_INTERVAL = 1.0
 """Seconds between two reads of the collection's version."""
@@ -316,13 +316,13 @@ class MilvusLibrary:
         found, scores = self._candidates(vector, fetch, where, index)
         if oversampling or k <= MAX_RERANKED:
             return self._rerank(vector, found, k)
-        return best(scores, found, k)
+        return top_k(scores, found, k)
 
     def _rerank(self, vector: Any, ids: Ids, k: int) -> tuple[Any, Ids]:
         """The best ``k`` of ``ids`` by the arithmetic of a local library."""
         exact = self.vectors(ids)
         present = ~np.isnan(exact[:, 0]) if len(exact) else np.zeros(0, bool)
-        return best(cosines(exact[present].astype(np.float16), vector), ids[present], k)
+        return top_k(cosines(exact[present].astype(np.float16), vector), ids[present], k)
 
     def _candidates(
         self, vector: Any, fetch: int, where: str, index: dict[str, Any]

@@ -1,1 +1,24 @@
-"""Vector index: planned, trained, tuned, searched, saved and loaded with FAISS."""
+"""Nearest neighbours of vectors, exactly or with a quantised index (FAISS)."""
+
+from sightline.indexer.vector_index.exact import cosines, top_k
+from sightline.indexer.vector_index.index import (
+    VectorIndex,
+    build_index,
+    check_search_device,
+    maintain_index,
+    open_index,
+    orphans,
+    remove_orphans,
+)
+
+__all__ = [
+    "VectorIndex",
+    "build_index",
+    "check_search_device",
+    "cosines",
+    "maintain_index",
+    "open_index",
+    "orphans",
+    "remove_orphans",
+    "top_k",
+]

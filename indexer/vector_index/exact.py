@@ -1,13 +1,11 @@
-"""Vectors held in memory and searched exactly: small libraries whole, and what is newer than the
-index files of a large one.
+"""Exact search over float16 vectors in memory: small libraries, and the delta of large ones.
 
-A vector is kept as the catalog keeps it, in float16, inside ``faiss.IndexScalarQuantizer``: on two
-cores one query over 50,000 vectors of 512 dimensions takes 2.6 ms, where numpy in float32 takes 3.8
-and ``IndexFlatIP`` 8.0, and it takes half the memory. The scan only chooses; scores are computed by
-``cosines``, which gives the same bits wherever a row lies and whichever way it was found.
+Vectors are stored as in the catalog, in a ``faiss.IndexScalarQuantizer`` (float16): half the memory
+and a third of the time of ``IndexFlatIP``. FAISS only selects; ``cosines`` computes the scores, so
+that equal vectors have bitwise equal scores wherever they are stored.
 
-Everything here is immutable: a change makes a new ``Rows`` that shares what did not change, so that
-a search that has begun is not disturbed.
+Everything here is immutable. An update returns a new ``ExactIndex`` that shares its unchanged
+segments, so that searches in progress are not affected.
 """
 
 from __future__ import annotations
@@ -23,121 +21,90 @@ from numpy.typing import NDArray
 from sightline.indexer.types import Embeddings, Ids
 
 Half = NDArray[np.float16]
-Bits = NDArray[np.uint8]
-"""A set of ids, one bit each: id n is bit ``n % 8`` of byte ``n // 8``."""
 Scores = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Found = list[tuple[Scores, Ids]]
+"""For each query exact scores and ids of its top k, unsorted; there may be more than k."""
 
-CLOSE = 1e-5
-"""More than two ways of summing one cosine in float32 can differ: what is this close to the last
-place may belong there."""
+BLOCK = 65_536
+"""Vectors read, converted or scanned at a time."""
+
+ROUNDING = 1e-5
+"""Upper bound of the difference between two float32 summations of one cosine."""
 
 CHUNK = 1024
-"""Rows turned into float32 at a time: 2 MB at 512 dimensions, which stays in a core's cache."""
+"""Vectors converted to float32 at a time: 2 MB at 512 dimensions, which fits a core's L2 cache."""
 
-GROW = np.float32(2.0**112)
-
-SPARSE = 8
-"""Where fewer than one row in so many may be found, those are gathered instead of scanning all."""
+GATHER_BELOW = 1 / 8
+"""Fraction of the vectors below which a filter's vectors are gathered instead of scanning all."""
 
 
-def widened(half: NDArray[Any]) -> NDArray[np.float32]:
-    """Finite float16 as float32, the same values: a sixth of the time that ``astype`` takes."""
-    wide = _shrunk(half)
-    wide *= GROW
+def to_float32(half: NDArray[Any]) -> NDArray[np.float32]:
+    """Finite float16 as float32, five times as fast as ``astype``.
+
+    Sign, exponent and fraction are shifted into place; the exponent bias, too small by 112, is
+    corrected by the multiplication, which is exact for subnormal numbers too.
+    """
+    bits = np.ascontiguousarray(half, "<f2").view("<i2").astype("<i4")
+    bits <<= 13
+    bits &= np.int32(-0x70002000)
+    wide = bits.view("<f4")
+    wide *= np.float32(2.0**112)
     return wide
 
 
-def _shrunk(half: NDArray[Any]) -> NDArray[np.float32]:
-    """Finite float16 as float32, by moving their bits. The exponent is then too small by 112, which
-    a product with ``GROW`` puts right, also for numbers below the smallest normal one."""
-    bits = np.ascontiguousarray(half, "<f2").view("<i2").astype("<i4")
-    bits <<= 13
-    bits &= np.int32(-0x70002000)  # the sign, 5 bits of exponent, 10 of fraction
-    return bits.view("<f4")
+def cosines(vectors: Half, query: NDArray[np.float32]) -> Scores:
+    """``(n,) float32``: inner product of each vector and ``query``. Equal vectors give bitwise
+    equal scores at any position, which a matrix product does not guarantee."""
+    scores = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), CHUNK):
+        chunk = vectors[start : start + CHUNK]
+        np.vecdot(to_float32(chunk), query, out=scores[start : start + CHUNK])
+    return scores
 
 
-def cosines(rows: Half, query: NDArray[np.float32]) -> Scores:
-    """``(n,) float32``: the product of each float16 row and ``query``. Equal rows give equal bits,
-    wherever they lie: a matrix product does not promise that, and ties would fall by chance."""
-    grown = query * GROW
-    if len(rows) <= CHUNK:
-        return np.vecdot(_shrunk(rows), grown)
-    out = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), CHUNK):
-        out[start : start + CHUNK] = np.vecdot(_shrunk(rows[start : start + CHUNK]), grown)
-    return out
-
-
-def best(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
-    """The ``k`` highest, ties by id."""
+def top_k(scores: Scores, ids: Ids, k: int) -> tuple[Scores, Ids]:
+    """The ``k`` highest scores, descending, ties by id."""
     if len(scores) > 4 * k:
-        floor = np.partition(scores, len(scores) - k)[len(scores) - k]
-        some = scores >= floor
-        scores, ids = scores[some], ids[some]
+        kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+        above = scores >= kth
+        scores, ids = scores[above], ids[above]
     order = np.lexsort((ids, -scores))[:k]
     return scores[order], ids[order]
 
 
-def bits_of(ids: Ids, size: int) -> Bits:
-    """The set of ``ids``, those below ``size``."""
-    flags = np.zeros(-(-size // 8) * 8, bool)
-    flags[ids[(ids >= 0) & (ids < size)]] = True
-    return np.packbits(flags, bitorder="little")
+def selector(rows: Ids, count: int) -> Any:
+    """``faiss.IDSelectorBitmap`` that accepts ``rows`` out of ``count``. Keep it while FAISS
+    searches: it owns the bitmap."""
+    import faiss
+
+    mask = np.zeros(count, bool)
+    mask[rows] = True
+    bitmap = np.packbits(mask, bitorder="little")
+    return faiss.IDSelectorBitmap(bitmap)  # type: ignore[call-arg, arg-type]
 
 
-def count_bits(bits: Bits) -> int:
-    """How many ids are in the set."""
-    return int(np.bitwise_count(bits).sum())
-
-
-def ids_in(bits: Bits) -> Ids:
-    """The ids of the set, sorted."""
-    return np.flatnonzero(np.unpackbits(bits, bitorder="little")).astype(np.int64)
-
-
-def has(bits: Bits, ids: Ids) -> NDArray[np.bool_]:
-    """Which of ``ids`` are in the set."""
-    inside = (ids >= 0) & (ids < 8 * len(bits))
-    places = np.where(inside, ids, 0)
-    if not len(bits):
-        return inside
-    return inside & ((bits[places >> 3] >> (places & 7).astype(np.uint8)) & 1).astype(bool)
-
-
-class Allowed:
-    """The ids that a search may find: looked at in the way that is cheapest where it is needed."""
+class IdFilter:
+    """A set of image ids that a search may return."""
 
     def __init__(self, ids: Ids) -> None:
         """``ids`` in any order."""
-        self.left: Any = None
-        """The rows that a generation of the index made of it: kept as long as this is."""
         ids = np.asarray(ids, np.int64)
         if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
             ids = np.unique(ids)
         self.ids = ids
+        """Sorted and unique."""
+        self.rows: Any = None
+        """``generation.FilteredRows``: cache of what a generation made of this filter."""
 
-    def bits(self, size: int) -> Bits:
-        """As a set of the ids below ``size``."""
-        return bits_of(self.ids, size)
-
-    @cached_property
-    def _flags(self) -> NDArray[np.bool_]:
-        flags = np.zeros(int(self.ids[-1]) + 2 if len(self.ids) else 1, bool)
-        flags[self.ids] = True
-        return flags
-
-    def among(self, ids: Ids) -> NDArray[np.bool_]:
-        """Which of ``ids`` may be found."""
-        return self._flags[np.minimum(ids, len(self._flags) - 1)]
-
-    def places(self, ids: Ids) -> Ids:
-        """Where in the sorted ``ids`` those stand that may be found."""
+    def positions(self, ids: Ids) -> Ids:
+        """Positions in the sorted ``ids`` of those that this filter accepts, ascending."""
         if len(self.ids) * 16 < len(ids):
-            places = np.searchsorted(ids, self.ids)
-            inside = places < len(ids)
-            places, wanted = places[inside], self.ids[inside]
-            return places[ids[places] == wanted]
-        return np.flatnonzero(self.among(ids))
+            positions = np.searchsorted(ids, self.ids)
+            inside = positions < len(ids)
+            positions, wanted = positions[inside], self.ids[inside]
+            return positions[ids[positions] == wanted]
+        return np.flatnonzero(np.isin(ids, self.ids, assume_unique=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,18 +113,17 @@ class Segment:
 
     ids: Ids
     index: Any
-    """``faiss.IndexScalarQuantizer`` in float16; its codes are the rows as they lie in SQLite."""
-    gone: NDArray[np.bool_] | None = None
-    """Rows that were removed or replaced."""
+    """``faiss.IndexScalarQuantizer``, float16; row n is the vector of ``ids[n]``."""
+    deleted: Mask | None = None
+    """Rows that were removed or replaced since."""
 
     @classmethod
     def of(cls, ids: Ids, vectors: Half) -> Segment:
-        """A segment of ``(n, d)`` ``vectors``; ``ids`` are sorted and different."""
+        """A segment of ``(n, d)`` ``vectors``; ``ids`` are sorted and unique."""
         import faiss
 
-        d = vectors.shape[1]
         index = faiss.IndexScalarQuantizer(
-            d, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         )
         codes = np.ascontiguousarray(vectors, "<f2").view(np.uint8).ravel()
         faiss.copy_array_to_vector(codes, index.codes)
@@ -166,7 +132,7 @@ class Segment:
 
     @property
     def vectors(self) -> Half:
-        """``(n, d) float16``, a view."""
+        """``(n, d) float16``, a view of FAISS's memory."""
         import faiss
 
         n, d = len(self.ids), self.index.d
@@ -177,149 +143,134 @@ class Segment:
 
     @cached_property
     def count(self) -> int:
-        """Rows that are still there."""
-        return len(self.ids) - (0 if self.gone is None else int(self.gone.sum()))
+        """Rows that are not deleted."""
+        return len(self.ids) - (0 if self.deleted is None else int(self.deleted.sum()))
 
-    def without(self, ids: Ids) -> Segment:
-        """This, with ``ids`` (sorted) gone."""
-        places = Allowed(ids).places(self.ids)
-        if not len(places):
+    def without(self, ids: IdFilter) -> Segment:
+        """This segment with ``ids`` deleted."""
+        rows = ids.positions(self.ids)
+        if not len(rows):
             return self
-        gone = np.zeros(len(self.ids), bool) if self.gone is None else self.gone.copy()
-        gone[places] = True
-        return replace(self, gone=gone)
+        deleted = np.zeros(len(self.ids), bool) if self.deleted is None else self.deleted.copy()
+        deleted[rows] = True
+        return replace(self, deleted=deleted)
 
-    def living(self) -> tuple[Ids, Half]:
-        """What is still there; rows are views where nothing has gone."""
-        if self.gone is None:
+    def live(self) -> tuple[Ids, Half]:
+        """Ids and vectors that are not deleted."""
+        if self.deleted is None:
             return self.ids, self.vectors
-        return self.ids[~self.gone], self.vectors[~self.gone]
+        return self.ids[~self.deleted], self.vectors[~self.deleted]
 
-    def search(
-        self, queries: Embeddings, k: int, allowed: Allowed | None
-    ) -> list[tuple[Scores, Ids]]:
-        """For each query the exact scores of its best ``k`` and their ids, in no order; more where
-        the last place is shared."""
-        places: Ids | None = None
+    def search(self, queries: Embeddings, k: int, allowed: IdFilter | None) -> Found:
+        """Top ``k`` of each of ``(q, d)`` ``queries``, with every tie of the last."""
+        rows: Ids | None = None
         if allowed is not None:
-            places = allowed.places(self.ids)
-            if self.gone is not None:
-                places = places[~self.gone[places]]
-        elif self.gone is not None:
-            places = np.flatnonzero(~self.gone)
-        there = len(self.ids) if places is None else len(places)
-        if not there:
-            nothing = np.empty(0, np.float32), np.empty(0, np.int64)
-            return [nothing for _ in queries]
-        if there <= 4 * k or there * SPARSE <= len(self.ids):
-            rows = self.vectors if places is None else self.vectors[places]
-            ids = self.ids if places is None else self.ids[places]
-            return [(cosines(rows, query), ids) for query in queries]
-        return self._scan(queries, k, places)
+            rows = allowed.positions(self.ids)
+            if self.deleted is not None:
+                rows = rows[~self.deleted[rows]]
+        elif self.deleted is not None:
+            rows = np.flatnonzero(~self.deleted)
+        count = len(self.ids) if rows is None else len(rows)
+        if count <= max(4 * k, GATHER_BELOW * len(self.ids)):
+            vectors = self.vectors if rows is None else self.vectors[rows]
+            ids = self.ids if rows is None else self.ids[rows]
+            return [(cosines(vectors, query), ids) for query in queries]
+        return self._scan(queries, k, rows)
 
-    def _scan(self, queries: Embeddings, k: int, places: Ids | None) -> list[tuple[Scores, Ids]]:
+    def _scan(self, queries: Embeddings, k: int, rows: Ids | None) -> Found:
         import faiss
 
         parameters = faiss.SearchParameters()
-        if places is not None:
-            bits = bits_of(places, len(self.ids))
-            selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
-            parameters.sel = selector
-        found: list[tuple[Scores, Ids]] = []
+        if rows is not None:
+            parameters.sel = selector(rows, len(self.ids))
+        found: Found = []
         scores, near = self.index.search(queries, k + 16, params=parameters)
-        for query, score, place in zip(queries, scores, near, strict=True):
-            floor = score[k - 1] - CLOSE
-            if score[-1] >= floor:
-                _, _, place = self.index.range_search(query[None], float(floor), params=parameters)
-            place = place[place >= 0]
-            found.append((cosines(self.vectors[place], query), self.ids[place]))
+        for query, score, row in zip(queries, scores, near, strict=True):
+            lowest = score[k - 1] - ROUNDING
+            if score[-1] >= lowest:  # more ties than were asked for
+                _, _, row = self.index.range_search(query[None], float(lowest), params=parameters)
+            row = row[row >= 0]
+            found.append((cosines(self.vectors[row], query), self.ids[row]))
         return found
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """All the vectors held in memory: an immutable set of segments, no id in two of them."""
+class ExactIndex:
+    """Vectors in memory: segments of which no two hold the same id, largest first."""
 
     dimension: int
     segments: tuple[Segment, ...] = ()
 
     @classmethod
-    def of(cls, dimension: int, blocks: Iterable[tuple[Ids, NDArray[Any]]]) -> Rows:
-        """The vectors of ``blocks``; no id comes twice."""
-        ids, halves = [np.empty(0, np.int64)], [np.empty((0, dimension), np.float16)]
-        for some, vectors in blocks:
+    def of(cls, dimension: int, blocks: Iterable[tuple[Ids, NDArray[Any]]]) -> ExactIndex:
+        """The vectors of ``blocks``, whose ids are unique."""
+        ids, vectors = [np.empty(0, np.int64)], [np.empty((0, dimension), np.float16)]
+        for some, block in blocks:
             ids.append(np.asarray(some, np.int64))
-            halves.append(np.asarray(vectors, np.float16))
-        return cls(dimension)._with(np.concatenate(ids), np.concatenate(halves))
+            vectors.append(np.asarray(block, np.float16))
+        return cls(dimension)._with(np.concatenate(ids), np.concatenate(vectors))
 
     @cached_property
     def count(self) -> int:
-        """How many vectors."""
+        """Number of vectors."""
         return sum(segment.count for segment in self.segments)
-
-    @cached_property
-    def ids(self) -> Ids:
-        """Their ids, sorted."""
-        ids = [segment.living()[0] for segment in self.segments]
-        return np.sort(np.concatenate(ids)) if ids else np.empty(0, np.int64)
 
     @property
     def bytes(self) -> int:
-        """Of memory."""
+        """Bytes of memory."""
         return sum(len(segment.ids) * (2 * self.dimension + 8) for segment in self.segments)
 
-    def changed(self, ids: Ids, vectors: NDArray[Any], removed: Ids) -> Rows:
-        """This without ``removed``, and with ``vectors`` for ``ids``, in place of older ones."""
-        out = np.unique(np.concatenate([ids, removed]).astype(np.int64))
-        left = (
-            tuple(segment.without(out) for segment in self.segments) if len(out) else self.segments
-        )
-        kept = Rows(self.dimension, tuple(segment for segment in left if segment.count))
+    def updated(self, ids: Ids, vectors: NDArray[Any], removed: Ids) -> ExactIndex:
+        """This without ``removed``, and with ``vectors`` added for ``ids`` or replacing theirs."""
+        deleted = IdFilter(np.concatenate([ids, removed]).astype(np.int64))
+        remaining = [segment.without(deleted) for segment in self.segments]
+        kept = ExactIndex(self.dimension, tuple(segment for segment in remaining if segment.count))
         return kept._with(np.asarray(ids, np.int64), np.asarray(vectors, np.float16))
 
-    def _with(self, ids: Ids, vectors: Half) -> Rows:
-        """This and ``ids`` that are not among it. Segments that are not much larger than what
-        follows them are melted together, so there are few, and a row is copied few times."""
+    def _with(self, ids: Ids, vectors: Half) -> ExactIndex:
+        """This with new ``ids``. Merges the last segments while they are at most twice the size of
+        what follows them, so that there are O(log n) segments (a log-structured merge tree)."""
         if not len(ids):
             return self
         segments = list(self.segments)
         parts = [(ids, vectors)]
         size = len(ids)
         while segments and segments[-1].count <= 2 * size:
-            part = segments.pop().living()
-            parts.append(part)
-            size += len(part[0])
+            parts.append(segments.pop().live())
+            size += len(parts[-1][0])
         ids = np.concatenate([part[0] for part in parts])
         vectors = np.concatenate([part[1] for part in parts])
         if not (ids[1:] > ids[:-1]).all():
             order = np.argsort(ids)
             ids, vectors = ids[order], vectors[order]
-        return Rows(self.dimension, (*segments, Segment.of(ids, vectors)))
+        return ExactIndex(self.dimension, (*segments, Segment.of(ids, vectors)))
 
-    def fetch(self, ids: Ids) -> tuple[NDArray[np.bool_], Embeddings]:
-        """Which of ``ids`` are here, and their vectors (rows of the others are undefined)."""
-        found = np.zeros(len(ids), bool)
+    def fetch(self, ids: Ids) -> tuple[Mask, Embeddings]:
+        """Which of ``ids`` are here, and ``(n, d)`` vectors; rows of absent ids are undefined."""
+        present = np.zeros(len(ids), bool)
         vectors = np.empty((len(ids), self.dimension), np.float32)
         for segment in self.segments:
-            places = np.minimum(np.searchsorted(segment.ids, ids), len(segment.ids) - 1)
-            here = segment.ids[places] == ids
-            if segment.gone is not None:
-                here &= ~segment.gone[places]
-            vectors[here] = widened(segment.vectors[places[here]])
-            found |= here
-        return found, vectors
+            rows = np.minimum(np.searchsorted(segment.ids, ids), len(segment.ids) - 1)
+            here = segment.ids[rows] == ids
+            if segment.deleted is not None:
+                here &= ~segment.deleted[rows]
+            vectors[here] = to_float32(segment.vectors[rows[here]])
+            present |= here
+        return present, vectors
 
-    def search(
-        self, queries: Embeddings, k: int, allowed: Allowed | None
-    ) -> list[tuple[Scores, Ids]]:
-        """For each query its best ``k`` (in no order, perhaps more) with exact scores."""
+    def search(self, queries: Embeddings, k: int, allowed: IdFilter | None) -> Found:
+        """Top ``k`` of each of ``(q, d)`` ``queries`` among ``allowed``."""
         parts = [segment.search(queries, k, allowed) for segment in self.segments]
-        if len(parts) == 1:
-            return parts[0]
-        nothing = [(np.empty(0, np.float32), np.empty(0, np.int64))]
-        joined = []
-        for n in range(len(queries)):
-            one = nothing + [part[n] for part in parts]
-            scores = np.concatenate([scores for scores, _ in one])
-            joined.append((scores, np.concatenate([ids for _, ids in one])))
-        return joined
+        return merged(parts, len(queries))
+
+
+def merged(parts: list[Found], queries: int) -> Found:
+    """What several indexes found for the same queries, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    none = np.empty(0, np.float32), np.empty(0, np.int64)
+    found = []
+    for n in range(queries):
+        scores, ids = zip(none, *(part[n] for part in parts), strict=True)
+        found.append((np.concatenate(scores), np.concatenate(ids)))
+    return found

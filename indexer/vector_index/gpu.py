@@ -1,16 +1,16 @@
-"""FAISS on a GPU (CUDA): whether there is one, and a generation that is searched there.
+"""FAISS on a GPU (CUDA): training, adding, and proposing candidates.
 
-    gpu = OnGpu(generation)     # its codes are copied; the GPU proposes candidates from then on
-    gpu.note                    # why the processor does, where it does
+    index_on_gpu = to_gpu(index, "auto")     # None without a GPU
+    copy = GpuCopy(generation)               # its candidates come from the GPU from now on
+    copy.note                                # why the CPU searches, if it does
 
-Only who proposes candidates differs. The GPU looks into all of ``nprobe`` lists, for all queries of
-a call at once, with tables in float16; candidates are ranked by exact cosine as they are otherwise.
-What a GPU cannot do (filters, packed codes, a very deep look) the processor does as before, and so
-it does everything where the GPU does not find what it finds, or fails.
+On a GPU a search scans the ``nprobe`` nearest lists, for all queries of a call at once; candidates
+are re-ranked on the CPU as always. The CPU searches what a GPU cannot: filters, 4-bit codes,
+RaBitQ, more than 2,048 candidates; and everything after a GPU error. CUDA errors other than a lack
+of memory end the process, because FAISS aborts.
 
-**None of this has run on a GPU yet.** It was written by the source of FAISS 1.15 (``faiss/gpu``);
-the tests put a copy in memory in the place of the one on a GPU. What CUDA itself reports as an
-error, other than memory that is not there, ends the process: FAISS aborts then.
+Not yet run on a GPU: written against the source of FAISS 1.15 (``faiss/gpu``), and tested with a
+copy on the CPU instead.
 """
 
 from __future__ import annotations
@@ -19,55 +19,42 @@ import logging
 import threading
 from typing import Any
 
-import numpy as np
-
 from sightline.indexer.errors import UsageError
 from sightline.indexer.types import Embeddings, Ids
-from sightline.indexer.vector_index.exact import Scores, best
+from sightline.indexer.vector_index.exact import Scores
 from sightline.indexer.vector_index.generation import Generation
 
-MOST = 2048
-"""Candidates, and lists looked into, that FAISS can choose on a GPU."""
+MAX_SELECTION = 2048
+"""FAISS's limit on a GPU for candidates and for probed lists per query."""
 
-TEMPORARY = 512 << 20
-"""Bytes of the GPU for what a search computes on its way, taken when a copy is made. A list that a
-query looks into takes 130 kB for its tables and some more for its scores, so at 300 lists ten
-queries are worked on at once; FAISS takes 1.5 GiB when it is not told."""
-
-CHECKED, AGREEMENT = 64, 0.98
-"""So many of the library's own vectors are searched both ways, and such a share of the ten that the
-processor finds must be found, or closer ones for them: more lists are looked into. Tables in
-float16 may cost some that stand last among the candidates."""
-
-SOME_GONE = (
-    "too many of its pictures are gone or were encoded again since, and a GPU cannot pass them"
-    " over: run `sightline rebuild`"
+MANY_DELETED_NOTE = (
+    "too many images were deleted or encoded again since the index was built, which a GPU search"
+    " cannot skip: run `sightline rebuild`"
 )
 
 log = logging.getLogger("sightline")
 
 
-def gpu_there() -> bool:
-    """Whether FAISS is the one for GPUs, and has one."""
+def gpu_available() -> bool:
+    """Whether FAISS is built for GPUs and finds one."""
     import faiss
 
     return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
 
 
-def moved(index: Any, device: str, *, half: bool = False) -> Any:
-    """``index`` on the GPU that ``device`` names (``auto`` or ``cuda``: the first, ``cuda:1``), in
-    float16 with ``half``; None where it names the processor, or no GPU is there for ``auto``.
-    UsageError for ``cuda`` without one."""
+def to_gpu(index: Any, device: str, *, float16: bool = False) -> Any:
+    """A copy of ``index`` on the GPU ``device`` (``cuda:1``; ``auto`` and ``cuda`` are the first);
+    None for the CPU, and for ``auto`` without a GPU. UsageError for ``cuda`` without a GPU."""
     import faiss
 
     if device != "auto" and not device.startswith("cuda"):
         return None
-    if not gpu_there():
+    if not gpu_available():
         if device == "auto":
             return None
         raise _no_gpu("--device")
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = half
+    options.useFloat16 = float16  # also of IVF-PQ's tables, which do not fit in float32
     number = int(device.partition(":")[2] or 0)
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), number, index, options)
 
@@ -75,8 +62,8 @@ def moved(index: Any, device: str, *, half: bool = False) -> Any:
 def check_search_device(device: str) -> None:
     """UsageError unless searches can run on ``device``: ``cpu``, or ``cuda`` with a GPU."""
     if device not in ("cpu", "cuda"):
-        raise UsageError(f"searches run on cpu or on cuda, not on {device}")
-    if device == "cuda" and not gpu_there():
+        raise UsageError(f"searches run on cpu or cuda, not on {device}")
+    if device == "cuda" and not gpu_available():
         raise _no_gpu("--search-device")
 
 
@@ -86,104 +73,56 @@ def _no_gpu(option: str) -> UsageError:
     )
 
 
-def copied(ivf: Any) -> Any:
-    """``ivf``, a ``faiss.IndexIVFPQ``, on the first GPU: the codes, the rows they are of, and the
-    centroids in the float16 that they are kept in.
-
-    The copy has resources of its own, so that an older one goes on being searched meanwhile, and
-    takes them with it when it is let go. RuntimeError where memory does not suffice.
-    """
-    import faiss
-
-    own: Any = faiss.StandardGpuResources()
-    own.setTempMemory(TEMPORARY)
-    options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # tables: in float32 those of 64 bytes do not fit in shared memory
-    return faiss.index_cpu_to_gpu(own, 0, ivf, options)
-
-
-class OnGpu:
-    """The quantised vectors of a generation on a GPU."""
+class GpuCopy:
+    """The quantised vectors of a generation on the first GPU."""
 
     def __init__(self, generation: Generation) -> None:
-        """Copies them, and has ``generation`` take its candidates from there if it then finds what
-        it finds without. Where it does not, or anything goes wrong, ``note`` says so: no error."""
-        self.note = _unfit(generation)
-        self._rows = generation.manifest.rows
-        self._copy: Any = None
+        """Copies them and makes ``generation`` take its candidates from the GPU. If that is not
+        possible ``note`` is the reason, and the CPU searches."""
+        self.note = _unsupported(generation)
+        self._index: Any = None
         self._lock = threading.Lock()
-        if self.note is not None:
-            return
-        try:
-            self._copy = copied(generation.ivf)
-            share = self._agreement(generation)
-            if share < AGREEMENT:
-                self.note = f"the GPU found only {share:.3f} of what the processor finds"
-        except (RuntimeError, MemoryError) as error:
-            self.note = f"the GPU cannot take it: {_said(error)}"
-        if self.note is not None:
-            self._copy = None
-        generation.gpu = None if self._copy is None else self.candidates
-
-    def _agreement(self, generation: Generation) -> float:
-        """The share of what the processor finds that is found this way, too, or closer ones."""
-        alive = np.flatnonzero(generation.ids >= 0)
-        count = min(CHECKED, len(alive))
-        rows = np.random.default_rng(generation.manifest.generation).choice(alive, count, False)
-        queries = generation.fetch(np.sort(rows))
-        truth = generation.search(queries, 10)
-        generation.gpu = self._search
-        hits = total = 0
-        for one, other in zip(truth, generation.search(queries, 10), strict=True):
-            scores, wanted = best(*one, 10)
-            closer, found = best(*other, 10)
-            last = closer[-1] if len(found) == len(wanted) else -np.inf
-            hits += int((np.isin(wanted, found) | (scores <= last)).sum())
-            total += len(wanted)
-        return hits / max(1, total)
+        if self.note is None:
+            try:
+                self._index = to_gpu(generation.ivf, "cuda", float16=True)
+                generation.gpu = self.candidates
+            except (RuntimeError, MemoryError) as error:
+                self.note = f"the index cannot be copied to the GPU: {_reason(error)}"
 
     def candidates(self, queries: Embeddings, depth: int, nprobe: int) -> tuple[Scores, Ids] | None:
-        """``(q, depth)`` scores by the codes, falling, and rows, -1 where there are fewer, of the
-        ``nprobe`` lists nearest to each of the ``queries`` as the lists know them. None where the
-        processor is to be asked; once the GPU has failed, always."""
-        try:
-            return self._search(queries, depth, nprobe)
-        except (RuntimeError, MemoryError) as error:
-            with self._lock:
-                if self._copy is not None:
-                    self._copy, self.note = None, f"the GPU failed: {_said(error)}"
-                    log.warning("searches run on the processor from now on: %s", self.note)
-            return None
-
-    def _search(self, queries: Embeddings, depth: int, nprobe: int) -> tuple[Scores, Ids] | None:
+        """``(q, depth)`` quantised scores, descending, and rows, padded with -1, from the
+        ``nprobe`` nearest lists of each of the rotated ``queries``. None if the CPU must search:
+        for too many candidates, and always after an error."""
         import faiss
 
-        if max(depth, nprobe) > MOST:
+        if max(depth, nprobe) > MAX_SELECTION:
             return None
-        # Never with a selector: FAISS passes it over there without a word.
-        look: Any = faiss.SearchParametersIVF(nprobe=nprobe)  # type: ignore[call-arg]
-        with self._lock:  # an index on a GPU is for one thread at a time
-            if self._copy is None:
+        parameters: Any = faiss.SearchParametersIVF()
+        parameters.nprobe = nprobe
+        with self._lock:  # GPU indexes are not thread-safe
+            if self._index is None:
                 return None
-            scores, rows = self._copy.search(queries, depth, params=look)
-        if rows.size and not -1 <= rows.min() <= rows.max() < self._rows:
-            raise RuntimeError("it answered with rows that do not exist")
-        return scores, rows
+            try:
+                return self._index.search(queries, depth, params=parameters)
+            except (RuntimeError, MemoryError) as error:
+                self._index, self.note = None, f"the GPU failed: {_reason(error)}"
+                log.warning("searches run on the CPU from now on: %s", self.note)
+                return None
 
 
-def _unfit(generation: Generation) -> str | None:
-    """Why a GPU would be of no use, known without one."""
+def _unsupported(generation: Generation) -> str | None:
+    """Why a GPU cannot search this generation."""
     import faiss
 
     manifest = generation.manifest
     if not isinstance(generation.ivf, faiss.IndexIVFPQ):
-        return "FAISS searches only codes of eight bits on a GPU, those of larger ivf-pq libraries"
-    if max(manifest.depth, manifest.nprobe) > MOST:
-        return f"a GPU chooses {MOST:,} at most, and a search here takes more"
-    return SOME_GONE if generation.many_gone() else None
+        return "FAISS searches only 8-bit IVF-PQ on a GPU, which ivf-pq uses from 300,000 images"
+    if max(manifest.depth, manifest.nprobe) > MAX_SELECTION:
+        return f"a GPU search is limited to {MAX_SELECTION:,} candidates; this index needs more"
+    return MANY_DELETED_NOTE if generation.many_deleted() else None
 
 
-def _said(error: Exception) -> str:
-    """FAISS's own words, without the place in its source."""
+def _reason(error: Exception) -> str:
+    """FAISS's message without the position in its source."""
     text = " ".join(str(error).split()).rpartition(" failed: ")[2]
     return text[:200] or type(error).__name__

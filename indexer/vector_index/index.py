@@ -1,109 +1,104 @@
-"""Nearest neighbours: what FAISS holds of a library.
+"""The vector index of a library: nearest neighbours by cosine, with FAISS.
 
     index = open_index(directory, catalog, model=.., revision=..)
     scores, ids = index.search(queries, 10, allowed=ids)
     index.refresh()                       # after the catalog has changed
 
-A small library is searched exactly, in memory. A larger one has a *generation* on disk, quantised
-(IVF-PQ) and tuned; what is newer than it, the *delta*, is held in memory and searched exactly
-beside it, and what has gone since is passed over. Scores are always exact cosines of the vectors as
-the catalog keeps them (float16), ties go by id.
+A small library is searched exactly, in memory. A larger one has a *generation* on disk: a quantised
+index (IVF-PQ) with measured parameters. The *delta*, vectors newer than the generation, is searched
+exactly in memory, and rows deleted since are skipped. Scores are always exact cosines of the
+float16 vectors of the catalog; ties are in the order of ids.
 
-The catalog is the truth. A generation that is damaged, of another library or of another model is
-not used: the whole library is then searched exactly, and ``state.note`` says so.
-
-    index_build        choosing, training, adding, extending
-    index_tune         measuring recall, choosing how hard to look
-    index_gpu          a generation searched on a GPU
-    index_generation   one generation, opened
-    index_files        manifest, checksums
-    index_rows         vectors in memory
+The catalog is the truth. A generation that is corrupt, or built from another library or model, is
+not used: the library is then searched exactly, and ``state.note`` is the reason.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import Embeddings, Ids, IndexState, Progress, no_progress
 from sightline.indexer.vector_index.build import EXACT_BELOW, VectorSource, build, extend, kind_for
-from sightline.indexer.vector_index.exact import Allowed, Rows, Scores, best
+from sightline.indexer.vector_index.exact import (
+    BLOCK,
+    ExactIndex,
+    IdFilter,
+    Mask,
+    Scores,
+    merged,
+    top_k,
+)
 from sightline.indexer.vector_index.generation import Generation
-from sightline.indexer.vector_index.gpu import SOME_GONE, OnGpu, check_search_device
+from sightline.indexer.vector_index.gpu import MANY_DELETED_NOTE, GpuCopy, check_search_device
 from sightline.indexer.vector_index.manifest import (
     Manifest,
     UntrustedError,
-    install,
-    left_over,
-    next_generation,
     read_manifest,
-    sweep,
+    remove_stale,
+    stale_files,
 )
 
-__all__ = [
-    "VectorIndex",
-    "VectorSource",
-    "build_index",
-    "check_search_device",
-    "maintain_index",
-    "open_index",
-    "orphans",
-    "sweep_orphans",
-]
-
-BLOCK = 65_536
-"""Vectors read from the source at a time."""
-
-EXTEND_AT, EXTEND_SHARE = 20_000, 0.05
-"""A generation is extended when what is newer is more than both."""
+EXTEND_ROWS, EXTEND_FRACTION = 20_000, 0.05
+"""A generation is extended if the delta is larger than both: rows, and fraction of the library."""
 
 RETRAIN_GROWTH = 2.5
-"""It is trained anew when there are so many times the images it was trained on,"""
+"""It is trained again if the library has grown by this factor since training,"""
 
-RETRAIN_GONE = 0.25
-"""or when more than this share of its rows is gone."""
+RETRAIN_DELETED = 0.25
+"""or if more than this fraction of its rows is deleted."""
 
-REMEMBERED = 4
-"""Filters whose rows are remembered: people change their words more often."""
-
-TURNS = threading.BoundedSemaphore(max(1, os.cpu_count() or 1))
-"""Searches at work at once, one a core. With more, threads take time and cache from each other: on
-two cores 32 threads did a sixth of the searches that two did, and do three quarters with this."""
+CACHED_FILTERS = 4
+"""Filters whose rows are cached: a filter often stays the same while the query text changes."""
 
 log = logging.getLogger("sightline")
 
-Queries = Callable[[], Embeddings]
+TextQueries = Callable[[], Embeddings]
 
 
 @dataclass(frozen=True)
-class _Now:
-    """What is searched: replaced as a whole, so that a search that has begun is not disturbed."""
+class _Snapshot:
+    """What is searched. Replaced as a whole, so that searches in progress are not affected."""
 
     version: int
+    """Version of the source."""
     generation: Generation | None
-    delta: Rows
-    gone: NDArray[np.bool_] | None = None
-    """Rows of the generation whose image was removed or encoded again since."""
+    delta: ExactIndex
+    deleted: Mask | None = None
+    """Rows of the generation whose image was deleted or encoded again since."""
     note: str | None = None
-    gpu: OnGpu | None = None
-    """Where ``generation`` is to be searched on one."""
+    gpu: GpuCopy | None = None
+    """The copy of ``generation`` on a GPU, if it is to be searched there."""
 
     @property
-    def gone_count(self) -> int:
-        return 0 if self.gone is None else int(self.gone.sum())
+    def deleted_count(self) -> int:
+        return 0 if self.deleted is None else int(self.deleted.sum())
+
+    def with_changes_of(self, source: VectorSource) -> _Snapshot:
+        """This brought up to date with ``source``."""
+        changes = source.changes(self.version)
+        deleted = self.deleted
+        if self.generation is not None and (len(changes.ids) or len(changes.removed)):
+            stale = IdFilter(np.concatenate([changes.ids, changes.removed]))
+            rows = self.generation.rows_of(stale)
+            if len(rows):
+                count = self.generation.manifest.rows
+                deleted = np.zeros(count, bool) if deleted is None else deleted.copy()
+                deleted[rows] = True
+        delta = self.delta.updated(changes.ids, changes.vectors, changes.removed)
+        return replace(self, version=changes.version, delta=delta, deleted=deleted)
 
 
 class VectorIndex:
-    """The vectors of a library, ready to be searched by any number of threads."""
+    """The vectors of a library. Any number of threads may search it."""
 
     def __init__(
         self, directory: Path, source: VectorSource, model: str, revision: str, device: str
@@ -112,223 +107,197 @@ class VectorIndex:
         self._directory, self._source = directory, source
         self._model, self._revision, self._device = model, revision, device
         self._lock = threading.Lock()
-        self._number: int | None = None
+        self._generation: int | None = None
+        """Number of the newest generation that was opened or rejected."""
         self._opening: threading.Thread | None = None
-        self._trouble: Exception | None = None
+        self._error: Exception | None = None
         self._closed = False
-        self._filters: tuple[Allowed, ...] = ()
-        self._now = self._open()
+        self._filters: tuple[tuple[Ids, IdFilter], ...] = ()
+        self._snapshot = self._open()
 
     # searching ------------------------------------------------------------------------------------
 
     def search(
         self, queries: Embeddings, k: int, *, allowed: Ids | None = None
     ) -> tuple[Scores, Ids]:
-        """The ``k`` nearest of each of ``(q, d)`` unit ``queries``.
+        """The ``k`` nearest of each of ``(q, d)`` unit-norm ``queries``.
 
-        Returns ``(q, k)`` exact cosines, falling, and image ids, padded with ``-inf`` and -1.
-        ``allowed`` are the only ids that may be found, in any order; what they mean to the index is
-        remembered while the same array, which cannot be written to, comes again.
+        Returns ``(q, k)`` exact cosines, descending, and image ids, padded with ``-inf`` and -1.
+        ``allowed`` are the only ids to return, in any order; if the array is read-only, what the
+        index computes from it is cached for later searches with the same array.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         if queries.ndim != 2 or queries.shape[1] != self._source.dimension:
             raise ValueError(f"queries are {queries.shape}, not (q, {self._source.dimension})")
-        now = self._now
-        wanted = None if allowed is None else self._allowed(allowed)
+        now = self._snapshot
+        wanted = None if allowed is None else self._filter(allowed)
         parts = []
-        with TURNS:
-            if now.delta.count:
-                parts.append(now.delta.search(queries, k, wanted))
-            if now.generation is not None:
-                parts.append(now.generation.search(queries, k, allowed=wanted, gone=now.gone))
+        if now.delta.count:
+            parts.append(now.delta.search(queries, k, wanted))
+        if now.generation is not None:
+            parts.append(now.generation.search(queries, k, allowed=wanted, deleted=now.deleted))
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
-        for n in range(len(queries)):
-            if not parts:
-                break
-            some, of = parts[0][n]
-            if len(parts) > 1:
-                some = np.concatenate([part[n][0] for part in parts])
-                of = np.concatenate([part[n][1] for part in parts])
-            top, which = best(some, of, k)
-            scores[n, : len(top)], ids[n, : len(top)] = top, which
+        for n, found in enumerate(merged(parts, len(queries))):
+            best, best_ids = top_k(*found, k)
+            scores[n, : len(best)], ids[n, : len(best)] = best, best_ids
         return scores, ids
 
-    def _allowed(self, ids: Ids) -> Allowed:
-        for known in self._filters:
-            if known.ids is ids:
-                return known
-        made = Allowed(ids)
+    def _filter(self, ids: Ids) -> IdFilter:
+        for known, cached in self._filters:
+            if known is ids:
+                return cached
+        made = IdFilter(ids)
         if not ids.flags.writeable:
-            self._filters = made, *self._filters[: REMEMBERED - 1]
+            self._filters = (ids, made), *self._filters[: CACHED_FILTERS - 1]
         return made
 
     @property
     def version(self) -> int:
-        """The source's version that this is of."""
-        return self._now.version
+        """The version of the source that is searched."""
+        return self._snapshot.version
 
     def vectors(self, ids: Ids) -> Embeddings:
-        """``(n, d) float32`` in the order of ``ids``; a row of NaN where there is no such image."""
-        now, ids = self._now, np.asarray(ids, np.int64)
-        there, vectors = now.delta.fetch(ids)
+        """``(n, d) float32`` in the order of ``ids``; a row of NaN if there is no such image."""
+        now, ids = self._snapshot, np.asarray(ids, np.int64)
+        present, vectors = now.delta.fetch(ids)
         if now.generation is not None:
-            held, some = now.generation.vectors_of(ids[~there], now.gone)
-            vectors[~there] = some
-            there[~there] = held
-        vectors[~there] = np.nan
+            here, some = now.generation.vectors_of(ids[~present], now.deleted)
+            vectors[~present] = some
+            present[~present] = here
+        vectors[~present] = np.nan
         return vectors
 
     @property
     def state(self) -> IndexState:
-        """What ``status`` says of it."""
-        now = self._now
-        device, why = self._searched_on(now)
+        """What ``status`` reports."""
+        now = self._snapshot
+        cpu_reason = self._cpu_reason(now)
+        on_gpu = self._device == "cuda" and cpu_reason is None
+        state = IndexState(
+            "exact",
+            now.delta.count,
+            self._generation or 0,
+            now.delta.bytes,
+            note=now.note,
+            device="cuda" if on_gpu else "cpu",
+            device_note=cpu_reason,
+        )
         if now.generation is None:
-            return IndexState(
-                "exact",
-                now.delta.count,
-                self._number or 0,
-                now.delta.bytes,
-                note=now.note,
-                device=device,
-                device_note=why,
-            )
+            return state
         manifest = now.generation.manifest
-        return IndexState(
-            manifest.kind,
-            manifest.rows - manifest.gone,
-            manifest.generation,
-            manifest.files["index"].bytes + now.delta.bytes,
-            pending=now.delta.count + now.gone_count,
+        return replace(
+            state,
+            type=manifest.kind,
+            count=manifest.rows - manifest.deleted,
+            generation=manifest.generation,
+            bytes=manifest.files["index"].bytes + now.delta.bytes,
+            pending=now.delta.count + now.deleted_count,
             nprobe=manifest.nprobe,
             recall=dict(manifest.recall),
-            note=now.note,
-            device=device,
-            device_note=why,
         )
 
-    def _searched_on(self, now: _Now) -> tuple[str, str | None]:
-        """``cpu`` or ``cuda``, and where that was asked for in vain, why."""
+    def _cpu_reason(self, now: _Snapshot) -> str | None:
+        """Why the CPU searches although a GPU was requested."""
         if self._device == "cpu":
-            return "cpu", None
+            return None
         if now.gpu is None or now.generation is None:
-            why: str | None = "a library without an index is searched exactly, on the processor"
-        else:
-            why = now.gpu.note
-            if why is None and now.generation.many_gone(now.gone):
-                why = SOME_GONE
-        return "cuda" if why is None else "cpu", why
+            return "a library without an index is searched exactly, on the CPU"
+        if now.gpu.note is None and now.generation.many_deleted(now.deleted):
+            return MANY_DELETED_NOTE
+        return now.gpu.note
 
     # following the catalog ------------------------------------------------------------------------
 
     def refresh(self, *, wait: bool = True) -> bool:
-        """Takes in what has changed in the source, and a newer generation; whether anything had.
+        """Applies the changes of the source, and opens a newer generation; whether there were any.
 
-        Without ``wait`` a newer generation is opened in the background, which takes as long as
-        reading its files does, and searched once it is open; until then the one before is, which
-        finds the same. What went wrong there is raised by the next ``refresh``.
+        Without ``wait`` a newer generation is opened by a background thread, which takes as long as
+        reading its files; until then searches use the previous one, with the same results. An
+        error in that thread is raised by the next ``refresh``.
         """
         opening = self._opening
         if wait and opening is not None:
             opening.join()
         with self._lock:
-            trouble, self._trouble = self._trouble, None
-            if trouble is not None:
-                raise trouble
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
             newer = self._opening is None and self._newer_on_disk()
             if newer and wait:
-                self._now = self._open()
+                self._snapshot = self._open()
                 return True
             if newer:
-                self._opening = threading.Thread(target=self._take_up, name="open-index")
+                self._opening = threading.Thread(target=self._open_newest, name="open-index")
                 self._opening.start()
-            if self._source.version == self._now.version:
+            if self._source.version == self._snapshot.version:
                 return False
-            self._now = self._followed(self._now)
+            self._snapshot = self._snapshot.with_changes_of(self._source)
             return True
 
-    def _take_up(self) -> None:
-        """Opens what is on the disk and searches it from then on; again, where a newer one was put
-        there meanwhile: nobody else would look until something else changes."""
+    def _open_newest(self) -> None:
+        """Opens the generation on disk, and any that replaces it meanwhile."""
         try:
             while True:
                 opened = self._open()
                 with self._lock:
                     if self._closed:
                         return
-                    self._now = self._followed(opened)
-                    if why := self._searched_on(self._now)[1]:
-                        log.warning("searches run on the processor: %s", why)
+                    self._snapshot = opened.with_changes_of(self._source)
+                    if reason := self._cpu_reason(self._snapshot):
+                        log.warning("searches run on the CPU: %s", reason)
                     if not self._newer_on_disk():
-                        self._opening = None  # before a ``refresh`` may look
+                        self._opening = None
                         return
         except Exception as error:
             with self._lock:
-                self._trouble, self._opening = error, None
-
-    def _followed(self, now: _Now) -> _Now:
-        """``now`` with what has changed in the source since."""
-        changes = self._source.changes(now.version)
-        return _changed(now, changes.ids, changes.vectors, changes.removed, changes.version)
+                self._error, self._opening = error, None
 
     def close(self) -> None:
-        """Lets go of vectors and files."""
+        """Releases vectors and files."""
         opening = self._opening
         if opening is not None:
             opening.join()
         with self._lock:
             self._closed = True
-            self._now = _Now(self._now.version, None, Rows(self._source.dimension))
+            empty = ExactIndex(self._source.dimension)
+            self._snapshot = _Snapshot(self._snapshot.version, None, empty)
 
     def _newer_on_disk(self) -> bool:
         try:
             manifest = read_manifest(self._directory)
         except UntrustedError:
             return False
-        return manifest is not None and manifest.generation != self._number
+        return manifest is not None and manifest.generation != self._generation
 
-    def _open(self) -> _Now:
+    def _open(self) -> _Snapshot:
         note = None
-        for _ in range(3):  # a generation may be swept away between its manifest and its files
+        empty = ExactIndex(self._source.dimension)
+        for _ in range(3):  # a build may remove the files after the manifest was read
             try:
                 manifest = read_manifest(self._directory)
                 if manifest is None:
                     break
-                self._number = manifest.generation
-                self._check(manifest)
+                self._generation = manifest.generation
+                _check(manifest, self._source, self._model, self._revision)
                 if manifest.kind == "exact":
                     break
                 generation = Generation(self._directory, manifest)
             except UntrustedError as error:
                 note = f"{error}: every search is exact until `sightline rebuild`"
                 continue
-            empty = Rows(self._source.dimension)
-            gpu = None if self._device == "cpu" else OnGpu(generation)
-            return self._followed(_Now(manifest.version, generation, empty, gpu=gpu))
+            gpu = None if self._device == "cpu" else GpuCopy(generation)
+            opened = _Snapshot(manifest.version, generation, empty, gpu=gpu)
+            return opened.with_changes_of(self._source)
         version = self._source.version
-        rows = Rows.of(self._source.dimension, self._source.blocks(BLOCK, until_version=version))
-        # What was encoded again while it was read is in no block, but in the changes.
-        return self._followed(_Now(version, None, rows, note=note))
-
-    def _check(self, manifest: Manifest) -> None:
-        _check(manifest, self._source, self._model, self._revision)
-
-
-def _changed(now: _Now, ids: Ids, vectors: Embeddings, removed: Ids, version: int) -> _Now:
-    """``now`` after these changes."""
-    gone = now.gone
-    if now.generation is not None and (len(ids) or len(removed)):
-        rows = now.generation.rows_of(Allowed(np.concatenate([ids, removed])))
-        if len(rows):
-            gone = np.zeros(now.generation.manifest.rows, bool) if gone is None else gone.copy()
-            gone[rows] = True
-    delta = now.delta.changed(ids, vectors, removed)
-    return replace(now, version=version, delta=delta, gone=gone)
+        blocks = self._source.blocks(BLOCK, until_version=version)
+        vectors = ExactIndex.of(self._source.dimension, blocks)
+        # Images encoded again during the reading are in no block, but in the changes.
+        return _Snapshot(version, None, vectors, note=note).with_changes_of(self._source)
 
 
 def _check(manifest: Manifest, source: VectorSource, model: str, revision: str) -> None:
-    """UntrustedError unless ``manifest`` is of this source and model."""
+    """UntrustedError unless ``manifest`` belongs to this source and model."""
     if manifest.identity != source.identity:
         raise UntrustedError("the index is of another library")
     if (manifest.model, manifest.revision) != (model, revision):
@@ -339,20 +308,20 @@ def _check(manifest: Manifest, source: VectorSource, model: str, revision: str) 
         raise UntrustedError("the index is newer than the catalog")
 
 
-# made and looked after ----------------------------------------------------------------------------
-
-
 def open_index(
     directory: Path, source: VectorSource, *, model: str, revision: str, device: str = "cpu"
 ) -> VectorIndex:
-    """The index of ``source`` whose files are in ``directory``; never an error, and never a wrong
-    answer: what cannot be trusted is not used.
+    """The index of ``source`` with its files in ``directory``. Files that cannot be trusted are no
+    error; they are not used.
 
-    ``device`` is ``cpu`` or ``cuda``: where it is searched, as far as it can be; ``state`` says
-    where it is. UsageError for ``cuda`` where there is no GPU.
+    ``device``, ``cpu`` or ``cuda``, is where searches run if possible; ``state`` reports where they
+    do. UsageError for ``cuda`` without a GPU.
     """
     check_search_device(device)
     return VectorIndex(directory, source, model, revision, device)
+
+
+# building and maintenance -------------------------------------------------------------------------
 
 
 def build_index(
@@ -362,21 +331,22 @@ def build_index(
     model: str,
     revision: str,
     kind: str = "auto",
-    text_queries: Queries | None = None,
+    text_queries: TextQueries | None = None,
     device: str = "auto",
     progress: Progress = no_progress,
 ) -> IndexState:
-    """Builds the index anew, of this ``kind`` (``auto``, ``exact``, ``ivf-pq``, ``ivf-rabitq``),
-    and keeps to it when it is maintained.
+    """Builds a new generation of ``kind`` (``auto``, ``exact``, ``ivf-pq``, ``ivf-rabitq``), which
+    ``maintain_index`` then keeps to.
 
-    ``text_queries`` gives the vectors of everyday captions, for which it is tuned beside images.
-    ``device`` is ``auto``, ``cpu`` or ``cuda``: where it is trained. UsageError for what cannot be.
+    ``text_queries`` returns the vectors of captions, for which the index is tuned as well as for
+    images. ``device`` is where it is trained: ``auto``, ``cpu`` or ``cuda``. UsageError for an
+    unknown kind or a missing GPU.
     """
-    wanted = _blank(source, model, revision, kind)
     kind_for(kind, 0)
-    with _explained(directory):
+    manifest = _new_manifest(source, model, revision, kind)
+    with _build_errors(directory):
         build(
-            directory, source, wanted, text_queries=text_queries, device=device, progress=progress
+            directory, source, manifest, text_queries=text_queries, device=device, progress=progress
         )
     return open_index(directory, source, model=model, revision=revision).state
 
@@ -388,23 +358,70 @@ def maintain_index(
     model: str,
     revision: str,
     kind: str = "auto",
-    text_queries: Queries | None = None,
+    text_queries: TextQueries | None = None,
     device: str = "auto",
     progress: Progress = no_progress,
 ) -> IndexState | None:
-    """Builds, extends or retrains the index where its size or what has changed warrants it, or
-    where its files cannot be used. None where there was nothing to do."""
-    with _explained(directory):
-        done = _maintained(
-            directory, source, _blank(source, model, revision, kind), text_queries, device, progress
-        )
-    return open_index(directory, source, model=model, revision=revision).state if done else None
+    """Builds, extends or retrains the index if its size or the changes since require it, or if its
+    files cannot be used. None if there was nothing to do."""
+    with _build_errors(directory):
+        try:
+            manifest = read_manifest(directory)
+            if manifest is not None:
+                _check(manifest, source, model, revision)
+                kind = manifest.requested
+            action = _due(directory, manifest, source, kind_for(kind, source.count))
+            if action == "nothing":
+                remove_stale(directory, manifest)  # of a run killed before it could
+                return None
+            old = None
+            if action == "extend" and manifest is not None:
+                old = Generation(directory, manifest)
+        except UntrustedError:
+            old = None
+        if old is not None:
+            extend(
+                directory, source, old, text_queries=text_queries, device=device, progress=progress
+            )
+        else:
+            build(
+                directory,
+                source,
+                _new_manifest(source, model, revision, kind),
+                text_queries=text_queries,
+                device=device,
+                progress=progress,
+            )
+    return open_index(directory, source, model=model, revision=revision).state
+
+
+def _due(
+    directory: Path, manifest: Manifest | None, source: VectorSource, kind: str
+) -> Literal["nothing", "extend", "build"]:
+    """What maintenance must do; ``kind`` is the kind for the present size of the library."""
+    count = source.count
+    if manifest is None or manifest.kind == "exact":
+        return "nothing" if kind == "exact" else "build"
+    if manifest.requested == "auto" and count < EXACT_BELOW // 2:
+        return "build"  # an exact index, which has no files
+    for facts in manifest.files.values():
+        path = directory / facts.name
+        if not path.exists() or path.stat().st_size != facts.bytes:
+            return "build"
+    pending = source.pending(manifest.version)
+    if pending <= max(EXTEND_ROWS, EXTEND_FRACTION * count):
+        return "nothing"
+    # An upper bound: removed images are also part of ``pending``.
+    deleted = manifest.rows + pending - count
+    if count > RETRAIN_GROWTH * manifest.trained_on or deleted > RETRAIN_DELETED * manifest.rows:
+        return "build"
+    return "extend"
 
 
 @contextmanager
-def _explained(directory: Path) -> Iterator[None]:
-    """Turns what the system or FAISS says of a build into a LibraryError. The generation that was
-    in force stays so."""
+def _build_errors(directory: Path) -> Iterator[None]:
+    """Turns errors of the system and of FAISS into LibraryError. The previous generation stays
+    current."""
     try:
         yield
     except OSError as error:
@@ -417,109 +434,31 @@ def _explained(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _maintained(
-    directory: Path,
-    source: VectorSource,
-    blank: Manifest,
-    text_queries: Queries | None,
-    device: str,
-    progress: Progress,
-) -> bool:
-    """``maintain_index``; whether there was anything to do. ``blank`` says what is wanted."""
-    count, kind = source.count, blank.wanted
-    try:
-        manifest = read_manifest(directory)
-        if manifest is not None:
-            _check(manifest, source, blank.model, blank.revision)
-            kind = manifest.wanted
-    except UntrustedError:
-        manifest = None
-        if kind_for(kind, count) == "exact":
-            fresh = replace(blank, generation=next_generation(directory), version=source.version)
-            install(directory, fresh, {})
-            return True
-    due = _due(directory, manifest, source, kind_for(kind, count))
-    if due == "nothing":
-        # What a run left that was killed between the manifest and its sweeping.
-        sweep(directory, manifest)
-        return False
-    if due == "extend":
-        assert manifest is not None
-        try:
-            old = Generation(directory, manifest)
-        except UntrustedError:
-            due = "build"
-        else:
-            extend(
-                directory,
-                source,
-                old,
-                text_queries=text_queries,
-                device=device,
-                progress=progress,
-            )
-    if due == "build":
-        build(
-            directory,
-            source,
-            replace(blank, wanted=kind),
-            text_queries=text_queries,
-            device=device,
-            progress=progress,
-        )
-    return True
-
-
-def orphans(directory: Path) -> list[Path]:
-    """Files of the index that belong to no generation in force. Where somebody is building one
-    they are its own: ask inside ``writing``, or when nobody writes."""
-    try:
-        return left_over(directory, read_manifest(directory))
-    except UntrustedError:
-        return []  # the next build sweeps them away
-
-
-def sweep_orphans(directory: Path) -> int:
-    """Removes ``orphans``, and counts them."""
-    found = orphans(directory)
-    if found:
-        sweep(directory, read_manifest(directory))
-    return len(found)
-
-
-def _due(directory: Path, manifest: Manifest | None, source: VectorSource, kind: str) -> str:
-    """``nothing``, ``extend`` or ``build``."""
-    count = source.count
-    if manifest is None:
-        return "nothing" if kind == "exact" else "build"
-    if manifest.kind == "exact":
-        return "nothing" if kind == "exact" or manifest.wanted == "exact" else "build"
-    if manifest.wanted == "auto" and count < EXACT_BELOW // 2:
-        return "build"  # which comes to exact, and takes the files away
-    if any(
-        not (directory / facts.name).exists()
-        or (directory / facts.name).stat().st_size != facts.bytes
-        for facts in manifest.files.values()
-    ):
-        return "build"
-    pending = source.pending(manifest.version)
-    if pending <= max(EXTEND_AT, EXTEND_SHARE * count):
-        return "nothing"
-    # What was removed counts twice here: rather too early than too late.
-    gone = manifest.rows + pending - count
-    if count > RETRAIN_GROWTH * manifest.trained_on or gone > RETRAIN_GONE * manifest.rows:
-        return "build"
-    return "extend"
-
-
-def _blank(source: VectorSource, model: str, revision: str, wanted: str) -> Manifest:
+def _new_manifest(source: VectorSource, model: str, revision: str, requested: str) -> Manifest:
     return Manifest(
         generation=0,
         kind="exact",
-        wanted=wanted,
+        requested=requested,
         identity=source.identity,
         model=model,
         revision=revision,
         dimension=source.dimension,
         version=0,
     )
+
+
+def orphans(directory: Path) -> list[Path]:
+    """Files that do not belong to the current generation. Those of a build in progress are among
+    them: call this with the write lock held, or when nobody holds it."""
+    try:
+        return stale_files(directory, read_manifest(directory))
+    except UntrustedError:
+        return []  # the next build removes them
+
+
+def remove_orphans(directory: Path) -> int:
+    """Deletes ``orphans`` and returns their number."""
+    found = orphans(directory)
+    if found:
+        remove_stale(directory, read_manifest(directory))
+    return len(found)

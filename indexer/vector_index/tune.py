@@ -1,282 +1,185 @@
-"""Measures a quantised index against exact search, and chooses how hard it looks.
+"""Tunes a generation: measures recall@10 against exact search and chooses nprobe, radius and depth.
 
-Recall@10 is measured for two kinds of query: images of the library (not their own nearest
-neighbour) and texts, which lie off the cone of the images and need several times the probes. The
-cheapest ``reach`` of each (which lists are looked into) and ``depth`` (candidates ranked exactly)
-that reach the target for both are stored; since candidates are ranked exactly, a neighbour is
-found where it is among them.
+Two kinds of query are measured: images of the library (without themselves as a result) and texts,
+which need several times as many probes because text embeddings are outside of the cone of image
+embeddings. A true neighbour is found if its list is probed and if its quantised score is among the
+``depth`` highest, since these are re-ranked exactly. Of the settings that reach the target recall
+for both kinds, the cheapest is stored in the manifest.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.indexer.types import Embeddings, Ids, Progress
-from sightline.indexer.vector_index.exact import Bits, Scores, bits_of
-from sightline.indexer.vector_index.generation import (
-    EXACT_ROWS,
-    FIRST,
-    Generation,
-    offset,
-    times_as_far,
-)
-from sightline.indexer.vector_index.manifest import Manifest, Reach
+from sightline.indexer.vector_index.exact import BLOCK, Scores
+from sightline.indexer.vector_index.generation import TUNED_K, Generation, Probing
+from sightline.indexer.vector_index.manifest import Manifest
 
-TARGET = 0.97
-TARGET_BELOW = 300_000, 0.99
-"""For smaller libraries, where it costs nothing that anyone would notice."""
+TARGET_RECALL = 0.97
+SMALL_TARGET_RECALL, SMALL = 0.99, 300_000
+"""Target for libraries of fewer rows than ``SMALL``, where it costs less than a millisecond."""
+
 MARGIN = 0.2
-"""Of what may be missed, spared while choosing: other queries may fare a little worse."""
+"""Fraction of the permitted misses held back, because other queries may have a lower recall."""
 
 QUERIES = 300
-"""Of each kind."""
+"""Queries measured of each kind."""
 
-NEIGHBOURS = 10
-DEPTHS = (50, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1200, 1800, 2600, 4000)
-SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
-"""Shares of the images that pretended filters are met by, down to what is ranked as a whole."""
+MIN_DEPTH, MAX_DEPTH = 50, 4000
+"""Limits of the re-ranking depth; the lower one costs 10 microseconds."""
 
-LEVELS = (0.97, 0.975, 0.98, 0.985, 0.99, 0.992, 0.994, 0.996, 0.998, 1.0)
-"""Shares of the true neighbours that the lists that are tried hold: no more can be found."""
+COVERAGES = 6
+"""Coverages tried between the target and 1: fractions of true neighbours in the probed lists."""
 
-REACHES = 8
-"""That are tried for each."""
+RADII = 8
+"""Probing radii tried for each coverage."""
 
-CODE_COST, PACKED_CODE_COST, CANDIDATE_COST = 50e-9, 12e-9, 800e-9
-"""Seconds, about: to look at one code, at one of those that a scan takes 32 at once of, and to rank
-one candidate exactly."""
+CODE_SECONDS, FAST_SCAN_CODE_SECONDS, RERANK_SECONDS = 50e-9, 12e-9, 800e-9
+"""Cost of scanning one code of 8 bits or of 4 bits (fast scan), and of re-ranking one candidate."""
 
-FOR_TEXTS = 1.5
-"""Times as far as pictures need, where no texts can be measured."""
-
-SPARED = 1000
-"""One true neighbour in so many may be lost by not ranking what is unlikely to be one."""
-
-BLOCK = 65_536
+TEXT_RADIUS, TEXT_NPROBE = 1.5, 3
+"""Ratio of texts to images in radius and nprobe, applied if there are no texts to measure."""
 
 
 def tuned(generation: Generation, texts: Embeddings | None, progress: Progress) -> Manifest:
-    """The manifest of ``generation`` with ``nprobe``, ``reach``, ``depth``, ``filtered`` and the
-    recall that was measured. Without ``texts`` half as much again as the reach of image queries is
-    taken, and three times their probes."""
+    """The manifest of ``generation`` with ``nprobe``, ``radius``, ``depth`` and measured recall."""
     manifest = generation.manifest
     random = np.random.default_rng(manifest.generation)
-    alive = np.flatnonzero(np.asarray(generation.ids) >= 0)
-    rows = np.sort(random.choice(alive, min(QUERIES, len(alive)), replace=False))
-    images = generation.fetch(rows)
-    kinds = {"image": images}
+    live = generation.live()
+    rows = np.sort(random.choice(live, min(QUERIES, len(live)), replace=False))
+    progress("measuring the index", 0, None)
+    samples = {"image": _Sample.of(generation, generation.fetch(rows), own=rows)}
     if texts is not None and len(texts):
         chosen = random.choice(len(texts), min(QUERIES, len(texts)), replace=False)
-        kinds["text"] = np.asarray(texts[chosen], np.float32)
-    progress("measuring the index", 0, None)
-    truth = {
-        name: nearest(generation, queries, NEIGHBOURS, own=rows if name == "image" else None)
-        for name, queries in kinds.items()
-    }
-    target = TARGET_BELOW[1] if manifest.rows < TARGET_BELOW[0] else TARGET
+        samples["text"] = _Sample.of(generation, np.asarray(texts[chosen], np.float32))
+    target = SMALL_TARGET_RECALL if manifest.rows < SMALL else TARGET_RECALL
     target += MARGIN * (1 - target)
-    manifest = replace(manifest, **_choose(generation, kinds, truth, rows, target))
-    if "text" not in kinds:
-        nprobe = min(manifest.nlist, 3 * manifest.nprobe)
-        manifest = replace(manifest, nprobe=nprobe, reach=times_as_far(manifest.reach, FOR_TEXTS))
-    slack = max(_slack(generation, manifest, kinds[name], truth[name]) for name in kinds)
-    manifest = replace(manifest, slack=slack)
-    least = EXACT_ROWS / manifest.rows
-    shares = [*(share for share in SHARES if share > least), *([least] if least < 1 else [])]
-    filtered = []
-    for share in shares:
-        some = random.choice(alive, max(1, int(share * len(alive))), replace=False)
-        filtered.append((share, *_choose_filtered(generation, kinds, some, manifest, target)))
+    settings = _cheapest(generation, samples, target)
+    manifest = replace(
+        manifest,
+        nprobe=settings.probing.nprobe,
+        radius=settings.probing.radius,
+        depth=settings.depth,
+        recall=settings.recall,
+    )
+    if "text" not in samples:
+        nprobe = min(manifest.nlist, TEXT_NPROBE * manifest.nprobe)
+        manifest = replace(manifest, nprobe=nprobe, radius=TEXT_RADIUS * manifest.radius)
     progress("measuring the index", 1, 1)
-    return replace(manifest, filtered=tuple(filtered))
+    return manifest
 
 
-def nearest(
-    generation: Generation,
-    queries: Embeddings,
-    k: int,
-    *,
-    own: Ids | None = None,
-    allowed: Ids | None = None,
+def nearest_rows(
+    generation: Generation, queries: Embeddings, k: int, *, own: Ids | None = None
 ) -> Ids:
-    """``(q, k)`` rows of the exact nearest neighbours, by a scan in blocks; ``own`` are the rows of
-    the queries themselves, which do not count; ``allowed`` the rows that do."""
-    rows = np.flatnonzero(np.asarray(generation.ids) >= 0) if allowed is None else allowed
-    best_scores = np.full((len(queries), k), -np.inf, np.float32)
-    best_rows = np.full((len(queries), k), -1, np.int64)
+    """``(q, k)`` rows of the exact nearest neighbours, padded with -1. ``own`` are the rows of the
+    queries themselves, which are not counted."""
+    scores = np.full((len(queries), k), -np.inf, np.float32)
+    found = np.full((len(queries), k), -1, np.int64)
+    rows = generation.live()
     for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
-        scores = queries @ generation.fetch(part).T
+        block = rows[start : start + BLOCK]
+        cosines = queries @ generation.fetch(block).T
         if own is not None:
-            scores[own[:, None] == part[None, :]] = -np.inf
-        keep = min(k, scores.shape[1])
-        top = np.argpartition(scores, -keep, axis=1)[:, -keep:]
-        scores = np.concatenate([best_scores, np.take_along_axis(scores, top, 1)], axis=1)
-        found = np.concatenate([best_rows, part[top]], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        best_scores = np.take_along_axis(scores, order, 1)
-        best_rows = np.take_along_axis(found, order, 1)
-    return best_rows
+            cosines[own[:, None] == block] = -np.inf
+        cosines = np.concatenate([scores, cosines], axis=1)
+        both = np.concatenate([found, np.broadcast_to(block, (len(queries), len(block)))], axis=1)
+        top = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        scores = np.take_along_axis(cosines, top, axis=1)
+        found = np.take_along_axis(both, top, axis=1)
+    return np.where(np.isneginf(scores), -1, found)
 
 
 @dataclass(frozen=True)
-class _Try:
-    """A reach that is tried for one kind of query, and what it comes to."""
+class _Sample:
+    """Queries of one kind, and where their true neighbours are."""
 
-    best: float
-    """The product of a query and its nearest centroid, in the middle."""
-    reach: float
-    nprobe: int
-    scan: float
-    """Seconds, about, to look at the codes."""
-    recall: dict[int, float]
-    """By depth."""
+    queries: Embeddings
+    truth: Ids
+    """``(q, 10)`` rows of the exact nearest neighbours, -1 for none."""
+    centroid_cosines: Scores
+    """``(q, nlist)`` cosines of all centroids to each query, descending."""
+    positions: Ids
+    """``(n,)`` position of the list of each true neighbour in that order."""
+    gaps: Scores
+    """``(n,)`` how much lower than that of the nearest centroid the cosine of its centroid is."""
+
+    @classmethod
+    def of(cls, generation: Generation, queries: Embeddings, own: Ids | None = None) -> _Sample:
+        truth = nearest_rows(generation, queries, TUNED_K, own=own)
+        _, cosines, lists = generation.probed_lists(queries, Probing(generation.manifest.nlist))
+        assigned = generation.assigned_lists(truth.ravel()).reshape(truth.shape)
+        positions = (lists[:, None, :] == assigned[:, :, None]).argmax(axis=2)
+        gaps = cosines[:, :1] - np.take_along_axis(cosines, positions, axis=1)
+        return cls(queries, truth, cosines, positions[truth >= 0], gaps[truth >= 0])
+
+    def nprobe_for(self, coverage: float, radius: float) -> int | None:
+        """The lowest ``nprobe`` so that this fraction of the true neighbours is in probed lists;
+        None if they are not within ``radius``."""
+        inside = np.sort(self.positions[self.gaps <= radius])
+        needed = max(1, math.ceil(coverage * len(self.positions)))
+        return int(inside[needed - 1]) + 1 if len(inside) >= needed else None
+
+    def lists_scanned(self, nprobe: int, radius: float) -> float:
+        """Lists scanned per query."""
+        within = (self.centroid_cosines >= self.centroid_cosines[:, :1] - radius).sum(axis=1)
+        return float(np.minimum(within, nprobe).mean())
+
+    def ranks(self, generation: Generation, probing: Probing) -> NDArray[np.float64]:
+        """``(n,)`` rank of each true neighbour among the candidates, from 1, ascending; infinite if
+        it is not among them."""
+        rows = generation.candidates(self.queries, MAX_DEPTH, probing)[1]
+        ranks = []
+        for true, found in zip(self.truth, rows, strict=True):
+            here = np.flatnonzero(np.isin(found, true[true >= 0])) + 1.0
+            ranks += [here, np.full((true >= 0).sum() - len(here), np.inf)]
+        return np.sort(np.concatenate(ranks))
 
 
-def _tries(
-    generation: Generation,
-    queries: Embeddings,
-    truth: Ids,
-    own: Ids | None,
-    target: float,
-    fewest: int,
-    chosen: Bits | None = None,
-) -> Iterator[_Try]:
-    """For each of ``LEVELS`` from ``target`` on, the cheapest look at lists that hold so many,
-    where ``fewest`` lists may be looked into in any case; ``chosen`` are the rows that count."""
+@dataclass(frozen=True)
+class _Settings:
+    probing: Probing
+    depth: int
+    recall: dict[str, float]
+    seconds: float
+    """Estimated cost per query."""
+
+
+def _cheapest(generation: Generation, samples: dict[str, _Sample], target: float) -> _Settings:
+    """The cheapest settings that reach ``target`` recall for every kind of query; the most thorough
+    ones if none do."""
+    tried = [
+        _settings(generation, samples, float(coverage), target)
+        for coverage in np.linspace(target, 1, COVERAGES)
+    ]
+    enough = [one for one in tried if min(one.recall.values()) >= target]
+    return min(enough, key=lambda one: one.seconds) if enough else tried[-1]
+
+
+def _settings(
+    generation: Generation, samples: dict[str, _Sample], coverage: float, target: float
+) -> _Settings:
+    """Settings that probe the lists of this fraction of the true neighbours of every kind."""
     manifest = generation.manifest
-    code = PACKED_CODE_COST if "x4fs" in manifest.factory else CODE_COST
-    _, near, lists = generation.lists(queries, manifest.nlist)
-    homes = generation.homes(truth.ravel()).reshape(truth.shape)
-    place = (lists[:, None, :] == homes[:, :, None]).argmax(axis=2)
-    behind = near[:, :1] - np.take_along_axis(near, place, axis=1)
-    best = float(np.median(near[:, 0]))
-    there = place[truth >= 0], behind[truth >= 0]
-    for level in (level for level in LEVELS if level >= target):
-        reach, nprobe, looked = _cheapest(near, *there, level, fewest)
-        look = ((best, reach),)
-        found = generation.candidates(queries, DEPTHS[-1] + 1, nprobe, look, chosen)[1]
-        scan = looked * manifest.rows / manifest.nlist * code
-        yield _Try(best, reach, nprobe, scan, _recall_by_depth(found, truth, own))
-
-
-def _cheapest(
-    near: Scores, place: Ids, behind: Scores, level: float, fewest: int
-) -> tuple[float, int, float]:
-    """The reach and the most lists within it that hold this share of the true neighbours while the
-    fewest are looked into, and how many these are: halfway between their mean and their median.
-
-    ``near``: ``(q, nlist)`` products with all centroids, falling; of each true neighbour ``place``,
-    that of its list among them, and ``behind``, how far below the first. Without a bound on their
-    number, queries that are about as close to everything would look into nearly all lists."""
-    wanted = math.ceil(level * len(place))
-    found = []
-    for share in np.linspace(level, 1, REACHES):
-        reach = float(np.quantile(behind, share)) + 1e-6
-        inside = np.sort(place[behind <= reach])
-        if len(inside) >= wanted:
-            nprobe = max(int(inside[wanted - 1]) + 1, fewest)
-            counts = (near >= near[:, :1] - reach).sum(axis=1)
-            looked = np.minimum(counts, nprobe)
-            # Of what most queries take and what all take together.
-            found.append((float(looked.mean() + np.median(looked)) / 2, reach, nprobe))
-    lists, reach, nprobe = min(found)
-    return reach, nprobe, lists
-
-
-def _recall_by_depth(candidates: Ids, truth: Ids, own: Ids | None) -> dict[int, float]:
-    """Share of the true neighbours among the first so many candidates."""
-    if own is not None:
-        candidates = np.where(candidates == own[:, None], -2, candidates)
-    wanted = truth >= 0
-    total = max(1, int(wanted.sum()))
-    found = {}
-    for depth in DEPTHS:
-        some = candidates[:, : depth + 1 if own is not None else depth]
-        hits = sum(
-            int(np.isin(true[there], row).sum())
-            for true, there, row in zip(truth, wanted, some, strict=True)
-        )
-        found[depth] = hits / total
-    return found
-
-
-def _choose(
-    generation: Generation,
-    kinds: dict[str, Embeddings],
-    truth: dict[str, Ids],
-    own: Ids,
-    target: float,
-) -> dict[str, Any]:
-    """The cheapest ``nprobe``, ``reach`` and ``depth`` that reach ``target`` for every kind, and
-    their ``recall``; where none do, the hardest look there is."""
-    tried = dict[str, list[_Try]]()
-    fewest = 1
-    for name in sorted(kinds, reverse=True):  # texts first: the bound on lists is theirs
-        mine = own if name == "image" else None
-        tried[name] = list(_tries(generation, kinds[name], truth[name], mine, target, fewest))
-        fewest = tried[name][0].nprobe
-    least, chosen, ranked = math.inf, {name: some[-1] for name, some in tried.items()}, DEPTHS[-1]
-    for depth in DEPTHS:
-        enough = {
-            name: [one for one in some if one.recall[depth] >= target]
-            for name, some in tried.items()
-        }
-        if not all(enough.values()):
-            continue
-        first = {name: some[0] for name, some in enough.items()}
-        cost = depth * CANDIDATE_COST + float(np.mean([one.scan for one in first.values()]))
-        if cost < least:
-            least, chosen, ranked = cost, first, depth
-    return {
-        "nprobe": max(one.nprobe for one in chosen.values()),
-        "reach": tuple(sorted((one.best, one.reach) for one in chosen.values())),
-        "depth": ranked,
-        "recall": {name: one.recall[ranked] for name, one in chosen.items()},
-    }
-
-
-def _slack(generation: Generation, look: Manifest, queries: Embeddings, truth: Ids) -> float:
-    """How far exact scores of true neighbours lie above those by their codes, beyond what is so for
-    all (``offset``); all but one in ``SPARED`` of them less."""
-    about, rows = generation.candidates(queries, look.depth, look.nprobe, look.reach, None)
-    above = [np.empty(0, np.float32)]
-    for query, scores, found, true in zip(queries, about, rows, truth, strict=True):
-        scores, found = scores[found >= 0], found[found >= 0]
-        near = np.isin(found, true[true >= 0])
-        if near.any():
-            first = generation.fetch(found[:FIRST]) @ query
-            exact = generation.fetch(found[near]) @ query
-            above.append(exact - scores[near] - offset(first, scores))
-    every = np.concatenate(above)
-    return float(np.quantile(every, 1 - 1 / SPARED)) if len(every) else math.inf
-
-
-def _choose_filtered(
-    generation: Generation,
-    kinds: dict[str, Embeddings],
-    rows: Ids,
-    manifest: Manifest,
-    target: float,
-) -> tuple[int, Reach]:
-    """The cheapest ``nprobe`` and ``reach`` that reach ``target`` with the depth that was chosen,
-    for every kind, under a filter that leaves these rows; where none do, the hardest look."""
-    rows = np.sort(rows)
-    bits = bits_of(rows, manifest.rows)
-    fewest, reach = manifest.nprobe, []
-    at, far = zip(*manifest.reach, strict=True)
-    for name in sorted(kinds, reverse=True):
-        queries = kinds[name][: 2 * QUERIES // 3]
-        truth = nearest(generation, queries, NEIGHBOURS, allowed=rows)
-        for one in _tries(generation, queries, truth, None, target, fewest, bits):
-            if one.recall[manifest.depth] >= target:
-                break
-        fewest = one.nprobe
-        # No less far than without a filter.
-        reach.append((one.best, max(one.reach, float(np.interp(one.best, at, far)))))
-    return fewest, times_as_far(sorted(reach), 1 if "text" in kinds else FOR_TEXTS)
+    gaps = np.concatenate([sample.gaps for sample in samples.values()])
+    best = math.inf, manifest.nlist, float(gaps.max())
+    for radius in np.quantile(gaps, np.linspace(coverage, 1, RADII)) + 1e-6:
+        needed = [sample.nprobe_for(coverage, radius) for sample in samples.values()]
+        if None not in needed:
+            nprobe = max(n for n in needed if n is not None)
+            scanned = [sample.lists_scanned(nprobe, radius) for sample in samples.values()]
+            best = min(best, (sum(scanned) / len(scanned), nprobe, float(radius)))
+    lists, nprobe, radius = best
+    probing = Probing(nprobe, radius)
+    ranks = {name: one.ranks(generation, probing) for name, one in samples.items()}
+    needed_depth = max(float(some[math.ceil(target * len(some)) - 1]) for some in ranks.values())
+    depth = int(min(max(needed_depth, MIN_DEPTH), MAX_DEPTH))
+    code = FAST_SCAN_CODE_SECONDS if "x4fs" in manifest.factory else CODE_SECONDS
+    seconds = lists * manifest.rows / manifest.nlist * code + depth * RERANK_SECONDS
+    recall = {name: float((some <= depth).mean()) for name, some in ranks.items()}
+    return _Settings(probing, depth, recall, seconds)

@@ -119,7 +119,7 @@ def serve(
                 "a Milvus collection is filled by `sightline import --to milvus`; omit PATH"
             )
     elif search_device != "cpu":  # fail before an hour of indexing
-        from sightline.indexer.vector_index.index import check_search_device
+        from sightline.indexer.vector_index import check_search_device
 
         check_search_device(search_device)
     if paths:
