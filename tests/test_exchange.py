@@ -16,8 +16,7 @@ from helpers_library import as_bytes, dated, draw, empty_library
 
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryBusyError, UsageError
-from sightline.indexer.exchange import export_set, formats, import_set
-from sightline.indexer.exchange.formats import open_set
+from sightline.indexer.exchange import FORMATS, import_set, open_set, write_set
 from sightline.indexer.indexing import doctor
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library
@@ -137,7 +136,7 @@ def test_an_image_file_that_appears_later_is_read(tmp_path: Path, tiny_encoder: 
         tmp_path / "set", [(unit(2), {"image_path": ["a.jpg", "b.jpg"], "caption": ["x", "y"]})]
     )
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        import_set.import_set(library, open_set(source), workers=1)
+        import_set(library, open_set(source), workers=1)
         assert library.thumbnail(1) is None
         (source / "a.jpg").write_bytes(as_bytes(draw(1)))
         report = update_library(library, tiny_encoder, workers=1)
@@ -155,7 +154,7 @@ def test_existing_image_files_are_read_and_not_encoded(
     paths = [str(folder / f"{n}.jpg") for n in range(4)]
     source = clip_set(tmp_path / "set", [(unit(4), {"image_path": paths})])
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        report = import_set.import_set(library, open_set(source), workers=1)
+        report = import_set(library, open_set(source), workers=1)
         assert (report.imported, report.read) == (4, 4)
         assert library.root_paths() == [folder]
         found = everything(library)
@@ -167,18 +166,18 @@ def test_existing_image_files_are_read_and_not_encoded(
         assert (again.unchanged, again.added, again.updated) == (4, 0, 0)
 
 
-@pytest.mark.parametrize("format", formats.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_export_and_import_restore_everything(
     tmp_path: Path, tiny_encoder: Encoder, indexed: Library, format: str
 ) -> None:
     target = tmp_path / ("set" if format == "npy" else f"set.{format}")
-    assert export_set.write_set(indexed, target, format=format) == 4
+    assert write_set(indexed, target, format=format) == 4
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
     before = everything(indexed)
     source = open_set(target)
     assert (source.model, source.revision) == (tiny_encoder.model, tiny_encoder.revision)
     with empty_library(tmp_path / "restored", tiny_encoder) as library:
-        assert import_set.import_set(library, source, workers=1).read == 0
+        assert import_set(library, source, workers=1).read == 0
         assert everything(library) == before
 
 
@@ -188,21 +187,21 @@ def test_an_exported_set_finds_its_image_files_again_and_elsewhere(
     folder, moved = pictures(tmp_path / "pictures"), tmp_path / "elsewhere"
     with empty_library(tmp_path / "library", tiny_encoder) as library:
         update_library(library, tiny_encoder, [folder], workers=1)
-        export_set.write_set(library, tmp_path / "set.jsonl", format="jsonl")
+        write_set(library, tmp_path / "set.jsonl", format="jsonl")
         before = everything(library)
     source = open_set(tmp_path / "set.jsonl")
     with empty_library(tmp_path / "again", tiny_encoder) as library:
-        assert import_set.import_set(library, source, workers=1).read == 4
+        assert import_set(library, source, workers=1).read == 4
         assert everything(library) == before
     folder.rename(moved)
     with empty_library(tmp_path / "moved", tiny_encoder) as library:
-        assert import_set.import_set(library, source, pictures=moved, workers=1).read == 4
+        assert import_set(library, source, pictures=moved, workers=1).read == 4
         assert library.root_paths() == [moved]
 
 
 def test_npy_is_the_folder_that_clip_retrieval_reads(tmp_path: Path, indexed: Library) -> None:
     (folder,) = indexed.root_paths()
-    export_set.write_set(indexed, tmp_path / "set", format="npy")
+    write_set(indexed, tmp_path / "set", format="npy")
     stored = indexed.vectors(indexed.select())
     vectors = np.load(tmp_path / "set/img_emb/img_emb_0.npy")
     assert (vectors.dtype, vectors.shape) == (np.float16, (4, DIMENSION))
@@ -235,7 +234,7 @@ def test_unusable_vectors_are_reported_and_the_others_imported(
     names = ["a.jpg", "b.jpg", "a.jpg", "d.jpg", "../../e.jpg"]
     source = clip_set(tmp_path / "set", [(vectors, {"image_path": names})])
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        report = import_set.import_set(library, open_set(source), workers=1)
+        report = import_set(library, open_set(source), workers=1)
         assert (report.found, report.imported, report.skipped) == (5, 2, 3)
         assert [problem.partition(":")[0] for problem in report.problems] == [
             "row 1", "row 2", "row 3",
@@ -255,10 +254,10 @@ def test_a_set_of_another_model_is_refused_before_anything_is_written(
     assert "256" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        import_set.import_set(library, open_set(source), workers=1)
-        export_set.write_set(library, tmp_path / "set.parquet", format="parquet")
+        import_set(library, open_set(source), workers=1)
+        write_set(library, tmp_path / "set.parquet", format="parquet")
         with library.writing(), pytest.raises(LibraryBusyError):
-            import_set.import_set(library, open_set(source), workers=1)
+            import_set(library, open_set(source), workers=1)
     there = ["--library", str(tmp_path / "library"), "-q"]
     assert run(["import", str(tmp_path / "set.parquet"), "--model", "builtin", *there]) == 1
     assert "made with builtin" in capsys.readouterr().err
@@ -293,7 +292,7 @@ def test_a_placeholder_shows_any_caption_and_contains_no_script(
     columns = {"caption": captions, "width": [10, 1, 9999, 5, 5], "height": [1, 10, 1, 5, 5]}
     source = clip_set(tmp_path / "set", [(unit(5), columns)])
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        import_set.import_set(library, open_set(source), workers=1)
+        import_set(library, open_set(source), workers=1)
         for record in library.images(library.select().tolist()):
             drawn = xml.etree.ElementTree.fromstring(placeholder(record))
             kinds = {element.tag.rpartition("}")[2] for element in drawn.iter()}

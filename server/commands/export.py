@@ -41,7 +41,7 @@ def export(
     npy is clip-retrieval's folder (img_emb/img_emb_0.npy, metadata/metadata_0.parquet). parquet
     and npy need the extra `exchange`. `sightline import` reads all three.
     """
-    from sightline.indexer.exchange import export_set
+    from sightline.indexer.exchange import Format, write_set
     from sightline.server.search import parse
 
     extension = target.suffix.lstrip(".")
@@ -50,10 +50,10 @@ def export(
     if query.terms:
         raise click.UsageError(f"--only takes filters (in:Holidays), and {only!r} contains text")
     with open_library(directory, read_only=True) as library, shown(quiet=quiet) as progress:
-        count = export_set.write_set(
+        count = write_set(
             library,
             target,
-            format=cast(export_set.Format, chosen),
+            format=cast(Format, chosen),
             ids=library.select(query.filters),
             progress=progress,
         )

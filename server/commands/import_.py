@@ -15,8 +15,7 @@ from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.exchange.formats import EmbeddingSet
-    from sightline.indexer.exchange.import_set import ImportReport
+    from sightline.indexer.exchange import EmbeddingSet, ImportReport
     from sightline.indexer.types import Embeddings
 
 CLIP_RETRIEVAL = {
@@ -102,12 +101,12 @@ def import_(
         return import_shards.into_library(source, directory, quiet=quiet, as_json=as_json)
     if not Path(source).exists():
         raise UsageError(f"{source} does not exist")
-    from sightline.indexer.exchange import formats, import_set
+    from sightline.indexer.exchange import import_set, open_set
     from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library import Library
     from sightline.indexer.zero_shot.captions import CAPTIONS
 
-    found = formats.open_set(Path(source))
+    found = open_set(Path(source))
     if Library.exists(directory):
         library = Library.open(directory)
         try:
@@ -129,7 +128,7 @@ def import_(
         return encoder.encode_texts(CAPTIONS)
 
     with library, stopping() as stop, shown(quiet=quiet) as progress:
-        report = import_set.import_set(
+        report = import_set(
             library,
             found,
             pictures=pictures,
