@@ -1,4 +1,4 @@
-"""Pictures that are the same: copies first, the best file proposed, nothing deleted."""
+"""Groups of duplicates: copies first, the best file of each group first, nothing deleted."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[Library]:
-    """Twelve pictures; of three of them others that are the same."""
+    """Twelve images, and duplicates of three of them."""
     folder = tmp_path_factory.mktemp("duplicates")
     pictures = folder / "pictures"
     (pictures / "more").mkdir(parents=True)
     for seed in range(12):
         (pictures / f"{seed}.jpg").write_bytes(as_bytes(draw(seed), quality=90))
-    # The first: two equal files, and one that is larger, brighter and saved anew.
+    # Of the first: an equal file, and one that is larger, brighter and saved again.
     (pictures / "more/0 copy.jpg").write_bytes((pictures / "0.jpg").read_bytes())
     brighter = ImageEnhance.Brightness(draw(0, (640, 480))).enhance(1.03)
     (pictures / "more/0 large.jpg").write_bytes(as_bytes(brighter, quality=92))
-    # The second: equal files only. The third: saved smaller.
+    # Of the second: an equal file. Of the third: one saved smaller.
     (pictures / "more/1 copy.jpg").write_bytes((pictures / "1.jpg").read_bytes())
     (pictures / "more/2 small.jpg").write_bytes(as_bytes(draw(2, (200, 150)), quality=70))
     with make_library(folder / "library", tiny_encoder, pictures) as made:
@@ -51,7 +51,7 @@ def named(library: Library, **options: bool) -> list[tuple[str, list[str]]]:
     ]
 
 
-def test_copies_come_first_and_the_best_file_leads_each_group(library: Library) -> None:
+def test_copies_come_first_and_groups_begin_with_their_best_file(library: Library) -> None:
     groups = named(library)
     assert [kind for kind, _ in groups] == ["copies", "similar", "similar"]
     by_best = {paths[0]: paths[1:] for _, paths in groups}
@@ -60,21 +60,21 @@ def test_copies_come_first_and_the_best_file_leads_each_group(library: Library) 
     assert by_best in ({"1.jpg": ["more/1 copy.jpg"]}, {"more/1 copy.jpg": ["1.jpg"]})
 
 
-def test_copies_alone_need_no_embedding(library: Library) -> None:
+def test_copies_are_found_without_similar_images(library: Library) -> None:
     assert sorted(sorted(paths) for _, paths in named(library, similar=False)) == [
         ["0.jpg", "more/0 copy.jpg"],
         ["1.jpg", "more/1 copy.jpg"],
     ]
 
 
-def test_filters_narrow_what_is_compared(library: Library) -> None:
+def test_only_images_that_match_the_filters_are_compared(library: Library) -> None:
     more = Filters((Condition("in", "more"),))
     (group,) = find_groups(library, more)
     paths = {record.path for record in library.images(group.ids)}
     assert paths == {"more/0 copy.jpg", "more/0 large.jpg"}
 
 
-def test_every_other_file_is_near_the_best_one_itself(library: Library) -> None:
+def test_every_file_is_near_identical_to_the_best_of_its_group(library: Library) -> None:
     for group in find_groups(library):
         vectors = library.vectors(np.array(group.ids))
         assert (vectors[1:] @ vectors[0] >= 0.95).all()
@@ -84,7 +84,7 @@ def test_every_other_file_is_near_the_best_one_itself(library: Library) -> None:
         assert group.spare == sum(sizes[id] for id in group.ids[1:])
 
 
-def test_more_copies_than_neighbours_are_asked_for(tmp_path: Path, tiny_encoder: Encoder) -> None:
+def test_a_group_may_be_larger_than_the_first_search(tmp_path: Path, tiny_encoder: Encoder) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for n in range(40):
@@ -94,7 +94,7 @@ def test_more_copies_than_neighbours_are_asked_for(tmp_path: Path, tiny_encoder:
         assert len(group.ids) == 40
 
 
-def test_the_command_proposes_and_deletes_nothing(
+def test_the_command_lists_duplicates_and_deletes_nothing(
     library: Library, capsys: pytest.CaptureFixture
 ) -> None:
     where = ["--library", str(library.directory)]
@@ -115,7 +115,7 @@ def test_the_command_proposes_and_deletes_nothing(
     assert sorted(path for path in library.root_paths()[0].rglob("*")) == before
 
 
-def test_the_page_and_the_route_tell_the_same(library: Library, tiny_encoder: Encoder) -> None:
+def test_the_page_and_the_api_show_the_same_groups(library: Library, tiny_encoder: Encoder) -> None:
     with SearchEngine(library, tiny_encoder) as engine:
         client = client_of(create_app(engine))
         told = client.get("/api/duplicates?k=1").get_json()
@@ -124,5 +124,5 @@ def test_the_page_and_the_route_tell_the_same(library: Library, tiny_encoder: En
         assert client.get("/api/duplicates?q=dog").status_code == 400
         page = client.get("/duplicates?k=2", headers={"Accept": "text/html"}).get_data(as_text=True)
         assert page.count("<section") == 2
-        assert "Equal files" in page
+        assert "Identical files" in page
         assert "offset=2" in page

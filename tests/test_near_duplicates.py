@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sightline.server.search.near_duplicates import BITS, fold
+from sightline.server.search.near_duplicates import MAX_HASH_BITS, fold
 
 
 def unit(*numbers: float) -> np.ndarray:
@@ -24,7 +24,7 @@ def test_similar_embeddings_with_similar_hashes_are_folded() -> None:
 
 
 def test_similar_embeddings_with_different_hashes_are_not_folded() -> None:
-    hashes = {7: 0, 3: (1 << (BITS + 1)) - 1, 9: 0}
+    hashes = {7: 0, 3: (1 << (MAX_HASH_BITS + 1)) - 1, 9: 0}
     assert fold(IDS, np.stack([A, NEAR_A, B]), lambda ids: hashes)[1] == 3
 
 

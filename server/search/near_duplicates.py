@@ -1,8 +1,8 @@
-"""Folding near-identical shots: a burst takes one place in the results, not ten.
+"""Folding of near-identical images in a ranking: a burst takes one rank, not ten.
 
-Two pictures are near-identical when their embeddings say the same thing *and* their perceptual
-hashes agree, or when they are copies of one file. Either sign alone is not enough: embeddings
-say what is seen and not which frame it is, and hashes of two plain skies are equal.
+Two images are near-identical if their embeddings *and* their perceptual hashes agree, or if they
+are copies of one file. Neither is enough alone: the frames of a film have equal embeddings, and the
+hashes of two plain skies are equal.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 
 from sightline.indexer.types import Embeddings, Ids
 
-COSINE = 0.95
-"""Cosine from which two embeddings may belong to near-identical shots."""
+MIN_COSINE = 0.95
+"""Cosine from which two embeddings agree."""
 
-BITS = 8
-"""Bits of 64 in which their perceptual hashes may differ. Measured on 238 product photographs with
-the DCT hash: saved again smaller and at quality 40 to 90, at most 2 change; of the 28,203 pairs of
-different ones none differs in fewer than 10."""
+MAX_HASH_BITS = 8
+"""Bits of 64 in which agreeing perceptual hashes differ at most. Measured with the DCT hash on 238
+product photographs: at most 2 for the same image at another size or JPEG quality, at least 10 for
+different images."""
 
-IDENTICAL = 0.9995
-"""Cosine from which the hash is not asked: copies of one file, also where it has no hash."""
+IDENTICAL_COSINE = 0.9995
+"""Cosine from which hashes are not compared: copies of one file, even without a hash."""
 
 ROUNDING = 1e-5
-"""More than a matrix product differs from the product of two of its rows, which decides: so what is
-folded does not depend on how many are folded at a time."""
+"""Upper bound of the difference between an entry of a matrix product and the inner product of the
+two rows, which decides: so the result does not depend on how many images are compared at a time."""
 
-ROWS = 128
-"""Pictures that are compared with all earlier ones at a time."""
+BLOCK = 128
+"""Images compared with all earlier ones at a time."""
 
 
 def fold(
@@ -39,43 +39,44 @@ def fold(
     *,
     before: tuple[Ids, Embeddings] | None = None,
 ) -> Ids:
-    """For each of ``ids``, in their order, the id of the earlier picture it is folded under: its
-    own where it stands alone. ``(n,) int64``.
+    """For each of ``ids``, in the order of a ranking, the id of the earlier image that represents
+    it; its own id if there is none. ``(n,) int64``.
 
-    ``before`` are pictures that were found standing alone earlier in the same ranking.
-    ``hashes`` gives the perceptual hashes of ids, and is asked only for those whose embeddings
-    agree.
+    ``before`` are ids and vectors that represent themselves in earlier ranks. ``hashes`` returns
+    perceptual hashes by id; it is called only for images whose embeddings agree with another.
     """
-    heads, known = before if before is not None else (ids[:0], vectors[:0])
-    all_ids = np.concatenate([heads, ids])
-    all_vectors = np.concatenate([known, vectors])
-    offset = len(heads)
+    earlier_ids, earlier_vectors = before if before is not None else (ids[:0], vectors[:0])
+    all_ids = np.concatenate([earlier_ids, ids])
+    all_vectors = np.concatenate([earlier_vectors, vectors])
+    offset = len(earlier_ids)
     rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(ids), ROWS):
-        some = vectors[start : start + ROWS]
-        near = some @ all_vectors[: offset + start + len(some)].T
-        row, column = np.nonzero(near >= COSINE - ROUNDING)
-        before_it = column < offset + start + row  # only those can take a picture in
-        rows.append(start + row[before_it])
-        columns.append(column[before_it])
+    for start in range(0, len(ids), BLOCK):
+        block = vectors[start : start + BLOCK]
+        cosines = block @ all_vectors[: offset + start + len(block)].T
+        row, column = np.nonzero(cosines >= MIN_COSINE - ROUNDING)
+        earlier = column < offset + start + row
+        rows.append(start + row[earlier])
+        columns.append(column[earlier])
     row, column = np.concatenate(rows), np.concatenate(columns)
     if not len(row):
         return ids.copy()
     phash = hashes(np.unique(np.concatenate([ids[row], all_ids[column]])))
-    under: dict[int, int] = {}
-    for one, earlier in zip(row.tolist(), column.tolist(), strict=True):
-        image, other = int(ids[one]), int(all_ids[earlier])
-        # A picture that is itself folded takes nothing in: chains would tie strangers together.
-        if image in under or other in under:
+    folded: dict[int, int] = {}
+    for n, m in zip(row.tolist(), column.tolist(), strict=True):
+        image, other = int(ids[n]), int(all_ids[m])
+        # A folded image represents no other: chains would connect unlike images.
+        if image in folded or other in folded:
             continue
-        cosine = float(vectors[one] @ all_vectors[earlier])
-        if cosine >= IDENTICAL or (cosine >= COSINE and _close(phash.get(image), phash.get(other))):
-            under[image] = other
-    return np.array([under.get(image, image) for image in ids.tolist()], np.int64)
+        cosine = float(vectors[n] @ all_vectors[m])
+        if cosine >= IDENTICAL_COSINE or (
+            cosine >= MIN_COSINE and _hashes_agree(phash.get(image), phash.get(other))
+        ):
+            folded[image] = other
+    return np.array([folded.get(image, image) for image in ids.tolist()], np.int64)
 
 
-def _close(one: int | None, other: int | None) -> bool:
-    """Whether two 64-bit hashes differ in few bits."""
+def _hashes_agree(one: int | None, other: int | None) -> bool:
+    """Whether two 64-bit hashes differ in at most ``MAX_HASH_BITS`` bits."""
     if one is None or other is None:
         return False
-    return ((one ^ other) & 0xFFFF_FFFF_FFFF_FFFF).bit_count() <= BITS
+    return ((one ^ other) & 0xFFFF_FFFF_FFFF_FFFF).bit_count() <= MAX_HASH_BITS
