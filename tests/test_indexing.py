@@ -1,4 +1,4 @@
-"""A run brings a library up to date with its folders and says exactly what it did."""
+"""A run brings a library up to date with its folders and reports exactly what it did."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PICTURES = 12
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A dozen pictures in two folders."""
+    """Twelve images in two folders."""
     folder = tmp_path / "pictures"
     for seed in range(PICTURES):
         place = folder / ("summer" if seed % 2 else "winter")
@@ -55,7 +55,7 @@ def names(library: Library) -> list[str]:
 
 
 def check(library: Library) -> None:
-    """Catalog, thumbnails and index agree, and every picture finds itself first."""
+    """Catalog, thumbnails and index are consistent, and every image finds itself first."""
     assert library.catalog.check() == []
     ids = library.select()
     assert sorted(library.thumbnails.ids()) == ids.tolist()

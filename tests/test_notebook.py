@@ -1,4 +1,4 @@
-"""Five lines of Python, and hits that show themselves."""
+"""Results are displayed in notebooks; the example of docs/python.md runs."""
 
 from __future__ import annotations
 

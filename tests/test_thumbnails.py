@@ -1,4 +1,4 @@
-"""Thumbnails: one an image, kept apart from the catalog, and never the reason of a loss."""
+"""Thumbnails are stored by image id, in a separate file."""
 
 from __future__ import annotations
 
