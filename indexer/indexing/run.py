@@ -201,9 +201,9 @@ class _Run:
         """Compares each scope with the catalog."""
         comparisons = []
         for scope in self.scopes:
-            self.progress(f"looking at {scope.path}", self.counts["found"], None)
+            self.progress(f"scanning {scope.path}", self.counts["found"], None)
             root = self.root(scope.root)
-            seen = compare(
+            comparison = compare(
                 scope,
                 self.catalog.known(root),
                 self.catalog.failed(root),
@@ -211,15 +211,15 @@ class _Run:
                 retry_failures=retry_failures,
                 stop=self.stop,
             )
-            if seen is None:
+            if comparison is None:
                 self.complete = False
                 break
-            comparisons.append(seen)
-            self.counts["unchanged"] += seen.unchanged
-            self.counts["failed"] += seen.still_failing
-            self.counts["found"] += seen.found
-            for failure in seen.unreadable:
-                self.failed(scope.root, failure)
+            comparisons.append(comparison)
+            self.counts["unchanged"] += comparison.unchanged
+            self.counts["failed"] += comparison.still_failing
+            self.counts["found"] += comparison.found
+            for failure in comparison.unreadable:
+                self.record_failure(scope.root, failure)
         return comparisons
 
     def recognise(self, comparisons: Sequence[Comparison]) -> None:
@@ -230,17 +230,19 @@ class _Run:
         otherwise it is a copy and gets the same embedding. A file with a new date and the old
         content is unchanged.
         """
-        gone = {image.id: seen for seen in comparisons for image in seen.gone.values()}
-        for seen in comparisons:
-            sizes = self.catalog.known_sizes({c.size for c in seen.new})
-            new = [c for c in seen.new if c.size in sizes]
-            before = {i.id: i for i in self.catalog.images([i for i, _ in seen.changed])}
-            touched = [(i, c) for i, c in seen.changed if before[i].size == c.size]
+        gone = {
+            image.id: comparison for comparison in comparisons for image in comparison.gone.values()
+        }
+        for comparison in comparisons:
+            sizes = self.catalog.known_sizes({c.size for c in comparison.new})
+            new = [c for c in comparison.new if c.size in sizes]
+            before = {i.id: i for i in self.catalog.images([i for i, _ in comparison.changed])}
+            touched = [(i, c) for i, c in comparison.changed if before[i].size == c.size]
             done: set[str] = set()
             moves: list[tuple[int, Candidate]] = []
             copies: list[tuple[int, Candidate]] = []
             touches: list[tuple[int, Candidate]] = []
-            for candidate, image in self.hashing(
+            for candidate, image in self.with_progress(
                 [(c, None) for c in new] + [(c, before[i]) for i, c in touched]
             ):
                 content_hash = _hash(candidate)
@@ -262,31 +264,31 @@ class _Run:
                 else:
                     copies.append((twins[0].id, candidate))
             if done:
-                self.write(seen.scope.root, moved=moves, copied=copies, touched=touches)
+                self.write(comparison.scope.root, moved=moves, copied=copies, touched=touches)
             self.counts["moved"] += len(moves)
             self.counts["added"] += len(copies)
             self.counts["unchanged"] += len(touches)
-            seen.new = [c for c in seen.new if c.path not in done]
-            seen.changed = [(i, c) for i, c in seen.changed if c.path not in done]
+            comparison.new = [c for c in comparison.new if c.path not in done]
+            comparison.changed = [(i, c) for i, c in comparison.changed if c.path not in done]
 
-    def hashing(
-        self, suspects: Sequence[tuple[Candidate, ImageRecord | None]]
+    def with_progress(
+        self, candidates: Sequence[tuple[Candidate, ImageRecord | None]]
     ) -> Iterator[tuple[Candidate, ImageRecord | None]]:
-        """``suspects``, with progress, until ``stop`` is set."""
+        """``candidates`` with the images they were, with progress, until ``stop`` is set."""
         shown = 0.0
-        for number, suspect in enumerate(suspects):
+        for number, candidate in enumerate(candidates):
             if self.stop.is_set():
                 return
             if time.monotonic() - shown > PROGRESS_SECONDS:
                 shown = time.monotonic()
-                self.progress("recognising files", number, len(suspects))
-            yield suspect
+                self.progress("recognising files", number, len(candidates))
+            yield candidate
 
     def decode_and_encode(self, comparisons: Sequence[Comparison], workers: int) -> None:
         """Decodes, encodes and stores everything new or changed, batch by batch."""
-        ids = {c.absolute: image for seen in comparisons for image, c in seen.changed}
-        todo = [c for seen in comparisons for c in seen.new] + [
-            c for seen in comparisons for _, c in seen.changed
+        ids = {c.absolute: image for comparison in comparisons for image, c in comparison.changed}
+        todo = [c for comparison in comparisons for c in comparison.new] + [
+            c for comparison in comparisons for _, c in comparison.changed
         ]
         if todo:
             self.progress("starting", 0, len(todo))
@@ -309,9 +311,9 @@ class _Run:
         stored = 0
         for batch in batches:
             by_root: dict[Path, list[NewImage]] = defaultdict(list)
-            for candidate, picture, vector in batch:
+            for candidate, decoded, vector in batch:
                 image = ids.get(candidate.absolute)
-                by_root[candidate.root].append(NewImage(candidate, picture, vector, image))
+                by_root[candidate.root].append(NewImage(candidate, decoded, vector, image))
                 self.counts["added" if image is None else "updated"] += 1
             for root, images in by_root.items():
                 self.write(root, images=images)
@@ -341,7 +343,7 @@ class _Run:
                 self.complete = False
                 return
             if isinstance(outcome, PhotoError):
-                self.failed(
+                self.record_failure(
                     candidate.root,
                     Failure(
                         str(candidate.root),
@@ -390,7 +392,7 @@ class _Run:
         )
         self.library.remove_thumbnails(written.removed)
 
-    def failed(self, root: Path, failure: Failure) -> None:
+    def record_failure(self, root: Path, failure: Failure) -> None:
         """Records a file that cannot be read, to be stored with the next batch."""
         self.counts["failed"] += 1
         self.failures[root].append(failure)
@@ -407,16 +409,20 @@ class _Run:
         suspiciously many are missing."""
         if self.stop.is_set() or not self.complete:
             return
-        for seen in comparisons:
-            why = None if prune else seen.why_held_back(len(seen.gone))
+        for comparison in comparisons:
+            why = None if prune else comparison.why_held_back(len(comparison.gone))
             if why is not None:
                 self.held_back.append(why)
                 continue
-            if seen.gone:
-                self.write(seen.scope.root, removed=[image.id for image in seen.gone.values()])
-                self.counts["removed"] += len(seen.gone)
-            if seen.gone_failures:
-                self.catalog.forget_failures(self.root(seen.scope.root), seen.gone_failures)
+            if comparison.gone:
+                self.write(
+                    comparison.scope.root, removed=[image.id for image in comparison.gone.values()]
+                )
+                self.counts["removed"] += len(comparison.gone)
+            if comparison.gone_failures:
+                self.catalog.forget_failures(
+                    self.root(comparison.scope.root), comparison.gone_failures
+                )
 
     def maintain_index(self) -> None:
         """Brings the vector index up to date if enough has changed."""
