@@ -56,7 +56,7 @@ def assert_consistent(place: Path, pictures: int) -> None:
 
 
 def test_of_two_concurrent_runs_one_writes_and_the_other_reports_busy(place: Path) -> None:
-    add(place / "pictures", 100, 200)
+    add(place / "pictures", 100, 100)
     runs = [indexing(place), indexing(place)]
     said = [run.communicate(timeout=120) for run in runs]
     codes = [run.returncode for run in runs]
@@ -65,7 +65,7 @@ def test_of_two_concurrent_runs_one_writes_and_the_other_reports_busy(place: Pat
         if code:
             assert "another run is writing to the library" in error
             assert len(error.splitlines()) == 1
-    assert_consistent(place, PICTURES + 200)
+    assert_consistent(place, PICTURES + 100)
 
 
 def test_two_servers_and_a_run_share_a_library(place: Path) -> None:
