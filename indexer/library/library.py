@@ -14,6 +14,7 @@ result.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,9 @@ SAMPLE = 4096
 
 SAMPLE_DRIFT = 0.1
 """Relative change of the number of images after which the sample is drawn again."""
+
+BUILTIN_MODEL = "builtin"
+"""``Library.model`` of the built-in model, whose revision changes with releases."""
 
 LOCK_SECONDS = 1.0
 """Seconds that a writer waits for the lock, which ``is_being_written`` holds for an instant."""
@@ -218,6 +222,14 @@ class Library:
 
     def check_model(self, model: str, revision: str, dimension: int) -> None:
         """ModelMismatchError unless this model made the library."""
+        if model == self.model == BUILTIN_MODEL and revision != self.revision:
+            roots = shlex.join(str(root) for root in self.root_paths())
+            new = shlex.quote(f"{self.directory}-new")
+            raise ModelMismatchError(
+                f"the built-in model has changed since the library in {self.directory} was made: "
+                f"run `sightline index {roots} --model {model} --library {new}` to index its "
+                "images again"
+            )
         if model != self.model or dimension != self.dimension:
             raise ModelMismatchError(
                 f"the library in {self.directory} was made with {self.model}, not {model}: search"

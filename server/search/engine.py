@@ -85,6 +85,7 @@ class SearchEngine:
             from sightline.indexer.encoder import Encoder
 
             encoder = Encoder.load(library.model, revision=library.revision)
+            library.check_model(encoder.model, encoder.revision, encoder.dimension)
         self.library = library
         self.encoder = encoder
         self.query_encoder = QueryEncoder(library, encoder)
