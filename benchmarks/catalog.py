@@ -1,6 +1,6 @@
-"""Times the catalog's queries on synthetic images.
+"""How long the catalog takes to answer, on synthetic pictures.
 
-python -m benchmarks.catalog                       # 100,000 images of 512 dimensions
+python -m benchmarks.catalog                       # 100,000 pictures of 512 dimensions
 python -m benchmarks.catalog --images 1000000 --keep /tmp/catalog-million
 """
 
@@ -32,7 +32,7 @@ PLACES = ("Italy", "Germany", "Norway", "Crete", "Holidays", "Home", "Work", "Ga
 
 
 def synthetic(number: int, vector: np.ndarray, random: np.random.Generator) -> NewImage:
-    """Image ``number``: 100 images per folder, twenty years, seven cameras."""
+    """Picture ``number``: a folder a hundred pictures, twenty years, seven cameras."""
     folder = number // 100
     year, place = 2005 + folder % 20, PLACES[folder // 20 % len(PLACES)]
     path = f"{year}/{place} {folder}/IMG_{number:07d}.jpg"
@@ -56,7 +56,7 @@ def synthetic(number: int, vector: np.ndarray, random: np.random.Generator) -> N
 
 
 def fill(catalog: Catalog, images: int) -> None:
-    """Writes ``images`` images in batches, like an indexing run."""
+    """Writes ``images`` pictures in the manner of an indexing run."""
     random = np.random.default_rng(0)
     root = catalog.add_root(ROOT)
     for start in range(0, images, BATCH):
@@ -86,7 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=512)
-    parser.add_argument("--keep", type=Path, help="create the catalog here, or use an existing one")
+    parser.add_argument("--keep", type=Path, help="make it here, or use what was made here before")
     given = parser.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp())
     folder.mkdir(exist_ok=True)
@@ -110,10 +110,10 @@ def main() -> None:
 
 
 def measure(catalog: Catalog) -> None:
-    """Prints the table of queries."""
+    """Prints the table of questions."""
     random = np.random.default_rng(1)
     everything = catalog.select()
-    print(f"{'milliseconds':<52}{'first':>10}{'median':>10}   result")
+    print(f"{'milliseconds':<52}{'first':>10}{'median':>10}   answer")
     clock("count", lambda: catalog.count)
     clock("version", lambda: catalog.version)
     clock("known(root)", lambda: catalog.known(catalog.roots()[0]), 3)
@@ -168,7 +168,7 @@ def measure(catalog: Catalog) -> None:
 
 
 def thumbnails(path: Path) -> None:
-    """Prints the time to read a thumbnail."""
+    """Prints how long a thumbnail takes."""
     path.unlink(missing_ok=True)
     random = np.random.default_rng(2)
     with Thumbnails.open_or_create(path) as store:

@@ -1,25 +1,25 @@
-"""Stops a program at every write to a library: killed, torn, on a full or broken disk.
+"""Every step of a library that writes, made the last one: killed, torn, on a full or broken disk.
 
-    python -m benchmarks.faults                       # every call of every operation, four faults
+    python -m benchmarks.faults                       # every point of every act, four faults each
     python -m benchmarks.faults --faults kill --sample 50
-    python -m benchmarks.faults --part 3/40           # the third of forty parts
-    python -m benchmarks.faults --list                # the calls that write, in order
+    python -m benchmarks.faults --part 3/40           # the third of forty runs that make the whole
+    python -m benchmarks.faults --list                # what is written, in order
 
-An *act* is an operation that writes a library: its first index, a run over a folder in which images
-were added, changed, moved, copied and deleted, a rebuild of the vector index, a repair, a root that
-moves or is forgotten, a migration. The kernel stops it before each call that changes a file of the
-library (``tests/helpers_faults.py``). There it is killed with SIGKILL (``kill``), killed after half
-of the write (``torn``), told that the disk is full from then on (``full``) or that it failed once
-(``broken``). Afterwards:
+An *act* is something that writes a library: its first index, a run over a folder in which pictures
+came, changed, moved, were copied and went, a rebuild of the vector index, a repair, a folder that
+moves or is forgotten, an upgrade. The kernel holds it before each call that changes a file of the
+library (``tests/helpers_faults.py``), and there it is killed with SIGKILL (``kill``), killed in the
+middle of the write (``torn``), or told that the disk is full from now on (``full``) or failed
+(``broken``). Then, each time:
 
-* a server can use the library: it opens, finds every image, and each has its thumbnail;
-* an error is one line of Sightline's own;
-* the next run ends as an undisturbed one does: every image once with its embedding, thumbnail and
-  id, the same failures, nothing orphaned, no file left over, index and catalog consistent, and no
-  problem found by ``sightline doctor``.
+* a server would go on: the library opens, and what it holds is found and has its thumbnail;
+* an error is one of the program's own, one line;
+* the next run ends where an undisturbed one does: every picture once with its embedding, thumbnail
+  and id, the same failures, nothing orphaned, no file left over, index and catalog agreeing, and
+  ``sightline doctor`` finding nothing.
 
-The vector index is quantised from 150 images on instead of 50,000, so that it takes part. Prints a
-table; the exit status is 1 if anything was lost.
+The vector index is quantised from 300 pictures on here instead of 50,000, so that it takes part.
+Printed is a table; the exit status is 1 when anything was lost.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-# Several processes run at once, and a pool of threads does not survive a fork.
+# One thread each: several of these run side by side, and spinning threads would hold them up.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
@@ -64,11 +64,11 @@ from sightline.indexer.vector_index.manifest import MANIFEST, read_manifest  # n
 from sightline.indexer.zero_shot import captions  # noqa: E402
 
 MANY = 300
-"""Images of the larger library: more than the 256 entries of a PQ codebook."""
+"""Pictures of the larger library: a code book has 256 entries."""
 
 
 def many_changes(folder: Path) -> None:
-    """Changes to a folder between two runs."""
+    """What a person does to a folder between two runs."""
     for seed in range(900, 908):
         picture(folder, f"new/{seed}.jpg", seed)
     for seed in range(3):
@@ -80,12 +80,12 @@ def many_changes(folder: Path) -> None:
     shutil.copy(folder / "030.jpg", folder / "new/copy.jpg")
     for seed in (40, 41, 42):
         (folder / f"{seed:03}.jpg").unlink()
-    picture(folder, "broken-1.jpg", 960)  # readable now
-    (folder / "broken-2.jpg").write_bytes(b"still corrupt")
+    picture(folder, "broken-1.jpg", 960)  # mended
+    (folder / "broken-2.jpg").write_bytes(b"spoilt since")
 
 
 def picture(folder: Path, name: str, seed: int) -> None:
-    """A small JPEG, different for each seed."""
+    """A small JPEG, of which no two are alike."""
     path = folder / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(as_bytes(draw(seed, (48, 36))))
@@ -93,20 +93,20 @@ def picture(folder: Path, name: str, seed: int) -> None:
 
 @dataclass
 class Act:
-    """An operation that writes a library."""
+    """Something that writes the library in ``directory``."""
 
     name: str
     before: Path
-    """The library that it starts from; it may not exist."""
+    """The library it starts from; it may not exist."""
     work: Callable[[Path], object]
     again: Callable[[Path], object]
-    """What the user runs next."""
+    """What a person does next."""
     served: bool = True
-    """Whether a server can use the library at any time during it."""
+    """Whether a server can use the library at any moment of it."""
 
 
 class Stage:
-    """A model, folders of images, and the acts on them, all below ``place``."""
+    """A model, folders of pictures, and the acts on them; ``place`` holds everything."""
 
     def __init__(self, place: Path, wanted: list[str]) -> None:
         self.place = place
@@ -114,7 +114,7 @@ class Stage:
         type(self.encoder).batch_size = property(lambda self: 4)  # type: ignore[assignment]
         build.EXACT_BELOW = vector_index.EXACT_BELOW = MANY // 2
         vector_index.EXTEND_ROWS, vector_index.EXTEND_FRACTION = 5, 0.0
-        # Tuning an index writes nothing and takes most of the time.
+        # Measuring an index writes nothing and takes most of the time.
         tune.QUERIES, captions.CAPTIONS = 10, captions.CAPTIONS[:10]
         few, many = place / "few", place / "many"
         for folder, count in ((few, 10), (many, MANY)):
@@ -196,14 +196,14 @@ class Stage:
         self.index(directory)
 
     def move(self, directory: Path, old: Path, new: Path) -> None:
-        """``sightline roots --move``, unless already done."""
+        """``sightline roots --move``, unless it was done."""
         with Library.open(directory) as library:
             if old in library.root_paths():
                 library.move_root(old, new)
         self.index(directory)
 
     def forget(self, directory: Path, folder: Path) -> None:
-        """``sightline roots --forget``, unless already done."""
+        """``sightline roots --forget``, unless it was done."""
         with Library.open(directory) as library:
             if folder in library.root_paths():
                 library.forget_root(folder)
@@ -215,7 +215,7 @@ class Stage:
 
 
 def damage(directory: Path) -> None:
-    """Corrupts a page of embeddings, and deletes a vector and some thumbnails."""
+    """A spoilt page of embeddings, a vector that is gone, and thumbnails that are."""
     path = directory / "catalog.db"
     with sqlite3.connect(path) as connection:
         [(page,)] = connection.execute(
@@ -238,7 +238,7 @@ def damage(directory: Path) -> None:
 
 
 def contents(directory: Path) -> dict[str, Any]:
-    """Everything that must be the same after any fault and the next run."""
+    """All that must be the same in the end, whatever came between."""
     with Library.open(directory, read_only=True) as library:
         ids = library.select()
         return {
@@ -263,7 +263,7 @@ def contents(directory: Path) -> dict[str, Any]:
 
 
 def compare(found: dict[str, Any], wanted: dict[str, Any], highest: int) -> None:
-    """AssertionError unless ``found`` equals ``wanted``; ids up to ``highest`` existed before."""
+    """AssertionError unless ``found`` is ``wanted``; ids up to ``highest`` were given before."""
     assert len(found["images"]) == len(wanted["images"]), "pictures are missing, or there twice"
     for place, (id_, *facts) in wanted["images"].items():
         assert place in found["images"], f"{place} is missing"
@@ -289,7 +289,7 @@ def serves(directory: Path) -> None:
 
 
 def finds_all(library: Library) -> None:
-    """AssertionError unless a search finds every image, each by its own vector, and no other."""
+    """AssertionError unless a search finds every picture, each by its own vector, and no other."""
     ids = library.select()
     if not len(ids):
         return
@@ -301,7 +301,7 @@ def finds_all(library: Library) -> None:
 
 
 def whole(directory: Path) -> None:
-    """AssertionError unless the library is consistent and contains no other files."""
+    """AssertionError unless the library is in order and there is nothing in it that is not its."""
     findings = doctor.examine(directory)
     assert not findings, [finding.text for finding in findings]
     left = {path.name for path in directory.iterdir()}
@@ -323,8 +323,8 @@ def whole(directory: Path) -> None:
 
 
 def in_child(work: Callable[[], object]) -> str:
-    """Does ``work`` in a forked process, because a process in which FAISS or torch have computed
-    cannot fork; returns what it raised as text, or ""."""
+    """Does ``work`` in a forked process, since FAISS and torch must not have computed anything in
+    one that forks; what it raised, or nothing."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -344,7 +344,7 @@ def in_child(work: Callable[[], object]) -> str:
 
 @contextmanager
 def copied(act: Act, place: Path) -> Iterator[Path]:
-    """A copy of the library that ``act`` starts from."""
+    """A library like the one that ``act`` starts from."""
     directory = place / "library"
     shutil.rmtree(directory, ignore_errors=True)
     if act.before.exists():
@@ -353,7 +353,7 @@ def copied(act: Act, place: Path) -> Iterator[Path]:
 
 
 def rehearse(stage: Stage, act: Act, place: Path) -> tuple[list[faults.Call], Path]:
-    """The calls of an undisturbed act, and the file with the library's contents (pickled)."""
+    """The calls of an undisturbed act, and what the library held in the end (pickled)."""
     import pickle
 
     with copied(act, place) as directory:
@@ -376,12 +376,12 @@ def suffer(
     stage: Stage, act: Act, place: Path, goal: Path, fault: faults.Fault
 ) -> tuple[str, str, faults.Call | None]:
     """One fault: how the act ended (``killed``, ``error``, ``done``), what was wrong afterwards
-    (empty if nothing), and the call of the fault."""
+    (nothing, if all is well), and at which call it was."""
     import pickle
 
     highest = 0
     if (act.before / "catalog.db").exists():
-        # Immutable: creates no log, which another lane would copy.
+        # Immutable: no log beside it, which another lane would find as it copies the folder.
         uri = f"{(act.before / 'catalog.db').as_uri()}?immutable=1"
         with sqlite3.connect(uri, uri=True) as connection:
             [(highest,)] = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='images'")
@@ -392,7 +392,7 @@ def suffer(
         how = "killed" if outcome.killed else "error" if outcome.said else "done"
         wrong = []
         if how == "error" and not clear(outcome.said):
-            wrong.append(f"an error that is not one line of ours: {outcome.said}")
+            wrong.append(f"an error that says nothing to a person: {outcome.said}")
         if act.served and (said := in_child(lambda: serves(directory))):
             wrong.append(f"before the next run: {said}")
 
@@ -408,14 +408,14 @@ def suffer(
 
 
 def clear(said: str) -> bool:
-    """Whether an error is one line of Sightline's own about the disk."""
+    """Whether an error is one line of the program's own about the disk."""
     one = said.startswith("LibraryError: ") and len(said.splitlines()) == 1
     return one and any(word in said for word in ("space", "disk", "cannot be"))
 
 
 def points(calls: list[faults.Call], kind: str, sample: int | None, seed: int) -> list[int]:
-    """The calls at which a fault is tried: all that it applies to, or a random sample with each
-    kind of call on each kind of file."""
+    """Where a fault is tried: everywhere it makes a difference, or a sample that holds each kind
+    of call on each kind of file."""
     there = [
         call
         for call in calls
@@ -436,25 +436,25 @@ def points(calls: list[faults.Call], kind: str, sample: int | None, seed: int) -
 
 @dataclass
 class Part:
-    """One of several parts that together try every point once. Points are dealt out in turn, so
-    that each part has some of every act and fault."""
+    """One of several runs that together try every point once. Points are dealt out in turn, so
+    that each run has some of every act and fault."""
 
     number: int = 1
     of: int = 1
     seen: int = 0
-    """Points of all parts so far."""
+    """Points of all runs so far."""
     taken: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """From ``3/40``. ValueError for an invalid part."""
+        """From ``3/40``. ValueError for what is no part."""
         number, of = (int(word) for word in text.split("/"))
         if not 1 <= number <= of:
             raise ValueError(text)
         return cls(number, of)
 
     def take(self, todo: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Those of an act's points that belong to this part."""
+        """What of an act's points is tried in this run."""
         mine = [one for n, one in enumerate(todo, self.seen) if n % self.of == self.number - 1]
         self.seen += len(todo)
         self.taken += len(mine)
@@ -464,7 +464,7 @@ class Part:
 def lane(
     stage: Stage, act: Act, goal: Path, todo: list[tuple[str, int]], place: Path, out: Path
 ) -> None:
-    """Tries ``todo`` in sequence, and writes a line for each."""
+    """Tries ``todo`` one after another, and writes a line for each."""
     place.mkdir()
     with out.open("w") as file:
         for kind, at in todo:
@@ -479,10 +479,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--act", action="append", help="only this one (repeatable)")
     parser.add_argument("--faults", default=",".join(get_args(faults.Kind)))
-    parser.add_argument("--sample", type=int, help="random points of each act and fault")
+    parser.add_argument("--sample", type=int, help="points of each act and fault, by chance")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", type=Part.parse, default=Part(), metavar="N/OF")
-    parser.add_argument("--lanes", type=int, default=2, help="concurrent processes")
+    parser.add_argument("--lanes", type=int, default=2, help="processes side by side")
     parser.add_argument("--list", action="store_true", help="print the calls and stop")
     options = parser.parse_args()
     lost = 0

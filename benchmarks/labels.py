@@ -17,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.builtin_model import encoded, opened
-from sightline.data.training.data import wordnet_names
+from benchmarks.builtin_model import encoded, opened, wordnet_names
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.evaluation.datasets import read_captioned
 from sightline.indexer.zero_shot.labels import Label, Labeller, label

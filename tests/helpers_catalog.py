@@ -1,4 +1,4 @@
-"""Small catalogs of made-up images and random vectors."""
+"""Small catalogs for the tests, of pictures that nobody took and vectors that nobody encoded."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TOP = Path("/home/ana/Pictures")
 
 
 def unit(seed: int, dimension: int = DIMENSION) -> NDArray[np.float32]:
-    """A unit vector determined by ``seed``, exact in float16."""
+    """A unit vector, the same for the same ``seed``, exact in float16."""
     vector = np.random.default_rng(seed).standard_normal(dimension)
     return (vector / np.linalg.norm(vector)).astype(np.float16).astype(np.float32)
 
 
 def file(path: str, *, size: int = 1000, mtime_ns: int = 1, root: Path = TOP) -> Candidate:
-    """A file, which need not exist."""
+    """A file that might be there."""
     return Candidate(root, path, size, mtime_ns)
 
 
@@ -37,7 +37,7 @@ def picture(
     content: str | None = None,
     **info: Any,
 ) -> NewImage:
-    """An image at ``path``; ``info`` are fields of ``PhotoInfo``."""
+    """A picture at ``path``; ``info`` are fields of ``PhotoInfo``."""
     content = content or f"{path} {seed} {size} {mtime_ns}"
     facts = {"width": 400, "height": 300, "format": "jpeg", **info}
     photo = Photo(

@@ -1,9 +1,10 @@
-"""Fault injection: a process is stopped at a chosen system call that writes.
+"""Faults on demand: a program is stopped at a system call of its choosing that would write.
 
-The kernel (seccomp user notification, Linux 5.5 and newer; no privilege is needed) stops a process
-before every call that changes a file and notifies this one, which answers: continue, fail with an
-error number, or be killed. So every write, also of SQLite and FAISS, can be the last one, and a
-disk can be full from any of them on. Nothing of the program under test is replaced.
+The kernel is asked (seccomp user notification, Linux 5.5 and newer; no privilege is needed) to hold
+a process before every call that changes a file, and to tell this program, which answers: go on,
+fail with an error number, or be killed. So each step that writes, SQLite's and FAISS's among them,
+can be the last one, and a disk can be full from any of them on. Nothing of the program under test
+is replaced.
 
     seen = watch(work, folder)                              # every write below ``folder``
     watch(work, folder, Fault("kill", 17))                  # SIGKILL instead of the 17th
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Literal
 
 Kind = Literal["kill", "torn", "full", "broken"]
-"""What happens at the chosen call and after it.
+"""What happens at the chosen call, and after it.
 
 ``kill``    SIGKILL instead of it
 ``torn``    the first half of what it would write is written, then SIGKILL
@@ -37,7 +38,7 @@ Kind = Literal["kill", "torn", "full", "broken"]
 ``broken``  EIO, for this call alone
 """
 
-# System call numbers (x86-64, ARM64), and which argument is the file: a descriptor or a path.
+# The numbers of the calls, and where their arguments tell the file: a descriptor, or a path.
 _X86, _ARM = 0, 1
 CALLS: dict[str, tuple[int | None, int | None, str, int]] = {
     "write": (1, 64, "descriptor", 0),
@@ -65,7 +66,7 @@ NEEDS_SPACE = {
     *("write", "pwrite64", "writev", "pwritev", "sendfile", "copy_file_range", "fallocate"),
     *("mkdir", "mkdirat", "open", "openat"),
 }
-"""Calls that fail on a full disk. (``ftruncate`` creates a hole, which needs no space.)"""
+"""What a full disk refuses. (Growing by ``ftruncate`` makes a hole, which takes none.)"""
 
 _MACHINE = {"x86_64": (_X86, 0xC000003E), "aarch64": (_ARM, 0xC00000B7)}
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
@@ -90,7 +91,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault at the ``at``-th call (from 1)."""
+    """What is to happen at the ``at``-th call (from 1)."""
 
     kind: Kind
     at: int
@@ -103,14 +104,14 @@ class Outcome:
     calls: list[Call] = field(default_factory=list)
     killed: bool = False
     said: str = ""
-    """What ``work`` raised; empty if nothing."""
+    """What ``work`` raised: empty when it came to its end."""
 
 
 def watch(work: Callable[[], object], folder: Path, fault: Fault | None = None) -> Outcome:
-    """Does ``work`` in a forked child and stops it at every call that writes below ``folder``.
+    """Does ``work`` in a forked child and holds it at every call that writes below ``folder``.
 
-    An exception of ``work`` is returned as ``said``: the message of a ``SightlineError``, the
-    traceback of any other.
+    An exception of ``work`` comes back as ``said``: the line of one of the project's own errors,
+    the whole trace of any other.
     """
     mine, theirs = socket.socketpair()
     sys.stdout.flush()
@@ -160,15 +161,15 @@ def _in_child(work: Callable[[], object], to: socket.socket, say: int) -> None:
 
 
 def _listen() -> int:
-    """Makes the kernel notify of every call in ``CALLS`` of this process and its children; returns
-    the descriptor for the notifications."""
+    """Has the kernel tell of every call in ``CALLS`` of this process and its children; the
+    descriptor on which it does."""
     place, machine = _MACHINE[platform.machine()]
     numbers = [(name, call[place]) for name, call in CALLS.items() if call[place] is not None]
     load, equal, bits, back = 0x20, 0x15, 0x45, 0x06
     notify, allow = 0x7FC00000, 0x7FFF0000
     program = [(load, 0, 0, 4), (equal, 1, 0, machine), (back, 0, 0, allow), (load, 0, 0, 0)]
     for name, number in numbers:
-        if name in ("open", "openat"):  # only those that may create or truncate a file
+        if name in ("open", "openat"):  # only those that may make or empty a file
             flags = 16 + 8 * (1 if name == "open" else 2)
             creates = os.O_CREAT | os.O_TRUNC
             program += [(equal, 0, 4, number), (load, 0, 0, flags), (bits, 0, 1, creates)]
@@ -190,7 +191,7 @@ def _listen() -> int:
 
 
 def _answer(listener: int, child: int, folder: Path, fault: Fault | None, outcome: Outcome) -> None:
-    """Answers notifications until the child and all its children have ended."""
+    """Answers the kernel until the child and all its children have ended."""
     place, _ = _MACHINE[platform.machine()]
     names = {call[place]: name for name, call in CALLS.items() if call[place] is not None}
     poll = select.poll()
@@ -203,7 +204,7 @@ def _answer(listener: int, child: int, folder: Path, fault: Fault | None, outcom
         held = bytearray(_NOTIFICATION.size)
         try:
             fcntl.ioctl(listener, _RECEIVE, held)
-        except OSError:  # killed meanwhile
+        except OSError:  # killed before it could be told
             continue
         id_, pid, _, number, _, _, *arguments = _NOTIFICATION.unpack(held)
         name = names[number]
@@ -227,7 +228,7 @@ def _answer(listener: int, child: int, folder: Path, fault: Fault | None, outcom
 
 
 def _file(pid: int, name: str, arguments: list[int]) -> Path | None:
-    """The file of a call; None if it is not a file."""
+    """The file that a call is about; None where it is none."""
     _, _, how, which = CALLS[name]
     try:
         if how == "descriptor":
@@ -238,12 +239,12 @@ def _file(pid: int, name: str, arguments: list[int]) -> Path | None:
             text = memory.read(1024).split(b"\0")[0]
         path = Path(os.fsdecode(text))
         return path if path.is_absolute() else Path(f"/proc/{pid}/cwd").readlink() / path
-    except OSError:  # the process has ended
+    except OSError:  # it has gone
         return None
 
 
 def _half(pid: int, name: str, arguments: list[int]) -> None:
-    """Writes the first half of a ``write`` or ``pwrite64``."""
+    """Writes the first half of what ``write`` or ``pwrite64`` was to write."""
     if name not in ("write", "pwrite64"):
         return
     descriptor, address, size, *offset = arguments

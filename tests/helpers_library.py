@@ -1,4 +1,4 @@
-"""A small collection of drawn images with dates and folders, and a library of it."""
+"""A small collection of drawn pictures with dates and folders, and a library of it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from sightline.indexer.library import Library
 
 COUNT = 60
-"""Images in Trips and Home; Odd contains six more."""
+"""Pictures in Trips and Home together; Odd holds six more."""
 
 
 def draw(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
-    """An image of large soft spots of colour, determined by ``seed``."""
+    """A picture of large soft blots of colour, the same for the same ``seed``."""
     rng = np.random.default_rng(seed)
     blots = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(blots).resize(size, Image.Resampling.BICUBIC)
 
 
 def as_bytes(picture: Image.Image, format: str = "JPEG", **options: object) -> bytes:
-    """``picture`` as a file."""
+    """The file of ``picture``."""
     out = io.BytesIO()
     picture.save(out, format, **options)
     return out.getvalue()
 
 
 def dated(year: int, month: int, *, camera: str = "Sightline Nine") -> Image.Exif:
-    """EXIF of an image taken at noon on the tenth."""
+    """EXIF of a picture taken at noon on the tenth."""
     exif = Image.Exif()
     exif[0x0110] = camera
     exif.get_ifd(0x8769)[0x9003] = f"{year}:{month:02}:10 12:00:00"
@@ -40,8 +40,8 @@ def dated(year: int, month: int, *, camera: str = "Sightline Nine") -> Image.Exi
 
 
 def make_pictures(folder: Path) -> Path:
-    """``COUNT`` different images in two folders, and in ``Odd``: a copy, a smaller version, a
-    TIFF, a portrait, a PNG, and a file that is not an image."""
+    """``COUNT`` different pictures in two folders, and in ``Odd``: a copy, the same picture saved
+    smaller, a TIFF, a portrait, a PNG, and a file that is no picture."""
     for place in ("Trips/Lake Como", "Home", "Odd"):
         (folder / place).mkdir(parents=True)
     for seed in range(COUNT):
@@ -60,7 +60,7 @@ def make_pictures(folder: Path) -> Path:
 
 
 def empty_library(directory: Path, encoder: Encoder) -> Library:
-    """An empty library for ``encoder``."""
+    """A library for what ``encoder`` makes, without any pictures."""
     from sightline.indexer.library import Library
 
     return Library.create(
@@ -72,7 +72,7 @@ def empty_library(directory: Path, encoder: Encoder) -> Library:
 
 
 def make_library(directory: Path, encoder: Encoder, pictures: Path) -> Library:
-    """A library of the images in ``pictures``."""
+    """A library of everything in ``pictures``."""
     from sightline.indexer.indexing.run import update_library
 
     library = empty_library(directory, encoder)
@@ -81,7 +81,7 @@ def make_library(directory: Path, encoder: Encoder, pictures: Path) -> Library:
 
 
 def id_of(library: Library, name: str) -> int:
-    """The id of the image with this file name."""
+    """The id of the picture whose file is called so."""
     for record in library.images(library.select().tolist()):
         if record.path.rpartition("/")[2] == name:
             return record.id

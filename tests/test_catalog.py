@@ -1,4 +1,4 @@
-"""The catalog stores images: a batch completely or not at all, and never an id twice."""
+"""The catalog keeps what a library knows: all of a batch or nothing, and never an id twice."""
 
 from __future__ import annotations
 

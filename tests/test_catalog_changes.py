@@ -1,4 +1,4 @@
-"""``changes`` is right after any sequence of writes (property test)."""
+"""Whatever is done to a catalog in whatever order: what ``changes`` tells an index is right."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sightline.indexer.catalog import Catalog
 
 
 class Interleaving(RuleBasedStateMachine):
-    """Writes, changes, moves, copies and deletions in any order: an earlier set of vectors with
-    ``changes`` applied equals the current one."""
+    """Writes, changes, moves, copies and removals in any order: whatever set of vectors was once
+    right, with ``changes`` put to it, is right now."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Interleaving(RuleBasedStateMachine):
         written = self.catalog.write(self.root, images=images)
         for image, i, new in zip(images, written.images, fresh, strict=True):
             if new:
-                assert i not in self.given, "an id was reused"
+                assert i not in self.given, "an id was given out twice"
                 self.given.add(i)
             else:
                 assert self.paths[image.candidate.path] == i
@@ -85,7 +85,7 @@ class Interleaving(RuleBasedStateMachine):
         self.gone(tuple(gone.tolist()))
 
     @rule()
-    def snapshot(self) -> None:
+    def remember(self) -> None:
         self.bases.append((self.catalog.version, dict(self.truth)))
 
     @rule()
@@ -95,7 +95,7 @@ class Interleaving(RuleBasedStateMachine):
         self.catalog = Catalog.open(path)
 
     @invariant()
-    def changes_lead_from_every_version_to_the_current(self) -> None:
+    def every_base_becomes_the_truth(self) -> None:
         assert {
             path: known.id for path, known in self.catalog.known(self.root).items()
         } == self.paths
@@ -112,7 +112,7 @@ class Interleaving(RuleBasedStateMachine):
             assert all((result[i] == self.truth[i]).all() for i in result)
 
     @invariant()
-    def check_finds_nothing(self) -> None:
+    def nothing_is_wrong(self) -> None:
         assert self.catalog.check() == []
 
 

@@ -1,4 +1,4 @@
-"""``docs/catalog.md`` documents every existing table, view and column, and no other."""
+"""``docs/catalog.md`` names every table, view and column that there is, and no other."""
 
 from __future__ import annotations
 

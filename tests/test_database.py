@@ -1,4 +1,4 @@
-"""Corrupt and foreign files raise an error of one line and stay unchanged; faults lose nothing."""
+"""Whatever lies where a library's file should be, the answer is one line and the file is kept."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def filled(folder: Path, images: int = 60) -> Path:
-    """A closed catalog of some images."""
+    """A catalog of some pictures, closed."""
     folder.mkdir(exist_ok=True)
     catalog, root = new_catalog(folder)
     with catalog:
@@ -46,12 +46,12 @@ def filled(folder: Path, images: int = 60) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    """The names in ``folder``."""
+    """What lies in ``folder``."""
     return sorted(path.name for path in folder.iterdir())
 
 
-def run_every_query(path: Path) -> None:
-    """Opens the catalog at ``path`` and runs every query."""
+def ask_everything(path: Path) -> None:
+    """Opens the catalog at ``path`` and asks it all it can be asked."""
     with Catalog.open(path) as catalog:
         ids = catalog.select()
         catalog.vectors(ids)
@@ -103,7 +103,7 @@ def test_another_programs_database_raises_an_error_and_stays(tmp_path: Path) -> 
     other.execute("CREATE TABLE images (id INTEGER)")
     other.commit()
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
-    assert "catalog.db-wal" in before, "with a log that is not ours to replay"
+    assert "catalog.db-wal" in before, "with a log that is not ours to play"
     with pytest.raises(LibraryError, match="another program's SQLite file"):
         Catalog.open(path)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
@@ -154,21 +154,22 @@ def test_a_catalog_truncated_anywhere_raises_an_error_and_stays(tmp_path: Path) 
 
 
 def test_flipped_bytes_raise_a_library_error_or_do_no_harm(tmp_path: Path) -> None:
-    """300 catalogs with some random bytes: a query returns or raises LibraryError, nothing else."""
+    """Three hundred catalogs with some bytes wrong: whatever is asked, the answer is a LibraryError
+    or an answer, and never another exception."""
     whole = filled(tmp_path).read_bytes()
-    path = tmp_path / "corrupted.db"
+    path = tmp_path / "spoilt.db"
     chance = random.Random(5)
     named: list[str] = []
     for _ in range(300):
-        corrupted = bytearray(whole)
+        spoilt = bytearray(whole)
         page = chance.randrange(len(whole) // 8192) * 8192
         for _ in range(chance.choice([1, 1, 4, 64])):
-            # Half of it in the page header, where SQLite's own numbers are.
+            # Half of the damage is in the page's head, where SQLite's own numbers are.
             spread = chance.choice([32, 8192])
-            corrupted[page + chance.randrange(spread)] = chance.randrange(256)
-        path.write_bytes(corrupted)
+            spoilt[page + chance.randrange(spread)] = chance.randrange(256)
+        path.write_bytes(spoilt)
         try:
-            run_every_query(path)
+            ask_everything(path)
         except LibraryError as error:
             named.append(str(error))
     assert len(named) > 40
@@ -191,17 +192,17 @@ def test_intact_pages_of_a_corrupt_catalog_are_salvaged(tmp_path: Path) -> None:
             if name in ("images", "embeddings")
         ]
     database.close()
-    corrupted = bytearray(path.read_bytes())
+    spoilt = bytearray(path.read_bytes())
     for number in leaves[1::4]:
-        corrupted[(number - 1) * 8192 : number * 8192] = os.urandom(8192)
-    path.write_bytes(corrupted)
+        spoilt[(number - 1) * 8192 : number * 8192] = os.urandom(8192)
+    path.write_bytes(spoilt)
     with pytest.raises(LibraryError, match="doctor"):
-        run_every_query(path)
+        ask_everything(path)
     with Catalog.open(path) as catalog:
         assert {problem.kind for problem in catalog.check()} == {"damaged"}
     target = tmp_path / "saved.db"
     saved = salvage(path, target)
-    assert path.read_bytes() == bytes(corrupted)
+    assert path.read_bytes() == bytes(spoilt)
     assert saved.gaps
     with Catalog.open(target) as catalog:
         assert catalog.check() == []
@@ -216,7 +217,7 @@ def test_intact_pages_of_a_corrupt_catalog_are_salvaged(tmp_path: Path) -> None:
         assert len(catalog.full_text_search("new", 5))
     with pytest.raises(LibraryError, match="is there already"):
         salvage(path, target)
-    path.write_bytes(b"gone" + bytes(corrupted)[4:])
+    path.write_bytes(b"gone" + bytes(spoilt)[4:])
     with pytest.raises(LibraryError, match=r"nothing .* can be saved"):
         salvage(path, tmp_path / "other.db")
 
@@ -272,7 +273,7 @@ def test_a_writer_waits_for_another_and_then_raises_busy(
 def test_a_write_transaction_locks_the_file_from_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a transaction has read is still true when it writes."""
+    """What it has read before it writes is still so when it writes."""
     path = filled(tmp_path)
     monkeypatch.setattr("sightline.indexer.catalog.store.BUSY_TIMEOUT", 0.1)
     with Catalog.open(path) as one, Catalog.open(path) as other:
@@ -331,12 +332,12 @@ def test_repair_rebuilds_a_corrupt_sqlite_index(tmp_path: Path) -> None:
         assert catalog.check() == []
 
 
-# read-only and full disks, killed processes
+# a disk that is read-only, or full, or a process that is killed
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of two megabytes, if one can be mounted (Linux, as root)."""
+    """A disk of two megabytes, where this may be made (Linux, as root)."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]

@@ -1,4 +1,4 @@
-"""``sightline doctor`` finds what is wrong with a library and repairs what can be."""
+"""``sightline doctor`` says what is wrong with a library and puts right what can be."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PICTURES = 40
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Path:
-    """A folder with ``pictures`` and an intact ``library`` of them."""
+    """A folder with ``pictures`` and a healthy ``library`` of them."""
     place = tmp_path_factory.mktemp("doctor")
     (place / "pictures").mkdir()
     for seed in range(PICTURES):
@@ -35,7 +35,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) ->
 
 @pytest.fixture
 def directory(original: Path, tmp_path: Path) -> Path:
-    """A copy of the intact library, to be corrupted."""
+    """A copy of the healthy library, to be harmed."""
     shutil.copytree(original / "library", tmp_path / "library")
     return tmp_path / "library"
 
@@ -60,19 +60,19 @@ def test_a_catalog_with_a_corrupt_page_is_salvaged_and_the_next_run_completes_it
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    corrupted = bytearray(path.read_bytes())
-    corrupted[page * size : page * size + 600] = b"\xa5" * 600
-    path.write_bytes(corrupted)
+    harmed = bytearray(path.read_bytes())
+    harmed[page * size : page * size + 600] = b"\xa5" * 600
+    path.write_bytes(harmed)
     before = path.read_bytes()
 
     findings = doctor.examine(directory)
     assert ("damaged", "catalog.db", False) in kinds(findings)
-    assert path.read_bytes() == before, "examining must change nothing"
+    assert path.read_bytes() == before, "looking must change nothing"
 
     findings = doctor.repair(directory)
     assert ("damaged", "catalog.db", True) in kinds(findings)
     [aside] = directory.glob("catalog.db.damaged-*[0-9]")
-    assert aside.read_bytes() == before, "the corrupt file stays unchanged"
+    assert aside.read_bytes() == before, "the damaged file is kept as it was"
     with Library.open(directory) as library:
         update_library(library, tiny_encoder, workers=1)
         assert library.count == PICTURES
@@ -121,7 +121,7 @@ def test_a_failing_disk_during_a_repair_raises_an_error_and_the_next_repair_cont
 
 def test_orphaned_index_files_are_found_and_deleted(directory: Path) -> None:
     (directory / "index").mkdir(exist_ok=True)
-    (directory / "index" / "vectors-000009.f16").write_bytes(b"an interrupted build")
+    (directory / "index" / "vectors-000009.f16").write_bytes(b"a build that was cut off")
     assert kinds(doctor.examine(directory)) == {("orphaned", "index", False)}
     assert ("orphaned", "index", True) in kinds(doctor.repair(directory))
     assert doctor.examine(directory) == []
@@ -192,7 +192,7 @@ def test_missing_and_changed_image_files_are_reported(
 
 
 def test_another_programs_file_stays_unchanged(tmp_path: Path) -> None:
-    tmp_path /= "a damaged folder"  # the kind of a problem must not depend on its path
+    tmp_path /= "a damaged folder"  # what its path says is not what it is
     tmp_path.mkdir()
     with sqlite3.connect(tmp_path / "catalog.db") as connection:
         connection.execute("CREATE TABLE x (y)")

@@ -1,4 +1,4 @@
-"""SQL filters select exactly what a plain Python implementation of each condition selects."""
+"""Filters are exact: what SQL selects is what a plain reading of each condition selects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TAKEN = (
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Catalog, dict]]:
-    """300 images that mix everything above, under two roots, and their labels."""
+    """Three hundred pictures that mix everything above, under two roots, and their labels."""
     catalog, root = new_catalog(tmp_path_factory.mktemp("filters"))
     other = catalog.add_root(Path("/media/Holidays/Photos of Italy"))
     with catalog:
@@ -278,7 +278,7 @@ def test_selections_include_later_commits_of_any_process(tmp_path: Path) -> None
             assert len(elsewhere.select(wanted)) == elsewhere.matching(wanted) == number - 1
             catalog.write(root, images=[picture(f"{number}.png", format="png")])
             assert elsewhere.matching(wanted) == len(elsewhere.select(wanted)) == number
-        # Other filters evict it from the cache.
+        # Other filters push it out of what is remembered.
         for rating in range(6):
             assert not len(elsewhere.select(Filters((Condition("rating", rating + 1),))))
         assert len(elsewhere.select(wanted)) == 8

@@ -1,4 +1,4 @@
-"""A run brings a library up to date with its folders and reports exactly what it did."""
+"""A run brings a library up to date with its folders and says exactly what it did."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PICTURES = 12
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Twelve images in two folders."""
+    """A dozen pictures in two folders."""
     folder = tmp_path / "pictures"
     for seed in range(PICTURES):
         place = folder / ("summer" if seed % 2 else "winter")
@@ -55,7 +55,7 @@ def names(library: Library) -> list[str]:
 
 
 def check(library: Library) -> None:
-    """Catalog, thumbnails and index are consistent, and every image finds itself first."""
+    """Catalog, thumbnails and index agree, and every picture finds itself first."""
     assert library.catalog.check() == []
     ids = library.select()
     assert sorted(library.thumbnails.ids()) == ids.tolist()
@@ -293,7 +293,7 @@ def test_a_root_that_disappears_during_a_run_is_read_when_it_is_back(
 
     report = run(library, tiny_encoder, pictures, progress=unplug)
     assert counts(report) == {"found": PICTURES, "failed": PICTURES}
-    assert {failure.reason for failure in report.failures} == {"the file no longer exists"}
+    assert {failure.reason for failure in report.failures} == {"the file is not there any more"}
     away.rename(pictures)
     # Their files are as they were, but it was not they that were at fault.
     report = run(library, tiny_encoder)

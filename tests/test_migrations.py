@@ -1,4 +1,4 @@
-"""Libraries of every earlier version are migrated to the current tables with all their contents."""
+"""Libraries of every earlier version open, and come to the same tables with everything in them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_there_is_a_fixture_of_every_version() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".db.gz"))
 def test_a_released_migration_never_changes(file: Path, tmp_path: Path) -> None:
-    """The first migrations still create the schema of the fixture."""
+    """What the first steps make now is what they made when the library was kept."""
     place = FILES.index(file)
     following = STEPS[place + 1] if place + 1 < len(STEPS) else None
     with closing(Database(tmp_path / "now.db")) as database:

@@ -1,4 +1,4 @@
-"""Results are displayed in notebooks; the example of docs/python.md runs."""
+"""Five lines of Python, and hits that show themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes on one library, wrong clocks, and read-only and failing disks."""
+"""Several programs on one library at once, and a clock and disks that do not behave."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def place(tmp_path: Path, tiny_encoder: Encoder) -> Path:
 
 
 def indexing(place: Path, *more: str) -> subprocess.Popen[str]:
-    """``sightline index`` as a separate process."""
+    """``sightline index`` as a process of its own."""
     command = [sys.executable, "-m", "sightline", "index", "--quiet", "--workers", "1"]
     command += ["--library", str(place / "library"), *more]
     return subprocess.Popen(
@@ -48,7 +48,7 @@ def indexing(place: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def assert_consistent(place: Path, pictures: int) -> None:
+def assert_whole(place: Path, pictures: int) -> None:
     with Library.open(place / "library", read_only=True) as library:
         paths = [record.path for record in library.images(library.select().tolist())]
         assert len(paths) == len(set(paths)) == pictures
@@ -56,7 +56,7 @@ def assert_consistent(place: Path, pictures: int) -> None:
 
 
 def test_of_two_concurrent_runs_one_writes_and_the_other_reports_busy(place: Path) -> None:
-    add(place / "pictures", 100, 100)
+    add(place / "pictures", 100, 200)
     runs = [indexing(place), indexing(place)]
     said = [run.communicate(timeout=120) for run in runs]
     codes = [run.returncode for run in runs]
@@ -65,7 +65,7 @@ def test_of_two_concurrent_runs_one_writes_and_the_other_reports_busy(place: Pat
         if code:
             assert "another run is writing to the library" in error
             assert len(error.splitlines()) == 1
-    assert_consistent(place, PICTURES + 100)
+    assert_whole(place, PICTURES + 200)
 
 
 def test_two_servers_and_a_run_share_a_library(place: Path) -> None:
@@ -90,7 +90,7 @@ def test_two_servers_and_a_run_share_a_library(place: Path) -> None:
             assert get(address, "/api/status")["images"] == PICTURES + 60
             found = get(address, "/api/search", q="like:1", k=1000, fold=0)
             assert len(found["hits"]) == PICTURES + 60
-    assert_consistent(place, PICTURES + 60)
+    assert_whole(place, PICTURES + 60)
 
 
 def test_files_that_change_or_vanish_during_a_run_are_reported_and_read_by_the_next(
@@ -101,7 +101,7 @@ def test_files_that_change_or_vanish_during_a_run_are_reported_and_read_by_the_n
     over = threading.Event()
 
     def meddle() -> None:
-        """Rewrites some files repeatedly in two steps, and deletes others."""
+        """Rewrites some pictures again and again, bit by bit, and takes others away."""
         turn = 0
         while not over.is_set():
             turn += 1
@@ -127,7 +127,7 @@ def test_files_that_change_or_vanish_during_a_run_are_reported_and_read_by_the_n
         for record in library.images(library.select().tolist()):
             data = record.absolute.read_bytes()
             assert record.content_hash == catalog_hash(data), record.path
-    assert_consistent(place, PICTURES + 90)
+    assert_whole(place, PICTURES + 90)
 
 
 def catalog_hash(data: bytes) -> str:
@@ -151,17 +151,17 @@ def test_a_clock_set_back_by_years_changes_nothing(
         add(place / "pictures", 100, 5)
         assert update_library(library, tiny_encoder, workers=1).added == 5
         newest, *_ = library.catalog.runs(1)
-        assert newest.counts["added"] == 5, "the newest run is the last one, whatever its date"
-        # A killed run is noticed although later ones have earlier dates.
+        assert newest.counts["added"] == 5, "the newest run is the last, whatever its date"
+        # A run that is killed is seen to have been, although later ones are dated before it.
         library.catalog.start_run(["/x"])
         assert any(run.finished_at is None for run in library.catalog.runs(1))
         assert update_library(library, tiny_encoder, workers=1).unchanged == PICTURES + 5
-    assert_consistent(place, PICTURES + 5)
+    assert_whole(place, PICTURES + 5)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A separate disk, if one can be mounted (Linux, as root)."""
+    """A disk of its own, where this may be made (Linux, as root)."""
     if sys.platform != "linux" or not shutil.which("mount"):
         pytest.skip("a disk is made with Linux's mount")
     place = tmp_path / "disk"
@@ -195,7 +195,7 @@ def test_a_library_on_a_read_only_disk_can_be_served_but_not_written(
 def test_a_run_cleans_up_after_one_that_an_error_ended(
     place: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that fails between the catalog and the thumbnails leaves orphaned thumbnails."""
+    """A disk that fails between the catalog and the thumbnails leaves some without a picture."""
 
     def fail(self: Library, ids: list[int]) -> None:
         raise LibraryError("the disk failed")
@@ -208,4 +208,4 @@ def test_a_run_cleans_up_after_one_that_an_error_ended(
                 update_library(library, tiny_encoder, workers=1)
         assert (library.count, len(library.thumbnails)) == (PICTURES - 1, PICTURES)
         update_library(library, tiny_encoder, workers=1)
-    assert_consistent(place, PICTURES - 1)
+    assert_whole(place, PICTURES - 1)

@@ -1,4 +1,4 @@
-"""Thumbnails are stored by image id, in a separate file."""
+"""Thumbnails: one an image, kept apart from the catalog, and never the reason of a loss."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
 """Everyday names for the classes of the photographs that the built-in model learns from.
 
 A class list names things as a taxonomist would ("Carassius auratus"); people search for "a fish".
-Here every WordNet id of Tiny ImageNet belongs to one or more broader groups with the words people
-use for them, and the classes of CIFAR-10 and of the clothing data set have their synonyms.
+Here 200 WordNet ids belong to one or more broader groups with the words people use for them, and
+the classes of the clothing data set have their synonyms.
 """
+
+from __future__ import annotations
 
 # Words for one group (the first is the plainest) -> the WordNet ids of Tiny ImageNet in it.
 BROADER: dict[tuple[str, ...], str] = {
@@ -171,19 +173,6 @@ CLEARER: dict[str, tuple[str, ...]] = {
     "n04456115": ("torch", "burning torch"),
 }
 
-CIFAR10: dict[str, tuple[str, ...]] = {
-    "airplane": ("airplane", "plane", "aeroplane", "aircraft", "jet", "airplanes"),
-    "automobile": ("automobile", "car", "cars", "motor car"),
-    "bird": ("bird", "birds", "small bird"),
-    "cat": ("cat", "cats", "kitten", "house cat"),
-    "deer": ("deer", "stag", "doe"),
-    "dog": ("dog", "dogs", "puppy"),
-    "frog": ("frog", "frogs", "toad"),
-    "horse": ("horse", "horses", "pony"),
-    "ship": ("ship", "boat", "ships", "vessel", "boats"),
-    "truck": ("truck", "lorry", "trucks", "fire engine"),
-}
-
 # The labels "Not sure", "Other" and "Skip" say nothing about the picture and are left out.
 CLOTHING: dict[str, tuple[str, ...]] = {
     "Blazer": ("blazer", "suit jacket", "formal jacket"),
@@ -229,3 +218,17 @@ TEMPLATES: tuple[str, ...] = (
     "there is {a} here",
     "photo of {}",
 )
+
+
+def article(name: str) -> str:
+    """``"dog" -> "a dog"``, ``"apple" -> "an apple"``; plurals and substances as they are."""
+    plural = name.endswith("s") and not name.endswith("ss")
+    words = name.split()
+    if plural or words[-1] in UNCOUNTED or words[0] in {"a", "by", "inside", "under"}:
+        return name
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def phrase(name: str, template: str) -> str:
+    """A class name in a template: ``{}`` is the bare name, ``{a}`` the name with its article."""
+    return template.replace("{a}", article(name)).replace("{}", name)

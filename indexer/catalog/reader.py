@@ -27,12 +27,6 @@ from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageReco
 FEW = 5_000
 """Ids up to which a query passes them to SQLite; more are looked up in cached arrays."""
 
-SELECTIONS = 4
-"""Filters whose ids are cached, at 8 bytes per id."""
-
-RECORDS = 4096
-"""Image records cached until the next commit, some 2 kB each: refined queries show many again."""
-
 RUN_COUNTS = (
     "found", "added", "updated", "moved", "removed", "unchanged", "failed", "interrupted",
 )  # fmt: skip
@@ -54,6 +48,13 @@ class Run:
     counts: Mapping[str, int]
     total: int | None = None
     """Images that the run has to read, once known."""
+
+
+SELECTIONS = 4
+"""Filters whose ids are cached, at 8 bytes per id."""
+
+RECORDS = 4096
+"""Image records cached until the next commit, some 2 kB each: refined queries show many again."""
 
 
 class CatalogReader:
@@ -122,14 +123,14 @@ class CatalogReader:
     def _cached(self, key: object, compute: Callable[[], _T]) -> _T:
         """``compute()``, cached until the next commit."""
         stamp = self._store.data_version()
-        cached = self._cache.get(key)
-        if cached is None or cached[0] != stamp:
-            cached = self._cache[key] = (stamp, compute())
-        return cached[1]
+        kept = self._cache.get(key)
+        if kept is None or kept[0] != stamp:
+            kept = self._cache[key] = (stamp, compute())
+        return kept[1]
 
-    def _read(self, query: Callable[[Any], _T]) -> _T:
+    def _read(self, question: Callable[[Any], _T]) -> _T:
         with self._store.snapshot() as connection:
-            return query(connection)
+            return question(connection)
 
     def _this_version(self, connection: Any) -> int:
         row = connection.execute("SELECT value FROM meta WHERE name = 'version'").fetchone()

@@ -20,13 +20,16 @@ TRANSFORMERS_CLASSES = {
 }
 """transformers' module of each family, and the prefix of its classes."""
 
+OWN_FAMILY = "sightline-dual-encoder"
+"""The built-in model's: EfficientNet-Lite and a bag of word pieces, which transformers lacks."""
+
 SIGMOID_FAMILIES = frozenset({"siglip"})
 """Trained with a sigmoid loss per pair; the others with a softmax over a batch."""
 
 
 def require_supported(files: ModelFiles) -> None:
     """Raises ``ModelError`` for a model of another family."""
-    if files.family in TRANSFORMERS_CLASSES:
+    if files.family in TRANSFORMERS_CLASSES or files.family == OWN_FAMILY:
         return
     if files.family == "siglip2":
         raise ModelError(
@@ -35,7 +38,7 @@ def require_supported(files: ModelFiles) -> None:
         )
     raise ModelError(
         f"{files.id} is of the family {files.family!r}, which is not supported: use a model of one "
-        f"of {', '.join(sorted(TRANSFORMERS_CLASSES))}"
+        f"of {', '.join(sorted([*TRANSFORMERS_CLASSES, OWN_FAMILY]))}"
     )
 
 

@@ -1,6 +1,7 @@
 """Loads one tower of a CLIP-family model: the text tower or the image tower.
 
-Most towers are those of ``transformer`` and ``resnet``, which need torch only. The others
+Most towers are those of ``transformer``, ``resnet``, ``efficientnet_lite`` and
+``bag_of_wordpieces``, which need torch only. The others
 (XLM-RoBERTa, other dual encoders) are transformers' modules, built on torch's meta device without
 the other tower. Only the weights of the tower that is loaded are read.
 """
@@ -13,8 +14,9 @@ from typing import Any, Literal
 
 import torch
 
-from sightline.indexer.encoder import resnet
-from sightline.indexer.encoder.families import TRANSFORMERS_CLASSES
+from sightline.indexer.encoder import efficientnet_lite, resnet
+from sightline.indexer.encoder.bag_of_wordpieces import BagOfWordpiecesTower
+from sightline.indexer.encoder.families import OWN_FAMILY, TRANSFORMERS_CLASSES
 from sightline.indexer.encoder.layers import ACTIVATIONS, Source
 from sightline.indexer.encoder.model_files import ModelFiles
 from sightline.indexer.encoder.transformer import (
@@ -37,6 +39,10 @@ ImageTower = Callable[[torch.Tensor], torch.Tensor]
 CONVOLUTIONAL_TOWERS: dict[
     str, tuple[Callable[[dict[str, Any]], bool], Callable[[Source, dict[str, Any]], ImageTower]]
 ] = {
+    "efficientnet_lite": (
+        efficientnet_lite.is_supported,
+        efficientnet_lite.EfficientNetLiteImageTower,
+    ),
     "resnet": (resnet.is_supported, resnet.ResNetImageTower),
 }
 """Image towers of dual encoders, by ``model_type`` of the ``vision_config``: whether the tower
@@ -66,6 +72,11 @@ def load_text_tower(
         layers = _layer_config(config, heads=12, activation="gelu", eps=1e-12)
         if layers:
             return BertTextTower(source, layers, pooler=dual)
+    if files.family == OWN_FAMILY:
+        layers = _layer_config(config, heads=4, activation="gelu", eps=1e-5)
+        if layers and config.get("model_type") == "bag_of_wordpieces":
+            return BagOfWordpiecesTower(source, layers)
+        raise _unsupported_tower(files, "text_config")
     return _TransformersTextTower(
         _load_transformers(files, weights, "text", device=device, dtype=dtype)
     )
@@ -92,14 +103,23 @@ def load_image_tower(
         layers = _layer_config(config, heads=12, activation="gelu_pytorch_tanh", eps=1e-6)
     if layers:
         return VitImageTower(source, layers, size=size)
-    if files.family == "vision-text-dual-encoder":
+    if files.family in ("vision-text-dual-encoder", OWN_FAMILY):
         known = CONVOLUTIONAL_TOWERS.get(str(config.get("model_type")))
         if known:
             is_supported, tower = known
             if is_supported(config):
                 return tower(source, config)
+    if files.family == OWN_FAMILY:
+        raise _unsupported_tower(files, "vision_config")
     return _TransformersImageTower(
         _load_transformers(files, weights, "image", device=device, dtype=dtype)
+    )
+
+
+def _unsupported_tower(files: ModelFiles, name: str) -> ModelError:
+    return ModelError(
+        f"{files.id}: the {name} in config.json is not that of a supported tower of the family "
+        f"{OWN_FAMILY!r}: use the file that belongs to these weights"
     )
 
 

@@ -201,9 +201,9 @@ class _Run:
         """Compares each scope with the catalog."""
         comparisons = []
         for scope in self.scopes:
-            self.progress(f"scanning {scope.path}", self.counts["found"], None)
+            self.progress(f"looking at {scope.path}", self.counts["found"], None)
             root = self.root(scope.root)
-            comparison = compare(
+            seen = compare(
                 scope,
                 self.catalog.known(root),
                 self.catalog.failed(root),
@@ -211,15 +211,15 @@ class _Run:
                 retry_failures=retry_failures,
                 stop=self.stop,
             )
-            if comparison is None:
+            if seen is None:
                 self.complete = False
                 break
-            comparisons.append(comparison)
-            self.counts["unchanged"] += comparison.unchanged
-            self.counts["failed"] += comparison.still_failing
-            self.counts["found"] += comparison.found
-            for failure in comparison.unreadable:
-                self.record_failure(scope.root, failure)
+            comparisons.append(seen)
+            self.counts["unchanged"] += seen.unchanged
+            self.counts["failed"] += seen.still_failing
+            self.counts["found"] += seen.found
+            for failure in seen.unreadable:
+                self.failed(scope.root, failure)
         return comparisons
 
     def recognise(self, comparisons: Sequence[Comparison]) -> None:
@@ -230,19 +230,17 @@ class _Run:
         otherwise it is a copy and gets the same embedding. A file with a new date and the old
         content is unchanged.
         """
-        gone = {
-            image.id: comparison for comparison in comparisons for image in comparison.gone.values()
-        }
-        for comparison in comparisons:
-            sizes = self.catalog.known_sizes({c.size for c in comparison.new})
-            new = [c for c in comparison.new if c.size in sizes]
-            before = {i.id: i for i in self.catalog.images([i for i, _ in comparison.changed])}
-            touched = [(i, c) for i, c in comparison.changed if before[i].size == c.size]
+        gone = {image.id: seen for seen in comparisons for image in seen.gone.values()}
+        for seen in comparisons:
+            sizes = self.catalog.known_sizes({c.size for c in seen.new})
+            new = [c for c in seen.new if c.size in sizes]
+            before = {i.id: i for i in self.catalog.images([i for i, _ in seen.changed])}
+            touched = [(i, c) for i, c in seen.changed if before[i].size == c.size]
             done: set[str] = set()
             moves: list[tuple[int, Candidate]] = []
             copies: list[tuple[int, Candidate]] = []
             touches: list[tuple[int, Candidate]] = []
-            for candidate, image in self.with_progress(
+            for candidate, image in self.hashing(
                 [(c, None) for c in new] + [(c, before[i]) for i, c in touched]
             ):
                 content_hash = _hash(candidate)
@@ -264,31 +262,31 @@ class _Run:
                 else:
                     copies.append((twins[0].id, candidate))
             if done:
-                self.write(comparison.scope.root, moved=moves, copied=copies, touched=touches)
+                self.write(seen.scope.root, moved=moves, copied=copies, touched=touches)
             self.counts["moved"] += len(moves)
             self.counts["added"] += len(copies)
             self.counts["unchanged"] += len(touches)
-            comparison.new = [c for c in comparison.new if c.path not in done]
-            comparison.changed = [(i, c) for i, c in comparison.changed if c.path not in done]
+            seen.new = [c for c in seen.new if c.path not in done]
+            seen.changed = [(i, c) for i, c in seen.changed if c.path not in done]
 
-    def with_progress(
-        self, candidates: Sequence[tuple[Candidate, ImageRecord | None]]
+    def hashing(
+        self, suspects: Sequence[tuple[Candidate, ImageRecord | None]]
     ) -> Iterator[tuple[Candidate, ImageRecord | None]]:
-        """``candidates`` with the images they were, with progress, until ``stop`` is set."""
+        """``suspects``, with progress, until ``stop`` is set."""
         shown = 0.0
-        for number, candidate in enumerate(candidates):
+        for number, suspect in enumerate(suspects):
             if self.stop.is_set():
                 return
             if time.monotonic() - shown > PROGRESS_SECONDS:
                 shown = time.monotonic()
-                self.progress("recognising files", number, len(candidates))
-            yield candidate
+                self.progress("recognising files", number, len(suspects))
+            yield suspect
 
     def decode_and_encode(self, comparisons: Sequence[Comparison], workers: int) -> None:
         """Decodes, encodes and stores everything new or changed, batch by batch."""
-        ids = {c.absolute: image for comparison in comparisons for image, c in comparison.changed}
-        todo = [c for comparison in comparisons for c in comparison.new] + [
-            c for comparison in comparisons for _, c in comparison.changed
+        ids = {c.absolute: image for seen in comparisons for image, c in seen.changed}
+        todo = [c for seen in comparisons for c in seen.new] + [
+            c for seen in comparisons for _, c in seen.changed
         ]
         if todo:
             self.progress("starting", 0, len(todo))
@@ -311,9 +309,9 @@ class _Run:
         stored = 0
         for batch in batches:
             by_root: dict[Path, list[NewImage]] = defaultdict(list)
-            for candidate, decoded, vector in batch:
+            for candidate, picture, vector in batch:
                 image = ids.get(candidate.absolute)
-                by_root[candidate.root].append(NewImage(candidate, decoded, vector, image))
+                by_root[candidate.root].append(NewImage(candidate, picture, vector, image))
                 self.counts["added" if image is None else "updated"] += 1
             for root, images in by_root.items():
                 self.write(root, images=images)
@@ -343,7 +341,7 @@ class _Run:
                 self.complete = False
                 return
             if isinstance(outcome, PhotoError):
-                self.record_failure(
+                self.failed(
                     candidate.root,
                     Failure(
                         str(candidate.root),
@@ -392,7 +390,7 @@ class _Run:
         )
         self.library.remove_thumbnails(written.removed)
 
-    def record_failure(self, root: Path, failure: Failure) -> None:
+    def failed(self, root: Path, failure: Failure) -> None:
         """Records a file that cannot be read, to be stored with the next batch."""
         self.counts["failed"] += 1
         self.failures[root].append(failure)
@@ -409,20 +407,16 @@ class _Run:
         suspiciously many are missing."""
         if self.stop.is_set() or not self.complete:
             return
-        for comparison in comparisons:
-            why = None if prune else comparison.why_held_back(len(comparison.gone))
+        for seen in comparisons:
+            why = None if prune else seen.why_held_back(len(seen.gone))
             if why is not None:
                 self.held_back.append(why)
                 continue
-            if comparison.gone:
-                self.write(
-                    comparison.scope.root, removed=[image.id for image in comparison.gone.values()]
-                )
-                self.counts["removed"] += len(comparison.gone)
-            if comparison.gone_failures:
-                self.catalog.forget_failures(
-                    self.root(comparison.scope.root), comparison.gone_failures
-                )
+            if seen.gone:
+                self.write(seen.scope.root, removed=[image.id for image in seen.gone.values()])
+                self.counts["removed"] += len(seen.gone)
+            if seen.gone_failures:
+                self.catalog.forget_failures(self.root(seen.scope.root), seen.gone_failures)
 
     def maintain_index(self) -> None:
         """Brings the vector index up to date if enough has changed."""
