@@ -241,7 +241,7 @@ def test_invalid_searches_are_errors_of_one_line(
     assert_one_line(sightline("search", "x", "-k", "0", "--library", library), "-k", status=2)
     assert_one_line(sightline("search", "--like", "999", "--library", library), "999")
     broken = pictures / "Odd" / "broken.jpg"
-    assert_one_line(sightline("search", "-i", broken, "--library", library), "picture", status=2)
+    assert_one_line(sightline("search", "-i", broken, "--library", library), "image", status=2)
     assert_one_line(
         sightline("search", "-i", "nowhere.jpg", "--library", library), "nowhere.jpg", status=2
     )

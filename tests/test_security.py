@@ -444,7 +444,7 @@ def test_library_errors_are_logged_and_hidden_from_remote_clients(
 @pytest.mark.parametrize(
     ("reason", "shown"),
     [
-        ("it is not an image but text", "it is not a picture but text"),
+        ("it is not an image but text", "it is not an image but text"),
         ("it is corrupt: image/jpeg ends after 1/2 of 3:2", None),
         ("it needs /photos/home/a.xmp beside it", "it needs home/a.xmp beside it"),
         ("it is a link to /etc/passwd", "it could not be read"),
