@@ -135,7 +135,7 @@ def test_candidates_are_consumed_at_most_the_read_ahead_in_advance(
             yield Candidate(tmp_path, "a.jpg", 1, 1)
 
     photos = decoder.photos(endless())
-    # At once, before the first is asked for: whoever asks may have a model to load until then.
+    # Before the first is requested: the caller may load a model meanwhile.
     assert taken == 4 * 2 + 32
     for number in range(1, 101):
         next(photos)
@@ -284,11 +284,11 @@ from sightline.indexer.types import Candidate, Geometry
 many = [Candidate(Path(sys.argv[1]), "a.jpg", 1, 1)] * 50_000  # half a minute and more
 
 with Decoder(Geometry(32, 32, 32), workers=2) as decoder:
-    said = False
+    printed = False
     for _ in decoder.photos(many):
-        if not said and len(decoder.pids) == 2:
+        if not printed and len(decoder.pids) == 2:
             print(*decoder.pids, flush=True)
-            said = True
+            printed = True
 """
 """Without a guard against being imported, as people write scripts."""
 

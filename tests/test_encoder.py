@@ -66,7 +66,7 @@ def sample_pixels(geometry: Geometry, count: int = 5) -> np.ndarray:
     rng = np.random.default_rng(7)
     small = rng.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     size = (geometry.width, geometry.height)
-    found = [np.asarray(Image.fromarray(picture).resize(size)) for picture in small]
+    found = [np.asarray(Image.fromarray(colours).resize(size)) for colours in small]
     found[-1] = rng.integers(0, 256, found[-1].shape, dtype=np.uint8)
     return np.stack(found)
 

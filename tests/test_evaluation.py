@@ -122,7 +122,7 @@ def test_splits_are_selected_by_name_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "reason"),
     [
         ("nothing of the kind", "not of a known format"),
         ("", "not of a known format"),
@@ -133,11 +133,11 @@ def test_splits_are_selected_by_name_or_refused(tmp_path: Path) -> None:
     ],
 )
 def test_an_unusable_caption_file_is_an_error_with_the_reason(
-    tmp_path: Path, text: str, says: str
+    tmp_path: Path, text: str, reason: str
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(b"x")
     (tmp_path / "set").write_text(text)
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=reason):
         read_captioned(tmp_path / "set", tmp_path)
 
 
@@ -281,9 +281,9 @@ def test_eval_prints_a_table_and_the_unreadable_images(
     (tmp_path / "1.jpg").write_bytes((place / "photos" / "1.jpg").read_bytes())
     (tmp_path / "broken.jpg").write_text("no image")
     assert run(["eval", "retrieval", str(tmp_path / "captions.csv"), "--model", "builtin"]) == 0
-    said = capsys.readouterr()
-    assert "| text → image | plain | exact | 1 | 1 | 100.0" in said.out
-    assert "broken.jpg" in said.err
+    captured = capsys.readouterr()
+    assert "| text → image | plain | exact | 1 | 1 | 100.0" in captured.out
+    assert "broken.jpg" in captured.err
 
 
 @pytest.mark.parametrize(

@@ -159,8 +159,8 @@ TURN_BACK = {
 }
 
 
-def lying(image: Image.Image, orientation: int, format: str, **options: object) -> bytes:
-    """The file of a camera that was held so: the pixels lie, EXIF says how."""
+def with_orientation(image: Image.Image, orientation: int, format: str, **options: object) -> bytes:
+    """A file of ``image`` with this EXIF orientation, its pixels stored accordingly."""
     turn = TURN_BACK[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -174,7 +174,9 @@ def test_images_are_made_upright(format: str, orientation: int, tmp_path: Path) 
     # JPEG is decoded at half this size; the others take long enough.
     size = (1200, 900) if format == "JPEG" else (600, 450)
     image = files.scene(6, size)
-    data = lying(image, orientation, format, **({} if format == "TIFF" else {"quality": 92}))
+    data = with_orientation(
+        image, orientation, format, **({} if format == "TIFF" else {"quality": 92})
+    )
     read = photo.read_bytes(data, CLIP)
     assert (read.info.width, read.info.height) == size
     assert read.info.orientation == orientation
@@ -196,7 +198,7 @@ def test_a_crop_is_relative_to_the_upright_image(
 ) -> None:
     image = files.scene(7, (2000, 1000))
     path = tmp_path / "image.jpg"
-    path.write_bytes(lying(image, orientation, "JPEG", quality=95))
+    path.write_bytes(with_orientation(image, orientation, "JPEG", quality=95))
     expected = full_decode(image.crop((1000, 250, 2000, 750)), geometry)
     box = (0.5, 0.25, 1.0, 0.75)
     assert mean_difference(photo.crop(path, box, geometry), expected) < 2
@@ -369,7 +371,7 @@ def test_camera_raw_is_read_from_sensor_data_and_previews(
     path = tmp_path / "image.DNG"
     path.write_bytes(files.dng(stored, orientation=orientation, preview=preview))
     read = photo.read(path, CLIP)
-    # A sensor's image is developed with a curve of its own: as bright, not as exact.
+    # Developed sensor data has another tone curve, so the difference is larger.
     assert mean_difference(read.pixels, full_decode(image, CLIP)) < (2 if has_preview else 12)
     assert (read.info.format, read.info.width, read.info.height) == ("raw", 1200, 900)
     assert read.info.orientation == orientation

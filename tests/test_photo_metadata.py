@@ -240,7 +240,7 @@ BOMB = (
 @pytest.mark.parametrize(
     "xmp",
     [b"", b"<x", b"\0\xff\0", packet('photoshop:City="&undefined;"'), BOMB, bytes(5_000_000)],
-    ids=["empty", "cut off", "bytes", "unknown entity", "entity bomb", "five million zeros"],
+    ids=["empty", "truncated", "bytes", "unknown entity", "entity bomb", "five million zeros"],
 )
 def test_a_corrupt_or_malicious_xmp_packet_is_ignored(xmp: bytes) -> None:
     info = read("PNG", exif=exif({0x0110: "X-T4"}))

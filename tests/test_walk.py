@@ -84,7 +84,7 @@ def test_a_scan_can_be_limited_to_a_folder_or_file(tmp_path: Path) -> None:
     assert paths(tmp_path, below="a.jpg") == ["a.jpg"]
 
 
-# --- what is left out ----------------------------------------------------------------------------
+# --- what is skipped -----------------------------------------------------------------------------
 
 
 def test_hidden_and_system_folders_are_skipped(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_ignore_files_apply_to_their_folder_and_below(tmp_path: Path) -> None:
     (tmp_path / "a" / "deep" / ".sightlineignore").write_text("!x.png\n", encoding="utf-8")
     assert paths(tmp_path) == ["a/deep/x.png", "a/deep/y.jpg", "b/y.jpg"]
     assert paths(tmp_path, below="a/deep") == ["a/deep/x.png", "a/deep/y.jpg"]
-    # What a person says now goes before what files say.
+    # ``exclude`` precedes ignore files.
     assert paths(tmp_path, exclude=["x.png"]) == ["a/deep/y.jpg", "b/y.jpg"]
 
 

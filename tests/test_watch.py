@@ -94,7 +94,7 @@ def test_a_new_folder_is_indexed_and_other_files_are_ignored(
     (watched.folder / "notes.txt").write_text("not an image")
     shutil.move(ready, watched.folder / "come")
     report = watched.next()
-    assert (report.added, report.found) == (1, 1)  # only the new folder was looked at
+    assert (report.added, report.found) == (1, 1)  # only the new folder was scanned
     assert "come/c.png" in watched.paths()
 
 

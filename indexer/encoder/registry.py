@@ -23,17 +23,17 @@ class ModelInfo:
     """Id on the Hugging Face hub; None for the built-in model."""
     dimension: int
     """Of its embeddings."""
-    image_size: int
-    """Width and height of its input, in pixels."""
     parameters: int
     """Millions, both towers together."""
     download_mb: int
     """Megabytes of its float32 weights; 0 for the built-in model."""
-    languages: Languages
     licence: str
     """As the model's page or its authors' repository states it."""
     note: str
     """When to choose it, one line."""
+    image_size: int = 224
+    """Width and height of its input, in pixels."""
+    languages: Languages = "en"
     recall: float | None = None
     """Mean of text-to-image recall@1, @5 and @10 on Crossmodal-3600, English, in percent, from
     ``RECALL_SOURCE``; None if it is not listed there."""
@@ -72,10 +72,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="laion-b32",
         repo="laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
         dimension=512,
-        image_size=224,
         parameters=151,
         download_mb=605,
-        languages="en",
         licence="MIT",
         note="the default: good and fast in English",
         recall=68.8,
@@ -84,10 +82,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="openai-b32",
         repo="openai/clip-vit-base-patch32",
         dimension=512,
-        image_size=224,
         parameters=151,
         download_mb=605,
-        languages="en",
         licence="MIT",
         note="the original CLIP; laion-b32 finds more at the same cost",
         recall=59.4,
@@ -96,10 +92,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="openai-l14",
         repo="openai/clip-vit-large-patch14",
         dimension=768,
-        image_size=224,
         parameters=428,
         download_mb=1711,
-        languages="en",
         licence="MIT",
         note="the larger original CLIP",
     ),
@@ -107,10 +101,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="laion-h14",
         repo="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
         dimension=1024,
-        image_size=224,
         parameters=986,
         download_mb=3945,
-        languages="en",
         licence="MIT",
         note="large; needs a GPU",
         recall=71.3,
@@ -119,10 +111,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="metaclip-b32",
         repo="facebook/metaclip-b32-fullcc2.5b",
         dimension=512,
-        image_size=224,
         parameters=151,
         download_mb=605,
-        languages="en",
         licence="CC-BY-NC-4.0",
         note="MetaCLIP, small; not for commercial use",
     ),
@@ -130,10 +120,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="metaclip-b16",
         repo="facebook/metaclip-b16-fullcc2.5b",
         dimension=512,
-        image_size=224,
         parameters=150,
         download_mb=599,
-        languages="en",
         licence="CC-BY-NC-4.0",
         note="MetaCLIP, small patches: sharper and four times slower; not for commercial use",
     ),
@@ -141,10 +129,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="metaclip-l14",
         repo="facebook/metaclip-l14-fullcc2.5b",
         dimension=768,
-        image_size=224,
         parameters=428,
         download_mb=1711,
-        languages="en",
         licence="CC-BY-NC-4.0",
         note="MetaCLIP, large; not for commercial use",
     ),
@@ -152,10 +138,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="metaclip-h14",
         repo="facebook/metaclip-h14-fullcc2.5b",
         dimension=1024,
-        image_size=224,
         parameters=986,
         download_mb=3945,
-        languages="en",
         licence="CC-BY-NC-4.0",
         note="MetaCLIP, huge; needs a GPU; not for commercial use",
     ),
@@ -163,7 +147,6 @@ MODELS: tuple[ModelInfo, ...] = (
         name="metaclip2-h14",
         repo="facebook/metaclip-2-worldwide-huge-quickgelu",
         dimension=1024,
-        image_size=224,
         parameters=1859,
         download_mb=7437,
         languages="multilingual",
@@ -174,10 +157,8 @@ MODELS: tuple[ModelInfo, ...] = (
         name="siglip-b16",
         repo="google/siglip-base-patch16-224",
         dimension=768,
-        image_size=224,
         parameters=203,
         download_mb=813,
-        languages="en",
         licence="Apache-2.0",
         note="better than laion-b32, slower",
         recall=71.6,
@@ -200,7 +181,6 @@ MODELS: tuple[ModelInfo, ...] = (
         name="siglip2-b16",
         repo="google/siglip2-base-patch16-224",
         dimension=768,
-        image_size=224,
         parameters=375,
         download_mb=1501,
         languages="multilingual",
@@ -225,7 +205,6 @@ MODELS: tuple[ModelInfo, ...] = (
         name="chinese-clip-b16",
         repo="OFA-Sys/chinese-clip-vit-base-patch16",
         dimension=512,
-        image_size=224,
         parameters=188,
         download_mb=753,
         languages="zh",
