@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sightline.data.scenes.gallery import Scene, captions, compose, render
+from sightline.data.scenes import Scene, captions, compose, render
 from sightline.data.training import wordnet
 from sightline.data.training.names import phrase
 from sightline.data.training.prepare import exchanged, read_flickr8k_captions
@@ -247,7 +247,7 @@ Fact = Callable[[Scene], bool]
 
 def nouns() -> dict[str, Fact]:
     """Single nouns of the gallery: what stands in a scene, by the word people would type."""
-    from sightline.data.scenes.words import NOUNS
+    from sightline.data.scenes.captioning import NOUNS
 
     def shows(kind: str) -> Fact:
         return lambda scene: any(subject.kind == kind for subject in scene.subjects)
@@ -258,7 +258,7 @@ def nouns() -> dict[str, Fact]:
 
 def places() -> dict[str, Fact]:
     """Where a scene is."""
-    from sightline.data.scenes.grammar import PLACES
+    from sightline.data.scenes.scene import PLACES
 
     return {place: (lambda scene, place=place: scene.place == place) for place in PLACES}
 

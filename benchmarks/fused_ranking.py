@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.relevance import pixels
-from sightline.data.scenes.gallery import captions, compose, render
+from sightline.data.scenes import captions, compose, render
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.library import Library
 from sightline.indexer.types import Candidate, Embeddings, NewImage, Photo, PhotoInfo

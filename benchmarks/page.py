@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.catalog import BATCH, ROOT, synthetic
 from benchmarks.search import served
-from sightline.data.scenes.gallery import write_gallery
+from sightline.data.scenes import write_gallery
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library

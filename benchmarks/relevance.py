@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.builtin_model import encoded, opened, wordnet_names
-from sightline.data.scenes.gallery import captions, compose, render
+from sightline.data.scenes import captions, compose, render
 from sightline.indexer.encoder import Encoder, registry
 from sightline.indexer.photo import photo
 from sightline.server.search.relevance import ScoreScale

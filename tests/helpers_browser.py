@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 
 from PIL import Image, ImageEnhance, ImageOps
 
-from sightline.data.scenes.gallery import write_gallery
+from sightline.data.scenes import write_gallery
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

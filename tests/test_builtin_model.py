@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from sightline.data.scenes.gallery import Scene, captions, compose, render
+from sightline.data.scenes import Scene, captions, compose, render
 from sightline.indexer.encoder import Encoder, registry
 from sightline.indexer.types import Embeddings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers_serving import FLAGS, chromium, get, serving
 
-from sightline.data.scenes.gallery import write_gallery
+from sightline.data.scenes import write_gallery
 from sightline.indexer.indexing.run import encoder_for
 from sightline.indexer.library import Library
 from sightline.server.cli import run

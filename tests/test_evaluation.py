@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.data.scenes.gallery import captions as captions_of
-from sightline.data.scenes.gallery import compose, render
+from sightline.data.scenes import captions as captions_of
+from sightline.data.scenes import compose, render
 from sightline.indexer.errors import UsageError
 from sightline.indexer.evaluation import evaluate
 from sightline.indexer.evaluation.datasets import read_captioned, read_classified

@@ -23,7 +23,7 @@ from helpers_models import (
 )
 from PIL import Image
 
-from sightline.data.scenes.gallery import Scene, compose, render
+from sightline.data.scenes import Scene, compose, render
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.indexing.run import encoder_for, update_library

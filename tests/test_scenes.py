@@ -1,4 +1,4 @@
-"""The sample gallery: composing, captioning, drawing and writing scenes."""
+"""The sample gallery: composing, captioning, rendering and writing scenes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from sightline.data.scenes.gallery import (
+from sightline.data.scenes import (
     KINDS,
     PLACES,
     TIMES,
@@ -18,7 +18,6 @@ from sightline.data.scenes.gallery import (
     Subject,
     captions,
     compose,
-    contact_sheet,
     held_out,
     render,
     triples,
@@ -52,7 +51,7 @@ def test_the_same_seed_makes_the_same_scene_captions_and_pixels() -> None:
         assert pixels(one, width=96) == pixels(two, width=96)
 
 
-def test_pixels_do_not_depend_on_what_was_drawn_before() -> None:
+def test_pixels_do_not_depend_on_earlier_renders() -> None:
     scene = compose(5)
     before = pixels(scene, width=96)
     for seed in range(6, 12):
@@ -65,7 +64,7 @@ def test_different_seeds_and_splits_make_different_scenes() -> None:
     assert compose(1) != compose(1, split="test") != compose(1, split="gallery")
 
 
-def test_an_unknown_split_is_refused() -> None:
+def test_an_unknown_split_is_an_error() -> None:
     with pytest.raises(ValueError, match="split"):
         compose(0, split="validation")
 
@@ -76,17 +75,17 @@ def test_training_never_draws_a_held_out_combination() -> None:
     assert len(drawn) > 0.95 * len(triples(held=False))
 
 
-def test_every_test_scene_is_about_a_held_out_combination() -> None:
+def test_the_first_subject_of_a_test_scene_is_held_out() -> None:
     for seed in SEEDS:
         scene = compose(seed, split="test")
         assert held_out(scene.subjects[0].kind, scene.subjects[0].colour, scene.place)
 
 
-def test_each_subject_is_trained_on_and_tested() -> None:
+def test_every_kind_has_held_out_and_training_combinations() -> None:
     assert {t[0] for t in triples(held=True)} == {t[0] for t in triples(held=False)} == set(KINDS)
 
 
-def test_scenes_make_sense() -> None:
+def test_subjects_fit_the_place_season_and_count_limit() -> None:
     for seed in SEEDS:
         for split in ("train", "test", "gallery"):
             scene = compose(seed, split=split)
@@ -102,7 +101,7 @@ def test_scenes_make_sense() -> None:
                 assert scene.season == "winter"
 
 
-def test_things_stand_to_one_another_as_the_caption_says() -> None:
+def test_positions_match_the_relation() -> None:
     seen = set()
     for seed in range(1500):
         scene = compose(seed)
@@ -124,18 +123,18 @@ def test_things_stand_to_one_another_as_the_caption_says() -> None:
 def test_the_first_caption_names_every_fact() -> None:
     for seed in SEEDS:
         scene = compose(seed)
-        said = captions(scene)[0]
+        caption = captions(scene)[0]
         for subject in scene.subjects:
             number = ("", "a", "two", "three", "four", "five")[subject.count]
-            assert f" {number}" in f" {said}"
-            assert subject.kind == "campfire" or subject.colour in said
-        assert scene.place.rstrip("s") in said
-        assert {"dawn": "dawn", "day": "by day"}.get(scene.time, scene.time) in said
+            assert f" {number}" in f" {caption}"
+            assert subject.kind == "campfire" or subject.colour in caption
+        assert scene.place.rstrip("s") in caption
+        assert {"dawn": "dawn", "day": "by day"}.get(scene.time, scene.time) in caption
         words = {"clear": "", "cloudy": "cloudy", "snow": "falling snow"}
-        assert words.get(scene.weather, scene.weather) in said
+        assert words.get(scene.weather, scene.weather) in caption
 
 
-def test_captions_are_several_different_and_as_many_as_asked_for() -> None:
+def test_captions_are_distinct_and_at_most_count() -> None:
     for seed in range(100):
         scene = compose(seed)
         every = captions(scene)
@@ -146,10 +145,10 @@ def test_captions_are_several_different_and_as_many_as_asked_for() -> None:
     assert captions(compose(1), seed=1)[1:] != captions(compose(1), seed=2)[1:]
 
 
-def test_captions_use_other_words_for_the_same_things() -> None:
-    said = " ".join(c for seed in SEEDS for c in captions(compose(seed)))
+def test_captions_use_synonyms() -> None:
+    caption = " ".join(c for seed in SEEDS for c in captions(compose(seed)))
     for word in ("bike", "yacht", "puppy", "woods", "harbor", "countryside", "mist", "night sky"):
-        assert word in said
+        assert word in caption
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -158,10 +157,10 @@ def test_every_place_is_drawn_in_every_light_and_weather(place: str) -> None:
     looks = set()
     for time in TIMES:
         for weather in WEATHERS:
-            picture = render(dataclasses.replace(scene, time=time, weather=weather), width=64)
-            assert picture.mode == "RGB"
-            assert np.asarray(picture).std() > 8, "not an empty picture"
-            looks.add(picture.tobytes())
+            image = render(dataclasses.replace(scene, time=time, weather=weather), width=64)
+            assert image.mode == "RGB"
+            assert np.asarray(image).std() > 8, "not an empty image"
+            looks.add(image.tobytes())
     assert len(looks) == len(TIMES) * len(WEATHERS)
 
 
@@ -175,10 +174,10 @@ def test_every_subject_is_visible_in_each_of_its_colours(kind: str) -> None:
         subject = Subject(kind, colour, scene.subjects[0].spots)
         drawn = np.asarray(render(dataclasses.replace(scene, subjects=(subject,)), width=160))
         changed = (np.abs(drawn - without).max(axis=-1) > 24).mean()
-        assert changed > 0.004, f"{colour} {kind} covers {changed:.2%} of the picture"
+        assert changed > 0.004, f"{colour} {kind} covers {changed:.2%} of the image"
 
 
-def test_a_picture_has_the_asked_for_size() -> None:
+def test_an_image_has_the_requested_size() -> None:
     scene = compose(2)
     assert render(scene).size == (scene.width, scene.height)
     assert render(scene, width=100).width == 100
@@ -198,7 +197,7 @@ def test_night_is_darker_than_day() -> None:
         assert night < 0.7 * day
 
 
-def test_the_gallery_answers_the_demos_first_query() -> None:
+def test_the_gallery_holds_red_cars_at_night_for_the_demo_query() -> None:
     scenes = [compose(seed, split="gallery") for seed in range(300)]
     red_cars = [
         s
@@ -221,12 +220,12 @@ def test_gallery_files_are_jpegs_in_folders_by_year_and_region(
         assert 2018 <= int(year) <= 2025
         assert region
         assert path.parent.parent == directory
-        with Image.open(path) as picture:
-            assert picture.format == "JPEG"
-            assert 640 <= max(picture.size) <= 1280
+        with Image.open(path) as image:
+            assert image.format == "JPEG"
+            assert 640 <= max(image.size) <= 1280
 
 
-def test_gallery_pictures_have_many_shapes(gallery: tuple[Path, list[Path]]) -> None:
+def test_gallery_images_have_many_shapes(gallery: tuple[Path, list[Path]]) -> None:
     sizes = [(s.width, s.height) for s in (compose(i, split="gallery") for i in range(100))]
     assert len(set(sizes)) > 15
     assert any(w > h for w, h in sizes)
@@ -238,8 +237,8 @@ def test_gallery_exif_reads_back(gallery: tuple[Path, list[Path]]) -> None:
     cameras = places = 0
     for i, path in enumerate(gallery[1]):
         scene = compose(3_000_000 + i, split="gallery")
-        with Image.open(path) as picture:
-            exif = picture.getexif()
+        with Image.open(path) as image:
+            exif = image.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
         taken = details[ExifTags.Base.DateTimeOriginal]
         assert taken == scene.taken_at.strftime("%Y:%m:%d %H:%M:%S")
@@ -275,10 +274,3 @@ def test_writing_reports_progress_and_never_overwrites(tmp_path: Path) -> None:
     assert not set(first) & set(second)
     assert [path.read_bytes() for path in first] == before
     assert [path.read_bytes() for path in second] == before
-
-
-def test_a_contact_sheet_holds_every_picture(gallery: tuple[Path, list[Path]]) -> None:
-    sheet = contact_sheet(gallery[1], columns=5, cell=(40, 30), gap=2)
-    assert sheet.size == (5 * 42 + 2, 3 * 32 + 2)
-    with pytest.raises(ValueError, match="at least one"):
-        contact_sheet([])

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from sightline.data.scenes.gallery import captions, compose, triples
+from sightline.data.scenes import captions, compose, triples
 from sightline.data.training import features, prepare, teachers, vocabulary, wordnet
 from sightline.data.training.__main__ import main
 from sightline.data.training.export import export, logit_scale

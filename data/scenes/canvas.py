@@ -1,8 +1,8 @@
-"""The drawing tools: a supersampled canvas, soft stamps for clouds and leaves, and a lit pen.
+"""Drawing tools: a supersampled canvas, soft stamps for clouds and foliage, and a pen for subjects.
 
-Pillow draws hard edges, so everything is drawn two or three times as large as asked and averaged
-down. Soft things (clouds, foliage) are rendered once, as clusters of lit spheres, and from then on
-only coloured and scaled, which is what makes a picture cost milliseconds.
+Pillow draws hard edges, so everything is drawn at two or three times the size and averaged down.
+Clouds and foliage are rendered once as clusters of lit spheres (stamps), then only coloured and
+scaled: an image takes milliseconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BILINEAR = Image.Resampling.BILINEAR
 
 
 def mix(a: RGB, b: RGB, t: float) -> RGB:
-    """``a`` for t = 0, ``b`` for t = 1, and what lies between."""
+    """Linear interpolation from ``a`` (t = 0) to ``b`` (t = 1)."""
     return (
         round(a[0] + (b[0] - a[0]) * t),
         round(a[1] + (b[1] - a[1]) * t),
@@ -41,7 +41,7 @@ def shade(rgb: RGB, k: float) -> RGB:
 
 def smooth(points: Points, steps: int = 5) -> list[tuple[float, float]]:
     """A closed Catmull-Rom curve through the points, as a polygon."""
-    # Most outlines are the same in every picture, and the curve costs more than its drawing.
+    # Cached: most outlines recur, and computing the curve takes longer than drawing it.
     return _curve(tuple(points), steps)
 
 
@@ -95,7 +95,7 @@ def _palette(ramp: Ramp) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class Stamp:
-    """A soft thing lit from above: ``shading`` (0 dark, 255 bright) and its ``mask``, both L."""
+    """A soft shape lit from above: ``shading`` (0 dark, 255 bright) and ``mask``, both mode L."""
 
     shading: Image.Image
     mask: Image.Image
@@ -103,7 +103,7 @@ class Stamp:
 
 @lru_cache(maxsize=256)
 def _version(stamp: Stamp, halvings: int, alpha: float) -> Stamp:
-    """The stamp at a smaller size and strength: scaling a large one down each time is slow."""
+    """The stamp at a smaller size and opacity; cached, because downscaling is slow."""
     step = 1 << halvings
     mask = stamp.mask.reduce(step)
     if alpha < 1:
@@ -132,7 +132,7 @@ def _spheres(
         light = np.where(ahead, lit, light)
         depth = np.where(ahead, z, depth)
     cover = (depth > -9).astype(float)
-    # The whole crown is darker below and away from the light, as well as each of its tufts.
+    # The crown as a whole is also darker below and away from the light.
     light = 0.72 * light + 0.62 * (0.90 - 0.95 * y - 0.34 * x)
     return np.clip(light, 0, 1), cover
 
@@ -153,7 +153,7 @@ def crowns() -> tuple[Stamp, ...]:
             bx = 0.5 + 0.37 * d * float(np.cos(a)) * rng.uniform(0.9, 1.08)
             by = 0.50 + 0.36 * d * float(np.sin(a)) * (1.0 if a > 3.14 else 0.82)
             balls.append((bx, by, rng.uniform(0.05, 0.105)))
-        # Upper tufts lie behind lower ones, so that every one shows its lit top.
+        # Upper tufts are drawn first, so that every tuft shows its lit top.
         balls.sort(key=lambda b: b[1])
         light, cover = _spheres(balls, (160, 160), 0.007, seed)
         made.append(Stamp(_image(light), _image(cover).filter(ImageFilter.GaussianBlur(0.6))))
@@ -174,7 +174,7 @@ def clouds() -> tuple[Stamp, ...]:
         y, x = np.mgrid[0:1:80j, 0:1:160j]
         soft = np.zeros(x.shape)
         lit = np.zeros(x.shape)
-        for bx, by, r in balls:  # metaballs: edges melt into each other as vapour does
+        for bx, by, r in balls:  # metaballs, whose edges merge
             d2 = ((x - bx) / r) ** 2 + ((y - by) / (1.7 * r)) ** 2
             weight = np.exp(-1.5 * d2)
             soft += weight
@@ -187,14 +187,14 @@ def clouds() -> tuple[Stamp, ...]:
 
 
 class Canvas:
-    """An RGB picture drawn ``factor`` times too large; coordinates are its own pixels, y down."""
+    """An RGB image supersampled by ``factor``; coordinates are its pixels, y down."""
 
     def __init__(self, width: int, height: int, factor: int) -> None:
         self.factor = factor
         self.w, self.h = width * factor, height * factor
-        #: The shorter side: what subjects' heights are fractions of.
+        #: The shorter side; subjects' heights are fractions of it.
         self.unit = min(self.w, self.h)
-        #: Whether detail below two hundredths of the picture is worth its time.
+        #: Whether to draw details below a fiftieth of the image.
         self.fine = min(width, height) >= 240
         self.image = Image.new("RGB", (self.w, self.h))
         # The mode makes fills with an alpha value blend.
@@ -221,7 +221,7 @@ class Canvas:
         self.image.paste(column, (0, y0), mask)
 
     def glow(self, x: float, y: float, radius: float, rgb: RGB, strength: float) -> None:
-        """A soft round light; ``strength`` from 0 to 1 in its middle."""
+        """A soft round light; ``strength`` is its opacity at the centre, 0 to 1."""
         size = int(2 * radius)
         if size < 2 or strength <= 0:
             return
@@ -229,7 +229,7 @@ class Canvas:
         self.image.paste(rgb, (int(x - radius), int(y - radius)), mask)
 
     def disc(self, x: float, y: float, radius: float, rgb: RGB) -> None:
-        """A circle with a soft edge, for where nothing is supersampled."""
+        """A circle with a soft edge, for canvases without supersampling."""
         size = max(2, round(2.08 * radius))
         mask = _disc().resize((size, size), _BILINEAR)
         self.image.paste(rgb, (round(x - size / 2), round(y - size / 2)), mask)
@@ -261,17 +261,17 @@ class Canvas:
     def mirror(
         self, top: float, bottom: float, tint: RGB, strength: float, ripple: float, seed: int
     ) -> None:
-        """Reflect what stands above ``top`` into the band down to ``bottom``.
+        """Reflect the image above ``top`` into the band down to ``bottom``.
 
-        ``strength`` is the share of the reflection, the rest is ``tint``; ``ripple`` is how far
-        (fraction of the width) waves near the viewer push it sideways.
+        ``strength`` is the fraction of the reflection, the rest is ``tint``; ``ripple`` is the
+        sideways shift by waves near the viewer (fraction of the width).
         """
         y0, y1 = int(top), min(int(bottom), self.h)
         depth = y1 - y0
         if depth < 2:
             return
         source = self.image.crop((0, max(y0 - int(depth * 1.25), 0), self.w, y0))
-        # Half the resolution is plenty for what waves blur anyway.
+        # Half the resolution suffices under waves.
         small = source.resize((max(self.w // 2, 1), max(depth // 2, 2)), _BILINEAR)
         rows = np.asarray(small)[::-1]
         n, w = rows.shape[:2]
@@ -285,12 +285,12 @@ class Canvas:
         self.image.paste(Image.blend(Image.new("RGB", moved.size, tint), moved, strength), (0, y0))
 
     def finish(self) -> Image.Image:
-        """The picture at its asked-for size."""
+        """The image at its final size."""
         return self.image.reduce(self.factor)
 
 
 def veil(image: Image.Image, rgb: RGB, stops: Sequence[tuple[float, float]]) -> None:
-    """Cover a picture with a colour whose opacity (0 to 1) changes from top to bottom."""
+    """Cover an image with a colour whose opacity (0 to 1) changes from top to bottom."""
     at = np.linspace(0, 1, image.height)
     alpha = np.interp(at, [s[0] for s in stops], [s[1] for s in stops])
     mask = Image.fromarray((255 * alpha).astype(np.uint8)[:, None])
@@ -307,10 +307,9 @@ def _column(
 
 
 class Pen:
-    """Draws one subject in its own measures: x to where it looks, y up, its height is 1.
+    """Draws one subject in its own coordinates: x in its facing direction, y up, height 1.
 
-    Colours come out as the scene's light leaves them: tinted by it, and faded by the haze between
-    the subject and the viewer.
+    Colours are tinted by the scene's light and faded by haze.
     """
 
     def __init__(
@@ -330,10 +329,10 @@ class Pen:
         self.canvas = canvas
         self.x, self.y, self.size, self.facing = x, y, size, facing
         self.tint, self.haze, self.fade = tint, haze, fade
-        #: On which side of the subject the light stands, in the subject's own x.
+        #: The side of the light (1 or -1) in the subject's own x.
         self.sun_side = sun_side * facing
         self.rng = Random(seed)
-        #: Whether details of a fiftieth of the subject can be seen.
+        #: Whether to draw details of a fiftieth of the subject.
         self.fine = size > 100
 
     def tone(self, rgb: RGB, k: float = 1.0) -> RGB:
@@ -350,7 +349,7 @@ class Pen:
     def shape(
         self, points: Points, rgb: RGB, k: float = 1.0, alpha: int = 255, *, lit: bool = True
     ) -> None:
-        """A filled polygon; ``lit=False`` for what shines by itself."""
+        """A filled polygon; ``lit=False`` for light sources."""
         s, f, ox, oy = self.size, self.facing * self.size, self.x, self.y
         fill = (*(self.tone(rgb, k) if lit else shade(rgb, k)), alpha)
         self.canvas.draw.polygon([(ox + x * f, oy - y * s) for x, y in points], fill=fill)
@@ -421,7 +420,7 @@ class Pen:
         )
 
     def glow(self, x: float, y: float, radius: float, rgb: RGB, strength: float) -> None:
-        """A soft light that needs no other."""
+        """A soft light source."""
         cx, cy = self.at(x, y)
         self.canvas.glow(cx, cy, radius * self.size, rgb, strength)
 
@@ -440,7 +439,7 @@ class Pen:
         edges = (min(ax, bx), ay, max(ax, bx), by)
         self.canvas.stamp(stamp, edges, lit, alpha=alpha, flip=self.sun_side * self.facing > 0)
 
-    def shadow(self, reach: float, strength: int = 70) -> None:
-        """The dark patch under something that stands on the ground, ``reach`` to either side."""
-        self.oval(0.03, 0.0, reach, 0.045, (16, 18, 34), alpha=strength, lit=False)
-        self.oval(0.0, 0.005, reach * 0.8, 0.028, (12, 14, 28), alpha=strength, lit=False)
+    def shadow(self, half: float, strength: int = 70) -> None:
+        """A shadow on the ground, ``half`` to either side."""
+        self.oval(0.03, 0.0, half, 0.045, (16, 18, 34), alpha=strength, lit=False)
+        self.oval(0.0, 0.005, half * 0.8, 0.028, (12, 14, 28), alpha=strength, lit=False)

@@ -1,6 +1,6 @@
-"""Drawings of what lives, grows, melts and burns, one function a kind.
+"""Draws animals, people, plants, snowmen and campfires, one function per kind.
 
-The measures are those of `subjects`: origin at the foot, height 1, looking to positive x.
+Coordinates as in ``subjects``: origin at the foot, height 1, facing positive x.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from math import cos, pi, sin
 from .canvas import RGB, Pen, Ramp, crowns, mix, shade, smooth
 from .subjects import CREAM, RUBBER, TIMBER, Look
 
-# Points stay in rows: one a line would hide the shape they make.
+# One point per line would hide the shapes.
 # fmt: off
 
 _EYE: RGB = (24, 20, 24)
@@ -295,7 +295,7 @@ def swan(pen: Pen, paint: RGB, look: Look) -> None:
 
 
 def person(pen: Pen, paint: RGB, look: Look) -> None:
-    """Somebody in a coat under an umbrella of the given colour."""
+    """A person in a coat under an umbrella of the given colour."""
     pen.shadow(0.24)
     coat = pen.rng.choice(((70, 84, 112), (176, 146, 108), (96, 92, 98), (112, 120, 96)))
     hair = pen.rng.choice(((54, 38, 30), (110, 70, 40), (30, 26, 28), (196, 152, 92)))
@@ -346,7 +346,7 @@ LEAVES: dict[str, Ramp] = {
 
 
 def tree(pen: Pen, paint: RGB, look: Look, *, leaves: Ramp | None = None) -> None:
-    """A broad-leaved tree; ``leaves`` overrules the colour."""
+    """A broad-leaved tree; ``leaves`` overrides the colour."""
     pen.shadow(0.30, 80)
     bark: RGB = (92, 66, 48)
     lean = pen.rng.uniform(-0.03, 0.03)
@@ -430,7 +430,7 @@ def snowman(pen: Pen, paint: RGB, look: Look) -> None:
 
 
 def campfire(pen: Pen, paint: RGB, look: Look) -> None:
-    """Burning logs in a ring of stones, with what light they give."""
+    """Burning logs in a ring of stones, and their light."""
     power = 0.8 if look.night else 0.34
     pen.glow(0, 0.35, 3.2, (255, 140, 50), 0.42 * power)
     pen.oval(0, 0.0, 1.9, 0.20, (255, 150, 60), alpha=int(70 * power), lit=False)

@@ -1,16 +1,16 @@
-"""The places inland, painted from the horizon to the viewer's feet, one function a place."""
+"""Draws inland places from the horizon to the viewer, one function per place."""
 
 from __future__ import annotations
 
 from .canvas import RGB, veil
 from .stage import SNOW, Stage, draw_meadow, draw_peaks
 
-# Points stay in rows: one a line would hide the shape they make.
+# One point per line would hide the shapes.
 # fmt: off
 
 
 def forest(stage: Stage) -> None:
-    """Trunks behind trunks into the mist, a path, ferns, and rays where the sun gets in."""
+    """Trunks behind trunks into the mist, a path, ferns, and sun rays."""
     w, h, u, rng, mood, canvas = stage.w, stage.h, stage.u, stage.rng, stage.mood, stage.canvas
     season = "winter" if mood.snowy else stage.scene.season
     ground: RGB = {"winter": SNOW, "autumn": (172, 108, 56)}.get(season, (92, 132, 64))
@@ -27,7 +27,7 @@ def forest(stage: Stage) -> None:
         count = max(3, int((11, 9, 7, 4)[layer] * w / u / 1.3))
         for i in range(count):
             x = (i + rng.uniform(0.15, 0.85)) / count * w
-            if layer == 3 and abs(x / w - 0.5) < 0.30:  # leave the subjects their clearing
+            if layer == 3 and abs(x / w - 0.5) < 0.30:  # a clearing for the subjects
                 continue
             y = base + rng.uniform(-0.01, 0.012) * h
             if rng.random() < 0.5 and layer < 3:

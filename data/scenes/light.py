@@ -1,4 +1,4 @@
-"""The light of an hour and its weather, and the sky that gives it."""
+"""The light of a scene (time and weather), and its sky."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from .canvas import RGB, Canvas, clouds, mix, shade
-from .grammar import PLACES, Scene
+from .scene import PLACES, Scene
 
 _SKIES: dict[str, tuple[RGB, RGB, RGB, RGB]] = {
     "dawn": ((104, 122, 196), (176, 158, 212), (246, 190, 190), (255, 226, 184)),
@@ -35,7 +35,7 @@ _TINTS = {
     "sunset": (1.0, 0.83, 0.73),
     "night": (0.50, 0.56, 0.76),
 }
-#: How much of the sky's own colour the weather takes, and how much light it leaves.
+#: Fraction of grey that the weather adds to the sky, and fraction of light it lets through.
 _COVER = {"clear": (0.0, 1.0), "cloudy": (0.62, 0.93), "rain": (0.86, 0.80), "snow": (0.80, 0.96),
           "fog": (0.78, 0.95)}  # fmt: skip
 
@@ -44,8 +44,8 @@ _COVER = {"clear": (0.0, 1.0), "cloudy": (0.62, 0.93), "rain": (0.86, 0.80), "sn
 class Mood:
     """The light: four sky colours from zenith to horizon, what the light tints, and the haze.
 
-    ``sun_x`` and ``sun_y`` are fractions of the picture; at night the moon stands there. ``mist``
-    (0 to 1) is how much the air hides at a distance.
+    ``sun_x`` and ``sun_y`` (of the moon at night) are fractions of the image; ``mist`` (0 to 1) is
+    the haze at a distance.
     """
 
     sky: tuple[RGB, RGB, RGB, RGB]
@@ -78,9 +78,9 @@ def mood_of(scene: Scene, rng: Random) -> Mood:
     tint = _TINTS[scene.time]
     lit = tuple(c * left for c in tint)
     night = scene.time == "night"
-    # Things that are to be found must keep their colour in the dark: lamps and the moon see to it.
+    # Subjects must keep recognisable colours in the dark.
     subject = (0.72, 0.72, 0.86) if night else tuple(0.35 + 0.65 * c for c in lit)
-    if night and scene.weather == "fog":  # mist scatters what light there is
+    if night and scene.weather == "fog":  # mist scatters light
         lit, subject = (0.60, 0.64, 0.80), (0.84, 0.84, 0.94)
     if night and scene.place == "city street":
         lit, subject = (0.62, 0.58, 0.66), (0.86, 0.80, 0.78)
@@ -138,7 +138,7 @@ def draw_sky(canvas: Canvas, scene: Scene, mood: Mood, rng: Random) -> None:
 
 
 def _gradient(canvas: Canvas, mood: Mood, horizon: float) -> Image.Image:
-    """The sky's own colours with the sun's wide glow, computed small and enlarged."""
+    """The sky's colours with the sun's wide glow, computed small and enlarged."""
     depth = int(horizon * 1.12)
     n, m = 64, 48
     y = np.linspace(0, 1, n)[:, None]
@@ -151,8 +151,8 @@ def _gradient(canvas: Canvas, mood: Mood, horizon: float) -> Image.Image:
         down = y * depth / canvas.unit
         far = np.hypot(x - mood.sun_x * canvas.w / canvas.unit,
                        1.5 * (down - mood.sun_y * canvas.h / canvas.unit))  # fmt: skip
-        reach = np.exp(-3.2 * far)[..., None] * (0.62 if not mood.night else 0.20)
-        sky += (np.array(mood.sun if not mood.night else (120, 140, 220)) - sky) * reach
+        glow = np.exp(-3.2 * far)[..., None] * (0.62 if not mood.night else 0.20)
+        sky += (np.array(mood.sun if not mood.night else (120, 140, 220)) - sky) * glow
     small = Image.fromarray(np.clip(sky, 0, 255).astype(np.uint8))
     return small.resize((canvas.w, depth), Image.Resampling.BILINEAR)
 

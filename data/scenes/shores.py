@@ -1,4 +1,4 @@
-"""The places by the water, and the city, painted from the horizon to the viewer's feet."""
+"""Draws waterside places and the city from the horizon to the viewer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import cos, pi, sin
 from .canvas import RGB, mix
 from .stage import SNOW, Stage, draw_meadow, draw_peaks, draw_water
 
-# Points stay in rows: one a line would hide the shape they make.
+# One point per line would hide the shapes.
 # fmt: off
 
 

@@ -1,5 +1,4 @@
-"""What places are painted with: the light on the land, skylines, trees, grass,
-mirrors and lamps."""
+"""Tools for drawing places: lit colours, skylines, trees, grass, water and lamps."""
 
 from __future__ import annotations
 
@@ -9,10 +8,10 @@ from random import Random
 import numpy as np
 
 from .canvas import RGB, Canvas, Pen, Ramp, crowns, mix, shade
-from .grammar import Scene
 from .light import Mood
+from .scene import Scene
 
-# Points stay in rows: one a line would hide the shape they make.
+# One point per line would hide the shapes.
 # fmt: off
 
 SNOW: RGB = (238, 244, 251)
@@ -37,7 +36,7 @@ _FIR: RGB = (38, 78, 62)
 
 @dataclass
 class Stage:
-    """What a place is painted with; ``w``, ``h`` and ``unit`` are canvas pixels."""
+    """Draws the scenery of a place; ``w``, ``h`` and ``u`` are canvas pixels."""
 
     canvas: Canvas
     scene: Scene
@@ -60,7 +59,7 @@ class Stage:
         return self.canvas.unit
 
     def tone(self, rgb: RGB, k: float = 1.0, fade: float = 0.0) -> RGB:
-        """A colour in this light, ``fade`` (0 to 1) of the way into the haze."""
+        """A colour in this light, mixed with haze by ``fade`` (0 to 1)."""
         r, g, b = shade(rgb, k)
         t = self.mood.tint
         lit = (min(int(r * t[0]), 255), min(int(g * t[1]), 255), min(int(b * t[2]), 255))
@@ -68,7 +67,7 @@ class Stage:
         return mix(lit, self.mood.haze, fade)
 
     def grass(self) -> RGB:
-        """The colour of meadows in this season."""
+        """The colour of grass in this season."""
         return SNOW if self.mood.snowy else _GRASS[self.scene.season]
 
     def ridge(self, base: float, height: float, rough: float, *, waves: float = 3.0) -> np.ndarray:
@@ -112,7 +111,7 @@ class Stage:
         )
 
     def fir(self, x: float, y: float, size: float, fade: float) -> None:
-        """A conifer, its light side towards the sun."""
+        """A conifer, lit from the sun's side."""
         base = mix(_FIR, SNOW, 0.25) if self.mood.snowy else _FIR
         dark, light = self.tone(base, 0.8, fade), self.tone(base, 1.12, fade)
         tip = self.tone(SNOW, 1.0, fade)
@@ -134,7 +133,7 @@ class Stage:
                     fill=tip)
 
     def crown(self, x: float, y: float, size: float, fade: float) -> None:
-        """A bush or a far tree's crown that stands at ``y``."""
+        """A bush or a distant tree's crown at ``y``."""
         season = "winter" if self.mood.snowy else self.scene.season
         ramp = self.rng.choice(_WOODS[season])
         dark, mid, bright = (self.tone(c, 1.0, fade) for c in ramp)
@@ -170,7 +169,7 @@ class Stage:
             self.canvas.draw.ellipse((x - r, y - r * 0.8, x + r, y + r * 0.8), fill=c)
 
     def glitter(self, top: float, bottom: float, count: int, strength: int = 150) -> None:
-        """Where the sun or the moon breaks on water, and small waves elsewhere."""
+        """Reflections of the sun or moon on water, and small waves."""
         mood, draw = self.mood, self.canvas.draw
         if not self.canvas.fine:
             count //= 2
@@ -217,7 +216,7 @@ def draw_peaks(stage: Stage, base: float, height: float, fade: float, count: int
         half = tall * rng.uniform(0.85, 1.25)
         left, right = px - half, px + half * rng.uniform(0.9, 1.1)
         steps = 7
-        # The crease that parts light from shadow wanders down from the summit.
+        # The ridge between the lit and the dark side, from the summit down.
         crease = [(px, py)]
         for i in range(1, steps):
             t = i / (steps - 1)
@@ -269,7 +268,7 @@ def draw_meadow(stage: Stage, top: float) -> None:
 
 
 def draw_water(stage: Stage, top: float, bottom: float, strength: float) -> None:
-    """The mirror, deepening towards the viewer, and what glitters on it."""
+    """Reflecting water, darker towards the viewer, with glitter."""
     mood, canvas = stage.mood, stage.canvas
     tint = stage.tone((52, 108, 140) if not mood.night else (40, 62, 110))
     rough = {"rain": 0.010, "snow": 0.006}.get(stage.scene.weather, 0.0045)

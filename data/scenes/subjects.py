@@ -1,7 +1,7 @@
-"""Drawings of what travels, flies and was built, one function a kind.
+"""Draws vehicles, aircraft and buildings, one function per kind.
 
-Each is given a `Pen` whose origin is the middle of the subject's foot and whose unit is its height,
-the subject's colour, and the `Look` of the moment. `creatures` holds what lives and grows.
+Each takes a ``Pen`` whose origin is the middle of the subject's foot and whose unit is its height,
+the subject's colour, and the ``Look`` of the scene. ``creatures`` draws the other kinds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import cos, pi, sin
 
 from .canvas import RGB, Pen, mix, shade, smooth
 
-# Points stay in rows: one a line would hide the shape they make.
+# One point per line would hide the shapes.
 # fmt: off
 
 PAINT: dict[str, RGB] = {
@@ -38,7 +38,7 @@ TIMBER: RGB = (122, 84, 54)
 
 @dataclass(frozen=True)
 class Look:
-    """What the hour and the weather do to a subject: lamps, falling things, snow lying about."""
+    """How time, weather and season affect a subject: darkness, lit lamps, snow cover, wind."""
 
     night: bool = False
     lamps: bool = False
@@ -151,7 +151,7 @@ def bicycle(pen: Pen, paint: RGB, look: Look) -> None:
     pen.shape([(-0.36, 0.87), (-0.34, 0.92), (-0.1, 0.9), (-0.07, 0.86), (-0.2, 0.84)], RUBBER)
     pen.ring(crank[0], crank[1], 0.09, 0.03, STEEL)
     pen.line([crank, (0.04, 0.2)], 0.03, STEEL, 0.7)
-    if pen.fine:  # a basket, because somebody has been to the market
+    if pen.fine:  # a basket
         pen.shape([(0.38, 0.7), (0.36, 0.9), (0.66, 0.9), (0.62, 0.7)], (188, 140, 84))
         for i in range(4):
             pen.line([(0.37, 0.73 + i * 0.05), (0.64, 0.73 + i * 0.05)], 0.012, (130, 92, 52))
@@ -350,7 +350,7 @@ def rowing_boat(pen: Pen, paint: RGB, look: Look) -> None:
 
 
 def house(pen: Pen, paint: RGB, look: Look) -> None:
-    """A cottage with a gable, lit at night, with snow on its roof where snow lies."""
+    """A cottage with a gable, lit at night, with snow on its roof."""
     pen.shadow(0.68, 90)
     roof: RGB = (96, 78, 82) if paint[0] > 120 and paint[1] < 120 else (160, 86, 66)
     if look.snowy:
@@ -400,7 +400,7 @@ def house(pen: Pen, paint: RGB, look: Look) -> None:
 
 
 def tent(pen: Pen, paint: RGB, look: Look) -> None:
-    """A ridge tent; at night somebody reads inside it."""
+    """A ridge tent; lit from inside at night."""
     pen.shadow(0.85, 80)
     if look.lamps:
         pen.glow(-0.1, 0.4, 1.25, mix(paint, LAMP, 0.6), 0.42)

@@ -20,8 +20,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from sightline.data.scenes.grammar import KINDS
-from sightline.data.scenes.words import BARE_PLACES, NOUNS, PLACE_WORDS, TIME_WORDS, WEATHER_WORDS
+from sightline.data.scenes.captioning import (
+    BARE_PLACES,
+    NOUNS,
+    PLACE_WORDS,
+    TIME_WORDS,
+    WEATHER_WORDS,
+)
+from sightline.data.scenes.scene import KINDS
 from sightline.data.training import prepare, vocabulary
 from sightline.data.training.features import Cached
 from sightline.data.training.names import TEMPLATES, article, phrase

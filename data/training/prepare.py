@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightline.data.scenes.gallery import Scene, Subject, captions, compose, render, triples
+from sightline.data.scenes import Scene, Subject, captions, compose, render, triples
 from sightline.data.training.names import CLOTHING
 
 Pixels = NDArray[np.uint8]

@@ -90,7 +90,7 @@ def delete_outdated_library(library_directory: Path) -> None:
 
 def draw(gallery: Path, *, quiet: bool) -> None:
     """Renders the gallery in a temporary folder and renames it to ``gallery`` when complete."""
-    from sightline.data.scenes.gallery import write_gallery
+    from sightline.data.scenes import write_gallery
 
     unfinished = gallery.with_name("gallery.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Drawing a scene: the sky, the place, the subjects from far to near, then the weather."""
+"""Renders a scene: sky, place, subjects from far to near, then weather."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 from . import creatures, lands, shores
 from . import subjects as things
 from .canvas import RGB, Canvas, Pen, mix, veil
-from .grammar import KINDS, PLACES, Scene, Spot, Subject
 from .light import Mood, draw_sky, mood_of
+from .scene import KINDS, PLACES, Scene, Spot, Subject
 from .stage import Stage
 from .subjects import PAINT, Look
 
@@ -61,10 +61,10 @@ LANDS: dict[str, Callable[[Stage], None]] = {
 
 
 def render(scene: Scene, *, width: int | None = None, height: int | None = None) -> Image.Image:
-    """The scene as an RGB picture, always the same pixels for the same scene and size.
+    """The scene as an RGB image, the same pixels for the same scene and size.
 
-    Without ``width`` and ``height`` (pixels) it has the scene's own size; with one of them it keeps
-    the scene's proportions; with both it is drawn into that frame. Raises ValueError below 16.
+    Without ``width`` and ``height`` (pixels) it has the scene's size; with one of them the scene's
+    aspect ratio; with both exactly that size. Raises ValueError below 16.
     """
     if width is None and height is None:
         width, height = scene.width, scene.height
@@ -74,11 +74,11 @@ def render(scene: Scene, *, width: int | None = None, height: int | None = None)
         height = round(width * scene.height / scene.width)
     if width < 16 or height is None or height < 16:
         raise ValueError(f"a scene is at least 16 pixels wide and high, not {width} x {height}")
-    # Small pictures need finer steps for the same smoothness, and can afford them.
+    # Small images need more supersampling for the same smoothness.
     canvas = Canvas(width, height, 3 if max(width, height) < 200 else 2)
     rng = Random(f"art {scene.seed} {scene.taken_at.isoformat()}")
     mood = mood_of(scene, rng)
-    # The sky has no edge that needs supersampling, which is most of what it would cost.
+    # The sky has no edges: without supersampling it takes a fraction of the time.
     sky = Canvas(width, height, 1)
     draw_sky(sky, scene, mood, rng)
     canvas.image.paste(sky.image.resize(canvas.image.size, Image.Resampling.NEAREST))
@@ -91,9 +91,9 @@ def render(scene: Scene, *, width: int | None = None, height: int | None = None)
     for subject, spot, number in _far_to_near(scene):
         _draw_subject(canvas, scene, mood, subject, spot, number)
     _draw_weather(canvas, scene, rng)
-    picture = canvas.finish()
-    _grade(picture, scene, mood)
-    return picture
+    image = canvas.finish()
+    _grade(image, scene, mood)
+    return image
 
 
 def _far_to_near(scene: Scene) -> list[tuple[Subject, Spot, int]]:
@@ -110,7 +110,7 @@ def _draw_subject(
     canvas: Canvas, scene: Scene, mood: Mood, subject: Subject, spot: Spot, number: int
 ) -> None:
     zone = KINDS[subject.kind].zone
-    # A frame other than the scene's own keeps widths, so that neighbours do not meet.
+    # At another aspect ratio widths are kept, so that neighbours do not overlap.
     own = min(scene.width, scene.height) / scene.width
     size = spot.height * min(canvas.unit, canvas.w * own)
     x, y = spot.x * canvas.w, spot.y * canvas.h
@@ -143,7 +143,7 @@ def _draw_subject(
 def _mirror_subject(
     canvas: Canvas, mood: Mood, x: float, y: float, size: float, aspect: float, strength: float
 ) -> None:
-    """What stands at ``(x, y)``, upside down below itself and fading with depth."""
+    """Mirror the subject at ``(x, y)`` below itself, fading with depth."""
     half = 0.56 * size * aspect
     left, right = max(int(x - half), 0), min(int(x + half), canvas.w)
     depth = min(int(size * 0.72), canvas.h - int(y) - 1)
@@ -168,7 +168,7 @@ def _draw_weather(canvas: Canvas, scene: Scene, rng: Random) -> None:
             canvas.draw.line((x, y, x - slant * length, y + length),
                              fill=(226, 236, 248, int(40 + 80 * t)),
                              width=max(1, round((0.0010 + 0.0016 * t) * u)))  # fmt: skip
-        for _ in range(20 if small else 60):  # where the drops land
+        for _ in range(20 if small else 60):  # splashes
             x, y = rng.random() * w, rng.uniform(0.74, 0.99) * h
             half = u * rng.uniform(0.006, 0.014)
             canvas.draw.ellipse((x - half, y - half * 0.28, x + half, y + half * 0.28),
@@ -182,17 +182,17 @@ def _draw_weather(canvas: Canvas, scene: Scene, rng: Random) -> None:
                                 fill=(255, 255, 255, int(225 - 80 * t)))  # fmt: skip
 
 
-def _grade(picture: Image.Image, scene: Scene, mood: Mood) -> None:
-    """What lies over the whole finished picture: mist, wet air, and darker edges."""
+def _grade(image: Image.Image, scene: Scene, mood: Mood) -> None:
+    """Cover the finished image with mist, wet air and darker edges."""
     if scene.weather == "rain":
-        veil(picture, mix(mood.sky[1], (60, 70, 90), 0.5), [(0, 0.10), (1, 0.06)])
+        veil(image, mix(mood.sky[1], (60, 70, 90), 0.5), [(0, 0.10), (1, 0.06)])
     elif scene.weather == "fog":
         horizon = PLACES[scene.place].horizon
-        veil(picture, mood.haze, [(0, 0.16), (horizon, 0.30), (0.8, 0.16), (1, 0.10)])
-    if mood.night:  # the eye is led to what is lit
-        veil(picture, (4, 6, 22), [(0, 0.10), (0.25, 0.0), (0.8, 0.0), (1, 0.22)])
+        veil(image, mood.haze, [(0, 0.16), (horizon, 0.30), (0.8, 0.16), (1, 0.10)])
+    if mood.night:  # draws the eye to lit subjects
+        veil(image, (4, 6, 22), [(0, 0.10), (0.25, 0.0), (0.8, 0.0), (1, 0.22)])
     else:
-        veil(picture, (30, 24, 50), [(0, 0.06), (0.2, 0.0), (0.82, 0.0), (1, 0.12)])
+        veil(image, (30, 24, 50), [(0, 0.06), (0.2, 0.0), (0.82, 0.0), (1, 0.12)])
 
 
 @lru_cache(maxsize=8)

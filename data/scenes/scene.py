@@ -1,9 +1,9 @@
-"""The grammar of the sample gallery: what may stand where, and when, and in what colour.
+"""Composes scenes: which subjects appear where, when and in which colour.
 
-`compose` turns a seed into a `Scene`, a small frozen record of everything that is drawn. The other
-modules read that record and add no facts of their own: `words` says it, `art` draws it.
+``compose`` turns a seed into a ``Scene``, a frozen record of everything in the image.
+``captioning`` describes it and ``rendering`` draws it; neither adds facts.
 
-Measures are fractions, so that one scene can be drawn at any size: ``x`` and ``y`` of the picture's
+Measures are fractions, so that a scene can be drawn at any size: ``x`` and ``y`` of the image's
 width and height (from the top left), heights of its shorter side.
 """
 
@@ -20,7 +20,7 @@ TIMES = ("dawn", "day", "sunset", "night")
 WEATHERS = ("clear", "cloudy", "rain", "snow", "fog")
 SEASONS = ("spring", "summer", "autumn", "winter")
 
-#: One in so many (subject, colour, place) triples is never drawn for training.
+#: One in ``HELD_OUT_EVERY`` (subject, colour, place) triples is held out from training.
 HELD_OUT_EVERY = 6
 
 Span = tuple[float, float]
@@ -28,7 +28,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Place:
-    """Where things can stand in one kind of landscape; spans are of the picture's height."""
+    """One kind of landscape: where subjects stand, as spans of the image's height."""
 
     horizon: float
     ground: Span
@@ -36,7 +36,7 @@ class Place:
     road: Span | None = None
     snows: bool = True
     rains: bool = True
-    #: Whether the season can be seen, and so may be said.
+    #: Whether the season is visible, so that captions may name it.
     seasonal: bool = True
 
 
@@ -56,8 +56,8 @@ PLACES: dict[str, Place] = {
 class Kind:
     """One kind of subject: its colours, the places it belongs to, and its size.
 
-    ``height`` is a fraction of the picture's shorter side, ``aspect`` is width over height, and
-    ``zone`` says which span of the place it stands in.
+    ``height`` is a fraction of the image's shorter side, ``aspect`` is width over height, ``zone``
+    is the span of the place it stands in, ``most`` the maximum count.
     """
 
     colours: tuple[str, ...]
@@ -181,7 +181,7 @@ KINDS: dict[str, Kind] = {
     "parasol": Kind(_BRIGHT, ("beach",), 0.32, 1.05, fair_weather=True),
 }
 
-#: A tree's colour tells the season.
+#: Seasons in which a tree has a colour.
 TREE_SEASONS = {
     "green": ("spring", "summer"),
     "pink": ("spring",),
@@ -199,7 +199,7 @@ RELATIONS = ("left of", "right of", "in front of", "above")
 SHAPES = ((4, 3), (3, 2), (16, 9), (1, 1), (3, 4), (2, 3), (4, 5))
 SHAPE_WEIGHTS = (30, 24, 10, 12, 12, 7, 5)
 
-#: Where a sample picture may say that it was taken: name, latitude, longitude (degrees).
+#: GPS positions by place: name, latitude, longitude (degrees).
 AREAS: dict[str, tuple[tuple[str, float, float], ...]] = {
     "beach": (("Algarve", 37.087, -8.252), ("Cornwall", 50.414, -5.075)),
     "forest": (("Black Forest", 48.280, 8.190), ("Ardennes", 50.250, 5.670)),
@@ -222,9 +222,9 @@ CAMERAS = (
 
 @dataclass(frozen=True)
 class Spot:
-    """Where one subject stands: its foot's middle ``(x, y)``, its height, and which way it looks.
+    """The position of one subject: the middle of its foot ``(x, y)``, height and direction.
 
-    ``x`` and ``y`` are fractions of the picture, ``height`` of its shorter side; ``facing`` is 1
+    ``x`` and ``y`` are fractions of the image, ``height`` of its shorter side; ``facing`` is 1
     (right) or -1 (left).
     """
 
@@ -236,7 +236,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Subject:
-    """One to five things of a kind and colour; ``spots`` holds one entry for each."""
+    """One to five things of one kind and colour, with a spot for each."""
 
     kind: str
     colour: str
@@ -244,17 +244,17 @@ class Subject:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of things."""
         return len(self.spots)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is drawn, and the facts a photograph would carry.
+    """Everything in the image, and the metadata of a photo.
 
-    ``relation`` says how ``subjects[0]`` stands to ``subjects[1]`` (one of `RELATIONS`, or None
-    where they merely share the picture). ``width`` and ``height`` are the natural size in pixels,
-    ``latitude`` and ``longitude`` degrees, ``area`` the name of the region.
+    ``relation`` is the position of ``subjects[0]`` relative to ``subjects[1]`` (one of `RELATIONS`,
+    or None). ``width`` and ``height`` are the natural size in pixels, ``latitude`` and
+    ``longitude`` degrees, ``area`` the name of the region.
     """
 
     place: str
@@ -274,19 +274,19 @@ class Scene:
 
     @property
     def triples(self) -> frozenset[tuple[str, str, str]]:
-        """The (subject, colour, place) combinations in the picture."""
+        """The (subject, colour, place) combinations in the image."""
         return frozenset((s.kind, s.colour, self.place) for s in self.subjects)
 
 
 def held_out(kind: str, colour: str, place: str) -> bool:
-    """Whether this combination is kept from training, by a hash that no release may change."""
+    """Whether a combination is held out from training; the hash must never change."""
     digest = hashlib.sha256(f"sightline-553/{kind}/{colour}/{place}".encode()).digest()
     return digest[0] % HELD_OUT_EVERY == 0
 
 
 @cache
 def triples(*, held: bool | None = None) -> tuple[tuple[str, str, str], ...]:
-    """Every sensible (subject, colour, place); only the held-out ones, or only the others."""
+    """All valid (subject, colour, place) triples; ``held`` selects held-out ones or the others."""
     every = [(k, c, p) for k, kind in KINDS.items() for c in kind.colours for p in kind.places]
     return tuple(t for t in every if held is None or held_out(*t) is held)
 
@@ -298,7 +298,7 @@ def _triples_of(kind: str, held: bool | None) -> tuple[tuple[str, str, str], ...
 
 @dataclass(frozen=True)
 class _Wish:
-    """A picture that visitors are likely to look for; empty fields are drawn by chance."""
+    """A scene that demo visitors are likely to search for; empty fields are random."""
 
     kind: str
     colour: str = ""
@@ -342,16 +342,16 @@ _WISHES = (
 
 
 def compose(seed: int, *, split: str = "train") -> Scene:
-    """The scene of this seed, always the same one.
+    """The scene of a seed.
 
-    ``split`` is ``"train"`` (never a held-out combination), ``"test"`` (the first subject is always
-    one) or ``"gallery"`` (everything, with what visitors look for drawn more often). The splits
-    share no random numbers. Raises ValueError for any other split.
+    ``split`` is ``"train"`` (no held-out combination), ``"test"`` (the first subject is held out)
+    or ``"gallery"`` (any, with likely searches more often). The splits share no random numbers.
+    Raises ValueError for any other split.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     rng = Random(f"sightline {split} {seed}")
-    # Half of a gallery is what visitors look for first, each wish in turn.
+    # Half of a gallery consists of likely searches, each in turn.
     wish = _Wish("")
     if split == "gallery" and seed % 2 == 0:
         wish = _WISHES[seed // 2 % len(_WISHES)]
@@ -406,7 +406,7 @@ def _draw_triple(rng: Random, wish: _Wish, held: bool | None) -> tuple[str, str,
 def _draw_when(
     rng: Random, wish: _Wish, kind: str, colour: str, place: str
 ) -> tuple[str, str, str]:
-    """Season, weather and time that suit the first subject and the place."""
+    """Season, weather and time that fit the first subject and the place."""
     seasons = TREE_SEASONS[colour] if kind == "tree" else KINDS[kind].seasons
     season = wish.season or rng.choice(seasons)
     weights = {"clear": 46, "cloudy": 18, "rain": 14, "fog": 10, "snow": 0}
@@ -442,8 +442,8 @@ def _draw_companion(
     *,
     train: bool,
 ) -> tuple[str, str, int] | None:
-    """A further subject that suits the scene, or None where chance finds none."""
-    # Three wide things leave no room for one another.
+    """A further subject that fits the scene, or None if 12 tries find none."""
+    # Wide subjects would overlap.
     if sum(KINDS[g[0]].aspect * KINDS[g[0]].height * g[2] for g in groups) > 1.1:
         return None
     for _ in range(12):
@@ -491,10 +491,10 @@ def _lay_out(
     across: float,
     tall: float,
 ) -> tuple[Subject, ...]:
-    """Give every subject a spot so that none hides another.
+    """Place every subject so that none hides another.
 
-    ``across`` and ``tall`` are the picture's sides in units of the shorter one. What stands on the
-    ground or the water shares one row from left to right, what flies has a row of its own.
+    ``across`` and ``tall`` are the image's sides in units of the shorter one. Subjects on the
+    ground and the water share one row from left to right, flying ones have another.
     """
     spots: dict[int, list[Spot]] = {}
     behind = 1 if relation == "in front of" else None
@@ -522,18 +522,18 @@ def _lay_out(
         front = spots[0][0]
         spec = KINDS[groups[1][0]]
         height = spec.height * rng.uniform(0.95, 1.1)
-        reach = 0.5 * height * spec.aspect / across
-        side = rng.choice((-1, 1)) * reach * 0.55
+        half = 0.5 * height * spec.aspect / across
+        side = rng.choice((-1, 1)) * half * 0.55
         low, high = PLACES[place].ground
-        x = min(max(front.x + side, reach), 1 - reach)
+        x = min(max(front.x + side, half), 1 - half)
         y = low + (high - low) * rng.uniform(0.0, 0.15)
         spots[1] = [Spot(x, min(y, front.y - 0.005), height, rng.choice((-1, 1)))]
         spots[0] = [Spot(front.x, max(front.y, y + 0.04), front.height, front.facing)]
     if relation == "above" and len(spots[1]) == 1 and len(spots[0]) == 1:
-        # Straight above, as far as the picture allows.
+        # Directly above, within the image.
         up = spots[0][0]
-        reach = 0.5 * up.height * KINDS[groups[0][0]].aspect / across
-        x = min(max(spots[1][0].x + rng.uniform(-0.06, 0.06), reach + 0.01), 0.99 - reach)
+        half = 0.5 * up.height * KINDS[groups[0][0]].aspect / across
+        x = min(max(spots[1][0].x + rng.uniform(-0.06, 0.06), half + 0.01), 0.99 - half)
         clear = spots[1][0].y - spots[1][0].height / tall
         y = max(min(up.y, clear), up.height / tall + 0.01)
         spots[0] = [Spot(x, y, up.height, up.facing)]
@@ -587,7 +587,7 @@ def _lay_row(
 def _foot(rng: Random, kind: str, place: str, base: float, size: float, n: int) -> float:
     """The ``y`` of a subject's foot: on the ground, the road, the water, or up in the sky.
 
-    ``size`` is the subject's height as a fraction of the picture's.
+    ``size`` is the subject's height as a fraction of the image's.
     """
     where = PLACES[place]
     zone = KINDS[kind].zone
@@ -602,13 +602,13 @@ def _foot(rng: Random, kind: str, place: str, base: float, size: float, n: int) 
     if zone == "road" and where.road:
         span = where.road
     low, high = span
-    # Large things stand further back, so that small ones are not hidden behind them.
+    # Large subjects stand further back, so that they do not hide small ones.
     depth = base * (0.35 if size > 0.3 else 1.0)
     return low + (high - low) * min(max(depth + rng.uniform(-0.12, 0.12) * (n > 0), 0.0), 1.0)
 
 
 def _draw_date(rng: Random, season: str, time: str) -> dt.datetime:
-    """A moment between 2018 and 2025 that has this season (northern) and this light."""
+    """A date from 2018 to 2025 in this season (northern) and at this time of day."""
     months = {"spring": (3, 4, 5), "summer": (6, 7, 8), "autumn": (9, 10, 11), "winter": (12, 1, 2)}
     hours = {
         "dawn": (5, 6, 7),

@@ -1,18 +1,17 @@
-"""What people would say about a scene: one exact caption, then looser ones.
+"""Captions of a scene: one exact caption, then varied ones.
 
-The first caption names everything that tells the picture from others; the rest vary the words, the
-order and how much is said, as people do.
+The first names every fact of the scene; the others vary vocabulary, order and detail.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from .grammar import PLACES, Scene, Subject
+from .scene import PLACES, Scene, Subject
 
 NUMBERS = ("no", "a", "two", "three", "four", "five")
 
-#: Singular and plural, the plain word first, then what else people call it.
+#: Singular and plural, the plain noun first, then synonyms.
 NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
     "house": (("house", "houses"), ("cottage", "cottages"), ("home", "homes")),
     "sailboat": (
@@ -65,7 +64,7 @@ NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 
-#: Kinds that come in one colour, so that nobody says it.
+#: Kinds with one colour, which captions leave out.
 UNCOLOURED = {"campfire"}
 
 COLOUR_WORDS = {
@@ -124,7 +123,7 @@ RELATION_WORDS = {
     "in front of": ("in front of", "before"),
     "above": ("above", "over", "high above"),
 }
-#: What a kind is often said to be doing, in words that fit one or many.
+#: Activities of a kind, in phrases that fit singular and plural.
 DOING = {
     "sailboat": ("sailing", "on the water"),
     "rowing boat": ("on the water", "floating"),
@@ -158,12 +157,12 @@ def _name(subject: Subject, noun: tuple[str, str], colour: str) -> str:
 
 
 def plain_name(subject: Subject) -> str:
-    """The subject in its plainest words: ``two black dogs``."""
+    """The subject in plain words: ``two black dogs``."""
     return _name(subject, NOUNS[subject.kind][0], subject.colour)
 
 
 def season_shows(scene: Scene) -> bool:
-    """Whether the season can be seen in the picture, so that a caption may name it."""
+    """Whether the season is visible, so that a caption may name it."""
     return PLACES[scene.place].seasonal or scene.weather == "snow"
 
 
@@ -178,7 +177,7 @@ def _listed(names: list[str]) -> str:
 def canonical(scene: Scene) -> str:
     """The exact caption: every subject with colour and count, the relation, place, time, weather.
 
-    The season is named only where it can be seen, and clear weather is not worth a word.
+    The season is named only if it is visible; clear weather is not named.
     """
     names = [plain_name(s) for s in scene.subjects]
     said = _listed(names)
@@ -195,15 +194,15 @@ def canonical(scene: Scene) -> str:
 
 
 def captions(scene: Scene, *, count: int | None = None, seed: int = 0) -> list[str]:
-    """Different captions of a scene, the exact one first; ``count`` of them, or eight.
+    """Distinct captions of a scene, the exact one first: ``count`` or eight.
 
-    The order and choice of the others follow ``seed``. Fewer come back only where the scene has no
-    more to be said. Every caption is true, but a short one may fit other scenes as well.
+    ``seed`` determines the choice and order of the others. There are fewer if the scene does not
+    yield more. Every caption is true; a short one may fit other scenes as well.
     """
     wanted = 8 if count is None else count
     rng = Random(f"captions {scene.seed} {seed} {scene.taken_at.isoformat()}")
     said = [canonical(scene)][:wanted]
-    forms = (_retold, _reordered, _short, _retold, _tagged, _bare, _framed)
+    forms = (_varied, _reordered, _short, _varied, _tagged, _bare, _framed)
     start = rng.randrange(len(forms))
     for turn in range(wanted * 6):
         if len(said) >= wanted:
@@ -227,13 +226,13 @@ def _some_name(subject: Subject, rng: Random) -> str:
     return name
 
 
-def _said_subjects(scene: Scene, rng: Random) -> str:
+def _subjects(scene: Scene, rng: Random) -> str:
     names = [_some_name(s, rng) for s in scene.subjects]
     relation = scene.relation
     if relation is None:
         rng.shuffle(names)
         return _listed(names)
-    if relation in ("left of", "right of") and rng.random() < 0.4:  # the same fact, seen backwards
+    if relation in ("left of", "right of") and rng.random() < 0.4:  # the inverse relation
         relation = "right of" if relation == "left of" else "left of"
         names[:2] = names[1::-1]
     said = f"{names[0]} {rng.choice(RELATION_WORDS[relation])} {names[1]}"
@@ -241,10 +240,10 @@ def _said_subjects(scene: Scene, rng: Random) -> str:
 
 
 def _when(scene: Scene, rng: Random, *, chance: float = 0.8) -> str:
-    """Time, weather and season, each with some chance, in any order."""
+    """Time, weather and season, each with a probability, in random order."""
 
     def fits(words: str) -> bool:
-        # Rain hides the moon and the coloured light, and nobody calls a night a day.
+        # Clouds hide moonlight and coloured light, and a night is not "a rainy day".
         hidden = scene.weather != "clear" and ("light" in words or "night sky" in words)
         return not hidden and (scene.time == "day" or not words.endswith(" day"))
 
@@ -259,16 +258,16 @@ def _when(scene: Scene, rng: Random, *, chance: float = 0.8) -> str:
     return " ".join(parts)
 
 
-def _retold(scene: Scene, rng: Random) -> str:
+def _varied(scene: Scene, rng: Random) -> str:
     place = rng.choice(PLACE_WORDS[scene.place])
-    return _sentence(_said_subjects(scene, rng), place, _when(scene, rng))
+    return _sentence(_subjects(scene, rng), place, _when(scene, rng))
 
 
 def _reordered(scene: Scene, rng: Random) -> str:
     place, when = rng.choice(PLACE_WORDS[scene.place]), _when(scene, rng)
     if when and rng.random() < 0.5:
-        return _sentence(when + ",", _said_subjects(scene, rng), place)
-    return _sentence(place + ",", _said_subjects(scene, rng), when)
+        return _sentence(when + ",", _subjects(scene, rng), place)
+    return _sentence(place + ",", _subjects(scene, rng), when)
 
 
 def _short(scene: Scene, rng: Random) -> str:
@@ -283,7 +282,7 @@ def _bare(scene: Scene, rng: Random) -> str:
 
 
 def _tagged(scene: Scene, rng: Random) -> str:
-    """Words without grammar, as in a search box: ``red car city street night``."""
+    """Keywords, as in a search box: ``red car city street night``."""
     subject = rng.choice(scene.subjects)
     name = _name(subject, rng.choice(NOUNS[subject.kind]), subject.colour)
     skip = {"a", "an", "with", "under", "holding", "wearing", *NUMBERS}
@@ -299,4 +298,4 @@ def _tagged(scene: Scene, rng: Random) -> str:
 def _framed(scene: Scene, rng: Random) -> str:
     frame = rng.choice(("a picture of", "an illustration of", "a view of", "a painting of"))
     place = rng.choice(PLACE_WORDS[scene.place])
-    return _sentence(frame, _said_subjects(scene, rng), place, _when(scene, rng, chance=0.9))
+    return _sentence(frame, _subjects(scene, rng), place, _when(scene, rng, chance=0.9))
