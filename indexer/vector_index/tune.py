@@ -87,11 +87,12 @@ def nearest_rows(
         cosines = queries @ generation.fetch(block).T
         if own is not None:
             cosines[own[:, None] == block] = -np.inf
-        cosines = np.concatenate([scores, cosines], axis=1)
-        both = np.concatenate([found, np.broadcast_to(block, (len(queries), len(block)))], axis=1)
-        top = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
-        scores = np.take_along_axis(cosines, top, axis=1)
-        found = np.take_along_axis(both, top, axis=1)
+        top = np.argpartition(cosines, -min(k, len(block)), axis=1)[:, -k:]
+        scores = np.concatenate([scores, np.take_along_axis(cosines, top, axis=1)], axis=1)
+        found = np.concatenate([found, block[top]], axis=1)
+        order = np.argsort(-scores, axis=1)[:, :k]
+        scores = np.take_along_axis(scores, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
     return np.where(np.isneginf(scores), -1, found)
 
 
