@@ -749,7 +749,8 @@ assert "RAY_AUTH_TOKEN" not in os.environ
 print(json.dumps([report.embedded, found]))
 """
     command = [sys.executable, "-c", code, str(folder), str(output), str(tiny_clip)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=TOP)
+    environment = os.environ | {"RAY_worker_niceness": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TOP, env=environment)
     assert done.returncode == 0, done.stderr
     embedded, listening = json.loads(done.stdout)
     assert embedded == 2
