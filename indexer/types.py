@@ -119,6 +119,9 @@ class ImageRecord:
     added_at: datetime
     """UTC, without a time zone."""
     phash: int | None = None
+    decoded: bool = False
+    """Whether this library decoded the file below a folder that the user named. The original of
+    any other image, whose row an imported set may have made up, must not be served."""
 
     @property
     def absolute(self) -> Path:
@@ -133,6 +136,8 @@ class Root:
     id: int
     path: Path
     """Absolute."""
+    named: bool = field(default=False, compare=False)
+    """Whether the user named it; False for a root that an imported set names."""
 
 
 class Known(NamedTuple):
@@ -147,6 +152,8 @@ class Known(NamedTuple):
     size: int
     mtime_ns: int
     """0 for a file that was never read; see ``ImageRecord``."""
+    decoded: bool = False
+    """See ``ImageRecord``."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,8 @@ class NewImage:
     """``(d,) float32, unit norm``."""
     image: int | None = None
     """The existing image's id if its file has changed; None for a new image."""
+    decoded: bool = False
+    """Whether this library decoded the file itself, below a folder that the user named."""
 
 
 @dataclass(frozen=True)

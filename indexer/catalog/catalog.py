@@ -101,19 +101,22 @@ class Catalog(CatalogReader):
 
     # roots ----------------------------------------------------------------------------------------
 
-    def add_root(self, path: Path) -> Root:
-        """The root at the absolute ``path``; added if it is new."""
+    def add_root(self, path: Path, *, named: bool = False) -> Root:
+        """The root at the absolute ``path``; added if it is new. ``named`` records that the user
+        named it."""
         text = self._root_path(path)
         for root in self.roots():
-            if root.path == path:
+            if root.path == path and root.named >= named:
                 return root
         with self._store.writing() as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO roots (path, added_at) VALUES (?, ?)",
-                [text, image_rows.now()],
+                "INSERT INTO roots (path, added_at, named) VALUES (?, ?, ?)"
+                " ON CONFLICT (path) DO UPDATE SET named = max(named, excluded.named)",
+                [text, image_rows.now(), int(named)],
             )
-            sql = "SELECT id FROM roots WHERE path = ?"
-            return Root(connection.execute(sql, [text]).fetchone()[0], path)
+            sql = "SELECT id, named FROM roots WHERE path = ?"
+            id, known = connection.execute(sql, [text]).fetchone()
+            return Root(id, path, known == 1)
 
     def move_root(self, old: Path, new: Path) -> Root:
         """Changes the path of the root ``old`` to ``new``. Nothing is encoded again."""
@@ -123,14 +126,14 @@ class Catalog(CatalogReader):
             sql = "SELECT 1 FROM roots WHERE path = ? AND id <> ?"
             if connection.execute(sql, [text, root]).fetchone():
                 raise LibraryError(f"{new} is a folder of this library already")
-            connection.execute("UPDATE roots SET path = ? WHERE id = ?", [text, root])
+            connection.execute("UPDATE roots SET path = ?, named = 1 WHERE id = ?", [text, root])
             if old.name != new.name:
                 sql = (
                     "SELECT images.id FROM images JOIN folders ON folders.id = images.folder_id"
                     " WHERE folders.root_id = ?"
                 )
                 full_text.write(connection, [image for (image,) in connection.execute(sql, [root])])
-        return Root(root, new)
+        return Root(root, new, named=True)
 
     def remove_root(self, path: Path) -> Ids:
         """Deletes a root with its images and failures; returns the ids of the images."""
@@ -176,6 +179,7 @@ class Catalog(CatalogReader):
         failed: Sequence[Failure] = (),
         removed: Iterable[int] = (),
         touched: Sequence[tuple[int, Candidate]] = (),
+        decoded: Iterable[int] = (),
         before_commit: Callable[[WriteResult], None] | None = None,
     ) -> WriteResult:
         """Writes what a run found under ``root``, in one transaction.
@@ -184,6 +188,7 @@ class Catalog(CatalogReader):
         - ``moved``: ids with their new files
         - ``copied``: ids with further files of the same content
         - ``touched``: ids with files of a new date and the same content
+        - ``decoded``: ids of imported images whose files have been decoded now
         - ``failed``: files that could not be read; an existing image of such a file stays
         - ``removed``: ids to delete
 
@@ -218,6 +223,9 @@ class Catalog(CatalogReader):
             for i, image in zip(ids, images, strict=True):
                 (new if i is None else old).append((next(fresh) if i is None else i, image))
             image_rows.move(connection, folders, [*moved, *touched])
+            connection.executemany(
+                "UPDATE images SET decoded = 1 WHERE id = ?", [(i,) for i in decoded]
+            )
             image_rows.update(connection, folders, old)
             image_rows.insert(connection, folders, new)
             fresh_ids = iter([i for i, _ in new])

@@ -25,7 +25,7 @@ _OF_FILE = ("folder_id", "name", "folded", "size", "mtime_ns")
 _OF_PHOTO = (
     "content_hash", "width", "height", "format", "orientation", "taken_at", "camera", "lens",
     "latitude", "longitude", "title", "caption", "place", "rating", "color", "phash",
-    "url",
+    "url", "decoded",
 )  # fmt: skip
 
 _INSERT = (
@@ -156,7 +156,7 @@ def _of_photo(image: NewImage) -> tuple:
         image.photo.content_hash, info.width, info.height, info.format, info.orientation, taken_at,
         _text(info.camera), _text(info.lens), info.latitude, info.longitude, _text(info.title),
         _text(info.caption), _text(info.place), info.rating, info.color, image.photo.phash,
-        _text(info.url),
+        _text(info.url), int(image.decoded),
     )  # fmt: skip
 
 
@@ -351,7 +351,7 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
     image, root, path, size, mtime_ns, added_at, *of_photo = row
     (
         content_hash, width, height, format, orientation, taken_at, camera, lens,
-        latitude, longitude, title, caption, place, rating, color, phash, url,
+        latitude, longitude, title, caption, place, rating, color, phash, url, decoded,
     ) = of_photo  # fmt: skip
     info = _filled(
         PhotoInfo,
@@ -383,6 +383,7 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         info=info,
         added_at=datetime.fromisoformat(added_at),
         phash=phash,
+        decoded=decoded == 1,
     )
 
 

@@ -240,6 +240,18 @@ def web_addresses(db: Database) -> None:
     )
 
 
+@catalog()
+def decoded_files(db: Database) -> None:
+    """Which files this library has decoded, and which roots the user named."""
+    db.execute("ALTER TABLE roots ADD COLUMN named INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE images ADD COLUMN decoded INTEGER NOT NULL DEFAULT 0")
+    db.execute("UPDATE images SET decoded = 1 WHERE mtime_ns <> 0")
+    db.execute(
+        "UPDATE roots SET named = 1 WHERE id IN (SELECT folders.root_id FROM images"
+        " JOIN folders ON folders.id = images.folder_id WHERE images.decoded = 1)"
+    )
+
+
 @thumbnails()
 def thumbnail_blobs(db: Database) -> None:
     """One WebP per image."""

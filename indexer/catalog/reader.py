@@ -144,8 +144,9 @@ class CatalogReader:
     def roots(self) -> list[Root]:
         """The folders that were indexed, sorted by path."""
         with self._store.reading() as connection:
-            found = connection.execute("SELECT id, path FROM roots ORDER BY path").fetchall()
-        return [Root(root, Path(path)) for root, path in found]
+            sql = "SELECT id, path, named FROM roots ORDER BY path"
+            found = connection.execute(sql).fetchall()
+        return [Root(root, Path(path), named == 1) for root, path, named in found]
 
     def root_counts(self) -> dict[int, int]:
         """The number of images of each root, by root id."""
@@ -208,14 +209,14 @@ class CatalogReader:
             ).fetchall()
             prefix = dict(folders)
             images = connection.execute(
-                "SELECT id, folder_id, name, size, mtime_ns FROM images"
+                "SELECT id, folder_id, name, size, mtime_ns, decoded FROM images"
                 f" WHERE folder_id IN {image_rows.LISTED}",
                 [json.dumps(list(prefix))],
             )
             known = {}
-            for image, folder, name, size, mtime_ns in images:
+            for image, folder, name, size, mtime_ns, decoded in images:
                 path = prefix[folder] + name
-                known[path] = Known(image, path, size, mtime_ns)
+                known[path] = Known(image, path, size, mtime_ns, decoded == 1)
         return known
 
     def failed(self, root: Root) -> dict[str, tuple[int, int]]:

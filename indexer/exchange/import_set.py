@@ -25,7 +25,7 @@ import numpy as np
 from sightline.indexer.catalog import WriteResult
 from sightline.indexer.errors import UsageError
 from sightline.indexer.exchange.formats import EmbeddingSet, Row, Vectors
-from sightline.indexer.files import archives
+from sightline.indexer.files import archives, sensitive
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.photo import Decoder
 from sightline.indexer.types import (
@@ -86,6 +86,7 @@ def import_set(
     *,
     pictures: Path | None = None,
     workers: int | None = None,
+    allow_roots: Sequence[Path] = (),
     text_queries: Callable[[], Embeddings] | None = None,
     progress: Progress = no_progress,
     stop: Event | None = None,
@@ -93,7 +94,9 @@ def import_set(
     """Imports every row of ``source`` into ``library``; an image that is there keeps its id.
 
     ``pictures`` is the folder that the set's paths are relative to (None: the folder that absolute
-    paths have in common, or the set's own). ``workers`` is the number of processes that read image
+    paths have in common, or the set's own; never a sensitive one, see ``allow_roots`` of
+    ``index_folders``). Originals are served of images whose files were read below ``pictures`` or
+    a root that the user named. ``workers`` is the number of processes that read image
     files. ``text_queries`` is passed on to the vector index. Vectors that are zero or not finite,
     and second rows for a path, are skipped and reported. Raises UsageError for a set of another
     dimension, LibraryBusyError if another run is writing.
@@ -104,7 +107,10 @@ def import_set(
             f" library's model, {library.model}, {library.dimension}: name the model that made"
             " them with --model"
         )
-    with library.writing(), closing(_Import(library, source, pictures, stop or Event())) as work:
+    with (
+        library.writing(),
+        closing(_Import(library, source, pictures, stop or Event(), allow_roots)) as work,
+    ):
         with Decoder(Geometry(), workers=workers or os.cpu_count() or 1) as decoder:
             for rows, vectors in source.batches():
                 work.add(rows, vectors, decoder)
@@ -121,13 +127,19 @@ class _Import:
     """The state of one import."""
 
     def __init__(
-        self, library: Library, source: EmbeddingSet, pictures: Path | None, stop: Event
+        self,
+        library: Library,
+        source: EmbeddingSet,
+        pictures: Path | None,
+        stop: Event,
+        allow_roots: Sequence[Path],
     ) -> None:
         self.library = library
         self.stop = stop
         self.report = ImportReport()
         self.base = absolute(pictures) if pictures else None
         self.fallback = self.base or _common_folder(source)
+        sensitive.refuse([self.fallback], allow_roots)
         self.seen: set[int] = set()
         self.roots: dict[Path, tuple[Root, str]] = {}
         self.log = library.catalog.start_run([str(absolute(source.path))])
@@ -172,8 +184,9 @@ class _Import:
         for candidate, photo in decoder.photos(existing):
             root, row, vector = existing[candidate]
             if isinstance(photo, Photo):
-                info = _filled(photo.info, row)
-                image = NewImage(candidate, replace(photo, info=info, pixels=NO_PIXELS), vector)
+                photo = replace(photo, info=_filled(photo.info, row), pixels=NO_PIXELS)
+                decoded = root.named or self.base is not None
+                image = NewImage(candidate, photo, vector, decoded=decoded)
                 self.report.read += 1
             else:  # an unreadable file keeps the vector of the set
                 unread = replace(candidate, mtime_ns=0)
@@ -191,7 +204,12 @@ class _Import:
             return self.fallback, text
         path = PurePosixPath(text)
         its_root = row.get("root")
-        if path.is_absolute() and its_root and path.is_relative_to(str(its_root)):
+        if (
+            path.is_absolute()
+            and its_root
+            and path.is_relative_to(str(its_root))
+            and not (self.base is None and sensitive.is_sensitive(Path(str(its_root))))
+        ):
             below = path.relative_to(str(its_root))
             return self.base or Path(str(its_root)), str(below)
         if path.is_absolute() and path.is_relative_to(self.fallback):
@@ -214,7 +232,7 @@ class _Import:
                 default=None,
             )
             if owner is None:
-                owner = self.library.ensure_root(folder)
+                owner = self.library.ensure_root(folder, named=self.base is not None)
             below = folder.relative_to(owner.path).as_posix()
             self.roots[folder] = owner, "" if below == "." else f"{below}/"
         return self.roots[folder]
@@ -257,8 +275,8 @@ def _common_folder(source: EmbeddingSet) -> Path:
             break
     own = absolute(source.path)
     own = own if own.is_dir() else own.with_suffix("")
-    # The root of the file system is not a folder of images.
-    return Path(common) if common and common != "/" else own
+    # The root of the file system is not a folder of images, nor is the home folder.
+    return Path(common) if common and not sensitive.is_sensitive(Path(common)) else own
 
 
 def _candidate(root: Path, path: str) -> Candidate:

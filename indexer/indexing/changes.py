@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from sightline.indexer.errors import UsageError
-from sightline.indexer.files import archives, walk
+from sightline.indexer.files import archives, sensitive, walk
 from sightline.indexer.types import Candidate, Failure, Known
 
 MAX_MISSING = 0.2
@@ -76,11 +76,14 @@ class Comparison:
         return None
 
 
-def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
+def scopes_of(
+    paths: Sequence[Path], roots: Collection[Path], allow_roots: Collection[Path] = ()
+) -> list[Scope]:
     """The scopes that the absolute ``paths`` name; each becomes part of one of ``roots`` if it is
     in one.
 
-    UsageError for a path that neither exists nor is a root, and for a file outside all roots. A
+    UsageError for a path that neither exists nor is a root, for a file outside all roots, and for
+    a sensitive folder (``files.sensitive``) that is not among ``allow_roots``. A
     path that is repeated, or below another one, is compared once.
     """
     scopes: list[Scope] = []
@@ -101,6 +104,7 @@ def scopes_of(paths: Sequence[Path], roots: Collection[Path]) -> list[Scope]:
             raise UsageError(f"there is no folder {path}")
         if owner is not None and scope.below and not path.exists():
             raise UsageError(f"there is no folder or file {path}")
+        sensitive.refuse([scope.path], allow_roots)
         scopes.append(scope)
     return [
         scope
@@ -120,10 +124,12 @@ def compare(
     *,
     exclude: Sequence[str] = (),
     retry_failures: bool = False,
+    decode: bool = False,
     stop: walk.Stop | None = None,
 ) -> Comparison | None:
     """Compares the files in ``scope`` with ``known`` images and ``failed`` files of its root.
 
+    ``decode``: an imported image that was not decoded yet counts as changed.
     ``failed`` maps a path to ``(size, mtime_ns)`` at its failure. Returns None if ``stop`` was set
     before the comparison was complete: what is missing is then unknown.
     """
@@ -150,7 +156,7 @@ def compare(
         image = images.pop(candidate.path, None)
         seen = (candidate.size, candidate.mtime_ns)
         if image is not None:
-            if (image.size, image.mtime_ns) == seen:
+            if (image.size, image.mtime_ns) == seen and (image.decoded or not decode):
                 result.unchanged += 1
             elif failures.pop(candidate.path, None) == seen and not retry_failures:
                 result.still_failing += 1

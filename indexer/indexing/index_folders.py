@@ -34,6 +34,7 @@ def index_folders(
     prune: bool = False,
     retry_failures: bool = False,
     workers: int | None = None,
+    allow_roots: Sequence[Path] = (),
     on_report: Callable[[IndexReport], None] | None = None,
     progress: Progress = no_progress,
     stop: Event | None = None,
@@ -49,6 +50,8 @@ def index_folders(
     - ``prune``: delete images from the library even if over a fifth of a folder is missing.
     - ``retry_failures``: read files again that could not be read before and have not changed.
     - ``workers``: decoding processes (default: one per core).
+    - ``allow_roots``: folders that are indexed although they contain a system's or a user's private
+      files (``files.sensitive``): ``/``, ``/etc``, the home folder itself.
     - ``on_report``: if given, watch the library's folders until ``stop`` is set, and receive the
       report of the first run and of every later run that changed something.
     - ``progress``: called often, from this thread.
@@ -61,26 +64,35 @@ def index_folders(
     """
     folders = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     stop = stop or Event()
-    with _opened(library, folders, model=model, device=device) as (opened, encoder):
+    with _opened(library, folders, model=model, device=device, allow_roots=allow_roots) as (
+        opened,
+        encoder,
+    ):
         run = partial(
             update_library,
             opened,
             encoder,
             exclude=exclude,
             workers=workers,
+            allow_roots=allow_roots,
             progress=progress,
             stop=stop,
         )
         report = run(folders, prune=prune, retry_failures=retry_failures)
         if on_report is not None and not report.interrupted:
             on_report(report)
-            watch_folders(opened, run, on_report, stop, progress=progress)
+            watch_folders(opened, partial(run, named=False), on_report, stop, progress=progress)
         return report
 
 
 @contextmanager
 def _opened(
-    library: Library | Path | str, paths: Sequence[Path], *, model: str | None, device: str
+    library: Library | Path | str,
+    paths: Sequence[Path],
+    *,
+    model: str | None,
+    device: str,
+    allow_roots: Sequence[Path],
 ) -> Iterator[tuple[Library, Encoder]]:
     """The library and its encoder. A library opened here is closed at the end."""
     if isinstance(library, Library):
@@ -95,7 +107,9 @@ def _opened(
         return
     if not paths:
         raise UsageError("name the folder to index: sightline index FOLDER")
-    scopes_of([absolute(path) for path in paths], ())  # refuses bad paths before the model loads
+    scopes_of(
+        [absolute(path) for path in paths], (), allow_roots
+    )  # refuses bad paths before the model loads
     encoder = load_encoder(model, device=device)
     with Library.create(
         directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension

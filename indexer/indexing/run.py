@@ -37,6 +37,7 @@ from sightline.indexer.types import (
     Candidate,
     Embeddings,
     Failure,
+    Geometry,
     ImageRecord,
     IndexReport,
     NewImage,
@@ -86,26 +87,31 @@ def update_library(
     prune: bool = False,
     retry_failures: bool = False,
     workers: int | None = None,
+    allow_roots: Sequence[Path] = (),
+    named: bool = True,
     progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> IndexReport:
     """Brings ``library`` up to date with ``paths``, or with all its roots if there are none.
 
-    ``index_folders`` documents the options. Raises UsageError for a path that does not exist,
-    LibraryBusyError while another process writes, ModelMismatchError if ``encoder`` did not make
-    the library.
+    ``index_folders`` documents the options; ``named``: the user named ``paths``. Raises UsageError
+    for a path that does not exist, LibraryBusyError while another process writes,
+    ModelMismatchError if ``encoder`` did not make the library.
     """
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
     started = time.monotonic()
     with library.writing():
         wanted = [absolute(path) for path in paths] or library.root_paths()
-        scopes = scopes_of(wanted, library.root_paths())
-        work = _Run(library, encoder, progress, stop or Event(), scopes)
+        scopes = scopes_of(wanted, library.root_paths(), allow_roots)
+        work = _Run(
+            library, encoder, progress, stop or Event(), scopes, named=named and bool(paths)
+        )
         with closing(work):
             workers = workers or os.cpu_count() or 1
             work.repair_thumbnails(workers)
             comparisons = work.compare(exclude, retry_failures=retry_failures)
             work.recognise(comparisons)
+            work.verify(comparisons, workers)
             work.decode_and_encode(comparisons, workers)
             work.delete_missing(comparisons, prune=prune)
             # An interrupted run leaves the index: what it lacks is searched exactly beside it.
@@ -153,6 +159,8 @@ class _Run:
     progress: Progress
     stop: Event
     scopes: Sequence[Scope]
+    named: bool = False
+    """The user named the scopes, so that their files may be served."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     held_back: list[str] = field(default_factory=list)
     failures: dict[Path, list[Failure]] = field(default_factory=lambda: defaultdict(list))
@@ -184,7 +192,8 @@ class _Run:
     def root(self, path: Path) -> Root:
         """The catalog's root at ``path``."""
         if path not in self.roots:
-            self.roots[path] = self.library.ensure_root(path)
+            named = self.named and any(s.root == path and not s.below for s in self.scopes)
+            self.roots[path] = self.library.ensure_root(path, named=named)
         return self.roots[path]
 
     def repair_thumbnails(self, workers: int) -> None:
@@ -209,6 +218,7 @@ class _Run:
                 self.catalog.failed(root),
                 exclude=exclude,
                 retry_failures=retry_failures,
+                decode=self.may_serve(root),
                 stop=self.stop,
             )
             if seen is None:
@@ -235,7 +245,9 @@ class _Run:
             sizes = self.catalog.known_sizes({c.size for c in seen.new})
             new = [c for c in seen.new if c.size in sizes]
             before = {i.id: i for i in self.catalog.images([i for i, _ in seen.changed])}
-            touched = [(i, c) for i, c in seen.changed if before[i].size == c.size]
+            touched = [
+                (i, c) for i, c in seen.changed if before[i].decoded and before[i].size == c.size
+            ]
             done: set[str] = set()
             moves: list[tuple[int, Candidate]] = []
             copies: list[tuple[int, Candidate]] = []
@@ -251,7 +263,8 @@ class _Run:
                         touches.append((image.id, candidate))
                         done.add(candidate.path)
                     continue
-                twins = self.catalog.with_hash(content_hash)
+                # The hash of an image that was not decoded here may be made up.
+                twins = [twin for twin in self.catalog.with_hash(content_hash) if twin.decoded]
                 if not twins:
                     continue
                 done.add(candidate.path)
@@ -268,6 +281,38 @@ class _Run:
             self.counts["unchanged"] += len(touches)
             seen.new = [c for c in seen.new if c.path not in done]
             seen.changed = [(i, c) for i, c in seen.changed if c.path not in done]
+
+    def verify(self, comparisons: Sequence[Comparison], workers: int) -> None:
+        """Decodes imported images whose files the user has now named, and marks those that are what
+        the import says. They keep their embeddings; any other one is encoded again."""
+        for seen in comparisons:
+            if not self.may_serve(self.root(seen.scope.root)):
+                continue
+            before = {i.id: i for i in self.catalog.images([i for i, _ in seen.changed])}
+            imported = {
+                candidate: before[i]
+                for i, candidate in seen.changed
+                if not before[i].decoded and before[i].size == candidate.size
+            }
+            if not imported:
+                continue
+            done: dict[str, tuple[int, Candidate]] = {}
+            with Decoder(Geometry(), workers=min(workers, len(imported))) as decoder:
+                for candidate, found in decoder.photos(self.until_stopped(imported)):
+                    image = imported[candidate]
+                    if isinstance(found, Photo) and (found.content_hash, found.info.format) == (
+                        image.content_hash,
+                        image.info.format,
+                    ):
+                        done[candidate.path] = image.id, candidate
+            ids = [i for i, _ in done.values()]
+            self.write(seen.scope.root, touched=[*done.values()], decoded=ids)
+            self.counts["unchanged"] += len(done)
+            seen.changed = [(i, c) for i, c in seen.changed if c.path not in done]
+
+    def may_serve(self, root: Root) -> bool:
+        """Whether the user has named the files below ``root`` that this run reads."""
+        return self.named or root.named
 
     def hashing(
         self, suspects: Sequence[tuple[Candidate, ImageRecord | None]]
@@ -311,7 +356,9 @@ class _Run:
             by_root: dict[Path, list[NewImage]] = defaultdict(list)
             for candidate, picture, vector in batch:
                 image = ids.get(candidate.absolute)
-                by_root[candidate.root].append(NewImage(candidate, picture, vector, image))
+                decoded = self.may_serve(self.root(candidate.root))
+                new = NewImage(candidate, picture, vector, image, decoded)
+                by_root[candidate.root].append(new)
                 self.counts["added" if image is None else "updated"] += 1
             for root, images in by_root.items():
                 self.write(root, images=images)
@@ -363,6 +410,7 @@ class _Run:
         moved: Sequence[tuple[int, Candidate]] = (),
         copied: Sequence[tuple[int, Candidate]] = (),
         touched: Sequence[tuple[int, Candidate]] = (),
+        decoded: Sequence[int] = (),
         removed: Sequence[int] = (),
     ) -> None:
         """Writes one transaction. Its thumbnails are written before it is committed, so that no
@@ -384,6 +432,7 @@ class _Run:
             moved=moved,
             copied=copied,
             touched=touched,
+            decoded=decoded,
             failed=self.failures.pop(root, []),
             removed=removed,
             before_commit=thumbnails if images or copied else None,

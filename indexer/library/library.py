@@ -464,15 +464,15 @@ class Library:
         """The folders that were indexed."""
         return [root.path for root in self.catalog.roots()]
 
-    def ensure_root(self, path: Path) -> Root:
+    def ensure_root(self, path: Path, *, named: bool = False) -> Root:
         """The root at ``path``; added if it is new. A new root takes over the images of existing
-        roots below it, so that no image is in the library twice."""
+        roots below it, so that no image is in the library twice. ``named``: the user named it."""
         below = [
             root
             for root in self.catalog.roots()
             if root.path != path and root.path.is_relative_to(path)
         ]
-        owner = self.catalog.add_root(path)
+        owner = self.catalog.add_root(path, named=named)
         for root in below:
             prefix = root.path.relative_to(path).as_posix()
             moved = [

@@ -221,4 +221,5 @@ def to_record(row: dict[str, Any], folders: dict[int, tuple[str, str]]) -> Image
         info=info,
         added_at=datetime.fromisoformat(stored["added_at"]),
         phash=None if stored["phash"] is None else int(stored["phash"]),
+        decoded=row["mtime_ns"] != 0,
     )

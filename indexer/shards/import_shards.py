@@ -18,6 +18,7 @@ from threading import Event
 import numpy as np
 
 from sightline.indexer.catalog import WriteResult
+from sightline.indexer.files import sensitive
 from sightline.indexer.library import Library
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import (
@@ -71,26 +72,31 @@ def import_shards(
     library: Library,
     place: Place,
     *,
+    allow_roots: Sequence[Path] = (),
     text_queries: Callable[[], Embeddings] | None = None,
     progress: Progress = no_progress,
     stop: Event | None = None,
 ) -> ShardImport:
     """Imports every shard at ``place`` into ``library``.
 
-    Raises ModelMismatchError if another model made the library, LibraryError for a corrupt shard;
-    what was imported before it stays.
+    Raises UsageError for images below a sensitive folder that is not among ``allow_roots``
+    (``files.sensitive``), ModelMismatchError if another model made the library, LibraryError for a
+    corrupt shard; what was imported before it stays.
     """
     origin = read_origin(place)
     library.check_model(origin.model, origin.revision, origin.dimension)
     with library.writing():
-        return _Import(library, progress, stop or Event()).run(place, text_queries)
+        return _Import(library, progress, stop or Event(), allow_roots).run(place, text_queries)
 
 
 class _Import:
     """The state of one import."""
 
-    def __init__(self, library: Library, progress: Progress, stop: Event) -> None:
+    def __init__(
+        self, library: Library, progress: Progress, stop: Event, allow_roots: Sequence[Path]
+    ) -> None:
         self.library = library
+        self.allow_roots = allow_roots
         self.progress = progress
         self.stop = stop
         self.counts: dict[str, int] = defaultdict(int)
@@ -148,6 +154,7 @@ class _Import:
     def write(self, folder: Path) -> None:
         """Writes the rows of one root in one transaction; thumbnails just before its commit."""
         library = self.library
+        sensitive.refuse([folder], self.allow_roots)
         root = library.ensure_root(folder)
         if folder not in self.known:
             self.known[folder] = library.catalog.known(root)

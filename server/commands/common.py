@@ -108,6 +108,19 @@ def device_option(function: F) -> F:
     )(function)
 
 
+def allow_root_option(function: F) -> F:
+    """``--allow-root PATH``, for commands that add roots or serve them."""
+    return click.option(
+        "--allow-root",
+        "allow_roots",
+        multiple=True,
+        metavar="PATH",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Confirm a folder with private or system files: /, the home folder itself, /etc,"
+        " /proc, /sys, /dev, /boot; repeatable.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """``--json``: one document on standard output and nothing else."""
     return click.option(

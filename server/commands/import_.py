@@ -10,7 +10,14 @@ import click
 
 from sightline.indexer.errors import ModelMismatchError, UsageError
 from sightline.server.commands import import_shards
-from sightline.server.commands.common import json_option, library_option, print_json, say, stopping
+from sightline.server.commands.common import (
+    allow_root_option,
+    json_option,
+    library_option,
+    print_json,
+    say,
+    stopping,
+)
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -62,6 +69,7 @@ CLIP_RETRIEVAL = {
     type=click.IntRange(1, 256),
     help="Number of decoding processes.  [default: one per core]",
 )
+@allow_root_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 @library_option
@@ -73,6 +81,7 @@ def import_(
     uri: str | None,
     index_type: str,
     workers: int | None,
+    allow_roots: tuple[Path, ...],
     quiet: bool,
     as_json: bool,
     directory: Path,
@@ -85,7 +94,8 @@ def import_(
 
     SOURCE is clip-retrieval's folder (img_emb/*.npy, metadata/*.parquet), a .parquet or .jsonl
     file with a column `embedding`, or the output of `sightline export`. The image files may be
-    absent; those that are present get a thumbnail. parquet needs the extra `exchange`.
+    absent; those that are present get a thumbnail, and are downloadable once you name their folder,
+    with --pictures or `sightline index FOLDER`. parquet needs the extra `exchange`.
 
     SOURCE may also be the output of `sightline embed`, a folder or a URL, with its thumbnails;
     importing again adds only what is new. With --to milvus, SOURCE is a library or such shards, and
@@ -98,7 +108,9 @@ def import_(
             source, uri, index=index_type, quiet=quiet, as_json=as_json
         )
     if import_shards.are_at(source):
-        return import_shards.into_library(source, directory, quiet=quiet, as_json=as_json)
+        return import_shards.into_library(
+            source, directory, allow_roots=allow_roots, quiet=quiet, as_json=as_json
+        )
     if not Path(source).exists():
         raise UsageError(f"{source} does not exist")
     from sightline.indexer.exchange import import_set, open_set
@@ -133,6 +145,7 @@ def import_(
             found,
             pictures=pictures,
             workers=workers,
+            allow_roots=allow_roots,
             text_queries=queries,
             progress=progress,
             stop=stop,

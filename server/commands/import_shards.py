@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,14 @@ def into_milvus(source: str, uri: str, *, index: str, quiet: bool, as_json: bool
     return int(report.interrupted)
 
 
-def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) -> int:
+def into_library(
+    source: str,
+    directory: Path,
+    *,
+    allow_roots: Sequence[Path] = (),
+    quiet: bool,
+    as_json: bool,
+) -> int:
     """Imports the shards at ``source`` into the library in ``directory``, created if missing."""
     from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.library import Library
@@ -86,6 +94,7 @@ def into_library(source: str, directory: Path, *, quiet: bool, as_json: bool) ->
         report = import_shards.import_shards(
             library,
             place,
+            allow_roots=allow_roots,
             text_queries=queries,
             progress=progress,
             stop=stop,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightline.server.commands.common import (
+    allow_root_option,
     device_option,
     json_option,
     library_option,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Keep running: watch the folders and index changes until Ctrl-C.",
 )
+@allow_root_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @json_option
 @library_option
@@ -66,6 +68,7 @@ def index(
     retry_failures: bool,
     workers: int | None,
     watch: bool,
+    allow_roots: tuple[Path, ...],
     quiet: bool,
     as_json: bool,
     directory: Path,
@@ -93,6 +96,7 @@ def index(
             prune=prune,
             retry_failures=retry_failures,
             workers=workers,
+            allow_roots=allow_roots,
             on_report=(print_json_line if as_json else print_report) if watch else None,
             progress=progress,
             stop=stop,

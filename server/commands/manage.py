@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from sightline.indexer.errors import LibraryError
+from sightline.indexer.files import sensitive
 from sightline.server.commands.common import (
+    allow_root_option,
     json_option,
     library_option,
     open_any,
@@ -84,10 +86,15 @@ def failures(as_json: bool, directory: Path | str) -> None:
     type=click.Path(path_type=Path),
     help="Delete a folder and its images from the library; the files are not touched.",
 )
+@allow_root_option
 @json_option
 @library_option
 def roots(
-    move: tuple[Path, Path] | None, forget: Path | None, as_json: bool, directory: Path
+    move: tuple[Path, Path] | None,
+    forget: Path | None,
+    allow_roots: tuple[Path, ...],
+    as_json: bool,
+    directory: Path,
 ) -> None:
     """List the folders of the library, or move or forget one.
 
@@ -98,6 +105,7 @@ def roots(
         raise click.UsageError("--move and --forget exclude each other")
     with open_library(directory, read_only=not (move or forget)) as library:
         if move:
+            sensitive.refuse([move[1]], allow_roots)
             library.move_root(move[0], move[1])
         if forget:
             library.forget_root(forget)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sightline.indexer.errors import SightlineError
+from sightline.indexer.files import sensitive
 from sightline.server.commands.common import (
+    allow_root_option,
     device_option,
     load_encoder,
     on_stop_signals,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 256),
     help="Threads that answer requests.",
 )
+@allow_root_option
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
 @place_option
 @device_option
@@ -85,6 +88,7 @@ def serve(
     token_file: Path | None,
     origins: tuple[str, ...],
     threads: int,
+    allow_roots: tuple[Path, ...],
     browse: bool,
     directory: Path | str,
     device: str,
@@ -126,10 +130,19 @@ def serve(
         from sightline.indexer.indexing.index_folders import index_folders
 
         with stopping() as stop, shown() as progress:
-            report = index_folders(directory, paths, device=device, progress=progress, stop=stop)
+            report = index_folders(
+                directory,
+                paths,
+                device=device,
+                allow_roots=allow_roots,
+                progress=progress,
+                stop=stop,
+            )
         if report.interrupted:
             raise click.Abort
     with closing(open_any(directory, search_device=search_device)) as library, opening(library):
+        # A library that someone else made may claim any folder of this machine.
+        sensitive.refuse([Path(root["path"]) for root in library.roots()], allow_roots)
         run_server(library, load_encoder(library, device), config, browse=browse)
 
 

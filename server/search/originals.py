@@ -26,6 +26,11 @@ def original(record: ImageRecord) -> Path:
     Raises ``NotFoundError`` if it is missing, not a regular file, or outside its root.
     """
     missing = NotFoundError(f"the file of image {record.id} is missing")
+    if not record.decoded:
+        raise NotFoundError(
+            f"the file of image {record.id} was imported and not read by this library:"
+            f" run `sightline index FOLDER` with the folder that contains it"
+        )
     packed = archives.split(record.absolute)
     try:
         root = os.path.realpath(record.root, strict=True)
