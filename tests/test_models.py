@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from sightline.indexer.encoder import Encoder, registry
 from sightline.indexer.errors import ModelError
+from sightline.indexer.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -393,6 +394,65 @@ def test_a_hub_model_is_downloaded_once_and_then_used_offline(hub: Hub, tmp_path
     assert hub.asked == []  # not even a question
     assert load_from("http://127.0.0.1:9", tmp_path) == expected
     assert load_from(hub.url, tmp_path, HF_HUB_OFFLINE="1") == expected
+
+
+def run_with(hub_url: str, home: Path, *arguments: str) -> tuple[int, str]:
+    """The exit status and output of ``sightline`` with that hub and an empty cache in ``home``."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    settings = {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "sightline", *arguments],
+        capture_output=True,
+        text=True,
+        env={**clean, **settings, "HF_TOKEN": "hf_private", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        timeout=120,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_library_cannot_make_this_machine_ask_the_hub(hub: Hub, tmp_path: Path) -> None:
+    directory, home = tmp_path / "library", tmp_path / "home"
+    library = Library.create(directory, model="owner/model", revision=COMMIT, dimension=32)
+    library.close()
+    place = ["--library", str(directory)]
+    remedy = f"if you trust it, run `sightline models --download owner/model@{COMMIT}`"
+    for asked in (["search", "a dog"], ["index"], ["serve", "--port", "0"]):
+        status, output = run_with(hub.url, home, *asked, *place)
+        assert status != 0
+        assert remedy in output
+    assert hub.asked == [], "the hub learns neither of the library nor of the token"
+    assert run_with(hub.url, home, "models", "--download", f"owner/model@{COMMIT}")[0] == 0
+    hub.asked.clear()
+    assert run_with(hub.url, home, "search", "a dog", *place)[0] == 0
+    assert hub.asked == []
+
+
+def test_naming_the_model_of_a_library_confirms_its_download(hub: Hub, tmp_path: Path) -> None:
+    directory, folder = tmp_path / "library", tmp_path / "photos"
+    folder.mkdir()
+    Library.create(directory, model="owner/model", revision=COMMIT, dimension=32).close()
+    asked = ["index", str(folder), "--model", "owner/model", "--library", str(directory), "-q"]
+    assert run_with(hub.url, tmp_path / "home", *asked)[0] == 0
+
+
+def test_serve_downloads_no_model_because_of_a_library(hub: Hub, tmp_path: Path) -> None:
+    """Not even one of the named list, which other commands download."""
+    directory = tmp_path / "library"
+    id = registry.MODELS[1].id
+    Library.create(directory, model=id, revision=COMMIT, dimension=512).close()
+    place = ["--library", str(directory)]
+    status, output = run_with(hub.url, tmp_path / "home", "serve", "--port", "0", *place)
+    assert status != 0
+    assert f"sightline models --download {id}@{COMMIT}" in output
+    assert hub.asked == []
+    run_with(hub.url, tmp_path / "home", "search", "a dog", *place)
+    assert any(id in path for path in hub.asked)
+
+
+@pytest.mark.parametrize("revision", ["../../../tmp/evil", "a b", "", "x\n"])
+def test_the_revision_of_a_library_cannot_leave_the_cache(revision: str) -> None:
+    with pytest.raises(ModelError, match="cannot be a revision"):
+        Encoder.load("owner/model", revision=revision)
 
 
 def test_a_bin_file_is_downloaded_only_if_there_are_no_safetensors(

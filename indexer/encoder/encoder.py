@@ -100,15 +100,18 @@ class Encoder:
         device: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
+        download: model_files.Download = "any",
     ) -> Encoder:
         """An encoder by a name of ``registry.MODELS``, a hub id, or a folder.
 
         ``device`` is ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``;
         ``dtype`` is ``auto`` (bfloat16 if the hardware multiplies it), ``float32``, ``bfloat16`` or
-        ``float16``. ``revision`` selects a commit, branch or tag of a hub model. Raises
-        ``ModelError`` with the remedy in one line.
+        ``float16``. ``revision`` selects a commit, branch or tag of a hub model. ``download``:
+        which models may be downloaded, ``any``, ``named`` (those of ``registry.MODELS``) or
+        ``never``. Raises ``ModelError`` with the remedy in one line.
         """
-        return cls(model_files.resolve(model, revision=revision), device=device, dtype=dtype)
+        files = model_files.resolve(model, revision=revision, download=download)
+        return cls(files, device=device, dtype=dtype)
 
     def encode_images(self, pixels: Pixels) -> Embeddings:
         """``(B, H, W, 3) uint8``, cropped to ``geometry`` -> ``(B, d) float32``, unit norm.

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sightline.indexer.encoder import registry
 from sightline.indexer.errors import ModelError
@@ -48,6 +48,11 @@ PICKLES = re.compile(
 )
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+REVISION = re.compile(r"[\w./-]{1,200}")
+
+Download = Literal["any", "named", "never"]
+"""Which models may be downloaded: any (the user named it), those of ``registry.MODELS`` (a library
+named it), or none."""
 
 REMEDY = (
     "give --model a folder that holds the model, copy a filled Hugging Face cache here "
@@ -75,12 +80,12 @@ class ModelFiles:
         return str(self.config.get("model_type", ""))
 
 
-def resolve(model: str, *, revision: str | None = None) -> ModelFiles:
+def resolve(model: str, *, revision: str | None = None, download: Download = "any") -> ModelFiles:
     """Finds the files of ``model``: a name of ``registry.MODELS``, a hub id, or a folder.
 
     A hub model that is complete in the local cache is used without network access; otherwise it is
-    downloaded. ``revision`` (a commit, branch or tag) applies to hub models only. Raises
-    ``ModelError`` with the remedy.
+    downloaded if ``download`` permits it. ``revision`` (a commit, branch or tag) applies to hub
+    models only. Raises ``ModelError`` with the remedy.
     """
     info = registry.find(model)
     if info is not None and info.repo is None:
@@ -92,7 +97,17 @@ def resolve(model: str, *, revision: str | None = None) -> ModelFiles:
         if not HUB_ID.fullmatch(model) or path.is_absolute() or model.startswith("."):
             raise ModelError(_unknown_model(model))
     repo = (info.repo if info else None) or model
-    directory = _from_cache(repo, revision) or _download(repo, revision)
+    if revision is not None and (not REVISION.fullmatch(revision) or ".." in revision):
+        raise ModelError(f"{revision!r} cannot be a revision of {repo} on the hub")
+    directory = _from_cache(repo, revision)
+    if directory is None:
+        if download == "never" or (download == "named" and info is None):
+            name = f"{repo}@{revision}" if revision else repo
+            raise ModelError(
+                f"{repo} is not on this machine, and what a library or a set of embeddings names is"
+                f" not downloaded: if you trust it, run `sightline models --download {name}`"
+            )
+        directory = _download(repo, revision)
     return _read(directory, id=repo, revision=directory.name, info=info)
 
 

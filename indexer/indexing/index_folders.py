@@ -19,6 +19,7 @@ from sightline.indexer.types import IndexReport, Progress, no_progress
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
+    from sightline.indexer.encoder.model_files import Download
 
 BUSY_SECONDS = 2.0
 """Seconds between two attempts of a watching run while another process writes to the library."""
@@ -95,15 +96,17 @@ def _opened(
     allow_roots: Sequence[Path],
 ) -> Iterator[tuple[Library, Encoder]]:
     """The library and its encoder. A library opened here is closed at the end."""
+    # Naming the model of a library confirms its download.
+    download: Download = "any" if model is not None else "named"
     if isinstance(library, Library):
         _check_made_with(library, model)
-        yield library, encoder_for(library, device=device)
+        yield library, encoder_for(library, device=device, download=download)
         return
     directory = Path(library).expanduser()
     if Library.exists(directory):
         with Library.open(directory) as opened:
             _check_made_with(opened, model)
-            yield opened, encoder_for(opened, device=device)
+            yield opened, encoder_for(opened, device=device, download=download)
         return
     if not paths:
         raise UsageError("name the folder to index: sightline index FOLDER")

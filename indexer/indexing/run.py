@@ -49,6 +49,7 @@ from sightline.indexer.types import (
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
+    from sightline.indexer.encoder.model_files import Download
 
 MAINTAIN_EVERY = 100_000
 """New images after which a long run maintains the vector index: until then, searches scan them
@@ -69,11 +70,16 @@ def load_encoder(model: str | None = None, *, device: str = "auto") -> Encoder:
     return Encoder.load(model or registry.DEFAULT, device=device)
 
 
-def encoder_for(library: AnyLibrary, *, device: str = "auto") -> Encoder:
-    """The encoder that made ``library``, in the same revision."""
+def encoder_for(
+    library: AnyLibrary, *, device: str = "auto", download: Download = "named"
+) -> Encoder:
+    """The encoder that made ``library``, in the same revision. ModelError if it is not on this
+    machine and ``download`` does not permit it: a library may name any model of the hub."""
     from sightline.indexer.encoder import Encoder
 
-    encoder = Encoder.load(library.model, device=device, revision=library.revision)
+    encoder = Encoder.load(
+        library.model, device=device, revision=library.revision, download=download
+    )
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
     return encoder
 

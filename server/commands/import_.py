@@ -22,6 +22,7 @@ from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
+    from sightline.indexer.encoder.model_files import Download
     from sightline.indexer.exchange import EmbeddingSet, ImportReport
     from sightline.indexer.types import Embeddings
 
@@ -123,7 +124,8 @@ def import_(
         library = Library.open(directory)
         try:
             check_model(library.model, named(model) or found.model, directory)
-            encoder = encoder_for(library, device="cpu")
+            download: Download = "any" if model else "named"
+            encoder = encoder_for(library, device="cpu", download=download)
         except BaseException:
             library.close()
             raise
@@ -189,7 +191,9 @@ def encoder_of(found: EmbeddingSet, model: str | None) -> Encoder:
     if model is not None:
         encoder = Encoder.load(model, device="cpu")
     else:
-        encoder = Encoder.load(found.model or "", device="cpu", revision=found.revision)
+        encoder = Encoder.load(
+            found.model or "", device="cpu", revision=found.revision, download="named"
+        )
     if encoder.dimension != found.dimension:
         raise UsageError(
             f"the vectors of {found.path} have {found.dimension} dimensions, those of"

@@ -161,11 +161,26 @@ def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path)
 
 
 @click.command()
+@click.option(
+    "--download",
+    metavar="MODEL",
+    help="Download a model: a name, a hub id, or ID@REVISION, as of a library made elsewhere.",
+)
 @json_option
-def models(as_json: bool) -> None:
-    """List the named models with size, languages, licence and quality."""
+def models(download: str | None, as_json: bool) -> None:
+    """List the named models with size, languages, licence and quality, or download one."""
     from dataclasses import asdict
 
+    if download is not None:
+        from sightline.indexer.encoder import model_files
+
+        name, _, revision = download.partition("@")
+        files = model_files.resolve(name, revision=revision or None)
+        if as_json:
+            print_json({"model": files.id, "revision": files.revision})
+        else:
+            click.echo(f"{files.id} (revision {files.revision}) is on this machine")
+        return
     from sightline.indexer.encoder.registry import DEFAULT, MODELS
 
     if as_json:

@@ -18,6 +18,7 @@ from sightline.server.commands.common import (
     load_encoder,
     on_stop_signals,
     open_any,
+    open_library,
     place_option,
     say,
     stopping,
@@ -128,7 +129,11 @@ def serve(
         check_search_device(search_device)
     if paths:
         from sightline.indexer.indexing.index_folders import index_folders
+        from sightline.indexer.library import Library
 
+        if isinstance(directory, Path) and Library.exists(directory):
+            with open_library(directory, read_only=True) as existing:
+                load_encoder(existing, device, download="never")
         with stopping() as stop, shown() as progress:
             report = index_folders(
                 directory,
@@ -143,7 +148,8 @@ def serve(
     with closing(open_any(directory, search_device=search_device)) as library, opening(library):
         # A library that someone else made may claim any folder of this machine.
         sensitive.refuse([Path(root["path"]) for root in library.roots()], allow_roots)
-        run_server(library, load_encoder(library, device), config, browse=browse)
+        encoder = load_encoder(library, device, download="never")
+        run_server(library, encoder, config, browse=browse)
 
 
 def run_server(

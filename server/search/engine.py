@@ -84,7 +84,7 @@ class SearchEngine:
         if encoder is None:
             from sightline.indexer.encoder import Encoder
 
-            encoder = Encoder.load(library.model, revision=library.revision)
+            encoder = Encoder.load(library.model, revision=library.revision, download="named")
             library.check_model(encoder.model, encoder.revision, encoder.dimension)
         self.library = library
         self.encoder = encoder
