@@ -293,7 +293,7 @@ def test_a_root_that_disappears_during_a_run_is_read_when_it_is_back(
 
     report = run(library, tiny_encoder, pictures, progress=unplug)
     assert counts(report) == {"found": PICTURES, "failed": PICTURES}
-    assert {failure.reason for failure in report.failures} == {"the file is not there any more"}
+    assert {failure.reason for failure in report.failures} == {"the file no longer exists"}
     away.rename(pictures)
     # Their files are as they were, but it was not they that were at fault.
     report = run(library, tiny_encoder)

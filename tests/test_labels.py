@@ -338,7 +338,9 @@ def test_describe_works_without_a_library(
 
 
 def test_describe_errors_are_one_line(sightline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    assert "neither a file nor an image id" in sightline("describe", "nowhere.jpg", status=1)
+    assert "there is no file nowhere.jpg, and it is not an image id" in sightline(
+        "describe", "nowhere.jpg", status=1
+    )
     assert "there is no image" in sightline("describe", str(10**30), status=1)
     broken = tmp_path / "broken.jpg"
     broken.write_text("no image")

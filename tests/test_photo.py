@@ -125,7 +125,7 @@ def test_large_images_of_every_mode_are_reduced_correctly(mode: str) -> None:
     if mode == "P":
         seen = image = image.quantize(256)
     elif mode == "I;16":
-        seen, image = image.convert("L"), files.wide_numbers(image, mode)
+        seen, image = image.convert("L"), files.grey_in_mode(image, mode)
     elif mode == "RGBA":
         image, seen = files.with_alpha(image), files.over_white(image)
     else:

@@ -283,7 +283,7 @@ def _fetch(place: Place, item: Item) -> bytes | PhotoError:
     try:
         data: bytes = place.fs.cat_file(place.join(item.path))
     except FileNotFoundError:
-        return PhotoError("the file is not there any more", transient=True)
+        return PhotoError("the file no longer exists", transient=True)
     except OSError as error:
         return PhotoError(f"the store could not return it: {error}", transient=True)
     return data
