@@ -1,12 +1,12 @@
-"""Millions of embeddings at a time: parquet shards, a library of them, and FAISS built in pieces.
+"""Millions of embeddings: parquet shards, a library made of them, and FAISS built in parts.
 
     python -m benchmarks.bulk --images 100000 --directory /tmp/bulk
 
-Shards as ``sightline embed`` writes them (without thumbnails, of vectors with CLIP's geometry) are
-imported into a library; then a FAISS index is built from the very same files as it would be on one
-large machine: one template is trained, processes add a part of the shards each to a copy of it, and
-the parts are merged. The result must find what an index built in one go finds, and a part that was
-trained by itself must be refused. Printed is what each step takes an image.
+Writes shards as ``sightline embed`` does (generated vectors, no thumbnails) and imports them into a
+library. Then builds a FAISS index of the same files as on one large machine: one template is
+trained, several processes each add a part of the shards to a copy of it, and the parts are merged.
+The result must find the same ids as an index built in one process, and a part with its own training
+must be refused. Prints the time of each step per image.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from sightline.indexer.types import PhotoInfo
 DIMENSION = 512
 SHARD = 2048
 FACTORY = "IVF1024,PQ64np"
-"""Of the demonstration; from 10M on IVF65536_HNSW32, trained on a graphics card if there is one."""
+"""For this size; from 10 million on use IVF65536_HNSW32, trained on a GPU."""
 
 
 def main() -> None:
-    """Prints a line a step."""
+    """Prints a line per step."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--directory", type=Path, required=True)
@@ -60,17 +60,17 @@ def main() -> None:
     if not whole_shards(place):
         step("write shards", options.images, lambda: write(place, options.images))
     size = sum(p.stat().st_size for p in Path(place.path).iterdir())
-    print(f"{'parquet, no thumbnails':32}{size / options.images:10.0f} bytes an image", flush=True)
+    print(f"{'parquet, no thumbnails':32}{size / options.images:10.0f} bytes per image", flush=True)
     directory = options.directory / "library"
     if not Library.exists(directory):
-        step("import into a library", options.images, lambda: take(place, directory))
+        step("import into a library", options.images, lambda: import_into_library(place, directory))
     catalog = (directory / "catalog.db").stat().st_size
-    print(f"{'catalog.db':32}{catalog / options.images:10.0f} bytes an image", flush=True)
-    pieces(place, options.directory, options.images, options.parts)
+    print(f"{'catalog.db':32}{catalog / options.images:10.0f} bytes per image", flush=True)
+    build_in_parts(place, options.directory, options.images, options.parts)
 
 
 def step(name: str, count: int, work: Any) -> Any:
-    """Does it, and prints what it takes."""
+    """Calls ``work`` and prints its time."""
     started = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - started
@@ -79,7 +79,7 @@ def step(name: str, count: int, work: Any) -> Any:
 
 
 def write(place: Place, count: int) -> None:
-    """Shards of pictures that nobody ever saw."""
+    """Writes shards of generated vectors."""
     geometry = ClipGeometry(DIMENSION, seed=0)
     write_origin(place, Origin("benchmark", "1", DIMENSION, "bulk", "2026-01-01T00:00:00"))
     for number, start in enumerate(range(0, count, SHARD), 1):
@@ -93,8 +93,8 @@ def write(place: Place, count: int) -> None:
                 out.write(ShardRow(*list(vars(row).values())[:5], **filled))
 
 
-def take(place: Place, directory: Path) -> None:
-    """The shards into a library; its index is not built here."""
+def import_into_library(place: Place, directory: Path) -> None:
+    """Imports the shards into a library, without building its index."""
     with create_for(directory, read_origin(place)) as library:
         library.maintain_index = lambda **_: None  # type: ignore[method-assign, assignment]
         import_shards(library, place)
@@ -108,7 +108,7 @@ def vectors_of(place: Place, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def add(place: Place, template: str, out: str, names: Sequence[str]) -> None:
-    """What one process does: its shards into a copy of the template."""
+    """Adds some shards to a copy of the template; runs in its own process."""
     import faiss
 
     faiss.omp_set_num_threads(1)
@@ -119,8 +119,8 @@ def add(place: Place, template: str, out: str, names: Sequence[str]) -> None:
     faiss.write_index(index, out)
 
 
-def pieces(place: Place, directory: Path, count: int, parts: int) -> None:
-    """Trains, adds in parallel, merges; and the same in one go."""
+def build_in_parts(place: Place, directory: Path, count: int, parts: int) -> None:
+    """Trains, adds in parallel and merges; then adds everything in one process and compares."""
     import faiss
 
     names = list(whole_shards(place).values())
@@ -158,24 +158,24 @@ def pieces(place: Place, directory: Path, count: int, parts: int) -> None:
     step("merge_from", count, merge)
     whole = faiss.read_index(path)
 
-    def in_one_go() -> None:
+    def in_one_process() -> None:
         for name in names:
             ids, vectors = vectors_of(place, name)
             whole.add_with_ids(vectors, ids)
 
-    step("add in one go", count, in_one_go)
+    step("add in one process", count, in_one_process)
     queries = ClipGeometry(DIMENSION, seed=0).images(200, seed=10**9)
     for index in (merged, whole):
         index.nprobe = 64
     same = np.array_equal(merged.search(queries, 10)[1], whole.search(queries, 10)[1])
-    print(f"{merged.ntotal:,} vectors merged; the same ids as in one go: {same}", flush=True)
-    stranger = trained(2)
-    stranger.add_with_ids(sample[:100], np.arange(100))
+    print(f"{merged.ntotal:,} vectors merged; the same ids as in one process: {same}", flush=True)
+    separate = trained(2)
+    separate.add_with_ids(sample[:100], np.arange(100))
     try:
-        merged.check_compatible_for_merge(stranger)
-        print("a part that was trained by itself was NOT refused")
+        merged.check_compatible_for_merge(separate)
+        print("a part with its own training was NOT refused")
     except RuntimeError as error:
-        print(f"a part that was trained by itself is refused: {str(error).splitlines()[0][-90:]}")
+        print(f"a part with its own training is refused: {str(error).splitlines()[0][-90:]}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Vectors with the geometry of CLIP's, as many as are wanted, for measuring an index.
+"""Generates vectors with the geometry of CLIP embeddings, for measuring vector indexes.
 
-    python -m benchmarks.clip_geometry [REAL.npz]     # prints how near they come to real ones
+    python -m benchmarks.clip_geometry [REAL.npz]     # compares them with real embeddings
 
-Random vectors on a sphere are the hardest case there is for an index, and nothing like embeddings.
-What was measured on 2,404 image and 250 text embeddings of ViT-B/32 (512 dimensions) is imitated:
+Uniformly random vectors are much harder to index than embeddings. These reproduce what was measured
+on 2,404 image and 250 text embeddings of ViT-B/32 (512 dimensions):
 
-- images lie in a narrow cone: the mean has length 0.73, and one dimension holds most of it;
-- around the mean the spectrum falls so that 10 directions hold a third of the variance and 100
-  three quarters; the intrinsic dimension (TwoNN) is about 21;
-- they come in clusters whose sizes follow Zipf's law, each a patch of low dimension;
-- texts lie in another cone, at a cosine of 0.32 to that of images; a text's cosine to the picture
-  it describes is 0.33, to others 0.17 with a deviation of 0.046; the rest of a text's variance lies
-  in few directions, which are hardly those of images.
+- Image embeddings are in a narrow cone: their mean has length 0.73, most of it in one dimension.
+- Around the mean, 10 directions hold a third of the variance and 100 three quarters; the intrinsic
+  dimension (TwoNN) is about 21.
+- They form clusters of low dimension whose sizes follow Zipf's law.
+- Text embeddings are in another cone, whose mean has a cosine of 0.32 to that of images. A text has
+  a cosine of 0.33 to the image it describes, and of 0.17 (standard deviation 0.046) to others. The
+  rest of its variance is in few directions, mostly different from those of images.
 """
 
 from __future__ import annotations
@@ -21,83 +21,92 @@ import argparse
 import numpy as np
 
 MEAN, PEAK = 0.734, 0.646
-TEXT_MEAN, CONES = 0.711, 0.32
+"""Length of the mean of images, and of its largest coordinate."""
+TEXT_MEAN, MEANS_COSINE = 0.711, 0.32
+"""Length of the mean of texts, and its cosine to that of images."""
 ALIGNED = 0.33
-"""Cosine between what is left of a text and of its picture when their means are taken off."""
+"""Cosine of a text to its image after both means are subtracted."""
 CLUSTERS, ZIPF = 2_000, 0.9
-PATCH = 48
-"""Dimensions of a cluster."""
-SHARED = 0.58
-"""Share of the variance that lies between clusters; the rest lies within."""
+CLUSTER_DIMENSIONS = 48
+BETWEEN_CLUSTERS = 0.58
+"""Fraction of the variance between clusters; the rest is within them."""
+BACKGROUND = 0.35
+"""Standard deviation of an image outside of the dimensions of its cluster."""
 
 
 class ClipGeometry:
-    """Draws image and text vectors; the same for the same seeds."""
+    """Draws image and text vectors, the same for equal seeds."""
 
     def __init__(self, dimension: int = 512, *, seed: int = 0, clusters: int = CLUSTERS) -> None:
-        """``dimension`` of at least 64."""
+        """``dimension`` is at least 64."""
         random = np.random.default_rng(seed)
         self.dimension = dimension
         basis = np.linalg.qr(random.standard_normal((dimension, dimension)))[0]
-        place = np.arange(dimension)
-        self._spread = np.sqrt(_falling((place + 6.0) ** -0.95 * np.exp(-place / 240)))
+        axis = np.arange(dimension)
+        self._deviation = np.sqrt(_normalised((axis + 6.0) ** -0.95 * np.exp(-axis / 240)))
         self._basis = basis.astype(np.float32)
         mean = np.zeros(dimension)
         mean[0] = -PEAK
-        mean += _of_length(random.standard_normal(dimension), np.sqrt(MEAN**2 - PEAK**2))
+        mean += _with_length(random.standard_normal(dimension), np.sqrt(MEAN**2 - PEAK**2))
         self._mean = (mean * MEAN / np.linalg.norm(mean)).astype(np.float32)
         other = random.standard_normal(dimension)
         other -= (other @ mean) / (mean @ mean) * mean
-        text = CONES * mean / np.linalg.norm(mean) + np.sqrt(1 - CONES**2) * _of_length(other, 1)
+        text = MEANS_COSINE * mean / np.linalg.norm(mean) + np.sqrt(
+            1 - MEANS_COSINE**2
+        ) * _with_length(other, 1)
         self._text_mean = (TEXT_MEAN * text).astype(np.float32)
         self._text_basis = np.linalg.qr(random.standard_normal((dimension, dimension)))[0].astype(
             np.float32
         )
-        self._text_spread = np.sqrt(_falling(np.exp(-place / 28)))
-        self._centres = self._drawn(clusters, random)
+        self._text_deviation = np.sqrt(_normalised(np.exp(-axis / 28)))
+        self._centroids = self._drawn(clusters, random)
         weights = np.arange(1, clusters + 1) ** -ZIPF
         self._weights = weights / weights.sum()
-        self._patches = np.argsort(random.random((clusters, dimension)) / self._spread**2, axis=1)[
-            :, :PATCH
-        ]
+        self._cluster_axes = np.argsort(
+            random.random((clusters, dimension)) / self._deviation**2, axis=1
+        )[:, :CLUSTER_DIMENSIONS]
 
     def images(self, count: int, *, seed: int) -> np.ndarray:
-        """``(count, d) float32`` of unit length."""
+        """``(count, d) float32``, unit norm."""
         return self._images(count, np.random.default_rng((seed, 1)))[0]
 
     def texts(self, count: int, *, seed: int) -> np.ndarray:
-        """``(count, d) float32`` of unit length; each describes a picture like those of
-        ``images``."""
+        """``(count, d) float32``, unit norm: each describes an image like those of ``images``."""
         random = np.random.default_rng((seed, 2))
         _, centred = self._images(count, random)
-        rest = (random.standard_normal((count, self.dimension)) * self._text_spread).astype(
+        rest = (random.standard_normal((count, self.dimension)) * self._text_deviation).astype(
             np.float32
         ) @ self._text_basis.T
         own = ALIGNED * _unit(centred) + np.sqrt(1 - ALIGNED**2) * _unit(rest)
         return _unit(self._text_mean + np.sqrt(1 - TEXT_MEAN**2) * own)
 
     def _drawn(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Unit variance in all, with the spectrum of images."""
-        drawn = random.standard_normal((count, self.dimension), np.float32) * self._spread
+        """Random vectors with a total variance of 1 and the spectrum of images."""
+        drawn = random.standard_normal((count, self.dimension), np.float32) * self._deviation
         return drawn.astype(np.float32)
 
     def _images(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         cluster = random.choice(len(self._weights), count, p=self._weights)
-        within = 0.35 * self._drawn(count, random)
-        patch = self._patches[cluster]
+        within = BACKGROUND * self._drawn(count, random)
+        patch = self._cluster_axes[cluster]
         rows = np.arange(count)[:, None]
-        inside = random.standard_normal((count, PATCH), np.float32) / np.sqrt(PATCH)
-        within[rows, patch] += np.float32(np.sqrt(1 - 0.35**2)) * inside
-        mixed = np.sqrt(SHARED) * self._centres[cluster] + np.sqrt(1 - SHARED) * within
+        inside = random.standard_normal((count, CLUSTER_DIMENSIONS), np.float32) / np.sqrt(
+            CLUSTER_DIMENSIONS
+        )
+        within[rows, patch] += np.float32(np.sqrt(1 - BACKGROUND**2)) * inside
+        mixed = (
+            np.sqrt(BETWEEN_CLUSTERS) * self._centroids[cluster]
+            + np.sqrt(1 - BETWEEN_CLUSTERS) * within
+        )
         centred = mixed.astype(np.float32) @ self._basis.T * np.float32(np.sqrt(1 - MEAN**2))
         return _unit(self._mean + centred), centred
 
 
-def _falling(weights: np.ndarray) -> np.ndarray:
+def _normalised(weights: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _of_length(vector: np.ndarray, length: float) -> np.ndarray:
+def _with_length(vector: np.ndarray, length: float) -> np.ndarray:
     return vector * (length / np.linalg.norm(vector))
 
 
@@ -105,11 +114,11 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-# how near they come -------------------------------------------------------------------------------
+# comparison ---------------------------------------------------------------------------------------
 
 
 def describe(name: str, images: np.ndarray, texts: np.ndarray) -> None:
-    """Prints the figures that matter to an index."""
+    """Prints the statistics that affect an index."""
     cosines = images @ images.T
     np.fill_diagonal(cosines, -1)
     near = np.sort(cosines, axis=1)[:, ::-1]
@@ -130,7 +139,7 @@ def describe(name: str, images: np.ndarray, texts: np.ndarray) -> None:
 
 
 def main() -> None:
-    """Prints one line, or two."""
+    """Prints a line for generated, and one for real embeddings if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("real", nargs="?", help="image_embeddings and text_embeddings in an .npz")
     options = parser.parse_args()
