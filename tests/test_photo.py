@@ -319,7 +319,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
     path = tmp_path / "image.jpg"
     path.write_bytes(files.saved(files.scene()))
     with ExitStack() as stack:
-        stack.enter_context(formats.open_regular_file(path))
+        stack.enter_context(formats.unchanged(path.open("rb")))
         path.write_bytes(files.saved(files.scene(1)))
         with pytest.raises(PhotoError, match="changed while it was read"):
             stack.close()
@@ -330,7 +330,7 @@ def test_the_reason_for_a_file_that_changes_and_fails_is_the_change(tmp_path: Pa
     path.write_bytes(files.saved(files.scene()))
 
     def read_and_fail() -> None:
-        with formats.open_regular_file(path):
+        with formats.unchanged(path.open("rb")):
             path.write_bytes(b"")
             raise PhotoError("it is truncated")
 

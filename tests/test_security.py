@@ -16,7 +16,7 @@ from helpers_shards import make_drawings
 from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.library import Library
 from sightline.server.search import SearchEngine
-from sightline.server.search.originals import original
+from sightline.server.search.originals import open_original
 from sightline.server.web.app import create_app
 from sightline.server.web.config import ServerConfig, is_loopback, read_token
 from sightline.server.web.public import public_reason
@@ -347,7 +347,7 @@ def test_only_files_inside_their_root_are_served(tmp_path: Path, tiny_encoder: E
         record = library.image(a)
         assert record is not None
         with pytest.raises(NotFoundError) as error:
-            original(record)
+            open_original(record, engine.query_encoder.decoder)
         assert str(tmp_path) not in str(error.value)
 
 

@@ -146,11 +146,11 @@ def test_scanning_a_skipped_folder_is_reported(tmp_path: Path) -> None:
 # --- links ---------------------------------------------------------------------------------------
 
 
-def test_links_to_files_and_folders_are_followed(tmp_path: Path) -> None:
-    grow(tmp_path, "root/a.jpg", "elsewhere/b.jpg", "elsewhere/sub/c.jpg", "single.jpg")
-    (tmp_path / "root" / "away").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "root" / "one.jpg").symlink_to(tmp_path / "single.jpg")
-    assert paths(tmp_path / "root") == ["a.jpg", "one.jpg", "away/b.jpg", "away/sub/c.jpg"]
+def test_links_to_files_and_folders_of_the_root_are_followed(tmp_path: Path) -> None:
+    grow(tmp_path, "a.jpg", ".hidden/b.jpg", ".hidden/sub/c.jpg", ".single.jpg")
+    (tmp_path / "away").symlink_to(tmp_path / ".hidden")
+    (tmp_path / "one.jpg").symlink_to(".single.jpg")
+    assert paths(tmp_path) == ["a.jpg", "one.jpg", "away/b.jpg", "away/sub/c.jpg"]
 
 
 def test_cycles_of_links_end(tmp_path: Path) -> None:

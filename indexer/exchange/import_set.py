@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from sightline.indexer.catalog import WriteResult
-from sightline.indexer.errors import UsageError
+from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.exchange.formats import EmbeddingSet, Row, Vectors
-from sightline.indexer.files import archives, sensitive
+from sightline.indexer.files import sensitive
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.photo import Decoder
 from sightline.indexer.types import (
@@ -175,7 +175,7 @@ class _Import:
                 continue
             self.seen.add(key)
             root, prefix = self._root(folder)
-            candidate = _candidate(root.path, prefix + path)
+            candidate = _candidate(root.path, prefix + path, decoder)
             if candidate.mtime_ns:
                 existing[candidate] = (root, row, vector)
             else:
@@ -279,17 +279,15 @@ def _common_folder(source: EmbeddingSet) -> Path:
     return Path(common) if common and not sensitive.is_sensitive(Path(common)) else own
 
 
-def _candidate(root: Path, path: str) -> Candidate:
+def _candidate(root: Path, path: str, decoder: Decoder) -> Candidate:
     """The file at ``path``; ``mtime_ns`` is 0 if there is none."""
     try:
         found = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118 (pathlib is slow)
         if stat.S_ISREG(found.st_mode):
             return Candidate(root, path, found.st_size, found.st_mtime_ns)
     except NotADirectoryError:
-        try:
-            return Candidate(root, path, *archives.size_and_mtime(root / path))
-        except OSError:
-            pass  # the archive does not contain it
+        with suppress(OSError, PhotoError):  # the archive does not contain it
+            return Candidate(root, path, *decoder.size_and_mtime(Candidate(root, path, 0, 0)))
     except (OSError, ValueError):
         pass  # missing, or not a valid file name on this system
     return Candidate(root, path, 0, 0)

@@ -11,12 +11,21 @@ read in place by their offsets, so compressed archives (``.tar.gz``) are not sup
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, BinaryIO
+
+from cachetools import LRUCache, cached
+
+from sightline.indexer.files.beneath import Identity, identity
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 SUFFIX = ".tar"
 
@@ -28,6 +37,12 @@ SIDECAR_SUFFIXES = (".txt", ".json")
 
 MAX_SIDECAR_BYTES = 2**20
 """Larger sidecar files are ignored."""
+
+MAX_MEMBERS = 2_000_000
+"""An archive with more is taken for corrupt."""
+
+MAX_NAME = 1000
+"""Characters of a member's name; longer ones are ignored."""
 
 CACHED_LISTINGS = 8
 """Archives whose listing is cached: 10,000 members take 3 MB, and up to 0.6 s to read."""
@@ -42,6 +57,14 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Located:
+    """A member, and the archive in which it was found."""
+
+    member: Member
+    archive: Identity
+
+
+@dataclass(frozen=True)
 class Listing:
     """The regular files of an archive."""
 
@@ -49,6 +72,8 @@ class Listing:
     """By name. Of two members of one name the later counts, as for tar itself."""
     problem: str | None = None
     """Why the archive could not be read to its end, or None."""
+    mtime_ns: int = 0
+    """Of the archive."""
 
 
 def split(path: Path) -> tuple[Path, str] | None:
@@ -61,71 +86,100 @@ def split(path: Path) -> tuple[Path, str] | None:
     return None
 
 
-def list_members(archive: Path) -> Listing:
-    """The listing of ``archive``, cached until the file changes. Raises ``OSError``."""
-    status = archive.stat()
-    return _list_members(archive, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=CACHED_LISTINGS)
-def _list_members(archive: Path, mtime_ns: int, size: int) -> Listing:
+@cached(LRUCache(CACHED_LISTINGS), key=identity, lock=Lock())
+def list_members(archive: BinaryIO) -> Listing:
+    """The listing of an open archive, cached until the file changes. Raises ``OSError``."""
+    _, _, size, mtime_ns = identity(archive)
     members: dict[str, Member] = {}
+    archive.seek(0)
     try:
-        with tarfile.open(archive, "r:") as tar:
-            for member in tar:
+        with tarfile.open(fileobj=archive, mode="r:") as tar:
+            for number, member in enumerate(tar):
+                if member.size < 0 or number >= MAX_MEMBERS:
+                    return Listing(members, "the archive is corrupt", mtime_ns)
                 if not member.isreg():
                     continue
                 if member.offset_data + member.size > size:
-                    return Listing(members, "the archive is truncated")
+                    return Listing(members, "the archive is truncated", mtime_ns)
                 if name := _relative_name(member.name):
                     members[name] = Member(member.offset_data, member.size)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        return Listing(members, f"the archive cannot be read to its end: {error}")
-    return Listing(members)
+        return Listing(members, f"the archive cannot be read to its end: {error}", mtime_ns)
+    return Listing(members, mtime_ns=mtime_ns)
 
 
 def _relative_name(name: str) -> str | None:
-    """``name`` below the archive; None if it leads outside, is hidden or not printable."""
+    """``name`` in the archive; None if it leads outside, is hidden, long or not printable."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts or name.startswith("/") or ".." in parts or parts[-1].startswith("."):
         return None
     relative = "/".join(parts)
-    return relative if relative.isprintable() else None
+    return relative if relative.isprintable() and len(relative) <= MAX_NAME else None
 
 
-def read(archive: Path, name: str) -> bytes:
-    """The bytes of a member.
-
-    Raises ``OSError`` if the archive cannot be read, or the member is missing
-    (``FileNotFoundError``) or larger than ``MAX_MEMBER_BYTES``.
-    """
+def find(archive: BinaryIO, name: str) -> Member:
+    """The position of a member. Raises ``OSError`` if the archive cannot be read, or the member is
+    missing (``FileNotFoundError``)."""
     member = list_members(archive).members.get(name)
     if member is None:
-        raise FileNotFoundError(2, "it is no longer in its archive", str(archive / name))
+        raise FileNotFoundError(2, "it is no longer in its archive", name)
+    return member
+
+
+def read(archive: BinaryIO, name: str) -> bytes:
+    """The bytes of a member of an open archive.
+
+    Raises ``OSError`` as ``find``, and for a member larger than ``MAX_MEMBER_BYTES``.
+    """
+    member = find(archive, name)
     if member.size > MAX_MEMBER_BYTES:
-        raise OSError(27, "it is too large to be read from an archive", str(archive / name))
-    with archive.open("rb") as file:
-        file.seek(member.offset)
-        return file.read(member.size)
+        raise OSError(27, "it is too large to be read from an archive", name)
+    archive.seek(member.offset)
+    return archive.read(member.size)
 
 
-def size_and_mtime(path: Path) -> tuple[int, int]:
-    """``(size, mtime_ns)`` of a file, or of a member of an archive: its size, the archive's mtime.
+class Window(io.RawIOBase):
+    """``size`` bytes of ``file`` from ``offset`` on, as a file; closes ``file`` with itself."""
 
-    Raises ``OSError``.
-    """
-    inside = split(path)
-    if inside is None:
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    archive, name = inside
-    member = list_members(archive).members.get(name)
-    if member is None:
-        raise FileNotFoundError(2, "it is no longer in its archive", str(path))
-    return member.size, archive.stat().st_mtime_ns
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file, self._offset, self._size = file, offset, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The position, from 0."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Sets the position."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Reads into ``buffer``; returns the number of bytes."""
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), max(0, self._size - self._position))
+        self._file.seek(self._offset + self._position)
+        data = self._file.read(count)
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+        super().close()
 
 
-def read_sidecars(archive: Path, name: str) -> dict[str, str]:
+def read_sidecars(archive: BinaryIO, name: str) -> dict[str, str]:
     """``caption`` and ``url`` of an image, as far as its sidecar files hold them."""
     folder, slash, base = name.rpartition("/")
     stem = folder + slash + base.partition(".")[0]
@@ -148,7 +202,7 @@ def parse_sidecar(name: str, data: bytes) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     return {
-        key: fields[key]
+        key: fields[key].encode("utf-8", "replace").decode()  # JSON may hold lone surrogates
         for key in ("caption", "url")
         if isinstance(fields, dict) and isinstance(fields.get(key), str) and fields[key].strip()
     }

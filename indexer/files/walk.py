@@ -7,6 +7,7 @@ with a JPEG or HEIC beside them are skipped. What cannot be read is reported.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,9 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
+from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives
+from sightline.indexer.files.beneath import OUTSIDE, is_beneath, open_beneath
 from sightline.indexer.types import Candidate, Failure
 
 if TYPE_CHECKING:
@@ -40,6 +43,9 @@ RAW_COMPANION_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".hif")
 IGNORE_FILE = ".sightlineignore"
 """A file of patterns in .gitignore's syntax, for its folder and everything below."""
 
+MAX_IGNORE_BYTES, MAX_PATTERN = 64 * 2**10, 1000
+"""Bytes of an ignore file, and characters of a pattern: 1,000 asterisks compile in 1 ms."""
+
 SYSTEM_FOLDERS = frozenset(
     {"@eadir", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
     | {"lost+found", "node_modules", "__pycache__", "__macosx"}
@@ -57,7 +63,12 @@ class Stop(Protocol):
         """Whether to stop."""
 
 
+LINK_OUT = f"{OUTSIDE}: index the folder that it leads to"
+
 Report = Callable[[Failure], None]
+
+ListArchive = Callable[[Candidate], archives.Listing]
+"""Raises ``PhotoError``. A run lists archives in a worker process: parsing one may never end."""
 
 
 def scan(
@@ -66,23 +77,23 @@ def scan(
     below: str = "",
     exclude: Sequence[str] = (),
     on_error: Report | None = None,
-    include_archives: bool = False,
+    list_archive: ListArchive | None = None,
 ) -> Iterator[Candidate]:
     """The files in ``root`` that may be images, folder by folder, sorted by name in each.
 
     ``below`` limits the scan to a folder or file of ``root`` (relative, with slashes); ignore files
     above it apply. ``exclude`` are patterns in .gitignore's syntax, relative to ``root``, which
-    precede those of ``.sightlineignore`` files. With ``include_archives`` the members of WebDataset
+    precede those of ``.sightlineignore`` files. With ``list_archive`` the members of WebDataset
     archives are found too (``archives``), and ``root`` may be one.
 
-    Symbolic links are followed. A folder with several paths is listed once, under its real path if
-    that is inside ``root``, so cycles end.
+    Symbolic links are followed inside ``root``; a link out of it is reported. A folder with several
+    paths is listed once, under its real path, so cycles end. ``root`` itself may be a link.
 
     ``on_error`` receives a ``Failure`` for a folder that cannot be listed, a name that is not
     UTF-8, a broken link, and a pipe, socket or device with an image's suffix.
     """
     report = on_error or (lambda failure: None)
-    yield from _Scan(root, report, _patterns(exclude), include_archives).run(PurePosixPath(below))
+    yield from _Scan(root, report, _patterns(exclude), list_archive).run(PurePosixPath(below))
 
 
 @dataclass(frozen=True)
@@ -95,14 +106,27 @@ class _Patterns:
 
     def decision(self, path: str) -> bool | None:
         """Whether ``path`` (with a final slash if a folder) is excluded; None if none matches."""
-        return self.spec.check_file(path[len(self.folder) :]).include
+        path = path[len(self.folder) :]
+        return self.spec.check_file(path if _is_utf8(path) else _escaped(path)).include
 
 
 def _patterns(lines: Iterable[str], folder: str = "") -> tuple[_Patterns, ...]:
+    """Raises ``ValueError`` for an invalid pattern."""
+    lines = list(lines)
+    if not lines:
+        return ()
+    import re2
     from pathspec import GitIgnoreSpec
 
-    lines = list(lines)
-    return (_Patterns(folder, GitIgnoreSpec.from_lines(lines)),) if lines else ()
+    if long := next((line for line in lines if len(line) > MAX_PATTERN), None):
+        raise ValueError(f"{long[:20]}... is longer than {MAX_PATTERN:,} characters")
+    try:
+        # RE2 matches in linear time: with Python's engine a pattern of 30 asterisks never ends.
+        return (_Patterns(folder, GitIgnoreSpec.from_lines(lines, backend="re2")),)
+    except re.error as error:
+        raise ValueError(f"invalid pattern: {error}") from error
+    except re2.error as error:
+        raise ValueError("there are too many, or too complex ones") from error
 
 
 @dataclass(frozen=True)
@@ -119,7 +143,7 @@ class _Scan:
     root: Path
     report: Report
     exclude: tuple[_Patterns, ...]
-    include_archives: bool
+    list_archive: ListArchive | None
     seen: set[tuple[int, int]] = field(default_factory=set)
     """(device, inode) of the folders that were listed."""
     linked: deque[_Folder] = field(default_factory=deque)
@@ -129,8 +153,8 @@ class _Scan:
         """The candidates in ``below``, or in the root if it is empty."""
         wanted = str(below) if below.parts else ""
         folder = _Folder("", os.fspath(self.root))
-        if self.include_archives and self._is_archive(self.root):
-            for candidate in self._list_archive(folder, self.root, ""):
+        if self.list_archive is not None and self._is_archive(self.root):
+            for candidate in self._members(folder, ""):
                 if not wanted or candidate.path == wanted:
                     yield candidate
             return
@@ -148,6 +172,9 @@ class _Scan:
                         yield candidate
                 return
             folder = _Folder(path + "/", absolute, folder.patterns)
+        if not is_beneath(self.root, folder.absolute):
+            self._fail(folder.path.rstrip("/"), LINK_OUT)
+            return
         yield from self._walk(folder)
         while self.linked:
             yield from self._walk(self.linked.popleft())
@@ -194,7 +221,10 @@ class _Scan:
             suffix = name[dot:].lower() if dot > 0 else ""
             is_image = suffix in IMAGE_SUFFIXES
             try:
-                if is_image and entry.is_file():
+                if (is_image or entry.is_dir()) and self._leads_out(entry):
+                    if not (has_patterns and self._is_excluded(path, entry.is_dir(), folder)):
+                        self._fail(path, LINK_OUT)
+                elif is_image and entry.is_file():
                     if has_patterns and self._is_excluded(path, False, folder):
                         continue
                     if suffix in RAW_SUFFIXES:
@@ -220,9 +250,9 @@ class _Scan:
                         continue
                     found = _Folder(path + "/", entry.path, folder.patterns)
                     (self.linked if entry.is_symlink() else folders).append(found)
-                elif self.include_archives and suffix == archives.SUFFIX and entry.is_file():
+                elif self.list_archive and suffix == archives.SUFFIX and entry.is_file():
                     if not (has_patterns and self._is_excluded(path, False, folder)):
-                        yield from self._list_archive(folder, Path(entry.path), path)
+                        yield from self._members(folder, path)
                 elif is_image and not (has_patterns and self._is_excluded(path, False, folder)):
                     self._fail(path, _not_a_file_reason(entry))
             except FileNotFoundError:
@@ -230,21 +260,27 @@ class _Scan:
             except OSError as error:
                 self._fail(path, _reason(error, "file"))
 
-    def _list_archive(self, folder: _Folder, archive: Path, path: str) -> Iterator[Candidate]:
+    def _members(self, folder: _Folder, path: str) -> Iterator[Candidate]:
         """The candidates in an archive at ``path`` in ``folder``; path is empty for the root."""
+        assert self.list_archive is not None
         try:
-            listing = archives.list_members(archive)
-            mtime_ns = archive.stat().st_mtime_ns
-        except OSError as error:
-            self._fail(path, _reason(error, "archive"))
+            listing = self.list_archive(Candidate(self.root, path, 0, 0))
+        except PhotoError as error:
+            self._fail(path, f"this archive cannot be read: {error}")
             return
         prefix = f"{path}/" if path else ""
         for name, member in listing.members.items():
             suffix = PurePosixPath(name).suffix.lower()
             if suffix in IMAGE_SUFFIXES and not self._is_excluded(prefix + name, False, folder):
-                yield Candidate(self.root, prefix + name, member.size, mtime_ns)
+                yield Candidate(self.root, prefix + name, member.size, listing.mtime_ns)
         if listing.problem is not None:
             self._fail(path, listing.problem)
+
+    def _leads_out(self, entry: os.DirEntry[str]) -> bool:
+        """Whether it is a link to a file or folder outside the root."""
+        if not entry.is_symlink() or is_beneath(self.root, entry.path):
+            return False
+        return os.path.exists(entry)  # noqa: PTH110
 
     @staticmethod
     def _is_archive(path: Path) -> bool:
@@ -262,11 +298,15 @@ class _Scan:
     def _with_ignore_file(self, folder: _Folder) -> _Folder:
         """``folder`` with the patterns of its own ignore file added, if there is one."""
         try:
-            text = Path(folder.absolute, IGNORE_FILE).read_text(encoding="utf-8-sig")
-            found = _patterns(text.splitlines(), folder.path)
+            file, _ = open_beneath(self.root, folder.path + IGNORE_FILE)
+            with file:
+                data = file.read(MAX_IGNORE_BYTES + 1)
+            if len(data) > MAX_IGNORE_BYTES:
+                raise PhotoError(f"the file is larger than {MAX_IGNORE_BYTES:,} bytes")
+            found = _patterns(data.decode("utf-8-sig").splitlines(), folder.path)
         except FileNotFoundError:
             return folder
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, PhotoError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._fail(folder.path + IGNORE_FILE, f"these patterns cannot be read: {reason}")
             return folder

@@ -125,13 +125,15 @@ def compare(
     exclude: Sequence[str] = (),
     retry_failures: bool = False,
     decode: bool = False,
+    list_archive: walk.ListArchive,
     stop: walk.Stop | None = None,
 ) -> Comparison | None:
     """Compares the files in ``scope`` with ``known`` images and ``failed`` files of its root.
 
     ``decode``: an imported image that was not decoded yet counts as changed.
     ``failed`` maps a path to ``(size, mtime_ns)`` at its failure. Returns None if ``stop`` was set
-    before the comparison was complete: what is missing is then unknown.
+    before the comparison was complete: what is missing is then unknown. ``list_archive`` lists the
+    images in an archive.
     """
     result = Comparison(scope)
     images = {path: image for path, image in known.items() if scope.holds(path)}
@@ -148,7 +150,7 @@ def compare(
         below=scope.below,
         exclude=exclude,
         on_error=result.unreadable.append,
-        include_archives=True,
+        list_archive=list_archive,
     ):
         if stop is not None and stop.is_set():
             return None

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from sightline.indexer.catalog import Catalog, Problem, Thumbnails
 from sightline.indexer.catalog.salvage import salvage
-from sightline.indexer.errors import CorruptError, LibraryError
-from sightline.indexer.files import archives
+from sightline.indexer.errors import CorruptError, LibraryError, PhotoError
 from sightline.indexer.indexing import missing_thumbnails
 from sightline.indexer.library.library import CATALOG, SALVAGED, THUMBNAILS, Library, write_lock
-from sightline.indexer.types import Progress, no_progress
+from sightline.indexer.photo import Decoder
+from sightline.indexer.types import Candidate, Geometry, Progress, no_progress
 
 PROGRESS_EVERY = 1000
 """Files between two calls of ``progress``."""
@@ -111,6 +111,11 @@ def _index_problems(library: Library) -> list[Problem]:
 
 def _file_problems(library: Library, progress: Progress) -> list[Problem]:
     """Image files that are gone or have changed since they were indexed."""
+    with Decoder(Geometry()) as decoder:
+        return _compared_files(library, decoder, progress)
+
+
+def _compared_files(library: Library, decoder: Decoder, progress: Progress) -> list[Problem]:
     problems: list[Problem] = []
     total, done = library.count, 0
     for root in library.catalog.roots():
@@ -128,8 +133,10 @@ def _file_problems(library: Library, progress: Progress) -> list[Problem]:
             if done % PROGRESS_EVERY == 0:
                 progress("checking the image files", done, total)
             try:
-                found = archives.size_and_mtime(root.path / known.path)
-            except (OSError, ValueError):
+                found = decoder.size_and_mtime(
+                    Candidate(root.path, known.path, known.size, known.mtime_ns)
+                )
+            except (OSError, ValueError, PhotoError):
                 gone += 1
                 continue
             changed += found != (known.size, known.mtime_ns)

@@ -54,7 +54,7 @@ def redraw(
 
     drawn: dict[int, bytes] = {}
     done = 0
-    with Decoder(Geometry(), workers=workers) as decoder:
+    with Decoder(Geometry(), workers=workers, stop=stop) as decoder:
         for number, (candidate, photo) in enumerate(decoder.photos(candidates()), 1):
             record = lacks.pop(candidate)
             # A file with other content is not the image that was encoded.

@@ -32,7 +32,7 @@ from sightline.indexer.indexing import missing_thumbnails
 from sightline.indexer.indexing.changes import Comparison, Scope, compare, scopes_of
 from sightline.indexer.library import AnyLibrary
 from sightline.indexer.library.library import Library, absolute
-from sightline.indexer.photo import Decoder, photo
+from sightline.indexer.photo import Decoder
 from sightline.indexer.types import (
     Candidate,
     Embeddings,
@@ -184,9 +184,12 @@ class _Run:
         )
         self.log = self.catalog.start_run([str(scope.path) for scope in self.scopes])
         self.roots: dict[Path, Root] = {}
+        # For what is read before images are decoded: archives' listings and content hashes.
+        self.reader = Decoder(self.encoder.geometry, stop=self.stop)
 
     def close(self) -> None:
         """Records the outcome in the catalog, also if an error ended the run."""
+        self.reader.close()
         interrupted = int(self.stop.is_set() or not self.complete or not self.succeeded)
         self.catalog.finish_run(self.log, {**self.tally(), "interrupted": interrupted})
 
@@ -225,6 +228,7 @@ class _Run:
                 exclude=exclude,
                 retry_failures=retry_failures,
                 decode=self.may_serve(root),
+                list_archive=self.reader.list_archive,
                 stop=self.stop,
             )
             if seen is None:
@@ -261,7 +265,7 @@ class _Run:
             for candidate, image in self.hashing(
                 [(c, None) for c in new] + [(c, before[i]) for i, c in touched]
             ):
-                content_hash = _hash(candidate)
+                content_hash = self.hash(candidate)
                 if content_hash is None:
                     continue  # decoding will fail and report it
                 if image is not None:
@@ -333,6 +337,13 @@ class _Run:
                 self.progress("recognising files", number, len(suspects))
             yield suspect
 
+    def hash(self, candidate: Candidate) -> str | None:
+        """The hash of the file's content; None if it cannot be read."""
+        try:
+            return self.reader.hash(candidate)
+        except PhotoError:
+            return None
+
     def decode_and_encode(self, comparisons: Sequence[Comparison], workers: int) -> None:
         """Decodes, encodes and stores everything new or changed, batch by batch."""
         ids = {c.absolute: image for seen in comparisons for image, c in seen.changed}
@@ -342,7 +353,7 @@ class _Run:
         if todo:
             self.progress("starting", 0, len(todo))
             geometry = self.encoder.geometry
-            with Decoder(geometry, workers=min(workers, len(todo))) as decoder:
+            with Decoder(geometry, workers=min(workers, len(todo)), stop=self.stop) as decoder:
                 # The first images are decoded while torch and the model are loaded.
                 photos = self.readable(decoder.photos(self.until_stopped(todo)))
                 self.store(encode_photos(self.encoder, photos), ids, len(todo))
@@ -498,11 +509,3 @@ class _Run:
             library=str(self.library.directory),
             model=self.library.model,
         )
-
-
-def _hash(candidate: Candidate) -> str | None:
-    """The hash of the file's content; None if it cannot be read."""
-    try:
-        return photo.hash_file(candidate.absolute)
-    except (PhotoError, OSError):
-        return None

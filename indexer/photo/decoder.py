@@ -17,13 +17,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Protocol, TypeVar, cast
 
 from sightline.indexer.errors import PhotoError, SightlineError
+from sightline.indexer.files.archives import Listing, Located
+from sightline.indexer.photo import messages
 from sightline.indexer.types import Candidate, Geometry, Photo, Pixels
 
 TIMEOUT = 60.0
@@ -50,13 +53,39 @@ INTERRUPTED = "reading it was interrupted"
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom of a region, as fractions 0..1 of the upright image."""
 
-Source = Path | bytes | PhotoError
+File = Candidate | Path
+"""A file of a root, whose links may not leave the root, or a file by name."""
+
+Source = File | bytes | PhotoError
 """A file, the bytes of one, or the reason why there is neither."""
 
 Outcome = Photo | PhotoError
 """A photo, or the reason why there is none."""
 
 Key = TypeVar("Key")
+
+ENVIRONMENT = (
+    *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONHOME", "PYTHONUTF8"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "SYSTEMROOT", "TEMP", "TMP"),
+)
+"""Variables that a worker receives: neither the server's token nor other secrets."""
+
+START_TIMEOUT = 60.0
+"""Seconds in which a worker starts; 0.2 on an idle machine."""
+
+STOP_SECONDS = 0.25
+"""Seconds between checks of ``stop`` while a worker is awaited."""
+
+MAX_OPEN_FILES = 64
+"""In a worker: its pipes, a file, and libraries that are loaded on demand."""
+
+
+class Stop(Protocol):
+    """A ``threading.Event`` that ends reading."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
 
 _WORKER_SCRIPT = (
     "import sys; sys.path[:] = {path!r};"
@@ -69,7 +98,8 @@ class Decoder:
 
     ``timeout`` is in seconds per image, ``memory`` in bytes per worker (on Linux and macOS).
     ``thumbnails=False`` leaves the thumbnails of photos empty, which saves 3.4 ms per image.
-    Workers start on demand, in about 0.2 s, and end with the decoder or with this process.
+    If ``stop`` is set, reading ends at once with a transient ``PhotoError``. Workers start on
+    demand, in about 0.2 s, and end with the decoder or with this process.
     """
 
     def __init__(
@@ -80,9 +110,10 @@ class Decoder:
         timeout: float = TIMEOUT,
         memory: int = MEMORY,
         thumbnails: bool = True,
+        stop: Stop | None = None,
     ) -> None:
         config = _Config(geometry, memory, timeout, thumbnails)
-        self._workers = [_Worker(config) for _ in range(max(1, workers))]
+        self._workers = [_Worker(config, stop) for _ in range(max(1, workers))]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -112,7 +143,7 @@ class Decoder:
 
     def photos(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Outcome]]:
         """Reads the files of ``candidates``; see ``each``."""
-        return self.each((candidate, candidate.absolute) for candidate in candidates)
+        return self.each((candidate, candidate) for candidate in candidates)
 
     def each(self, sources: Iterable[tuple[Key, Source]]) -> Iterator[tuple[Key, Outcome]]:
         """Reads images: yields each key with its photo or ``PhotoError``, in order of completion.
@@ -186,14 +217,39 @@ class Decoder:
         found: Photo = self._call("read_bytes", data)
         return found
 
-    def crop(self, source: Path | bytes, box: Box) -> Pixels:
+    def hash(self, source: File) -> str:
+        """``photo.hash_file``. Raises ``PhotoError``."""
+        found: str = self._call("hash", source)
+        return found
+
+    def list_archive(self, archive: Candidate) -> Listing:
+        """``photo.list_archive``. Raises ``PhotoError``."""
+        found: Listing = self._call("list_archive", archive)
+        return found
+
+    def locate(self, image: Candidate) -> Located:
+        """``photo.locate``. Raises ``PhotoError``."""
+        found: Located = self._call("locate", image)
+        return found
+
+    def size_and_mtime(self, file: Candidate) -> tuple[int, int]:
+        """``(size, mtime_ns)`` of a file of a root now; in an archive, its size and the archive's
+        mtime. Raises ``OSError`` or ``PhotoError``."""
+        try:
+            status = file.absolute.stat()
+        except NotADirectoryError:
+            located = self.locate(file)
+            return located.member.size, located.archive.mtime_ns
+        return status.st_size, status.st_mtime_ns
+
+    def crop(self, source: File | bytes, box: Box) -> Pixels:
         """``photo.crop`` for this decoder's geometry. Raises ``PhotoError``."""
         found: Pixels = self._call("crop", source, box)
         return found
 
-    def preview(self, path: Path, size: int) -> bytes:
+    def preview(self, source: File, size: int) -> bytes:
         """``photo.preview``. Raises ``PhotoError``."""
-        found: bytes = self._call("preview", path, size)
+        found: bytes = self._call("preview", source, size)
         return found
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -224,8 +280,9 @@ class _WorkerDiedError(PhotoError):
 class _Worker:
     """One process, restarted when it has died. Used by one thread at a time, except ``kill``."""
 
-    def __init__(self, config: _Config) -> None:
+    def __init__(self, config: _Config, stop: Stop | None) -> None:
         self._config = config
+        self._stop = stop
         self._process: subprocess.Popen[bytes] | None = None
         self._reads = 0
         self._timed_out = False
@@ -261,10 +318,15 @@ class _Worker:
         self._reads += 1
         self._timed_out = False
         try:
-            _send(stdin, (name, arguments))
-            with self._time_limit(process, stdout):
-                result = pickle.load(stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
+            with self._time_limit(process):
+                end = time.monotonic() + self._config.timeout
+                self._send(process, stdin, (name, arguments), end)
+                result = self._receive(process, stdout, end)
+        except messages.InvalidMessageError:
+            process.kill()
+            self._death(process)
+            raise PhotoError("it takes control of the decoder") from None
+        except (EOFError, OSError):
             raise self._death(process) from None
         finally:
             with self._lock:
@@ -272,7 +334,7 @@ class _Worker:
                 killed = self._process is not process
             if killed:  # by another thread, which leaves the pipes to this one
                 _close(process)
-        if isinstance(result, _Failure):
+        if isinstance(result, messages.Failure):
             raise PhotoError(result.message, transient=result.transient)
         return result
 
@@ -286,23 +348,58 @@ class _Worker:
             if not busy:  # otherwise the thread that waits for its result closes the pipes
                 _close(process)
 
+    def _send(
+        self, process: subprocess.Popen[bytes], pipe: IO[bytes], value: Any, end: float
+    ) -> None:
+        data = memoryview(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        while data:
+            self._wait(process, pipe, "POLLOUT", end)
+            data = data[os.write(pipe.fileno(), data) :]
+
+    def _receive(self, process: subprocess.Popen[bytes], pipe: IO[bytes], end: float) -> Any:
+        def read(length: int) -> bytes:
+            data = bytearray(length)
+            rest = memoryview(data)
+            while rest:
+                self._wait(process, pipe, "POLLIN", end)
+                part = os.read(pipe.fileno(), min(len(rest), PIPE_SIZE))
+                if not part:
+                    raise EOFError
+                rest[: len(part)] = part
+                rest = rest[len(part) :]
+            return bytes(data)
+
+        return messages.receive(read)
+
+    def _wait(
+        self, process: subprocess.Popen[bytes], pipe: IO[bytes], event: str, end: float
+    ) -> None:
+        """Until ``pipe`` is ready. Raises ``EOFError`` after ``end``, or if reading is to stop."""
+        if not hasattr(select, "poll"):
+            return
+        poll = select.poll()
+        poll.register(pipe, getattr(select, event))
+        while (left := end - time.monotonic()) > 0:
+            if poll.poll(min(left, STOP_SECONDS) * 1000):
+                return
+            if self._stop is not None and self._stop.is_set():
+                self.kill()
+                raise EOFError
+        self._expire(process)
+        raise EOFError
+
+    def _expire(self, process: subprocess.Popen[bytes]) -> None:
+        self._timed_out = True
+        process.kill()
+
     @contextlib.contextmanager
-    def _time_limit(self, process: subprocess.Popen[bytes], stdout: IO[bytes]) -> Iterator[None]:
-        """Kills ``process`` if its result does not arrive in time, which ends its output."""
-
-        def expire() -> None:
-            self._timed_out = True
-            process.kill()
-
+    def _time_limit(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Kills ``process`` after the timeout where ``_wait`` cannot (Windows has no poll for
+        pipes). A timer thread per image takes longer than the transfer."""
         if hasattr(select, "poll"):
-            poll = select.poll()
-            poll.register(stdout, select.POLLIN)
-            if not poll.poll(self._config.timeout * 1000):
-                expire()
             yield
             return
-        # Windows cannot poll a pipe; a timer thread per image takes longer than the transfer.
-        timer = threading.Timer(self._config.timeout, expire)
+        timer = threading.Timer(self._config.timeout, self._expire, (process,))
         timer.daemon = True
         timer.start()
         try:
@@ -318,16 +415,20 @@ class _Worker:
             [sys.executable, "-c", _WORKER_SCRIPT.format(path=path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | threads,
+            bufsize=0,
+            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | threads,
             # Ctrl-C in the terminal reaches the main program only, which ends the workers itself.
             process_group=0 if os.name == "posix" else None,
         )
         try:
             stdin, stdout = _pipes(process)
             _enlarge(stdout)
-            _send(stdin, self._config)
-            pickle.load(stdout)  # the worker is ready
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            if hasattr(select, "poll"):
+                os.set_blocking(stdin.fileno(), False)
+            end = time.monotonic() + START_TIMEOUT
+            self._send(process, stdin, self._config, end)
+            self._receive(process, stdout, end)  # the worker is ready
+        except (EOFError, OSError, messages.InvalidMessageError) as error:
             process.kill()
             _close(process)
             raise SightlineError(
@@ -355,14 +456,6 @@ class _Worker:
         return _WorkerDiedError(f"it crashes the decoder ({_exit_reason(code)})")
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """A ``PhotoError`` on its way out of a worker."""
-
-    message: str
-    transient: bool
-
-
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     assert process.stdin is not None
     assert process.stdout is not None
@@ -374,11 +467,6 @@ def _enlarge(pipe: IO[bytes]) -> None:
         import fcntl
 
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-
-
-def _send(pipe: IO[bytes], value: Any) -> None:
-    pickle.dump(value, pipe, protocol=pickle.HIGHEST_PROTOCOL)
-    pipe.flush()
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
@@ -398,6 +486,9 @@ def _exit_reason(code: int) -> str:
 
 # --- in the worker process -----------------------------------------------------------------------
 
+_NO_NEW_PRIVS = 38
+"""PR_SET_NO_NEW_PRIVS of Linux's prctl."""
+
 
 def _run_worker() -> None:
     """Answers calls from standard input on standard output, until the input is closed."""
@@ -411,16 +502,20 @@ def _run_worker() -> None:
 
     formats.decode_on_one_thread()
     warnings.simplefilter("ignore")  # Pillow's about corrupt files, which become a PhotoError
-    _limit_memory(config.memory)
     _discard_output()
+    _confine(config.memory)
     geometry, thumbnail = config.geometry, config.thumbnails
     functions: dict[str, Callable[..., Any]] = {
-        "read": lambda path: photo.read(path, geometry, thumbnail=thumbnail),
+        "read": lambda source: photo.read(source, geometry, thumbnail=thumbnail),
         "read_bytes": lambda data: photo.read_bytes(data, geometry, thumbnail=thumbnail),
         "crop": lambda source, box: photo.crop(source, box, geometry),
         "preview": photo.preview,
+        "hash": photo.hash_file,
+        "list_archive": photo.list_archive,
+        "locate": photo.locate,
     }
-    _send(results, "ready")
+    results.write(messages.encode("ready"))
+    results.flush()
     while True:
         try:
             name, arguments = pickle.load(calls)
@@ -430,16 +525,19 @@ def _run_worker() -> None:
         # end it. While the main program lives, its own timeout comes first.
         _set_alarm(config.timeout + 5)
         try:
-            result = functions[name](*arguments)
+            message = messages.encode(functions[name](*arguments))
         except PhotoError as error:
-            result = _Failure(str(error), error.transient)
+            message = messages.encode(messages.Failure(str(error), error.transient))
         except MemoryError:
-            result = _Failure("it needs more memory than an image may have", False)
+            failure = messages.Failure("it needs more memory than an image may have", False)
+            message = messages.encode(failure)
         except Exception as error:  # a bug must not end the run
-            result = _Failure(f"reading it failed: {type(error).__name__}: {error}", False)
+            reason = f"reading it failed: {type(error).__name__}: {error}"
+            message = messages.encode(messages.Failure(reason, False))
         _set_alarm(0)
         try:
-            _send(results, result)
+            results.write(message)
+            results.flush()
         except BrokenPipeError:
             return
 
@@ -468,12 +566,31 @@ def _discard_output() -> None:
     os.close(null)
 
 
+def _confine(memory: int) -> None:
+    """Takes from this process what decoding does not need, where the system can: memory beyond
+    ``memory`` bytes, writing to files, privileges of programs that it runs. A limit on processes
+    would include threads, which the HEIC decoder starts."""
+    if os.name != "posix":
+        return
+    import ctypes
+    import resource
+
+    _limit_memory(memory)
+    for name, most in (
+        ("RLIMIT_NOFILE", MAX_OPEN_FILES),
+        ("RLIMIT_FSIZE", 0),
+        ("RLIMIT_CORE", 0),
+    ):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            resource.setrlimit(getattr(resource, name), (most, most))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
 def _limit_memory(memory: int) -> None:
     """Makes allocations fail that exceed the current size by ``memory`` bytes, where possible."""
-    try:
-        import resource
-    except ImportError:
-        return
+    import resource
+
     try:
         with Path("/proc/self/statm").open() as file:
             current = int(file.read().split()[0]) * resource.getpagesize()

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 import pillow_heif
@@ -21,6 +18,7 @@ import xxhash
 from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from sightline.indexer.errors import PhotoError
+from sightline.indexer.files.beneath import identity
 
 MAX_PIXELS = 250_000_000
 """Pixels of an image, at most: a gigabyte decoded. The largest cameras make 150 megapixels."""
@@ -78,33 +76,19 @@ def format_name(image: Image.Image) -> str:
 
 
 @contextmanager
-def open_regular_file(path: Path) -> Iterator[BinaryIO]:
-    """Opens ``path`` for reading, without blocking on a named pipe.
-
-    Raises ``PhotoError`` if it is not a regular file, is empty, or changes before the context ends.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with photo_errors():
-        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            os.close(descriptor)
-            raise PhotoError("it is not a regular file")
-
-    def has_changed() -> bool:
-        now = os.fstat(descriptor)
-        return (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
-
-    with os.fdopen(descriptor, "rb") as file:
-        if not before.st_size:
+def unchanged(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Closes ``file`` at the end. Raises ``PhotoError`` if it is empty, or changes before."""
+    before = identity(file)
+    with file:
+        if not before.size:
             raise PhotoError("the file is empty")
         try:
             yield file
         except PhotoError as error:
-            if has_changed():
+            if identity(file) != before:
                 raise PhotoError(CHANGED, transient=True) from error
             raise
-        if has_changed():
+        if identity(file) != before:
             raise PhotoError(CHANGED, transient=True)
 
 
@@ -114,7 +98,7 @@ def read_and_hash(file: BinaryIO) -> tuple[BinaryIO, str]:
     Small files come as a copy in memory, so that hash and pixels are of the same bytes.
     """
     with photo_errors():
-        if os.fstat(file.fileno()).st_size <= IN_MEMORY_BYTES:
+        if identity(file).size <= IN_MEMORY_BYTES:
             data = file.read()
             return io.BytesIO(data), xxhash.xxh3_128_hexdigest(data)
         digest = hash_stream(file)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives
+from sightline.indexer.files.beneath import identity, open_beneath, open_file
 from sightline.indexer.photo import metadata, pixels, raw
 from sightline.indexer.photo.decoder import Box
 from sightline.indexer.photo.formats import (
@@ -25,11 +26,11 @@ from sightline.indexer.photo.formats import (
     format_name,
     hash_stream,
     open_image,
-    open_regular_file,
     photo_errors,
     read_and_hash,
+    unchanged,
 )
-from sightline.indexer.types import Geometry, Photo, PhotoInfo, Pixels
+from sightline.indexer.types import Candidate, Geometry, Photo, PhotoInfo, Pixels
 
 __all__ = ["MAX_PIXELS", "THUMBNAIL_SIZE", "crop", "hash_file", "preview", "read", "read_bytes"]
 
@@ -43,39 +44,82 @@ THUMBNAIL_WEBP = {"quality": 75, "method": 0}
 """WebP options: 21 kB and 3.4 ms each. The default, method 4, makes 17 kB in 13.5 ms."""
 
 
-def hash_file(path: Path) -> str:
+Source = Path | Candidate
+"""A file by name, which may be a link, or a file of a root, whose links may not leave the root."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """An open image file, or an open archive and the name of an image in it."""
+
+    file: BinaryIO
+    member: str | None
+    is_raw: bool
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[_File]:
+    """Every exception raised while it is opened becomes a ``PhotoError``."""
+    with photo_errors():
+        if isinstance(source, Candidate):
+            file, member = open_beneath(source.root, source.path)
+            name = source.path
+        elif (packed := archives.split(source)) is not None:
+            file, member = open_beneath(*packed)
+            name = packed[1]
+        else:
+            file, member, name = open_file(source), None, source.name
+    with unchanged(file):
+        yield _File(file, member, raw.is_raw(Path(name)))
+
+
+def hash_file(source: Source) -> str:
     """xxh3_128 of the file's bytes, as 32 hexadecimal digits. Raises ``PhotoError``."""
-    if (member := archives.split(path)) is not None:
-        return xxhash.xxh3_128_hexdigest(_read_member(*member))
-    with open_regular_file(path) as file, photo_errors():
-        return hash_stream(file)
+    with _opened(source) as opened, photo_errors():
+        if opened.member is not None:
+            return xxhash.xxh3_128_hexdigest(_read_member(opened))
+        return hash_stream(opened.file)
+
+
+def list_archive(archive: Candidate) -> archives.Listing:
+    """The members of an archive. Raises ``PhotoError``."""
+    with _opened(archive) as opened, photo_errors():
+        return archives.list_members(opened.file)
+
+
+def locate(image: Candidate) -> archives.Located:
+    """The position of an image in its archive. Raises ``PhotoError``."""
+    with _opened(image) as opened, photo_errors():
+        member = archives.find(opened.file, opened.member or "")
+        return archives.Located(member, identity(opened.file))
 
 
 def read(
-    path: Path, geometry: Geometry, *, max_pixels: int = MAX_PIXELS, thumbnail: bool = True
+    source: Source, geometry: Geometry, *, max_pixels: int = MAX_PIXELS, thumbnail: bool = True
 ) -> Photo:
     """Reads an image file, also one in an archive. Raises ``PhotoError``.
 
     With ``thumbnail=False`` the photo's thumbnail is ``b""``.
     """
-    if (member := archives.split(path)) is not None:
-        data = _read_member(*member)
-        photo = read_bytes(data, geometry, max_pixels=max_pixels, thumbnail=thumbnail)
-        with photo_errors():
-            sidecar = archives.read_sidecars(*member)
-        caption = photo.info.caption or sidecar.get("caption")
-        return replace(photo, info=replace(photo.info, caption=caption, url=sidecar.get("url")))
-    with open_regular_file(path) as file:
-        stream, digest = read_and_hash(file)
-        return _photo(stream, digest, geometry, max_pixels, thumbnail, is_raw=raw.is_raw(path))
+    with _opened(source) as opened:
+        if opened.member is not None:
+            data = _read_member(opened)
+            photo = read_bytes(data, geometry, max_pixels=max_pixels, thumbnail=thumbnail)
+            with photo_errors():
+                sidecar = archives.read_sidecars(opened.file, opened.member)
+            caption = photo.info.caption or sidecar.get("caption")
+            return replace(photo, info=replace(photo.info, caption=caption, url=sidecar.get("url")))
+        stream, digest = read_and_hash(opened.file)
+        return _photo(stream, digest, geometry, max_pixels, thumbnail, is_raw=opened.is_raw)
 
 
-def _read_member(archive: Path, name: str) -> bytes:
+def _read_member(opened: _File) -> bytes:
     """The bytes of an image in an archive. Raises ``PhotoError``."""
-    if raw.is_raw(Path(name)):
+    assert opened.member is not None
+    if opened.is_raw:
         raise PhotoError("camera RAW is read from folders only, not from an archive")
     with photo_errors():
-        return archives.read(archive, name)
+        return archives.read(opened.file, opened.member)
 
 
 def read_bytes(
@@ -92,7 +136,7 @@ def read_bytes(
 
 
 def crop(
-    source: Path | bytes, box: Box, geometry: Geometry, *, max_pixels: int = MAX_PIXELS
+    source: Source | bytes, box: Box, geometry: Geometry, *, max_pixels: int = MAX_PIXELS
 ) -> Pixels:
     """The model's input for a region of an image: ``(height, width, 3) uint8``.
 
@@ -120,12 +164,12 @@ def crop(
         return pixels.model_input(image.crop(edges), region, geometry)
 
 
-def preview(path: Path, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
+def preview(source: Source, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """An upright WebP copy for browsers, at most ``size`` pixels on its longer side.
 
     Raises ``PhotoError`` if the file cannot be read.
     """
-    with _open_source(path) as (stream, is_raw), _open(stream, is_raw, max_pixels) as opened:
+    with _open_source(source) as (stream, is_raw), _open(stream, is_raw, max_pixels) as opened:
         image = _decode(opened, pixels.fit_within(opened.size, size))
         profile = pixels.small_rgb_profile(opened.image)
         image = pixels.downscale(image, size, Image.Resampling.LANCZOS)
@@ -151,15 +195,16 @@ class _Opened:
 
 
 @contextmanager
-def _open_source(source: Path | bytes) -> Iterator[tuple[BinaryIO, bool]]:
+def _open_source(source: Source | bytes) -> Iterator[tuple[BinaryIO, bool]]:
     """A stream, and whether it is camera RAW."""
-    if not isinstance(source, bytes) and (member := archives.split(source)) is not None:
-        source = _read_member(*member)
     if isinstance(source, bytes):
         yield io.BytesIO(source), False
         return
-    with open_regular_file(source) as file:
-        yield file, raw.is_raw(source)
+    with _opened(source) as opened:
+        if opened.member is not None:
+            yield io.BytesIO(_read_member(opened)), False
+        else:
+            yield opened.file, opened.is_raw
 
 
 @contextmanager

@@ -63,7 +63,8 @@ def parse(packet: bytes) -> Xmp:
 
 
 def _properties(root: Element) -> Iterator[tuple[str, str]]:
-    for description in root.iter(f"{_RDF}Description"):
+    # Only the outermost: a packet may nest descriptions 60,000 deep, and each would be searched.
+    for description in next(root.iter(f"{_RDF}RDF"), root).findall(f"{_RDF}Description"):
         for key, value in description.attrib.items():
             name = _name(key)
             if name:

@@ -1,58 +1,82 @@
 """The file of an image in the catalog, and no other file.
 
-Images are requested by id. The path comes from the catalog, and a file is read only if it is inside
-its root with all symlinks resolved, so that a link changed after indexing exposes nothing.
+Images are requested by id. The path comes from the catalog, and the file is opened once, beneath
+its root (``files.beneath``): a link changed after indexing, or between a check and the opening,
+exposes nothing.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
+from contextlib import ExitStack
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from sightline.indexer.errors import NotFoundError
+from sightline.indexer.errors import NotFoundError, PhotoError
 from sightline.indexer.files import archives
-from sightline.indexer.types import ImageRecord
+from sightline.indexer.files.beneath import identity, open_beneath
+from sightline.indexer.photo import Decoder
+from sightline.indexer.types import Candidate, ImageRecord
 
 
-def original(record: ImageRecord) -> Path:
-    """The path of an image's file, symlinks resolved; in a WebDataset archive a path that leads
-    into it, for ``opened``.
+@dataclass(frozen=True)
+class Original:
+    """An open image file. Whoever receives it closes ``file``."""
 
-    Raises ``NotFoundError`` if it is missing, not a regular file, or outside its root.
+    file: BinaryIO
+    """At its start; in an archive, the part that is the image."""
+    size: int
+    mtime_ns: int
+    """Of the archive, for an image in one."""
+
+
+def original(record: ImageRecord) -> Candidate:
+    """The file of ``record``, for ``Decoder`` to read.
+
+    Raises ``NotFoundError`` if this library has not decoded it itself.
     """
-    missing = NotFoundError(f"the file of image {record.id} is missing")
     if not record.decoded:
         raise NotFoundError(
             f"the file of image {record.id} was imported and not read by this library:"
             f" run `sightline index FOLDER` with the folder that contains it"
         )
-    packed = archives.split(record.absolute)
+    return Candidate(Path(record.root), record.path, record.size, record.mtime_ns)
+
+
+def open_original(record: ImageRecord, decoder: Decoder) -> Original:
+    """Opens the file of ``original``. ``decoder`` finds an image in a WebDataset archive.
+
+    Raises ``NotFoundError`` if it is missing, not a regular file, or outside its root.
+    """
+    missing = NotFoundError(f"the file of image {record.id} is missing")
+    candidate = original(record)
     try:
-        root = os.path.realpath(record.root, strict=True)
-        path = os.path.realpath(packed[0] if packed else record.absolute, strict=True)
-        if packed and packed[1] not in archives.list_members(Path(path)).members:
-            raise missing
-        regular = stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 (links are resolved)
-    except (OSError, ValueError) as error:
+        file, member = open_beneath(candidate.root, candidate.path)
+    except (OSError, ValueError, PhotoError) as error:
         raise missing from error
-    if not regular or os.path.commonpath([root, path]) != root:
-        raise missing
-    return Path(path, packed[1]) if packed else Path(path)
+    found = identity(file)
+    if member is None:
+        return Original(file, found.size, found.mtime_ns)
+    with ExitStack() as stack:
+        stack.enter_context(file)
+        try:
+            located = decoder.locate(candidate)
+        except PhotoError as error:
+            raise missing from error
+        if located.archive != found:
+            raise missing
+        stack.pop_all()
+    offset, size = located.member.offset, located.member.size
+    return Original(BufferedReader(archives.Window(file, offset, size)), size, found.mtime_ns)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[BinaryIO, int, int]]:
-    """Opens a path from ``original`` for reading: the file, its size in bytes and its ``mtime_ns``.
-    Raises OSError if it is missing."""
-    size, mtime_ns = archives.size_and_mtime(path)
-    packed = archives.split(path)
-    if packed is not None:
-        yield BytesIO(archives.read(*packed)), size, mtime_ns
-        return
-    with path.open("rb") as file:
-        yield file, size, mtime_ns
+def is_available(record: ImageRecord) -> bool:
+    """Whether the file, or the archive that held it, is present in its root."""
+    try:
+        candidate = original(record)
+        file, _ = open_beneath(candidate.root, candidate.path)
+    except (OSError, ValueError, PhotoError, NotFoundError):
+        return False
+    file.close()
+    return True

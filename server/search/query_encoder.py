@@ -7,7 +7,6 @@ import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.library import AnyLibrary
     from sightline.indexer.photo import Decoder
-    from sightline.indexer.types import Pixels
+    from sightline.indexer.types import Candidate, Pixels
 
 Vector = NDArray[np.float32]
 """``(d,) float32, unit norm``."""
@@ -153,7 +152,7 @@ class QueryEncoder:
 
         return self._regions.get_or_create((image, record.content_hash, box), encode)
 
-    def _region(self, term: Term, source: Path | bytes, box: Box) -> Vector:
+    def _region(self, term: Term, source: Candidate | bytes, box: Box) -> Vector:
         try:
             return self._encode(self.decoder.crop(source, box))
         except PhotoError as error:

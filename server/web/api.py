@@ -11,11 +11,10 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from sightline.indexer.errors import NotFoundError, UsageError
-from sightline.indexer.types import ImageRecord
+from sightline.indexer.errors import UsageError
 from sightline.server.search import SearchResult, parse
 from sightline.server.search.image_json import image_as_dict
-from sightline.server.search.originals import original
+from sightline.server.search.originals import is_available
 from sightline.server.search.suggestions import filter_text, suggestions
 from sightline.server.web import zip_download
 from sightline.server.web.app_state import engine, state
@@ -234,7 +233,7 @@ def image(id: int) -> Response:
         "rating": info.rating,
         "orientation": info.orientation,
         "added_at": record.added_at.isoformat(),
-        "available": _is_available(record),
+        "available": is_available(record),
         "labels": [
             {"label": name, "fit": round(fit, 4)}
             for name, fit in engine().library.labels([id]).get(id, [])
@@ -245,15 +244,6 @@ def image(id: int) -> Response:
             {"text": text, "score": round(score, 4)} for text, score in engine().words_for(id)
         ]
     return jsonify(answer)
-
-
-def _is_available(record: ImageRecord) -> bool:
-    """Whether the image's file is present and inside its root folder."""
-    try:
-        original(record)
-    except NotFoundError:
-        return False
-    return True
 
 
 @api.get("/api/images/<int:id>/similar")
@@ -303,7 +293,9 @@ def download_zip() -> Response:
     """A zip file, streamed while it is written."""
     files = zip_download.contents(engine().library.images(_ids_from_json()))
     state().zips.acquire()
-    response = Response(zip_download.stream(files), mimetype="application/zip")
+    response = Response(
+        zip_download.stream(files, engine().query_encoder.decoder), mimetype="application/zip"
+    )
     response.call_on_close(state().zips.release)
     response.headers["Content-Disposition"] = 'attachment; filename="sightline.zip"'
     return response

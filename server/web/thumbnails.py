@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from flask import Blueprint, Response, request, send_file
 from PIL import Image
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from sightline.indexer.errors import NotFoundError, PhotoError
 from sightline.indexer.files import archives
 from sightline.indexer.types import ImageRecord
-from sightline.server.search.originals import original
+from sightline.server.search.originals import Original, open_original, original
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.parameters import Choice, Number, Operation, Text, operation, values
 from sightline.server.web.placeholder import placeholder
@@ -105,40 +106,50 @@ def image(id: int) -> Response:
     ``download``; otherwise a preview (HEIC, TIFF, RAW)."""
     given = values()
     record = find(id)
-    path = original(record)
+    decoder = engine().query_encoder.decoder
+    if archives.SUFFIX + "/" in f"{record.root}/{record.path}".lower():
+        with state().decodes:  # a worker lists the archive
+            opened = open_original(record, decoder)
+    else:
+        opened = open_original(record, decoder)
     size = given["size"]
-    if given["download"] == "1":
-        return _file(record, path, attachment=True)
-    if record.info.format in BROWSER_FORMATS and (
+    shown = record.info.format in BROWSER_FORMATS and (
         size is None or size >= max(record.info.width, record.info.height)
-    ):
-        return _file(record, path, attachment=False)
-    return _preview(record, path, size or PREVIEW_SIZE)
+    )
+    if shown or given["download"] == "1":
+        return _file(record, opened, attachment=given["download"] == "1")
+    opened.file.close()
+    return _preview(record, opened, size or PREVIEW_SIZE)
 
 
-def _file(record: ImageRecord, path: Path, *, attachment: bool) -> Response:
+def _file(record: ImageRecord, opened: Original, *, attachment: bool) -> Response:
     """The file itself, with support for ranges and conditional requests."""
     kind = (BROWSER_FORMATS | OTHER_FORMATS).get(record.info.format, "application/octet-stream")
-    member = archives.split(path)
+    response = send_file(
+        opened.file,
+        etag=f"{opened.mtime_ns:x}-{opened.size:x}",
+        last_modified=opened.mtime_ns / 1e9,
+        mimetype=kind,
+        as_attachment=attachment,
+        download_name=PurePosixPath(record.path).name,
+        conditional=False,
+    )
+    response.content_length = opened.size
     try:
-        response = send_file(
-            io.BytesIO(archives.read(*member)) if member else path,
-            etag=record.content_hash if member else True,
-            mimetype=kind,
-            as_attachment=attachment,
-            download_name=PurePosixPath(record.path).name,
-            conditional=True,
-        )
-    except OSError as error:
-        raise NotFoundError(f"the file of image {record.id} is missing") from error
+        response.make_conditional(request, accept_ranges=True, complete_length=opened.size)
+    except RequestedRangeNotSatisfiable:
+        opened.file.close()
+        raise
+    if response.status_code == 304 or request.method == "HEAD":
+        opened.file.close()
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Content-Security-Policy"] = FILE_POLICY
     return response
 
 
-def _preview(record: ImageRecord, path: Path, size: int) -> Response:
+def _preview(record: ImageRecord, opened: Original, size: int) -> Response:
     """A copy of at most ``size`` pixels on the longer side, in a format that browsers render."""
-    key = (record.id, *archives.size_and_mtime(path), size)
+    key = (record.id, opened.size, opened.mtime_ns, size)
     tag = blake2b(repr(key).encode(), digest_size=12).hexdigest()
     if tag in request.if_none_match:
         return _response(b"", "image/webp", tag, "private, no-cache")
@@ -146,7 +157,7 @@ def _preview(record: ImageRecord, path: Path, size: int) -> Response:
     def make() -> bytes:
         with state().decodes:
             try:
-                return engine().query_encoder.decoder.preview(path, size)
+                return engine().query_encoder.decoder.preview(original(record), size)
             except PhotoError as error:
                 reason = public_reason(str(error), record.root)
                 raise NotFoundError(f"image {record.id} cannot be shown: {reason}") from error
