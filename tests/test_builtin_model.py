@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -14,7 +15,11 @@ from tokenizers import Tokenizer
 
 from sightline.data.scenes import Scene, captions, compose, render
 from sightline.indexer.encoder import Encoder, registry
+from sightline.indexer.errors import ModelMismatchError
+from sightline.indexer.library import Library
 from sightline.indexer.types import Embeddings
+from sightline.server.cli import run
+from sightline.server.search.engine import SearchEngine
 
 BUILTIN = registry.builtin_directory()
 
@@ -118,6 +123,20 @@ def test_case_and_a_full_stop_change_little(encoder: Encoder) -> None:
 def test_a_text_of_unknown_characters_has_a_vector(encoder: Encoder) -> None:
     vectors = encoder.encode_texts(["", "\u2603", "犬"])
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+
+
+def test_a_library_of_an_older_builtin_model_names_the_command_that_indexes_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, photos = tmp_path / "library", tmp_path / "my photos"
+    with Library.create(directory, model="builtin", revision="old", dimension=256) as library:
+        library.ensure_root(photos)
+    assert run(["search", "a dog", "--library", str(directory)]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "the built-in model has changed" in line
+    assert f"sightline index '{photos}' --model builtin --library {directory}-new" in line
+    with Library.open(directory) as library, pytest.raises(ModelMismatchError):
+        SearchEngine(library)
 
 
 # --- the benchmark -------------------------------------------------------------------------------

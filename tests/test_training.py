@@ -352,7 +352,8 @@ def test_the_recipe_prepares_trains_resumes_fine_tunes_and_exports(
     changed = {name for name in tuned if not torch.equal(tuned[name], first["tower"][name])}
     assert any(name.startswith("stages.6") for name in changed)
     assert not any(name.startswith(("stem", "stages.4")) for name in changed)
-    main(["export", *here, *network, "--to", str(tmp_path / "model")])
+    average = ("--average", "train:1", "finetune:3")
+    main(["export", *here, *network, *average, "--to", str(tmp_path / "model")])
     encoder = Encoder.load(str(tmp_path / "model"), device="cpu")
     assert encoder.encode_texts(["a dog"]).shape == (1, 256)
     assert encoder.encode_images(np.zeros((1, 224, 224, 3), np.uint8)).shape == (1, 256)

@@ -7,7 +7,8 @@
         --detic DIR --sentence-encoder DIR
     python -m sightline.data.training train    --work DIR --efficientnet FILE.pth
     python -m sightline.data.training finetune --work DIR --efficientnet FILE.pth
-    python -m sightline.data.training export   --work DIR --efficientnet FILE.pth --to data/builtin
+    python -m sightline.data.training export   --work DIR --efficientnet FILE.pth \\
+        --average train:.5 finetune:.5 --to data/builtin
 
 Every command can be interrupted and started again; it goes on where it was. Where the data comes
 from, and what may be done with it, is in ``data/builtin/README.md``. Held-out scenes, Flickr8k's
@@ -125,15 +126,26 @@ def run_finetune(options: argparse.Namespace) -> None:
 
 
 def run_export(options: argparse.Namespace) -> None:
-    """Write the model's folder."""
-    run = trainer(options, Plan(1, order_from=0.0), options.name)
+    """Write the mean of one or more runs as the model's folder."""
+    averaged: dict[str, torch.Tensor] = {}
+    total = sum(weight for _, weight in options.average)
+    for name, weight in options.average:
+        state = trainer(options, Plan(1, order_from=0.0), name).exported()
+        for key, tensor in state.items():
+            averaged[key] = averaged.get(key, torch.zeros(())) + weight / total * tensor.detach()
     export(
         options.to,
-        run.exported(),
+        averaged,
         vocabulary.load(options.work / "vocab.txt"),
         width=options.width,
         depth=options.depth,
     )
+
+
+def weighted(text: str) -> tuple[str, float]:
+    """``"train:0.5" -> ("train", 0.5)``; the weight is 1 if it is not given."""
+    name, _, weight = text.partition(":")
+    return name, float(weight or 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -170,8 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     learn = command("train", run_train, "train the head and the text tower")
     tune = command("finetune", run_finetune, "go on with the last stages unlocked")
     out = command("export", run_export, "write the model as a folder")
-    for each, name in ((learn, "train"), (tune, "finetune"), (out, "finetune")):
+    for each, name in ((learn, "train"), (tune, "finetune")):
         each.add_argument("--name", default=name, help="of the run")
+    for each in (learn, tune, out):
         each.add_argument("--held-out", type=Path, help="WordNet ids whose names are not taught")
     learn.add_argument("--steps", type=int, default=900)
     tune.add_argument("--steps", type=int, default=300)
@@ -179,6 +192,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tune.add_argument("--stages", type=int, default=2, help="how many stages are unlocked")
     tune.add_argument("--tower-rate", type=float, default=2e-4)
     out.add_argument("--to", type=Path, required=True)
+    out.add_argument(
+        "--average",
+        type=weighted,
+        nargs="+",
+        metavar="RUN[:WEIGHT]",
+        default=[("finetune", 1.0)],
+        help="the runs whose weights are averaged",
+    )
     for each in (see, learn, tune, out):
         each.add_argument("--efficientnet", type=Path, required=True, help="published .pth file")
         each.add_argument("--width", type=float, default=1.1)

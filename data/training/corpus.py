@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from sightline.data.scenes.captioning import (
@@ -62,6 +61,8 @@ class Batch:
     uncaptioned: NDArray[np.int64]
     texts: list[Ids] = field(default_factory=list)
     spans: dict[str, slice] = field(default_factory=dict)
+    caption_sentences: dict[str, list[int]] = field(default_factory=dict)
+    """The sentence encoder's rows of the captions."""
     same_captions: list[tuple[int, ...]] = field(default_factory=list)
     """The caption of each scene: scenes with equal captions are equally right."""
     ordered: list[int] = field(default_factory=list)
@@ -91,6 +92,9 @@ class Corpus:
         self._held_out(set(held_out))
         self.photos, captions = _source(folder, "flickr8k")
         self.captions = [self.tokens(several) for several in captions]
+        texts = json.loads((folder / "sentences.json").read_text(encoding="utf-8"))
+        rows = {text: row for row, text in enumerate(texts)}
+        self._caption_rows = [[rows[text] for text in several] for several in captions]
         self.scenes, facts = _source(folder, "scenes")
         self.scene_texts = [
             {name: self.tokens(texts) for name, texts in fact.items() if _is_texts(texts)}
@@ -107,7 +111,6 @@ class Corpus:
         self._query_truth = np.array(
             [[_is_true(key, value, fact) for fact in facts] for _, key, value in queries]
         )
-        texts = json.loads((folder / "sentences.json").read_text(encoding="utf-8"))
         self._sentences = self.tokens(texts)
         self.sentence_vectors = np.load(folder / "sentences.npy", mmap_mode="r")
         self._clip = json.loads((folder / "clip_names.json").read_text(encoding="utf-8"))
@@ -135,9 +138,11 @@ class Corpus:
         photos = self._drawn(self.photos, self._rows(len(self.captions), step, PHOTOS), rng)
         scenes = self._drawn(self.scenes, self._scene_rows(step), rng)
         batch = Batch(photos, scenes, self._drawn_uncaptioned(rng))
-        chosen = [rng.sample(self.captions[row], 2) for row in photos[:, 0]]
-        batch.add("captions", [pair[0] for pair in chosen])
-        batch.add("other_captions", [pair[1] for pair in chosen])
+        numbers = [rng.sample(range(len(self.captions[row])), 2) for row in photos[:, 0]]
+        for place, name in enumerate(("captions", "other_captions")):
+            chosen = [(row, pair[place]) for row, pair in zip(photos[:, 0], numbers, strict=True)]
+            batch.add(name, [self.captions[row][number] for row, number in chosen])
+            batch.caption_sentences[name] = [self._caption_rows[row][n] for row, n in chosen]
         self._add_scenes(batch, rng, ordered=ordered)
         queries = rng.sample(range(len(self._queries)), QUERIES)
         queries = [number for number in queries if self._query_truth[number, scenes[:, 0]].any()]
@@ -281,8 +286,3 @@ def padded(texts: Sequence[Ids]) -> Tensor:
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
     return ids
-
-
-def encoder_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of the exported model."""
-    return vocabulary.load(folder / "vocab.txt")

@@ -29,6 +29,16 @@ from sightline.data.training.network import DIMENSION, LAST_CHANNELS, BagOfWordp
 SHRINKAGE = 0.1
 """Of covariances towards a multiple of the identity."""
 
+SPATIAL_SCALE = 0.3
+"""Of the features that say where things are, beside those that say what is there: with 1.0 the head
+learns 6,000 photos by heart through them (Flickr8k dev R@10 .53 instead of .59)."""
+
+SPATIAL_DROPOUT = 0.3
+"""Probability with which an image is seen without them."""
+
+NEAR_CAPTIONS = 0.2
+"""Weight of other photos' captions that mean nearly the same, as the sentence encoder judges."""
+
 NOISE = 0.8
 """Standard deviation of drawn features around their class mean, in those of real features."""
 
@@ -47,7 +57,7 @@ SCALES |= {"distillation": 20.0, "queries": 15.0}
 ones."""
 
 WEIGHTS = {"photos": 1.0, "scenes": 1.0, "order": 0.5, "queries": 0.3, "classes": 0.8}
-WEIGHTS |= {"groups": 0.5, "distillation": 0.3, "drawn": 0.3, "sentences": 1.0, "clip": 0.5}
+WEIGHTS |= {"groups": 0.5, "distillation": 1.0, "drawn": 1.0, "sentences": 1.0, "clip": 0.5}
 WEIGHTS |= {"kept": 1.0}
 """Of the losses."""
 
@@ -64,13 +74,14 @@ class Statistics:
     noise: Tensor
     """``(d, d)``: a square root of the covariance, seen so."""
     projection: Tensor
-    """``(DIMENSION, LAST_CHANNELS)``: the directions that tell the classes apart best."""
+    """``(DIMENSION, LAST_CHANNELS)``: the directions that best separate the classes."""
 
     @classmethod
     def of(cls, photos: Tensor, scenes: Tensor, classifier: Tensor) -> Statistics:
         """From features ``(n, d)`` of photos and of scenes, and the classifier's rows."""
         mean = photos.mean(0)
         std = torch.cat([photos, scenes]).std(0) + 1e-3
+        std = torch.where(spatial(len(mean)), std / SPATIAL_SCALE, std)
         seen = (photos - mean) / std
         covariance = seen.T @ seen / len(seen)
         diagonal = covariance.diagonal()
@@ -94,6 +105,15 @@ class Statistics:
         """Random pooled features of images of these classes, ``(n, d)``."""
         noise = torch.randn(len(classes), len(self.noise)) @ self.noise.T
         return (self.class_means[classes] + NOISE * noise) * self.std + self.mean
+
+
+def spatial(width: int) -> Tensor:
+    """Which of the ``width`` pooled features say where things are, ``(width,) bool``."""
+    fine = (width - 3 * LAST_CHANNELS) // 6
+    where = torch.zeros(width, dtype=torch.bool)
+    where[LAST_CHANNELS : 3 * LAST_CHANNELS] = True
+    where[3 * LAST_CHANNELS + 2 * fine :] = True
+    return where
 
 
 def _distance(
@@ -121,7 +141,8 @@ class Learner(nn.Module):
         self.head = nn.Linear(len(statistics.mean), DIMENSION)
         with torch.no_grad():
             self.head.weight.normal_(std=0.002)
-            self.head.weight[:, :LAST_CHANNELS] = statistics.projection
+            projection = statistics.projection  # fewer rows if there are fewer classes
+            self.head.weight[: len(projection), :LAST_CHANNELS] = projection
             self.head.bias.zero_()
         self.statistics = statistics
         self.sentence = nn.Linear(DIMENSION, targets[0])
@@ -133,6 +154,9 @@ class Learner(nn.Module):
     def image(self, features: Tensor, *, dropout: float = 0.0) -> Tensor:
         """Pooled features ``(n, d)`` to unit vectors ``(n, DIMENSION)``."""
         seen = (features - self.statistics.mean) / self.statistics.std
+        if dropout:
+            blind = torch.rand(len(seen), 1) < SPATIAL_DROPOUT
+            seen = seen.masked_fill(blind & spatial(seen.shape[1]), 0.0)
         return F.normalize(self.head(F.dropout(seen, dropout)).float(), dim=-1)
 
     def prototypes(self) -> Tensor:
@@ -179,8 +203,12 @@ def losses(
     def part(name: str) -> Tensor:
         return texts[batch.spans[name]]
 
-    one = torch.eye(len(photos))
-    pairs = [_both_ways(learner.scale("photos") * photos @ part(name).T, one) for name in CAPTIONS]
+    pairs = []
+    for name in CAPTIONS:
+        meant = torch.from_numpy(corpus.sentence_vectors[batch.caption_sentences[name]]).float()
+        targets = NEAR_CAPTIONS * (meant @ meant.T / 0.07).softmax(1)
+        targets += (1 - NEAR_CAPTIONS) * torch.eye(len(photos))
+        pairs.append(_both_ways(learner.scale("photos") * photos @ part(name).T, targets))
     found["photos"] = torch.stack(pairs).mean()
     same = _equal(batch.same_captions)
     there = learner.scale("scenes") * scenes @ part("scene_captions").T

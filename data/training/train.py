@@ -287,7 +287,7 @@ class Trainer:
 
 
 def _floats(features: NDArray[np.float16]) -> Tensor:
-    return torch.from_numpy(np.asarray(features)).float()
+    return torch.from_numpy(np.array(features, np.float32))
 
 
 def _taken(cached: Cached, rows: NDArray[np.int64]) -> Tensor:
