@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from sightline.indexer.encoder.layers import Source
 
 CHUNK = 4
-"""Images per pass on a CPU, whose largest activations fit the L2 cache: a quarter faster than 32."""
+"""Images per pass on a CPU. Their largest activations fit the L2 cache: 25% faster than 32."""
 
 
 @dataclass(frozen=True)
