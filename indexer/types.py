@@ -236,6 +236,8 @@ class IndexReport:
     """Every file of the run's folders that could not be read, in this run or earlier."""
     held_back: tuple[str, ...] = ()
     """One line per folder from which nothing was deleted because too much was missing."""
+    notes: tuple[str, ...] = ()
+    """One line per folder that is another path of a folder of the library, or now contains one."""
     interrupted: bool = False
     seconds: float = 0.0
     library: str = ""

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from sightline.indexer.errors import UsageError
 from sightline.indexer.files import archives, sensitive, walk
+from sightline.indexer.library.library import position_in
 from sightline.indexer.types import Candidate, Failure, Known
 
 MAX_MISSING = 0.2
@@ -76,6 +77,44 @@ class Comparison:
         return None
 
 
+def without_aliases(paths: Sequence[Path], roots: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """``paths`` (absolute), those that are another path of a folder in ``roots`` or of another of
+    ``paths`` replaced by the path in there; and one line for each that was replaced, and for each
+    of two ``roots`` that are one folder.
+
+    Symlinks and bind mounts are recognised, so that no file becomes part of the library twice.
+    """
+    found: list[Path] = []
+    notes: list[str] = []
+    for number, path in enumerate(paths):
+        # Of two paths of one folder the first is used; a folder and one inside it: the folder.
+        others = [
+            other
+            for later, other in enumerate(paths)
+            if other != path and (later < number or position_in(path, other) != "")
+        ]
+        replaced = path
+        if not any(path.is_relative_to(root) for root in roots):
+            for owner in (*roots, *others):
+                below = position_in(owner, path)
+                if below is not None and not path.is_relative_to(owner):
+                    replaced = owner / below
+                    notes.append(
+                        f"{path} is another path of {replaced}, a folder of this library: its"
+                        " images are indexed under that path only"
+                    )
+                    break
+        found.append(replaced)
+    for number, root in enumerate(roots):
+        twin = next((other for other in roots[:number] if position_in(other, root) == ""), None)
+        if twin is not None:
+            notes.append(
+                f"{root} is another path of {twin}, and both are folders of this library:"
+                f" `sightline roots --forget {root}` removes the second entries of its images"
+            )
+    return found, notes
+
+
 def scopes_of(
     paths: Sequence[Path], roots: Collection[Path], allow_roots: Collection[Path] = ()
 ) -> list[Scope]:
@@ -110,7 +149,7 @@ def scopes_of(
         scope
         for number, scope in enumerate(scopes)
         if not any(
-            scope.path.is_relative_to(other.path) and (scope.path != other.path or later < number)
+            position_in(other.path, scope.path) or (scope.path == other.path and later < number)
             for later, other in enumerate(scopes)
             if later != number
         )

@@ -29,7 +29,13 @@ from sightline.indexer.catalog import WriteResult
 from sightline.indexer.encoder import encode_photos, registry
 from sightline.indexer.errors import ModelError, PhotoError
 from sightline.indexer.indexing import missing_thumbnails
-from sightline.indexer.indexing.changes import Comparison, Scope, compare, scopes_of
+from sightline.indexer.indexing.changes import (
+    Comparison,
+    Scope,
+    compare,
+    scopes_of,
+    without_aliases,
+)
 from sightline.indexer.library import AnyLibrary
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.photo import Decoder
@@ -107,10 +113,11 @@ def update_library(
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
     started = time.monotonic()
     with library.writing():
-        wanted = [absolute(path) for path in paths] or library.root_paths()
-        scopes = scopes_of(wanted, library.root_paths(), allow_roots)
+        roots = library.root_paths()
+        wanted, notes = without_aliases([absolute(path) for path in paths], roots)
+        scopes = scopes_of(wanted or roots, roots, allow_roots)
         work = _Run(
-            library, encoder, progress, stop or Event(), scopes, named=named and bool(paths)
+            library, encoder, progress, stop or Event(), scopes, notes, named=named and bool(paths)
         )
         with closing(work):
             workers = workers or os.cpu_count() or 1
@@ -165,6 +172,8 @@ class _Run:
     progress: Progress
     stop: Event
     scopes: Sequence[Scope]
+    notes: list[str]
+    """One line per folder that is, or now contains, another folder of the library."""
     named: bool = False
     """The user named the scopes, so that their files may be served."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -202,7 +211,10 @@ class _Run:
         """The catalog's root at ``path``."""
         if path not in self.roots:
             named = self.named and any(s.root == path and not s.below for s in self.scopes)
+            before = set(self.library.root_paths())
             self.roots[path] = self.library.ensure_root(path, named=named)
+            for merged in sorted(before - set(self.library.root_paths())):
+                self.notes.append(f"{merged} is part of {path}, which replaces it in the library")
         return self.roots[path]
 
     def repair_thumbnails(self, workers: int) -> None:
@@ -504,6 +516,7 @@ class _Run:
             **self.tally(),
             failures=tuple(failures),
             held_back=tuple(self.held_back),
+            notes=tuple(self.notes),
             interrupted=self.stop.is_set(),
             seconds=seconds,
             library=str(self.library.directory),

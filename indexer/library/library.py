@@ -71,6 +71,23 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100
 
 
+def position_in(folder: Path, path: Path) -> str | None:
+    """The position of ``path`` relative to ``folder``, with forward slashes: ``""`` for the folder
+    itself, None if it is not inside. Both are absolute; different paths of one folder are equal."""
+    if path.is_relative_to(folder):
+        below = path.relative_to(folder).as_posix()
+        return "" if below == "." else below
+    try:
+        real = path.resolve(strict=True)
+        for parent in (real, *real.parents):
+            if parent.samefile(folder):
+                below = real.relative_to(parent).as_posix()
+                return "" if below == "." else below
+    except (OSError, RuntimeError, ValueError):
+        pass  # a path that does not exist is inside no folder
+    return None
+
+
 @contextmanager
 def write_lock(directory: Path) -> Iterator[None]:
     """Holds the write lock of the library in ``directory``. LibraryBusyError if another process
@@ -466,21 +483,20 @@ class Library:
 
     def ensure_root(self, path: Path, *, named: bool = False) -> Root:
         """The root at ``path``; added if it is new. A new root takes over the images of existing
-        roots below it, so that no image is in the library twice. ``named``: the user named it."""
-        below = [
-            root
-            for root in self.catalog.roots()
-            if root.path != path and root.path.is_relative_to(path)
-        ]
+        roots inside it, also of those under another path, so that no image is in the library
+        twice. ``named``: the user named it."""
         owner = self.catalog.add_root(path, named=named)
-        for root in below:
-            prefix = root.path.relative_to(path).as_posix()
+        for root in self.catalog.roots():
+            prefix = position_in(path, root.path)
+            if not prefix:  # elsewhere, or the folder itself
+                continue
             moved = [
                 (known.id, Candidate(path, f"{prefix}/{known.path}", known.size, known.mtime_ns))
                 for known in self.catalog.known(root).values()
             ]
-            self.catalog.write(owner, moved=moved)
+            written = self.catalog.write(owner, moved=moved)
             self.catalog.remove_root(root.path)
+            self.remove_thumbnails(written.removed)
         return owner
 
     def move_root(self, old: Path, new: Path) -> None:

@@ -48,15 +48,26 @@ def duplicates(
 
     Byte-equal files come first, then images whose embeddings and perceptual hashes agree. The best
     file has the most pixels, then the most bytes. Nothing is deleted.
+
+    One file counts once, whatever its paths: symlinks and hard links of a file are no copies of it.
+    --paths-only checks each file again just before it prints its path: it exists, the best file of
+    its group is another file that exists, and their bytes are equal (of similar images: unchanged
+    since they were indexed).
     """
     from sightline.server.search import parse
-    from sightline.server.search.duplicate_groups import find_groups
+    from sightline.server.search.duplicate_groups import (
+        find_candidates,
+        group_files,
+        removable,
+    )
 
     query = parse(" ".join(filters))
     if query.terms:
         raise click.UsageError("only filters (in:Holidays) are allowed here, no text")
     with open_library(directory, read_only=True) as library:
-        groups = find_groups(library, query.filters, similar=not copies)
+        candidates = find_candidates(library, query.filters, similar=not copies)
+        found = group_files(library, candidates)
+        groups = found.groups
         wanted = [id for group in groups for id in group.ids]
         records = {record.id: record for record in library.images(wanted)}
     if as_json:
@@ -68,12 +79,20 @@ def duplicates(
             }
         )
     elif paths_only or null:
-        for group in groups:
-            for id in group.ids[1:]:
-                if id in records:
-                    click.echo(f"{records[id].absolute}{chr(0) if null else chr(10)}", nl=False)
+        left_out = 0
+        for record, may_go in removable(groups, records):
+            if may_go:
+                click.echo(f"{record.absolute}{chr(0) if null else chr(10)}", nl=False)
+            left_out += not may_go
+        if left_out:
+            say(
+                f"{left_out:,} files not listed: they have changed or been deleted meanwhile, or"
+                " are in an archive; run `sightline index`"
+            )
     else:
         print_groups(groups, records)
+    if found.missing:
+        say(f"{found.missing:,} images left out: their files are not there now")
 
 
 def print_groups(groups: list[Group], records: dict[int, ImageRecord]) -> None:

@@ -130,6 +130,7 @@ def report_as_dict(report: IndexReport) -> dict[str, Any]:
             for failure in report.failures
         ],
         "held_back": list(report.held_back),
+        "notes": list(report.notes),
         "interrupted": report.interrupted,
         "seconds": round(report.seconds, 3),
         "images_per_second": round(report.images_per_second, 2),
@@ -146,6 +147,8 @@ def print_report(report: IndexReport) -> None:
         if (number := getattr(report, word)) or word == "added"
     )
     click.echo(f"{report.found:,} images found: {counts} ({report.seconds:.1f} s)")
+    for line in report.notes:
+        say(f"note: {line}")
     for line in report.held_back:
         say(f"warning: {line}")
     for failure in report.failures[:10]:

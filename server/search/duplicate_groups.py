@@ -3,17 +3,28 @@
 Two images belong together if their files are equal, or if their embeddings *and* their perceptual
 hashes agree (``near_duplicates`` has the reasons and the measured limits). The best file of a group
 has the most pixels, then the most bytes. All others are near-identical to *it*, so that chains do
-not connect unlike images. Nothing is deleted here.
+not connect unlike images.
+
+One file is one copy, whatever its paths: symlinks, hard links and bind mounts of a file count once
+(``identity``), and an image whose file does not exist now is in no group. Nothing is deleted here,
+but users delete what ``removable`` yields.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.indexer.errors import PhotoError
+from sightline.indexer.files.beneath import open_beneath
+from sightline.indexer.files.identity import FileIdentity, file_identity
+from sightline.indexer.photo.photo import hash_stream
 from sightline.indexer.types import Filters, Ids, ImageRecord
 from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.near_duplicates import IDENTICAL_COSINE, MAX_HASH_BITS, MIN_COSINE
@@ -27,6 +38,9 @@ BLOCK = 1024
 FIRST_K, K_GROWTH, MAX_K = 16, 8, 1024
 """Neighbours searched per image at first, growth while all of them are near, and their limit. An
 image with more copies is found as a neighbour of its copies."""
+
+READ_BYTES = 2**20
+"""Bytes of each file that are compared at a time."""
 
 Kind = Literal["copies", "similar"]
 
@@ -47,6 +61,32 @@ class Group:
         return {"kind": self.kind, "spare_bytes": self.spare, "images": images}
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Images that may be duplicates by what the catalog has stored about them: arrays ``(n,)`` in
+    the order of ``ids``."""
+
+    ids: Ids
+    """Sorted."""
+    content: NDArray[np.int64]
+    """Equal numbers for equal contents only."""
+    pixels: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    """Bytes."""
+    near: NDArray[np.int64]
+    """``(p, 2)`` row numbers of pairs of near-identical images."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The groups of the files that exist now."""
+
+    groups: list[Group]
+    """Copies first, then by descending spare bytes."""
+    missing: int
+    """Candidates that are left out because their files do not exist now."""
+
+
 def find_groups(
     library: Library,
     filters: Filters = Filters(),  # noqa: B008 (frozen)
@@ -55,26 +95,98 @@ def find_groups(
 ) -> list[Group]:
     """All groups among the images that match ``filters``: copies first, then by descending spare
     bytes. Without ``similar`` only copies are found, and no embedding is read."""
+    return group_files(library, find_candidates(library, filters, similar=similar)).groups
+
+
+def find_candidates(library: Library, filters: Filters, *, similar: bool) -> Candidates:
+    """The candidates among the images that match ``filters``. Depends on the catalog only."""
     files = library.catalog.files(library.select(filters) if filters else None)
-    copies = _copies(files.content)
-    pairs = [copies]
+    near = np.empty((0, 2), np.int64)
     if similar:
-        pairs.append(_near_identical(library, files.ids, files.phash, files.hashed, filters))
-    return _stars(files.ids, files.pixels, files.sizes, np.concatenate(pairs), copies)
+        near = _near_identical(library, files.ids, files.phash, files.hashed, filters)
+    content = _content_classes(files.content)
+    copied = np.bincount(content, minlength=1)[content] > 1
+    rows = np.union1d(np.flatnonzero(copied), near)
+    return Candidates(
+        files.ids[rows],
+        content[rows],
+        files.pixels[rows],
+        files.sizes[rows],
+        np.searchsorted(rows, near),
+    )
 
 
-def _copies(content: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``(p, 2)`` row numbers of all pairs of equal files. Equal files have the same number in
-    ``content``; -1 is unknown content."""
-    order = np.argsort(content, kind="stable")
-    order = order[content[order] >= 0]
-    pairs: list[tuple[int, int]] = []
-    ends = np.flatnonzero(np.diff(content[order])) + 1
-    for group in np.split(order, ends):
-        if len(group) > 1:
-            a, b = np.triu_indices(len(group), 1)
-            pairs += zip(group[a].tolist(), group[b].tolist(), strict=True)
-    return np.array(pairs, np.int64).reshape(-1, 2)
+def group_files(library: Library, candidates: Candidates) -> Duplicates:
+    """The groups of ``candidates``, by the files that exist at this moment."""
+    present, missing = _distinct_files(library, candidates.ids)
+    return Duplicates(_stars(candidates, present), missing)
+
+
+def removable(
+    groups: Iterable[Group], records: Mapping[int, ImageRecord]
+) -> Iterator[tuple[ImageRecord, bool]]:
+    """All files but the best of each group, each with whether it may be deleted at this moment:
+    it and the best file exist and are two files, and their bytes are equal. Files of a group that
+    is not of copies have the bytes that were indexed. Files in archives are not read here: neither
+    they nor their copies are removable."""
+    for one in groups:
+        kept = records.get(one.ids[0])
+        for id in one.ids[1:]:
+            if id in records:
+                yield records[id], kept is not None and _is_spare(records[id], kept, one.kind)
+
+
+def _is_spare(spare: ImageRecord, kept: ImageRecord, kind: Kind) -> bool:
+    try:
+        with _opened(spare) as a, _opened(kept) as b:
+            if os.path.sameopenfile(a.fileno(), b.fileno()):
+                return False
+            if kind == "copies":
+                return _same_bytes(a, b)
+            return hash_stream(a) == spare.content_hash and hash_stream(b) == kept.content_hash
+    except (OSError, ValueError, PhotoError):
+        return False
+
+
+def _opened(record: ImageRecord) -> BinaryIO:
+    file, member = open_beneath(Path(record.root), record.path)
+    if member is not None:
+        file.close()
+        raise PhotoError("it is in an archive")
+    return file
+
+
+def _same_bytes(a: BinaryIO, b: BinaryIO) -> bool:
+    """Whether two open files are equal. ``filecmp`` would trust sizes and times it saw before."""
+    while True:
+        block = a.read(READ_BYTES)
+        if block != b.read(READ_BYTES):
+            return False
+        if not block:
+            return True
+
+
+def _content_classes(content: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number per row, equal for equal contents only. -1 in ``content`` is unknown content."""
+    unknown = content < 0
+    classes = content.copy()
+    classes[unknown] = content.max(initial=0) + 1 + np.arange(np.count_nonzero(unknown))
+    return classes
+
+
+def _distinct_files(library: Library, ids: Ids) -> tuple[list[int], int]:
+    """The rows of ``ids`` whose files exist now, one row per file, and the number of missing files.
+    Of several paths of a file the one that is no symlink is chosen, then the one indexed first."""
+    chosen: dict[FileIdentity, tuple[bool, int]] = {}
+    row_of = {id: row for row, id in enumerate(ids.tolist())}
+    found = 0
+    for record in library.images(row_of):
+        identity = file_identity(record.absolute)
+        if identity is not None:
+            key = record.absolute.is_symlink(), row_of[record.id]
+            chosen[identity] = min(chosen.get(identity, key), key)
+            found += 1
+    return [row for _, row in chosen.values()], len(ids) - found
 
 
 def _near_identical(
@@ -113,36 +225,33 @@ def _near_identical(
     return np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
 
 
-def _stars(
-    ids: Ids,
-    pixels: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    pairs: NDArray[np.int64],
-    copies: NDArray[np.int64],
-) -> list[Group]:
-    """Groups of the best file and all its pairs, then of the best one remaining, and so on."""
-    neighbours, equal = _adjacency(pairs), _adjacency(copies)
-    rows = np.array(sorted(neighbours), np.int64)
-    best_first = rows[np.lexsort((ids[rows], -sizes[rows], -pixels[rows]))].tolist()
+def _stars(candidates: Candidates, present: list[int]) -> list[Group]:
+    """Groups of the best file, its copies, and all images near-identical to one of these; then of
+    the best one remaining, and so on. ``present`` are the rows that are grouped."""
+    ids, content, sizes = candidates.ids, candidates.content, candidates.sizes
+    rows = np.array(present, np.int64)
+    best_first = rows[np.lexsort((ids[rows], -sizes[rows], -candidates.pixels[rows]))].tolist()
     rank = {row: n for n, row in enumerate(best_first)}
+    copies: dict[int, list[int]] = {}
+    """The rows of each content, best first."""
+    for row in best_first:
+        copies.setdefault(int(content[row]), []).append(row)
+    neighbours: dict[int, set[int]] = {}
+    for a, b in candidates.near.tolist():
+        if a in rank and b in rank and content[a] != content[b]:
+            neighbours.setdefault(int(content[a]), set()).add(int(content[b]))
+            neighbours.setdefault(int(content[b]), set()).add(int(content[a]))
     grouped: set[int] = set()
     groups = []
-    for best in best_first:
+    for best in copies:
         if best in grouped:
             continue
-        others = sorted(neighbours[best] - grouped, key=rank.__getitem__)
-        if not others:
+        similar = neighbours.get(best, set()) - grouped
+        members = [row for one in (best, *similar) for row in copies[one]]
+        if len(members) < 2:
             continue
-        grouped |= {best, *others}
-        kind: Kind = "copies" if set(others) <= equal.get(best, set()) else "similar"
-        members = tuple(ids[[best, *others]].tolist())
-        groups.append(Group(kind, members, int(sizes[others].sum())))
+        members.sort(key=rank.__getitem__)
+        grouped |= {best, *similar}
+        kind: Kind = "similar" if similar else "copies"
+        groups.append(Group(kind, tuple(ids[members].tolist()), int(sizes[members[1:]].sum())))
     return sorted(groups, key=lambda group: (group.kind, -group.spare, group.ids))
-
-
-def _adjacency(pairs: NDArray[np.int64]) -> dict[int, set[int]]:
-    adjacent: dict[int, set[int]] = {}
-    for a, b in pairs.tolist():
-        adjacent.setdefault(a, set()).add(b)
-        adjacent.setdefault(b, set()).add(a)
-    return adjacent

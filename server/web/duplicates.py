@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, render_template, request
 
 from sightline.indexer.errors import UsageError
 from sightline.indexer.library import Library
-from sightline.server.search.duplicate_groups import Group, find_groups
+from sightline.server.search.duplicate_groups import Group, find_candidates, group_files
 from sightline.server.search.query import MAX_LENGTH, parse
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.openapi import COUNT, FACTS, STRING, listed, obj
@@ -88,7 +88,8 @@ def _page_of_groups(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _all_groups(q: str, *, similar: bool) -> list[Group]:
-    """All groups that match the filters, cached until the library changes."""
+    """All groups that match the filters, of the files that exist now. The candidates are cached
+    until the library changes."""
     query = parse(q)
     if query.terms:
         raise UsageError("only filters (in:Holidays) are allowed here, no text")
@@ -98,6 +99,7 @@ def _all_groups(q: str, *, similar: bool) -> list[Group]:
     library.refresh()
     key = (query.filters, similar, library.version)
     with state().duplicate_searches:
-        return state().groups.get_or_create(
-            key, lambda: find_groups(library, query.filters, similar=similar)
+        candidates = state().duplicate_candidates.get_or_create(
+            key, lambda: find_candidates(library, query.filters, similar=similar)
         )
+    return group_files(library, candidates).groups
