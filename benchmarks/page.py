@@ -1,17 +1,15 @@
-"""How the page feels: what is measured is a real Chromium that looks at a served library.
+"""Measures the page in Chromium on a served library: weight, latency, scrolling.
 
-    python -m benchmarks.page [--images 20000] [--keep DIR] [--parts weight answers scroll]
+    python -m benchmarks.page [--images 20000] [--keep DIR] [--parts weight latency scroll]
 
-Draws 300 scenes, embeds them with the built-in model, and fills a library with that many pictures
-near them (an embedding with noise, the scene's thumbnail, a row like a person's). Then:
+Renders 300 scenes, embeds them with the built-in model, and fills a library with N images near
+them: a scene's embedding plus noise, its thumbnail, synthetic metadata.
 
-    answers   types twenty searches like a person and clocks, from the last keystroke, until the
-              rows of the answer are painted (in the pictures' colours), and until the thumbnails
-              of the first row are
-    scroll    turns the wheel through every result, from the first to the last, and reads every task
-              of the page's main thread from Chromium's own trace; counts nodes, and the heap after
-              a collection
-    weight    what is loaded before the first thumbnail, as the server has it (uncompressed)
+    weight      bytes loaded before the first thumbnail, uncompressed
+    latency     types twenty searches and measures, from the last keystroke, until the rows are
+                painted (in the images' colours) and until the first row's thumbnails are
+    scroll      scrolls through all results and reads the main thread's tasks from Chromium's trace;
+                counts DOM nodes, and the heap after a garbage collection
 """
 
 from __future__ import annotations
@@ -41,8 +39,8 @@ if TYPE_CHECKING:
 
 SCENES = 300
 NOISE = 0.6
-"""Length of the noise beside an embedding of length 1: pictures of one scene have a cosine of .74
-with each other, and none counts as near-identical."""
+"""Norm of the noise added to a unit embedding: images of one scene have a cosine of .74, below the
+threshold of near-identical."""
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WINDOW = {"width": 1360, "height": 850}
@@ -59,10 +57,11 @@ QUERIES = [
     "an orange tent under the moon",
 ]
 KEY_MS = 70
-LONG = 50.0
-PARTS = ["weight", "answers", "scroll"]
-STRETCH, SPEED = 60_000, 12_000
-"""Pixels scrolled between two looks at the memory, and pixels a second: a hard flick, kept up."""
+"""Milliseconds between keystrokes."""
+LONG_TASK_MS = 50.0
+PARTS = ["weight", "latency", "scroll"]
+SCROLL_STEP, SCROLL_SPEED = 60_000, 12_000
+"""Pixels between two memory readings; pixels per second, as in a sustained hard flick."""
 
 CATEGORIES = ["toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline"]
 
@@ -92,36 +91,36 @@ new MutationObserver(() => {
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--keep", type=Path, help="make the library here, or use the one there")
+    parser.add_argument("--keep", type=Path, help="create the library here, or reuse it")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     with contextlib.ExitStack() as stack:
-        place = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        place.mkdir(exist_ok=True)
-        make(place, options.images)
-        port = stack.enter_context(served(place / "library"))
+        directory = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        directory.mkdir(exist_ok=True)
+        make_library(directory, options.images)
+        port = stack.enter_context(served(directory / "library"))
         playwright = stack.enter_context(sync_playwright())
         program = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         address = f"http://127.0.0.1:{port}/"
-        print(f"{options.images:,} pictures, {os.cpu_count()} cores, Chromium {browser.version}")
+        print(f"{options.images:,} images, {os.cpu_count()} cores, Chromium {browser.version}")
         if "weight" in options.parts:
             weight(browser, address)
-        if "answers" in options.parts:
-            answers(browser, address)
+        if "latency" in options.parts:
+            latency(browser, address)
         if "scroll" in options.parts:
             scroll(browser, address, options.images)
         browser.close()
 
 
-def make(place: Path, images: int) -> None:
-    """The library, unless it is there."""
-    if Library.exists(place / "library"):
+def make_library(directory: Path, images: int) -> None:
+    """Create the library unless it exists."""
+    if Library.exists(directory / "library"):
         return
     encoder = Encoder.load("builtin")
     identity = {
@@ -129,16 +128,16 @@ def make(place: Path, images: int) -> None:
         "revision": encoder.revision,
         "dimension": encoder.dimension,
     }
-    write_gallery(place / "scenes", count=SCENES, seed=0)
-    with Library.create(place / "small", **identity) as small:
-        update_library(small, encoder, [place / "scenes"])
+    write_gallery(directory / "scenes", count=SCENES, seed=0)
+    with Library.create(directory / "small", **identity) as small:
+        update_library(small, encoder, [directory / "scenes"])
         ids = small.select()
         vectors = small.vectors(ids)
         scenes = [
             (record.info, small.thumbnail(record.id)) for record in small.images(ids.tolist())
         ]
     random = np.random.default_rng(0)
-    with Library.create(place / "library", **identity) as library:
+    with Library.create(directory / "library", **identity) as library:
         root = library.ensure_root(ROOT)
         for start in range(0, images, BATCH):
             numbers = range(start, min(start + BATCH, images))
@@ -164,7 +163,7 @@ def make(place: Path, images: int) -> None:
 
 
 def opened(browser: Browser, address: str) -> Page:
-    """A new window with the page in it, its first pictures shown."""
+    """A new window that shows the first thumbnails."""
     page = browser.new_context(viewport=WINDOW).new_page()  # type: ignore[arg-type]
     page.add_init_script(WATCH)
     page.goto(address)
@@ -174,7 +173,7 @@ def opened(browser: Browser, address: str) -> Page:
 
 
 def weight(browser: Browser, address: str) -> None:
-    """Bytes by kind, of all that is loaded and is neither a thumbnail nor an answer."""
+    """Print the bytes loaded by content type, without thumbnails and API answers."""
     page = browser.new_page(viewport=WINDOW)  # type: ignore[arg-type]
     kinds: dict[str, int] = {}
     loaded: list[Any] = []
@@ -192,8 +191,8 @@ def weight(browser: Browser, address: str) -> None:
     page.close()
 
 
-def answers(browser: Browser, address: str) -> None:
-    """Milliseconds from the last keystroke to what is seen."""
+def latency(browser: Browser, address: str) -> None:
+    """Print milliseconds from the last keystroke to painted rows and thumbnails."""
     page = opened(browser, address)
     rows, thumbs, server = [], [], []
     for round_ in range(2):
@@ -212,7 +211,7 @@ def answers(browser: Browser, address: str) -> None:
             page.wait_for_function("() => window.thumbs > 0")
             rows.append(page.evaluate("window.rows"))
             thumbs.append(page.evaluate("window.thumbs"))
-    print(f"\nanswers: {len(rows)} searches{'p50':>12}{'p95':>9}{'worst':>9}   ms")
+    print(f"\nlatency: {len(rows)} searches{'p50':>12}{'p95':>9}{'worst':>9}   ms")
     for name, values in (
         ("search alone, in the server", server),
         ("rows painted", rows),
@@ -224,40 +223,46 @@ def answers(browser: Browser, address: str) -> None:
 
 
 def scroll(browser: Browser, address: str, images: int) -> None:
-    """From the first result to the last."""
+    """Scroll from the first result to the last and print the tasks of the main thread."""
     page = opened(browser, address)
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
     print("\nscroll: last result in the document, tiles, nodes, heap")
-    gesture = {"x": 600, "y": 500, "yDistance": -STRETCH, "speed": SPEED, "preventFling": True}
+    gesture = {
+        "x": 600,
+        "y": 500,
+        "yDistance": -SCROLL_STEP,
+        "speed": SCROLL_SPEED,
+        "preventFling": True,
+    }
     traced: list[Task] = []
-    while held(page, session) < images:
+    while last_result(page, session) < images:
         browser.start_tracing(page=page, categories=CATEGORIES)
         session.send("Input.synthesizeScrollGesture", gesture)
         traced += tasks(browser.stop_tracing())
     print(
         f"\n{len(traced):9,} tasks of the main thread{'p99':>12}{'longest':>9}{'over 50':>9}   ms"
     )
-    for name in ("wall", "processor"):
+    for name in ("wall", "cpu"):
         times = [getattr(task, name) for task in traced]
-        p99, long = np.percentile(times, 99), sum(time > LONG for time in times)
+        p99, long = np.percentile(times, 99), sum(time > LONG_TASK_MS for time in times)
         print(f"{name:37}{p99:9.1f}{max(times):9.1f}{long:9}")
-    for task in sorted(traced, key=lambda task: -task.processor)[:5]:
-        print(f"  {task.processor:6.1f} of {task.wall:.1f} ms: {task.about}")
+    for task in sorted(traced, key=lambda task: -task.cpu)[:5]:
+        print(f"  {task.cpu:6.1f} of {task.wall:.1f} ms: {task.about}")
     page.context.close()
 
 
-def held(page: Page, session: Any) -> int:
-    """Prints one line; the place of the last result that is in the document."""
+def last_result(page: Page, session: Any) -> int:
+    """Print the memory; return the rank of the last result in the document."""
     session.send("HeapProfiler.collectGarbage")
-    told = session.send("Performance.getMetrics")["metrics"]
-    facts = {one["name"]: one["value"] for one in told}
-    places = page.locator("#results .tile").evaluate_all(
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    values = {metric["name"]: metric["value"] for metric in metrics}
+    ranks = page.locator("#results .tile").evaluate_all(
         "tiles => tiles.map((tile) => Number(tile.getAttribute('aria-posinset')))"
     )
-    heap = facts["JSHeapUsedSize"] / 1e6
-    print(f"{max(places):9,} {len(places):6} {facts['Nodes']:8,.0f} {heap:8.1f} MB")
-    return max(places)
+    heap = values["JSHeapUsedSize"] / 1e6
+    print(f"{max(ranks):9,} {len(ranks):6} {values['Nodes']:8,.0f} {heap:8.1f} MB")
+    return max(ranks)
 
 
 @dataclass(frozen=True)
@@ -265,15 +270,15 @@ class Task:
     """One task of the main thread."""
 
     wall: float
-    """Milliseconds from its start to its end, other programs' turns included."""
-    processor: float
-    """Milliseconds of the processor."""
+    """Milliseconds of wall time."""
+    cpu: float
+    """Milliseconds of CPU time."""
     about: str
-    """What took longest in it."""
+    """Its longest events."""
 
 
 def tasks(trace: bytes) -> list[Task]:
-    """Every task of the page's main thread."""
+    """All tasks of the page's main thread."""
     events = [event for event in json.loads(trace)["traceEvents"] if event["ph"] in "XM"]
     threads: dict[tuple[int, int], list[dict[str, Any]]] = {
         (event["pid"], event["tid"]): []
@@ -287,7 +292,7 @@ def tasks(trace: bytes) -> list[Task]:
     def of(thread: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [event for event in thread if event["name"] == "RunTask"]
 
-    # The page's own process is the one that does the work.
+    # The renderer of the page is the busiest one.
     own = max(threads.values(), key=lambda thread: sum(event["dur"] for event in of(thread)))
     found = []
     for task in of(own):

@@ -86,9 +86,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """The page at a desk, its first pictures shown."""
-    from helpers_browser import looking, tiles
+    from helpers_browser import open_page, tiles
 
     permissions = ["clipboard-read", "clipboard-write"]
-    with looking(browser, address, accept_downloads=True, permissions=permissions) as page:
+    with open_page(browser, address, accept_downloads=True, permissions=permissions) as page:
         tiles(page).first.wait_for()
         yield page

@@ -1,4 +1,4 @@
-"""What the browser tests share: the gallery that is looked at, and what a person does with it."""
+"""Shared by the browser tests: the gallery, and user actions on the page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 SCENES, MIRRORED, BURST = 60, 70, 2
-PICTURES = SCENES + MIRRORED + BURST
-"""Of the gallery: more than one page of results holds."""
+IMAGES = SCENES + MIRRORED + BURST
+"""Images in the gallery: more than one page of results."""
 
 PHONE: dict[str, Any] = {
     "viewport": {"width": 360, "height": 740},
@@ -34,32 +34,32 @@ new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) window.shifted += entry.value;
 }).observe({ type: "layout-shift", buffered: true });
 """
-"""Adds up what moves on the page without having been asked to, as ``window.shifted``."""
+"""Adds up layout shifts in ``window.shifted``."""
 
 
 def make_gallery(folder: Path) -> None:
-    """``PICTURES`` pictures, of which three are one shot taken three times (``*_again*``), and a
-    file that is no picture."""
+    """Writes ``IMAGES`` images, three of them near-identical (``*_again*``), and a broken file."""
     scenes = write_gallery(folder, count=SCENES, seed=0)
     for number in range(MIRRORED):
         path = scenes[number % SCENES]
-        with Image.open(path) as picture:
-            other = ImageOps.mirror(picture)
+        with Image.open(path) as image:
+            other = ImageOps.mirror(image)
             if number >= SCENES:
-                other = ImageOps.posterize(ImageOps.flip(picture), 4)
+                other = ImageOps.posterize(ImageOps.flip(image), 4)
             name = f"{path.stem}_other{number}.jpg"
-            other.save(path.with_name(name), quality=88, exif=picture.info["exif"])
+            other.save(path.with_name(name), quality=88, exif=image.info["exif"])
     for number in range(BURST):
-        with Image.open(scenes[0]) as picture:
+        with Image.open(scenes[0]) as image:
             name = f"{scenes[0].stem}_again{number}.jpg"
-            lighter = ImageEnhance.Brightness(picture).enhance(1.02 + number / 50)
-            lighter.save(scenes[0].with_name(name), quality=86, exif=picture.info["exif"])
-    (folder / "broken.jpg").write_text("no picture")
+            lighter = ImageEnhance.Brightness(image).enhance(1.02 + number / 50)
+            lighter.save(scenes[0].with_name(name), quality=86, exif=image.info["exif"])
+    (folder / "broken.jpg").write_text("no image")
 
 
 @contextmanager
-def looking(browser: Browser, address: str, path: str = "", **options: Any) -> Iterator[Page]:
-    """A window of its own at ``path``. Nothing may go wrong in it, nor leave this machine."""
+def open_page(browser: Browser, address: str, path: str = "", **options: Any) -> Iterator[Page]:
+    """A new browser context at ``path``. Fails on page errors, console messages and requests to
+    other hosts."""
     context = browser.new_context(**options)
     page = context.new_page()
     problems: list[str] = []
@@ -80,12 +80,12 @@ def looking(browser: Browser, address: str, path: str = "", **options: Any) -> I
 
 
 def tiles(page: Page) -> Locator:
-    """The pictures that are shown."""
+    """The tiles in the document."""
     return page.locator("#results .tile > a")
 
 
 def ids(page: Page) -> list[int]:
-    """The pictures' ids, in the order of the results."""
+    """The image ids of the tiles in the document, in order."""
     found = page.locator("#results .tile").evaluate_all(
         """(tiles) => tiles.sort((a, b) => a.ariaPosInSet - b.ariaPosInSet)
             .map((tile) => Number(tile.querySelector("a").hash.slice(1)))"""
@@ -93,9 +93,10 @@ def ids(page: Page) -> list[int]:
     return [int(one) for one in found]
 
 
-def answered(page: Page, act: Callable[[], object], wanted: str = "") -> dict[str, Any]:
-    """Does something that searches; the answer, once it is shown. ``wanted``: in its address."""
-    with page.expect_response(re.compile(r"/api/search\?.*" + wanted)) as answer:
+def searched(page: Page, act: Callable[[], object], pattern: str = "") -> dict[str, Any]:
+    """Performs an action that searches; returns the JSON of the search whose URL matches
+    ``pattern``, once it is shown."""
+    with page.expect_response(re.compile(r"/api/search\?.*" + pattern)) as answer:
         act()
     page.wait_for_function("() => !document.body.classList.contains('searching')")
     found: dict[str, Any] = answer.value.json()
@@ -103,27 +104,27 @@ def answered(page: Page, act: Callable[[], object], wanted: str = "") -> dict[st
 
 
 def search(page: Page, query: str) -> dict[str, Any]:
-    """Types a query, presses Enter, and waits for its answer."""
+    """Types a query, presses Enter and waits for the results."""
 
     def typed() -> None:
         page.fill("#q", query)
         page.press("#q", "Enter")
 
-    # Clearing the box a moment ago may still be under way: that is another answer.
-    return answered(page, typed, f"q={re.escape(quote_plus(query))}&")
+    # Clearing the box a moment ago may still be searching.
+    return searched(page, typed, f"q={re.escape(quote_plus(query))}&")
 
 
 def touch(page: Page, start: list[tuple[float, float]], end: list[tuple[float, float]]) -> None:
-    """Moves one finger, or several at once, from where they start to where they end, in a second.
+    """Moves one or more fingers from ``start`` to ``end`` within a second.
 
-    They rest before they let go: a browser takes a tap that follows a fling for one that stops it.
+    They rest before release: after a fling, browsers interpret the next tap as stopping it.
     """
     session = page.context.new_cdp_session(page)
-    shares = [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1]
+    fractions = [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1]
     then = time.time() - 1
-    for step, share in enumerate(shares):
+    for step, fraction in enumerate(fractions):
         points = [
-            {"x": ax + share * (bx - ax), "y": ay + share * (by - ay), "id": number}
+            {"x": ax + fraction * (bx - ax), "y": ay + fraction * (by - ay), "id": number}
             for number, ((ax, ay), (bx, by)) in enumerate(zip(start, end, strict=True))
         ]
         event = {"type": "touchMove" if step else "touchStart", "touchPoints": points}

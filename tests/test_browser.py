@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person searches with words, filters and addresses."""
+"""The page in a real browser: text, filters and the address."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import PHONE, PICTURES, answered, ids, looking, search, tiles, touch
+from helpers_browser import IMAGES, PHONE, ids, open_page, search, searched, tiles, touch
 from helpers_serving import get
 
 if TYPE_CHECKING:
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-def test_an_empty_box_shows_everything_newest_first(page: Page, address: str) -> None:
+def test_an_empty_query_lists_all_photos_newest_first(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
-    expect(page.locator("#summary")).to_contain_text(f"{PICTURES} photos")
-    expect(page.locator("#count")).to_have_text(str(PICTURES))
+    expect(page.locator("#summary")).to_contain_text(f"{IMAGES} photos")
+    expect(page.locator("#count")).to_have_text(str(IMAGES))
     newest = get(address, "/api/search", k=5)["hits"]
     assert ids(page)[:5] == [hit["id"] for hit in newest]
 
 
-def test_results_come_while_words_are_typed_and_no_page_is_loaded(page: Page) -> None:
+def test_typing_searches_without_a_page_load(page: Page) -> None:
     page.evaluate("() => (window.still = true)")
     page.keyboard.press("/")
-    found = answered(page, lambda: page.keyboard.type("a sailboat on a lake", delay=20), "lake")
+    found = searched(page, lambda: page.keyboard.type("a sailboat on a lake", delay=20), "lake")
     assert ids(page)[:3] == [hit["id"] for hit in found["hits"]][:3]
     assert "q=a+sailboat+on+a+lake" in page.url
     assert "sailboat" in page.title()
     assert page.evaluate("() => window.still")
 
 
-def test_back_forward_and_reload_lead_through_the_searches(page: Page) -> None:
+def test_back_forward_and_reload_restore_searches(page: Page) -> None:
     from playwright.sync_api import expect
 
     search(page, "snow")
@@ -53,11 +53,11 @@ def test_back_forward_and_reload_lead_through_the_searches(page: Page) -> None:
     assert ids(page)[:5] == shown
 
 
-def test_a_link_to_a_search_and_to_a_picture_opens_it(browser: Browser, address: str) -> None:
+def test_a_link_opens_a_search_and_a_photo(browser: Browser, address: str) -> None:
     from playwright.sync_api import expect
 
     found = get(address, "/api/search", q="is:portrait")
-    with looking(browser, address, f"?q=is:portrait#{found['hits'][1]['id']}") as page:
+    with open_page(browser, address, f"?q=is:portrait#{found['hits'][1]['id']}") as page:
         expect(page.get_by_role("dialog", name="Photo")).to_contain_text(found["hits"][1]["name"])
         page.keyboard.press("Escape")
         expect(page.locator("#summary")).to_contain_text(f"{found['total']} photo")
@@ -74,7 +74,7 @@ def test_filters_are_suggested_while_they_are_typed(page: Page, address: str) ->
     page.keyboard.press("Enter")
     expect(box).to_have_value("snow camera:")
     offered = menu.get_by_role("option").filter(has_text="Canon")
-    answered(page, offered.click, "Canon")
+    searched(page, offered.click, "Canon")
     expect(box).to_have_value(re.compile(r'^snow camera:"?.*Canon'))
     expect(menu).to_be_hidden()
     page.fill("#q", "")
@@ -84,7 +84,7 @@ def test_filters_are_suggested_while_they_are_typed(page: Page, address: str) ->
     expect(menu).to_be_hidden()
 
 
-def test_only_a_filter_that_is_written_to_its_end_is_called_wrong(page: Page) -> None:
+def test_an_incomplete_filter_is_not_an_error_until_enter(page: Page) -> None:
     from playwright.sync_api import expect
 
     asked: list[str] = []
@@ -94,7 +94,7 @@ def test_only_a_filter_that_is_written_to_its_end_is_called_wrong(page: Page) ->
     assert not [url for url in asked if "search?q=after%3A" in url]
     expect(page.locator("#notice.bad")).to_have_count(0)
     page.keyboard.press("Enter")
-    # On the page, not in the browser's console: `page` fails at a message there.
+    # On the page, not in the console: `page` fails on console messages.
     expect(page.locator("#notice.bad")).to_contain_text("after:20 should hold a day")
     page.fill("#q", "")
     page.keyboard.type("after:2020 is:portrait", delay=20)
@@ -102,64 +102,64 @@ def test_only_a_filter_that_is_written_to_its_end_is_called_wrong(page: Page) ->
     expect(page.get_by_role("group", name="is: portrait")).to_be_visible()
 
 
-def test_a_picture_that_is_not_there_is_said(browser: Browser, address: str) -> None:
+def test_a_missing_photo_is_reported(browser: Browser, address: str) -> None:
     from playwright.sync_api import expect
 
-    with looking(browser, address, "?q=like:999999#999998") as page:
+    with open_page(browser, address, "?q=like:999999#999998") as page:
         expect(page.locator("#notice.bad")).to_contain_text("no image 999999")
         expect(page.get_by_role("status")).to_contain_text("no image 999998")
 
 
-def test_chips_are_weighted_turned_round_and_taken_out(page: Page) -> None:
+def test_chips_set_weights_negate_and_remove(page: Page) -> None:
     from playwright.sync_api import expect
 
     search(page, 'tree "red house" is:landscape')
     chips, box = page.locator("#chips"), page.locator("#q")
     house = chips.get_by_role("group", name="red house", exact=True)
-    answered(page, lambda: house.get_by_label("Weight of red house").select_option("×2"))
+    searched(page, lambda: house.get_by_label("Weight of red house").select_option("×2"))
     expect(box).to_have_value('tree 2:"red house" is:landscape')
-    answered(page, house.get_by_role("button", name="Less like this").click)
+    searched(page, house.get_by_role("button", name="Less like this").click)
     expect(box).to_have_value('tree -2:"red house" is:landscape')
     landscape = chips.get_by_role("group", name="is: landscape")
-    answered(page, landscape.get_by_role("button", name="Invert").click)
+    searched(page, landscape.get_by_role("button", name="Invert").click)
     expect(box).to_have_value('tree -2:"red house" -is:landscape')
-    # By keyboard, and the focus stays in the chips.
+    # By keyboard; the focus stays in the chips.
     house.get_by_role("button", name="Remove red house").focus()
-    answered(page, lambda: page.keyboard.press("Enter"))
+    searched(page, lambda: page.keyboard.press("Enter"))
     expect(box).to_have_value("tree -is:landscape")
     expect(chips.locator(":focus")).to_have_count(1)
 
 
-def test_every_part_must_match_on_request(page: Page, address: str) -> None:
+def test_match_all_parts_toggles(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
     search(page, '"a dog" "snow"')
     every = page.get_by_role("button", name="Match all parts")
     expect(every).to_have_attribute("aria-pressed", "false")
-    found = answered(page, every.click, "match")
+    found = searched(page, every.click, "match")
     expect(every).to_have_attribute("aria-pressed", "true")
     assert "match:all" in page.locator("#q").input_value()
     wanted = get(address, "/api/search", q='"a dog" "snow" match:all')["hits"]
     assert [hit["id"] for hit in found["hits"][:5]] == [hit["id"] for hit in wanted[:5]]
 
 
-def test_good_matches_are_sorted_by_date(page: Page) -> None:
+def test_strong_matches_are_sorted_by_date(page: Page) -> None:
     from playwright.sync_api import expect
 
     good = search(page, "a yellow bus in a city street")["good"]
     assert good > 1
     expect(page.locator("#summary")).to_contain_text(f"{good} strong matches")
-    found = answered(page, lambda: page.select_option("#sort", "newest"), "sort%3Anewest")
+    found = searched(page, lambda: page.select_option("#sort", "newest"), "sort%3Anewest")
     dates = [hit["taken_at"] for hit in found["hits"]]
     assert dates == sorted(dates, reverse=True)
     assert len(dates) == good
-    oldest = answered(page, lambda: page.select_option("#sort", "oldest"), "sort%3Aoldest")
+    oldest = searched(page, lambda: page.select_option("#sort", "oldest"), "sort%3Aoldest")
     assert [hit["taken_at"] for hit in oldest["hits"]] == sorted(dates)
-    answered(page, lambda: page.select_option("#sort", "relevance"))
+    searched(page, lambda: page.select_option("#sort", "relevance"))
     expect(page.locator("#q")).to_have_value("a yellow bus in a city street")
 
 
-def test_nothing_that_matches_is_said(page: Page) -> None:
+def test_no_results_and_no_strong_matches_are_reported(page: Page) -> None:
     from playwright.sync_api import expect
 
     search(page, "in:nowhere-at-all")
@@ -172,36 +172,36 @@ def test_nothing_that_matches_is_said(page: Page) -> None:
     expect(tiles(page).first).to_be_visible()
 
 
-def test_without_javascript_words_find_pictures_page_after_page(
-    browser: Browser, address: str
-) -> None:
+def test_without_javascript_text_search_has_pages(browser: Browser, address: str) -> None:
     from playwright.sync_api import expect
 
-    with looking(browser, address, java_script_enabled=False, **PHONE) as page:
-        pictures = page.locator("ul.plain img")
-        expect(pictures.first).to_be_visible()
+    with open_page(browser, address, java_script_enabled=False, **PHONE) as page:
+        images = page.locator("ul.plain img")
+        expect(images.first).to_be_visible()
         page.fill("#q", "a sailboat on a lake")
         page.keyboard.press("Enter")
         best = get(address, "/api/search", q="a sailboat on a lake")["hits"][0]["id"]
-        expect(pictures.first).to_have_attribute("src", re.compile(f"/thumbnails/{best}\\b"))
-        first = pictures.first.get_attribute("src")
+        expect(images.first).to_have_attribute("src", re.compile(f"/thumbnails/{best}\\b"))
+        first = images.first.get_attribute("src")
         page.get_by_role("link", name="Next").click()
-        expect(pictures.first).not_to_have_attribute("src", first or "")
+        expect(images.first).not_to_have_attribute("src", first or "")
         page.get_by_role("link", name="Previous").click()
-        expect(pictures.first).to_have_attribute("src", first or "")
+        expect(images.first).to_have_attribute("src", first or "")
     page = browser.new_context(java_script_enabled=False).new_page()
     page.goto(f"{address}?q=after:yesterday")
     expect(page.get_by_role("alert")).to_contain_text("after:yesterday should hold a day")
     page.context.close()
 
 
-def test_a_phone_searches_looks_and_nothing_sticks_out(browser: Browser, address: str) -> None:
+def test_a_phone_searches_and_swipes_without_horizontal_overflow(
+    browser: Browser, address: str
+) -> None:
     from playwright.sync_api import expect
 
-    with looking(browser, address, **PHONE) as page:
+    with open_page(browser, address, **PHONE) as page:
         tiles(page).first.wait_for()
         box = page.locator("#q")
-        found = answered(page, lambda: box.press_sequentially("night is:landscape"), "landscape")
+        found = searched(page, lambda: box.press_sequentially("night is:landscape"), "landscape")
         expect(page.get_by_role("group", name="is: landscape")).to_be_visible()
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
         page.locator("#q").blur()
@@ -211,7 +211,7 @@ def test_a_phone_searches_looks_and_nothing_sticks_out(browser: Browser, address
         for start, end, place in ((300, 60, "2 of"), (300, 60, "3 of"), (60, 300, "2 of")):
             touch(page, [(start, 400)], [(end, 410)])
             expect(dialog).to_contain_text(place)
-        # Up and down, or a little to the side, turns no page; nor does moving what is zoomed.
+        # Vertical or short movements and panning a zoomed photo do not change the photo.
         touch(page, [(180, 500)], [(200, 300)])
         touch(page, [(180, 400)], [(150, 400)])
         touch(page, [(150, 400), (210, 400)], [(120, 400), (240, 400)])
@@ -225,7 +225,7 @@ def test_a_phone_searches_looks_and_nothing_sticks_out(browser: Browser, address
         expect(dialog).to_be_hidden()
 
 
-def test_a_busy_server_is_asked_again(browser: Browser, address: str) -> None:
+def test_a_busy_server_is_retried(browser: Browser, address: str) -> None:
     from playwright.sync_api import Route, expect
 
     page, refused = browser.new_page(), []

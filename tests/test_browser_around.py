@@ -1,4 +1,4 @@
-"""The page in a real browser: what is going on around the pictures, and that nobody is shut out."""
+"""The page in a real browser: weight, indexing progress, status, sign-in, accessibility."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import BURST, PHONE, PICTURES, looking, search, tiles
+from helpers_browser import BURST, IMAGES, PHONE, open_page, search, tiles
 from helpers_serving import get, serving
 
 from sightline.server.cli import run
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 TOKEN = "a token of more than sixteen characters"
-HEAVIEST = 60_000
-"""Bytes of the page at first sight, before thumbnails."""
+MAX_BYTES = 60_000
+"""Bytes loaded at first sight, uncompressed, without thumbnails."""
 
 
-def test_the_page_is_light_and_only_its_own_files_may_run(browser: Browser, address: str) -> None:
+def test_the_page_is_small_and_its_content_security_policy_strict(
+    browser: Browser, address: str
+) -> None:
     sizes: dict[str, int] = {}
     page = browser.new_page()
     loaded = []
@@ -37,7 +39,7 @@ def test_the_page_is_light_and_only_its_own_files_may_run(browser: Browser, addr
     for response in loaded:
         if "/thumbnails/" not in response.url and "/api/" not in response.url:
             sizes[response.url.rsplit("/", 1)[-1]] = len(response.body())
-    assert sum(sizes.values()) <= HEAVIEST, sizes
+    assert sum(sizes.values()) <= MAX_BYTES, sizes
     assert opened
     policy = opened.headers["content-security-policy"]
     assert "unsafe" not in policy
@@ -45,19 +47,19 @@ def test_the_page_is_light_and_only_its_own_files_may_run(browser: Browser, addr
     page.close()
 
 
-def test_an_empty_library_says_what_to_do_and_fills_before_ones_eyes(
+def test_an_empty_library_explains_itself_and_fills_while_indexing(
     browser: Browser, gallery: Path, tmp_path: Path
 ) -> None:
     from playwright.sync_api import expect
 
-    library, pictures = tmp_path / "library", tmp_path / "pictures"
-    pictures.mkdir()
-    index = ["index", str(pictures), "--library", str(library), "--quiet"]
+    library, images = tmp_path / "library", tmp_path / "pictures"
+    images.mkdir()
+    index = ["index", str(images), "--library", str(library), "--quiet"]
     assert run([*index, "--model", "builtin"]) == 0
     permissions = ["clipboard-read", "clipboard-write"]
     with (
         serving("--library", library) as address,
-        looking(browser, address, permissions=permissions) as page,
+        open_page(browser, address, permissions=permissions) as page,
     ):
         expect(page.get_by_role("heading", name="No photos yet")).to_be_visible()
         page.get_by_role("button", name="Copy command").click()
@@ -66,25 +68,24 @@ def test_an_empty_library_says_what_to_do_and_fills_before_ones_eyes(
         assert copied == "sightline index ~/Pictures"
         expect(page.locator("#empty")).to_contain_text(copied)
         page.locator("#status-open").click()
-        shutil.copytree(gallery / "pictures", pictures, dirs_exist_ok=True)
+        shutil.copytree(gallery / "pictures", images, dirs_exist_ok=True)
         reading = page.get_by_role("progressbar", name="Indexing photos")
         with held_run(library) as go_on:
             expect(reading).to_be_visible(timeout=30_000)
             expect(page.locator("#count")).to_contain_text(re.compile(r"\d%"), timeout=30_000)
             page.keyboard.press("Escape")
-            # What is in the library already can be looked at while the rest is read.
+            # Indexed photos are shown while the rest is read.
             expect(page.locator("#empty")).to_be_hidden()
             expect(tiles(page).first).to_be_visible()
             go_on()
-        expect(page.locator("#count")).to_have_text(str(PICTURES), timeout=30_000)
+        expect(page.locator("#count")).to_have_text(str(IMAGES), timeout=30_000)
         page.locator("#status-open").click()
         expect(reading).to_be_hidden()
 
 
 @contextmanager
 def held_run(library: Path) -> Iterator[Callable[[], None]]:
-    """A run under way over the library's folder, held after its second batch until the function
-    that this gives is called."""
+    """An indexing run, paused after its second batch until the yielded function is called."""
     from sightline.indexer.indexing.run import load_encoder, update_library
     from sightline.indexer.library import Library
 
@@ -111,7 +112,7 @@ def held_run(library: Path) -> Iterator[Callable[[], None]]:
     assert len(steps) >= 2
 
 
-def test_how_many_pictures_which_model_and_what_failed(page: Page, address: str) -> None:
+def test_the_status_panel_shows_count_model_and_failures(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
     page.get_by_role("button", name="library status").click()
@@ -119,7 +120,7 @@ def test_how_many_pictures_which_model_and_what_failed(page: Page, address: str)
     expect(panel).to_contain_text("builtin")
     expect(panel).to_contain_text(str(get(address, "/api/status")["images"]))
     expect(panel).to_contain_text("broken.jpg")
-    expect(panel).to_contain_text("not a picture")
+    expect(panel).to_contain_text("not an image")
     panel.get_by_role("button", name="Close").click()
     expect(panel).to_be_hidden()
     page.goto(f"{address}failures")
@@ -128,7 +129,7 @@ def test_how_many_pictures_which_model_and_what_failed(page: Page, address: str)
     expect(tiles(page).first).to_be_visible()
 
 
-def test_pictures_that_are_the_same_lie_side_by_side(page: Page, address: str) -> None:
+def test_the_duplicates_page_lists_groups_best_first(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
     page.get_by_role("button", name="library status").click()
@@ -151,7 +152,7 @@ def test_pictures_that_are_the_same_lie_side_by_side(page: Page, address: str) -
     expect(tiles(page).first).to_be_visible()
 
 
-def test_help_is_a_key_away(page: Page) -> None:
+def test_help_opens_by_key_and_button(page: Page) -> None:
     from playwright.sync_api import expect
 
     panel = page.get_by_role("dialog", name="Help")
@@ -166,7 +167,7 @@ def test_help_is_a_key_away(page: Page) -> None:
     expect(panel).to_be_hidden()
 
 
-def test_the_keyboard_finds_the_box_and_the_pictures(page: Page) -> None:
+def test_keys_focus_the_box_and_the_results(page: Page) -> None:
     from playwright.sync_api import expect
 
     box = page.locator("#q")
@@ -186,7 +187,7 @@ def test_the_keyboard_finds_the_box_and_the_pictures(page: Page) -> None:
     expect(page.locator("#results")).to_be_focused()
 
 
-def test_those_who_listen_are_told_what_came(page: Page) -> None:
+def test_screen_readers_hear_results_and_selection(page: Page) -> None:
     from playwright.sync_api import expect
 
     good = search(page, "a yellow bus in a city street")["good"]
@@ -198,7 +199,7 @@ def test_those_who_listen_are_told_what_came(page: Page) -> None:
     assert "selected" in (link.get_attribute("aria-label") or "")
 
 
-def test_dark_and_light_change_places_and_stay(page: Page) -> None:
+def test_the_theme_switches_and_persists(page: Page) -> None:
     from playwright.sync_api import expect
 
     ground = "() => getComputedStyle(document.body).backgroundColor"
@@ -210,8 +211,8 @@ def test_dark_and_light_change_places_and_stay(page: Page) -> None:
     assert page.evaluate(ground) == after
 
 
-def test_nothing_moves_for_those_who_ask_for_that(browser: Browser, address: str) -> None:
-    with looking(browser, address, reduced_motion="reduce") as page:
+def test_reduced_motion_disables_animations(browser: Browser, address: str) -> None:
+    with open_page(browser, address, reduced_motion="reduce") as page:
         tiles(page).first.wait_for()
         page.keyboard.press("?")
         page.get_by_role("dialog", name="Help").wait_for()
@@ -226,7 +227,7 @@ def test_nothing_moves_for_those_who_ask_for_that(browser: Browser, address: str
         assert moving == []
 
 
-def test_a_stranger_signs_in_with_the_token(
+def test_signing_in_with_the_token_and_an_expired_session(
     browser: Browser, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from playwright.sync_api import expect
@@ -251,29 +252,27 @@ VIEWS = {
     "home": ("", []),
     "chips": ('?q="a bus" -2:rain is:landscape like:3', []),
     "suggestions": ("", ["/", "c", "a", "m", "e"]),
-    "line": ("?q=a+yellow+bus+in+a+city+street", []),
+    "divider": ("?q=a+yellow+bus+in+a+city+street", []),
     "nothing": ("?q=in:nowhere", []),
-    "a part of one picture": ("#5", ["c"]),
-    "a part of a picture of the search": ("?q=like:3", [".chip button.words"]),
+    "crop of a result": ("#5", ["c"]),
+    "crop of an image term": ("?q=like:3", [".chip button.words"]),
     "tray": ("", ["ArrowDown", "x", "ArrowRight", "+"]),
     "help": ("", ["?"]),
     "failures": ("failures", []),
-    "the same": ("duplicates", []),
-    "nowhere": ("nowhere", []),
+    "duplicates": ("duplicates", []),
+    "not found": ("nowhere", []),
     "plain": ("?plain=1&q=snow", []),
 }
-ON_A_PHONE = ("home", "chips", "a part of a picture of the search", "tray")
+ON_A_PHONE = ("home", "chips", "crop of an image term", "tray")
 
 
 @pytest.mark.parametrize(
     ("size", "scheme"), [("desk", "light"), ("desk", "dark"), ("phone", "dark")]
 )
-def test_axe_finds_nothing_that_shuts_people_out(
-    browser: Browser, address: str, size: str, scheme: str
-) -> None:
+def test_axe_reports_no_violations(browser: Browser, address: str, size: str, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    # Without movement: half a second of fading would be taken for poor contrast.
+    # Without animations: axe would report a fade as poor contrast.
     page = browser.new_context(
         color_scheme=scheme,  # type: ignore[arg-type]
         bypass_csp=True,

@@ -1,4 +1,4 @@
-"""The page in a real browser: labels that were kept, and a person's own texts for one picture."""
+"""The page in a real browser: labels as facets, and the user's own captions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import PHONE, PICTURES, SHIFTS, looking, tiles
+from helpers_browser import IMAGES, PHONE, SHIFTS, open_page, tiles
 from helpers_serving import serving
 
 from sightline.server.cli import run
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-def test_labels_are_counted_and_filter_and_texts_are_ranked(
+def test_facets_count_and_filter_and_captions_are_ranked(
     browser: Browser, gallery: Path, tmp_path: Path
 ) -> None:
     labelled = tmp_path / "labelled"
     shutil.copytree(gallery / "library", labelled)
     arguments = ["label", "--labels", "windmill, campfire", "--keep", "--threshold", "0"]
     assert run([*arguments, "--top", "1", "--library", str(labelled)]) == 0
-    with serving("--library", labelled) as address, looking(browser, address) as page:
-        # What comes after the pictures moves none of them.
+    with serving("--library", labelled) as address, open_page(browser, address) as page:
+        # What loads later shifts nothing.
         for size in ({}, PHONE):
-            with looking(browser, address, "failures", **size) as other:
+            with open_page(browser, address, "failures", **size) as other:
                 other.add_init_script(SHIFTS)
                 for path in (
                     "",
@@ -44,15 +44,15 @@ def test_labels_are_counted_and_filter_and_texts_are_ranked(
         facets = page.locator("#facets button")
         facets.first.wait_for()
         counts = [int(text.split()[-1]) for text in facets.all_inner_texts()]
-        assert sum(counts) == PICTURES
+        assert sum(counts) == IMAGES
         facets.first.click()
         page.wait_for_url("**label**")
         page.locator("#summary", has_text=f"{counts[0]} photos").wait_for()
         pressed = page.locator('#facets button[aria-pressed="true"]')
         pressed.wait_for()
-        assert facets.count() == 1, "no picture has the other label as well"
+        assert facets.count() == 1, "no photo has both labels"
         tiles(page).first.click()
-        # Letters that are keys elsewhere are letters in the box.
+        # Shortcut letters are text in an input.
         page.get_by_label("Compare captions").press_sequentially("a cross, x")
         page.keyboard.press("Enter")
         ranked = page.locator(".compare li")
@@ -61,4 +61,4 @@ def test_labels_are_counted_and_filter_and_texts_are_ranked(
         page.keyboard.press("Escape")
         page.locator(".lightbox").wait_for(state="hidden")
         pressed.click()
-        page.locator("#summary", has_text=f"{PICTURES} photos").wait_for()
+        page.locator("#summary", has_text=f"{IMAGES} photos").wait_for()

@@ -1,4 +1,4 @@
-"""The page in a real browser: looking through results, at one of them, and choosing some."""
+"""The page in a real browser: results, the lightbox, selection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import BURST, PICTURES, SHIFTS, answered, ids, looking, search, tiles
+from helpers_browser import BURST, IMAGES, SHIFTS, ids, open_page, search, searched, tiles
 from helpers_serving import get
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-def test_rows_have_the_pictures_shapes_and_nothing_moves(browser: Browser, address: str) -> None:
+def test_tiles_keep_aspect_ratios_without_layout_shift(browser: Browser, address: str) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.add_init_script(SHIFTS)
@@ -38,23 +38,23 @@ def test_rows_have_the_pictures_shapes_and_nothing_moves(browser: Browser, addre
     context.close()
 
 
-def test_scrolling_reaches_the_last_picture_and_keeps_few(page: Page) -> None:
+def test_scrolling_reaches_the_end_with_few_tiles_in_the_document(page: Page) -> None:
     from playwright.sync_api import expect
 
-    assert tiles(page).count() < PICTURES / 2
+    assert tiles(page).count() < IMAGES / 2
     page.mouse.move(400, 400)
     with page.expect_response(re.compile("offset=120")):
         page.mouse.wheel(0, 100_000)
     page.mouse.wheel(0, 100_000)
     expect(page.locator("#end")).to_have_text("End of results")
     page.mouse.wheel(0, 100_000)
-    last = page.locator(f'#results .tile[aria-posinset="{PICTURES - BURST}"]')
+    last = page.locator(f'#results .tile[aria-posinset="{IMAGES - BURST}"]')
     expect(last).to_be_visible()
-    assert tiles(page).count() < PICTURES / 2
+    assert tiles(page).count() < IMAGES / 2
     page.keyboard.press("Home")
 
 
-def test_the_arrows_walk_through_the_rows(page: Page) -> None:
+def test_arrow_keys_move_between_tiles(page: Page) -> None:
     tiles(page).first.focus()
 
     def place() -> tuple[float, float]:
@@ -72,7 +72,7 @@ def test_the_arrows_walk_through_the_rows(page: Page) -> None:
     assert place() == (x, y)
 
 
-def test_a_line_stands_where_good_matches_end(page: Page) -> None:
+def test_a_divider_separates_less_likely_matches(page: Page) -> None:
     from playwright.sync_api import expect
 
     good = search(page, "a yellow bus in a city street")["good"]
@@ -93,7 +93,7 @@ def test_a_line_stands_where_good_matches_end(page: Page) -> None:
     assert box["y"] + box["height"] <= below["y"]
 
 
-def test_near_identical_shots_are_one_until_they_are_spread_out(page: Page, address: str) -> None:
+def test_near_identical_photos_are_stacked_and_expand(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
     burst = [hit for hit in get(address, "/api/search", k=1000)["hits"] if hit["duplicates"]]
@@ -121,22 +121,22 @@ def test_a_month_of_the_timeline_filters(page: Page, address: str) -> None:
     names = "January February March April May June July August September October November December"
     name = f"{names.split()[int(number) - 1]} {year}"
     bar = page.get_by_role("button", name=re.compile(f"^{name}, {month['count']} photo"))
-    found = answered(page, bar.click, "after")
+    found = searched(page, bar.click, "after")
     assert found["total"] == month["count"]
     assert {hit["taken_at"][:7] for hit in found["hits"]} == {month["month"]}
     expect(bar).to_have_attribute("aria-pressed", "true")
-    answered(page, bar.click)
+    searched(page, bar.click)
     expect(page.locator("#q")).to_have_value("")
-    # By keyboard: one stop, arrows between the months.
+    # By keyboard: one tab stop, arrow keys between months.
     page.locator("#timeline button").first.focus()
     page.keyboard.press("ArrowRight")
-    answered(page, lambda: page.keyboard.press("Enter"), "after")
+    searched(page, lambda: page.keyboard.press("Enter"), "after")
     page.get_by_role("button", name="Timeline").click()
     expect(page.locator("#timeline")).to_be_hidden()
 
 
-def test_pictures_that_came_meanwhile_are_offered(page: Page) -> None:
-    """The number of pictures is another one; what is looked at stays until it is asked for."""
+def test_new_photos_are_offered_without_moving_results(page: Page) -> None:
+    """The count changes; the results stay until the offer is clicked."""
     from playwright.sync_api import Route, expect
 
     def more(route: Route) -> None:
@@ -151,11 +151,11 @@ def test_pictures_that_came_meanwhile_are_offered(page: Page) -> None:
     offer = page.get_by_role("button", name="3 new photos")
     expect(offer).to_be_visible()
     assert tiles(page).first.bounding_box() == before
-    answered(page, offer.click, "snow")
+    searched(page, offer.click, "snow")
     expect(offer).to_have_count(0)
 
 
-def test_surprise_me_shows_others(page: Page) -> None:
+def test_surprise_me_shows_a_random_selection(page: Page) -> None:
     from playwright.sync_api import expect
 
     before = ids(page)
@@ -165,11 +165,11 @@ def test_surprise_me_shows_others(page: Page) -> None:
     assert ids(page) != before
 
 
-# One picture ---------------------------------------------------------------------------------
+# Lightbox ---------------------------------------------------------------------------------
 
 
-def look(page: Page) -> Locator:
-    """Opens the first picture by keyboard."""
+def open_first(page: Page) -> Locator:
+    """Opens the first photo by keyboard."""
     tiles(page).first.focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Photo")
@@ -177,30 +177,30 @@ def look(page: Page) -> Locator:
     return dialog
 
 
-def test_the_keyboard_looks_closely_turns_pages_and_comes_back(page: Page) -> None:
+def test_the_lightbox_by_keyboard_returns_focus_to_the_tile(page: Page) -> None:
     from playwright.sync_api import expect
 
-    dialog = look(page)
-    expect(dialog).to_contain_text(f"1 of {PICTURES}")
+    dialog = open_first(page)
+    expect(dialog).to_contain_text(f"1 of {IMAGES}")
     page.keyboard.press("ArrowRight")
-    expect(dialog).to_contain_text(f"2 of {PICTURES}")
+    expect(dialog).to_contain_text(f"2 of {IMAGES}")
     dialog.get_by_role("button", name="Next photo").click()
     dialog.get_by_role("button", name="Previous photo").click()
     expect(page).to_have_url(re.compile(r"#\d+$"))
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    # Going back is the browser's to do, a moment later.
+    # The browser goes back asynchronously.
     expect(page).not_to_have_url(re.compile("#"))
-    # The focus is where the person was.
+    # The focus is on the photo shown last.
     expect(page.locator('.tile[aria-posinset="2"] > a')).to_be_focused()
 
 
-def test_a_picture_is_zoomed_and_moved_by_mouse_and_keyboard(page: Page) -> None:
+def test_zoom_and_pan_by_mouse_and_keyboard(page: Page) -> None:
     from playwright.sync_api import expect
 
-    dialog = look(page)
-    picture = dialog.get_by_role("img").first
-    fitted = picture.bounding_box()
+    dialog = open_first(page)
+    image = dialog.get_by_role("img").first
+    fitted = image.bounding_box()
     assert fitted
     x, y = fitted["x"] + fitted["width"] / 4, fitted["y"] + fitted["height"] / 4
     page.mouse.move(x, y)
@@ -210,26 +210,26 @@ def test_a_picture_is_zoomed_and_moved_by_mouse_and_keyboard(page: Page) -> None
             .getBoundingClientRect().width > 2 * width""",
         arg=fitted["width"],
     )
-    zoomed = picture.bounding_box()
+    zoomed = image.bounding_box()
     assert zoomed
-    # What was under the pointer still is.
+    # The point under the pointer stays in place.
     assert (x - zoomed["x"]) / zoomed["width"] == pytest.approx(0.25, abs=0.02)
     page.mouse.down()
     page.mouse.move(x + 60, y + 30, steps=3)
     page.mouse.up()
-    moved = picture.bounding_box()
+    moved = image.bounding_box()
     assert moved
     assert moved["x"] - zoomed["x"] == pytest.approx(60, abs=2)
     page.keyboard.press("0")
-    expect(picture).to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
+    expect(image).to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
     page.keyboard.press("+")
     page.keyboard.press("Shift+ArrowRight")
-    expect(picture).not_to_have_css("transform", re.compile(r"^matrix\(1, 0, 0, 1"))
+    expect(image).not_to_have_css("transform", re.compile(r"^matrix\(1, 0, 0, 1"))
     page.mouse.dblclick(x, y)
-    expect(picture).to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
+    expect(image).to_have_css("transform", "matrix(1, 0, 0, 1, 0, 0)")
 
 
-def test_what_is_known_of_a_picture_is_told(page: Page, address: str) -> None:
+def test_details_captions_and_similar_photos_are_shown(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
     located = next(
@@ -243,7 +243,7 @@ def test_what_is_known_of_a_picture_is_told(page: Page, address: str) -> None:
     expect(details).to_contain_text(f"{located['width']:,} × {located['height']:,}")
     expect(details).to_contain_text(told["words"][0]["text"])
     expect(details).to_contain_text(located["folder"])
-    # A map is elsewhere: it is offered once the place itself is asked for, never loaded.
+    # The map is on another host: a link, never loaded.
     link = details.get_by_role("link", name="OpenStreetMap")
     expect(link).to_be_hidden()
     details.get_by_text(re.compile(r"^-?\d+\.\d{5}, ")).click()
@@ -252,7 +252,7 @@ def test_what_is_known_of_a_picture_is_told(page: Page, address: str) -> None:
         "href", f"/images/{located['id']}"
     )
     details.get_by_role("button", name="Copy path").click()
-    # Said within the large view, which hides everything else.
+    # Inside the dialog, which hides the rest of the page.
     expect(page.locator("dialog[open]").get_by_role("status")).to_contain_text("Path copied")
     assert page.evaluate("() => navigator.clipboard.readText()").endswith(located["path"])
     with page.expect_download() as download:
@@ -264,14 +264,14 @@ def test_what_is_known_of_a_picture_is_told(page: Page, address: str) -> None:
     expect(details.get_by_role("heading", name=name)).to_be_visible()
     words = details.locator(".tags a").first
     text = words.inner_text()
-    answered(page, words.click)
+    searched(page, words.click)
     expect(page.locator("#q")).to_have_value(text)
 
 
-# Choosing ------------------------------------------------------------------------------------
+# Selection ------------------------------------------------------------------------------------
 
 
-def test_pictures_are_chosen_by_mouse_and_their_paths_copied(page: Page, address: str) -> None:
+def test_selection_by_mouse_copies_paths(page: Page, address: str) -> None:
     from playwright.sync_api import expect
 
     tray = page.get_by_role("region", name="Selected photos")
@@ -291,7 +291,7 @@ def test_pictures_are_chosen_by_mouse_and_their_paths_copied(page: Page, address
     expect(tray).to_be_hidden()
 
 
-def test_pictures_are_chosen_by_keyboard_and_searched_with(page: Page) -> None:
+def test_selection_by_keyboard_finds_similar(page: Page) -> None:
     from playwright.sync_api import expect
 
     tray = page.get_by_role("region", name="Selected photos")
@@ -301,11 +301,11 @@ def test_pictures_are_chosen_by_keyboard_and_searched_with(page: Page) -> None:
     page.keyboard.press("Shift+ArrowRight")
     expect(tray).to_contain_text("3 selected")
     chosen = ids(page)[:3]
-    found = answered(page, tray.get_by_role("button", name="Find similar").click, "like")
+    found = searched(page, tray.get_by_role("button", name="Find similar").click, "like")
     assert found["query"] == " ".join(f"like:{id}" for id in chosen)
 
 
-def test_chosen_pictures_come_as_a_zip(page: Page, tmp_path: Path) -> None:
+def test_the_selection_downloads_as_a_zip(page: Page, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
     tiles(page).first.focus()
@@ -314,18 +314,18 @@ def test_chosen_pictures_come_as_a_zip(page: Page, tmp_path: Path) -> None:
     expect(tray).to_contain_text("2 selected")
     with page.expect_download() as download:
         tray.get_by_role("button", name="Download zip").click()
-    download.value.save_as(tmp_path / "pictures.zip")
-    with zipfile.ZipFile(tmp_path / "pictures.zip") as archive:
+    download.value.save_as(tmp_path / "photos.zip")
+    with zipfile.ZipFile(tmp_path / "photos.zip") as archive:
         assert len(archive.namelist()) == 2
         assert archive.testzip() is None
 
 
-def test_a_long_press_chooses_on_a_phone(browser: Browser, address: str) -> None:
+def test_a_long_press_selects_on_a_phone(browser: Browser, address: str) -> None:
     from helpers_browser import PHONE
     from playwright.sync_api import expect
 
-    with looking(browser, address, **PHONE) as page:
-        page.wait_for_load_state("networkidle")  # what arrives later moves the pictures
+    with open_page(browser, address, **PHONE) as page:
+        page.wait_for_load_state("networkidle")  # later content moves the tiles
         tiles(page).nth(1).wait_for()
         box = tiles(page).nth(1).bounding_box()
         assert box
