@@ -111,7 +111,7 @@ def import_set(
         library.writing(),
         closing(_Import(library, source, pictures, stop or Event(), allow_roots)) as work,
     ):
-        with Decoder(Geometry(), workers=workers or os.cpu_count() or 1) as decoder:
+        with Decoder(Geometry(), workers=workers or os.cpu_count() or 1, stop=work.stop) as decoder:
             for rows, vectors in source.batches():
                 work.add(rows, vectors, decoder)
                 progress("importing", work.report.found, source.count)
@@ -188,6 +188,8 @@ class _Import:
                 decoded = root.named or self.base is not None
                 image = NewImage(candidate, photo, vector, decoded=decoded)
                 self.report.read += 1
+            elif self.stop.is_set():
+                continue  # perhaps it was not read to its end: the next import reads it
             else:  # an unreadable file keeps the vector of the set
                 unread = replace(candidate, mtime_ns=0)
                 image = NewImage(*_from_row(unread, row), vector)

@@ -319,7 +319,9 @@ class _Run:
             if not imported:
                 continue
             done: dict[str, tuple[int, Candidate]] = {}
-            with Decoder(Geometry(), workers=min(workers, len(imported))) as decoder:
+            with Decoder(
+                Geometry(), workers=min(workers, len(imported)), stop=self.stop
+            ) as decoder:
                 for candidate, found in decoder.photos(self.until_stopped(imported)):
                     image = imported[candidate]
                     if isinstance(found, Photo) and (found.content_hash, found.info.format) == (
