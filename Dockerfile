@@ -1,19 +1,28 @@
 # docker build -t sightline .                                                               CPU
 # docker build -t sightline:cuda --build-arg KIND=gpu .                                     NVIDIA
-# docker run -p 8008:8008 -e SIGHTLINE_TOKEN=... -v sightline:/data -v ~/Pictures:/pictures:ro sightline
+# docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
+#   -p 127.0.0.1:8008:8008 -e SIGHTLINE_TOKEN=... -v sightline:/data -v ~/Pictures:/pictures:ro sightline
 #
-# TORCH_INDEX is the address of a package index with another build of torch; see docs/running.md.
-FROM python:3.12-slim
+# BASE is the base image; give it by digest (docs/running.md). TORCH_INDEX is the address of a package
+# index with another build of torch.
+ARG BASE=python:3.12-slim
+FROM ${BASE}
 ARG KIND=cpu
 ARG TORCH_INDEX
 WORKDIR /src
 COPY . .
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch>=2.6,<2.14" \
- && pip install --no-cache-dir ".[$KIND,raw,exchange,watch]" \
- && useradd --create-home sightline && install -d -o sightline /data
-USER sightline
+# Every package but Sightline itself is checked against the hashes in docker/.
+RUN if [ -n "$TORCH_INDEX" ]; \
+    then pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch>=2.6,<2.14"; \
+    else pip install --no-cache-dir --require-hashes -r docker/torch.txt; fi \
+ && pip install --no-cache-dir --require-hashes --no-deps -r "docker/$KIND.txt" \
+ && pip install --no-cache-dir --no-deps --no-build-isolation ".[$KIND,raw,exchange,watch]" \
+ && pip check \
+ && useradd --uid 10001 --create-home sightline && install -d -o sightline -m 700 /data \
+ && rm -rf /src/*
+USER 10001
 WORKDIR /data
-ENV SIGHTLINE_LIBRARY=/data/library HF_HOME=/data/models
+ENV SIGHTLINE_LIBRARY=/data/library HF_HOME=/data/models PYTHONDONTWRITEBYTECODE=1
 VOLUME /data
 EXPOSE 8008
 HEALTHCHECK CMD python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:8008/healthz', timeout=4)"

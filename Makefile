@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Test processes side by side; tests of one file stay in one process and share its fixtures.
 WORKERS ?= -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-browser fuzz lint leaks audit format docs wheel clean
+.PHONY: demo test test-all test-browser fuzz lint leaks audit lock format docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
@@ -40,6 +40,11 @@ leaks: $(VENV)/.installed-test
 audit: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m pip_audit --skip-editable
+
+# The packages of the Docker image with their hashes; asks the package index.
+lock: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet uv
+	PATH="$(abspath $(BIN)):$$PATH" sh docker/make_lock.sh
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .

@@ -563,7 +563,15 @@ def test_a_port_in_use_is_an_error_that_names_the_option(app: Flask) -> None:
 def test_openapi_describes_every_route(client: FlaskClient, app: Flask) -> None:
     documented = set(client.get("/api/openapi.json").get_json()["paths"])
     routes = {rule.rule.replace("<int:id>", "{id}") for rule in app.url_map.iter_rules()}
-    pages = {"/", "/failures", "/duplicates", "/signin", "/favicon.ico", "/static/<path:name>"}
+    pages = {
+        "/",
+        "/failures",
+        "/duplicates",
+        "/signin",
+        "/signout",
+        "/favicon.ico",
+        "/static/<path:name>",
+    }
     assert routes - pages - {"/api/openapi.json"} == documented
 
 

@@ -22,6 +22,9 @@ from sightline.server.web.tuning import freeze_heap, limit_blas_threads
 
 TOP = Path(__file__).resolve().parent.parent
 
+EXTRAS = ("raw", "exchange", "watch")
+"""Of the Docker image."""
+
 
 def accepts(arguments: list[str]) -> bool:
     """Whether the command line parses ``arguments``; the command is not run."""
@@ -116,3 +119,30 @@ def test_index_runs_at_low_priority() -> None:
         check=False,
     )
     assert int(result.stdout) == max(10, os.getpriority(os.PRIO_PROCESS, 0))
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_every_package_of_the_docker_image_is_locked_with_hashes(kind: str) -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = project["optional-dependencies"]
+    needed = [*project["dependencies"], *(one for name in EXTRAS for one in optional[name])]
+    locked: set[str] = set()
+    for name in ("torch", kind):
+        text = (TOP / "docker" / f"{name}.txt").read_text(encoding="utf-8")
+        assert "://" not in text
+        for entry in text.replace("\\\n", " ").splitlines():
+            found = re.match(r"([a-z0-9.-]+)==\S+", entry)
+            assert found, entry
+            assert "--hash=sha256:" in entry
+            locked.add(found[1])
+    names = {re.split(r"[^A-Za-z0-9_.-]", one)[0].lower() for one in (*needed, *optional[kind])}
+    assert names | {"setuptools"} <= locked
+
+
+def test_docker_image_and_systemd_unit_run_with_few_rights() -> None:
+    docker = (TOP / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^USER (\d+)$", docker, re.MULTILINE) == ["10001"]
+    assert docker.count("--require-hashes") == 2
+    assert "--read-only" in docker
+    unit = (TOP / "docs" / "sightline.service").read_text(encoding="utf-8").splitlines()
+    assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=read-only"} <= set(unit)

@@ -95,7 +95,7 @@ def test_other_host_names_are_refused(client: FlaskClient, host: str) -> None:
 
 
 def test_configured_host_names_are_accepted(engine: SearchEngine) -> None:
-    client = client_of(create_app(engine, config=ServerConfig(hosts=("Photos.home",))))
+    client = client_of(create_app(engine, config=ServerConfig(token=TOKEN, hosts=("Photos.home",))))
     assert client.get("/healthz", headers={"Host": "photos.home:8008"}).status_code == 200
     assert client.get("/healthz", headers={"Host": "other.home"}).status_code == 421
 
@@ -267,8 +267,9 @@ def test_another_sites_page_cannot_sign_a_browser_in(guarded: FlaskClient) -> No
     assert "Set-Cookie" not in answer.headers
 
 
-def test_health_check_needs_no_token(guarded: FlaskClient) -> None:
-    assert guarded.get("/healthz").get_json() == {"status": "ok"}
+@pytest.mark.parametrize("address", ["/healthz", "/livez"])
+def test_health_checks_need_no_token(guarded: FlaskClient, address: str) -> None:
+    assert guarded.get(address).get_json() == {"status": "ok"}
 
 
 # headers -----------------------------------------------------------------------------------------

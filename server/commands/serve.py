@@ -24,7 +24,7 @@ from sightline.server.commands.common import (
     stopping,
 )
 from sightline.server.commands.progress import shown
-from sightline.server.web.config import PORT, ServerConfig, read_token
+from sightline.server.web.config import PORT, ServerConfig, read_token, token_path
 from sightline.server.web.tuning import prepare_process
 
 if TYPE_CHECKING:
@@ -47,7 +47,14 @@ if TYPE_CHECKING:
     "host_names",
     multiple=True,
     metavar="NAME",
-    help="An additional host name under which browsers reach this server; repeatable.",
+    help="An additional host name under which browsers reach this server; repeatable. Requires a"
+    " token.",
+)
+@click.option(
+    "--trusted-proxy",
+    metavar="ADDRESS",
+    help="The IP address of your reverse proxy: its X-Forwarded-For, -Proto and -Host headers"
+    " count. Requires a token.",
 )
 @click.option(
     "--token-file",
@@ -86,6 +93,7 @@ def serve(
     host: str,
     port: int,
     host_names: tuple[str, ...],
+    trusted_proxy: str | None,
     token_file: Path | None,
     origins: tuple[str, ...],
     threads: int,
@@ -104,14 +112,16 @@ def serve(
     SIGHTLINE_TOKEN=... sightline serve --host 0.0.0.0
 
     Each PATH is indexed first, as by `sightline index`. Images that are indexed while the server
-    runs are found at once. Only this machine can reach the server unless --host says otherwise,
-    which requires a token.
+    runs are found at once. Only this machine can reach the server unless --host, --host-name or
+    --trusted-proxy say otherwise, which require a token.
     """
     config = ServerConfig(
         host=host,
         port=port,
         token=read_token(token_file),
+        token_file=token_path(token_file),
         hosts=host_names,
+        trusted_proxy=trusted_proxy,
         origins=origins,
         threads=threads,
     )

@@ -7,6 +7,7 @@ and queries are escaped.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -16,6 +17,8 @@ GRID = "display:flex;flex-wrap:wrap;gap:10px;align-items:flex-end"
 FIGURE = "margin:0;width:160px;font:12px system-ui,sans-serif;overflow-wrap:anywhere"
 IMAGE = "display:block;max-width:160px;max-height:160px;border-radius:4px"
 PLACEHOLDER = "display:block;width:160px;height:120px;border-radius:4px;background:"
+_COLOR = re.compile(r"#[0-9a-fA-F]{3,8}")
+"""An imported catalog may hold any text as a colour."""
 BELOW_THRESHOLD = ' style="opacity:.45"'
 
 
@@ -23,7 +26,9 @@ def figure(record: ImageRecord, score: float, duplicates: int, thumbnail: bytes 
     """One image with its score, id, number of folded near-duplicates and path. Without a
     ``thumbnail`` (WebP) it is a rectangle of the image's mean colour."""
     if thumbnail is None:
-        shown = f'<span style="{PLACEHOLDER}{escape(record.info.color or "#ddd")}"></span>'
+        color = record.info.color or ""
+        known = color if _COLOR.fullmatch(color) else "#ddd"
+        shown = f'<span style="{PLACEHOLDER}{known}"></span>'
     else:
         source = base64.b64encode(thumbnail).decode("ascii")
         shown = f'<img style="{IMAGE}" alt="" src="data:image/webp;base64,{source}">'

@@ -13,8 +13,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
@@ -27,7 +27,9 @@ RETRY_AFTER = 2
 
 BUSY = "too many requests at once; try again in a moment"
 
-UNLIMITED = re.compile(r"/(thumbnails/|static/|healthz$|favicon\.ico$|metrics$|(api/)?images/\d+$)")
+UNLIMITED = re.compile(
+    r"/(thumbnails/|static/|healthz$|livez$|favicon\.ico$|metrics$|(api/)?images/\d+$)"
+)
 """Paths of requests that read and send, and do not search. Decoding a preview has its own limit."""
 
 SPARE_THREADS = 2
@@ -57,6 +59,17 @@ class Limit:
         """Leaves."""
         self._running.release()
         self._admitted.release()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Enters, even if many wait, within ``seconds``. Raises ``ServiceUnavailable`` after
+        that."""
+        if not self._running.acquire(timeout=seconds):
+            raise ServiceUnavailable(BUSY, retry_after=RETRY_AFTER)
+        try:
+            yield
+        finally:
+            self._running.release()
 
     def __enter__(self) -> None:
         self.acquire()
@@ -99,6 +112,10 @@ class Admission:
                 return self._app(environ, start_response)
         except ServiceUnavailable:
             return _refuse(start_response)
+
+    def searching(self, seconds: float) -> AbstractContextManager[None]:
+        """Takes the place of one search, waiting for up to ``seconds``."""
+        return self._searches.within(seconds)
 
     def _limits(self, environ: WSGIEnvironment) -> list[Limit]:
         """The limits that a request is subject to."""

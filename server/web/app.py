@@ -31,6 +31,7 @@ from sightline.server.web.app_state import State
 from sightline.server.web.clip_retrieval import clip_retrieval
 from sightline.server.web.config import ServerConfig
 from sightline.server.web.duplicates import duplicates
+from sightline.server.web.health import Health, health
 from sightline.server.web.metrics import measure, metrics
 from sightline.server.web.pages import pages, sentence, static_url, static_version
 from sightline.server.web.public import public_error
@@ -40,6 +41,9 @@ from sightline.server.web.thumbnails import images
 log = logging.getLogger("sightline")
 
 MAX_FORM_FIELDS = 64
+
+MAX_JSON_VALUES = 50_000
+"""Values of a JSON body; a vector has up to 2,000, a zip download 5,000 ids."""
 
 ERRORS_HEADER = "Sightline-Errors"
 """With the value ``inside``, an error below 500 is answered with status 200 and the status in the
@@ -51,6 +55,7 @@ TITLES = {
     403: "Not allowed",
     404: "Page not found",
     413: "Too much data",
+    429: "Too many attempts",
     421: "Unknown host name",
     503: "The server is busy",
 }
@@ -79,13 +84,14 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     measure(app, engine)
     protect(app, config)
-    for blueprint in (api, images, duplicates, clip_retrieval, metrics, pages):
+    for blueprint in (api, health, images, duplicates, clip_retrieval, metrics, pages):
         app.register_blueprint(blueprint)
     app.register_error_handler(SightlineError, _sightline_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected_error)
     admission = Admission(app.wsgi_app, max_waiting=config.max_waiting, threads=config.threads)
     app.extensions["sightline_admission"] = admission
+    app.extensions["sightline_health"] = Health(engine.library, admission.searching)
     app.wsgi_app = admission  # type: ignore[method-assign]
     return app
 
@@ -111,6 +117,15 @@ class CompactJSON(DefaultJSONProvider):
     ensure_ascii = False
     compact = True
 
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """The value of a JSON document. Raises ``ValueError`` for one that is invalid, nested a
+        thousand deep, has lone surrogates, or has more than ``MAX_JSON_VALUES`` values: a list of
+        16 MB can take 500 MB in memory."""
+        data = s.encode() if isinstance(s, str) else s
+        if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
+            raise ValueError("too many values")
+        return orjson.loads(data)
+
     def response(self, *args: Any, **kwargs: Any) -> PlainResponse:
         """A response with the given value; what orjson cannot serialise (integers beyond 64 bits,
         dates) is left to Flask."""
@@ -128,10 +143,10 @@ class CompactJSON(DefaultJSONProvider):
 
 def wants_json() -> bool:
     """Whether the client is a program: API routes, image files, or no ``text/html`` accepted."""
-    if request.path.startswith(("/api/", "/healthz")):
+    if request.path.startswith(("/api/", "/healthz", "/livez")):
         return True
     if request.path == "/" or request.path.startswith(
-        ("/signin", "/failures", "/duplicates", "/static/")
+        ("/signin", "/signout", "/failures", "/duplicates", "/static/")
     ):
         return False
     return "text/html" not in request.headers.get("Accept", "")

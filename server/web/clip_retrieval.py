@@ -38,6 +38,9 @@ INDEX = "sightline"
 MAX_IDS, MAX_IMAGES = 10_000, 1_000
 """Ids, and images with metadata, in one answer."""
 
+MAX_BODY = 16 * 2**20
+"""Bytes of a query with an image in base64."""
+
 FLAG = nullable("boolean")
 METADATA = obj({}, url=nullable("string"), caption=nullable("string"), image=STRING)
 
@@ -66,6 +69,7 @@ def indices() -> Response:
             indice_name={"enum": [INDEX]},
             deduplicate=FLAG,
         ),
+        max_body=MAX_BODY,
         answer=listed(
             obj(
                 {"id": ID, "similarity": {"type": "number"}},
@@ -126,10 +130,7 @@ def metadata() -> Response:
 
 def _body() -> dict[str, Any]:
     """The JSON body; the client sends no content type. Raises ``UsageError``."""
-    try:
-        body = request.get_json(force=True, silent=True)
-    except RecursionError:
-        body = None
+    body = request.get_json(force=True, silent=True)
     if not isinstance(body, dict):
         raise UsageError("the body must be a JSON object, as clip-retrieval's client sends it")
     if body.get("indice_name") not in (None, "", INDEX):

@@ -219,6 +219,7 @@ def _responses(spec: Operation) -> dict[str, Any]:
             bool(spec.form or spec.files or spec.body),
         ),
         "415": ("The body is not JSON.", spec.body is not None),
+        "429": ("Too many wrong tokens; Retry-After says when to try again.", True),
         "421": ("The Host header is not a name of this server.", True),
         "503": ("The server is busy; Retry-After says when to try again.", True),
     }

@@ -11,6 +11,7 @@ from typing import Any
 from flask import (
     Blueprint,
     Response,
+    current_app,
     make_response,
     redirect,
     render_template,
@@ -24,8 +25,15 @@ from sightline.server.search import SearchResult, parse
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.parameters import MAX_OFFSET, OFFSET, QUERY
 from sightline.server.web.public import public_error, public_failures, public_status
-from sightline.server.web.security import is_token, set_cookie
+from sightline.server.web.security import (
+    TOO_MANY_TOKENS,
+    delete_cookie,
+    set_cookie,
+    sign_in_failed,
+    sign_in_wait,
+)
 from sightline.server.web.thumbnails import IMMUTABLE
+from sightline.server.web.tokens import Token
 
 pages = Blueprint("pages", __name__)
 
@@ -46,7 +54,11 @@ def index() -> Response:
             result = engine().search(parse(q), k=PAGE_SIZE, offset=offset)
     except SightlineError as error:
         code, reason = public_error(error)
-    values: dict[str, Any] = {"q": q, "status": public_status()}
+    values: dict[str, Any] = {
+        "q": q,
+        "status": public_status(),
+        "private": _token() is not None,
+    }
     if not plain:
         # Reserve space for what scripts add after the images, so that the layout does not shift.
         library = engine().library
@@ -75,22 +87,41 @@ def failures() -> str:
 @pages.get("/signin")
 def sign_in_form() -> AnyResponse:
     """The form for the token."""
-    if state().config.token is None:
+    if _token() is None:
         return redirect("/")
-    return make_response(render_template("signin.html", wrong=False))
+    return make_response(render_template("signin.html", problem=None))
 
 
 @pages.post("/signin")
 def sign_in() -> AnyResponse:
     """Checks the token and sets the cookie."""
-    token = state().config.token
+    token = _token()
     if token is None:
         return redirect("/", 303)
-    if not is_token(request.form.get("token", "").strip(), token):
-        return make_response(render_template("signin.html", wrong=True), 403)
+    if wait := sign_in_wait():
+        page = render_template("signin.html", problem=TOO_MANY_TOKENS)
+        return make_response(page, 429, {"Retry-After": str(wait)})
+    if not token.equals(request.form.get("token", "").strip()):
+        sign_in_failed()
+        return make_response(render_template("signin.html", problem="incorrect token"), 403)
     response = make_response(redirect("/", 303))
     set_cookie(response, token)
     return response
+
+
+@pages.post("/signout")
+def sign_out() -> AnyResponse:
+    """Deletes the cookie and what the browser has cached."""
+    response = make_response(redirect("/signin", 303))
+    delete_cookie(response)
+    response.headers["Clear-Site-Data"] = '"cache"'
+    return response
+
+
+def _token() -> Token | None:
+    """The token of this server; None if it needs none."""
+    found: Token | None = current_app.extensions["sightline_token"]
+    return found
 
 
 @pages.get("/static/<path:name>")

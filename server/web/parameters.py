@@ -114,6 +114,8 @@ class Operation:
     """Name of the form field with image files."""
     body: Mapping[str, Any] | None = None
     """Schema of a JSON body."""
+    max_body: int = 2**20
+    """Bytes of a JSON body."""
     answer: Mapping[str, Any] | str = field(default_factory=dict)
     """Schema of a JSON answer, or the media type of any other answer."""
     missing: bool = False

@@ -13,16 +13,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import re
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, Response, g, request
-from werkzeug.exceptions import Forbidden, HTTPException, Unauthorized
+from flask import Flask, Request, Response, current_app, g, request
+from werkzeug.exceptions import (
+    Forbidden,
+    HTTPException,
+    RequestEntityTooLarge,
+    TooManyRequests,
+    Unauthorized,
+)
 
 from sightline.server.web.config import ServerConfig, ip_address, is_loopback
+from sightline.server.web.parameters import Operation
+from sightline.server.web.tokens import BackOff, Token
 
 COOKIE = "sightline"
 COOKIE_DAYS = 30
@@ -53,13 +60,44 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
-OPEN_ENDPOINTS = {"pages.sign_in", "pages.sign_in_form", "pages.static_file", "api.healthz"}
-"""Endpoints that need no token: the sign-in form, its style sheet, and the health check."""
+OPEN_ENDPOINTS = {
+    "pages.sign_in",
+    "pages.sign_in_form",
+    "pages.static_file",
+    "health.healthz",
+    "health.livez",
+}
+"""Endpoints that need no token: the sign-in form, its style sheet, and the health checks."""
+
+MAX_TOKEN_FORM = 8 * 2**10
+"""Bytes of the sign-in form."""
 
 SHARED_BLUEPRINT = "knn_service"
 """The blueprint that pages of ``ServerConfig.origins`` may use."""
 
 OTHER_SITE = "pages of other sites may not use this server"
+FORWARDED = (
+    "this server has no token and answers its own machine only, but this request came through a"
+    " proxy; set $SIGHTLINE_TOKEN"
+)
+TOO_MANY_TOKENS = "too many wrong tokens; wait before the next one"
+
+_PROXY_HEADERS = {
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-script-name",
+    "x-envoy-external-address",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+}
+"""In lower case, beside all that start with ``x-forwarded-``."""
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/@\s]+)(?::\d{1,5})?")
@@ -76,6 +114,10 @@ def protect(app: Flask, config: ServerConfig) -> None:
     """Adds the checks and the response headers to every request of ``app``."""
     names = {"localhost", config.host.lower().strip("[]"), *(n.lower() for n in config.hosts)}
     local = is_loopback(config.host)
+    token = None if config.token is None else Token(config)
+    back_off = BackOff()
+    app.extensions["sightline_token"] = token
+    app.extensions["sightline_back_off"] = back_off
     if not local:
         own = socket.gethostname().lower()
         names |= {own, f"{own.split('.')[0]}.local"}
@@ -91,16 +133,38 @@ def protect(app: Flask, config: ServerConfig) -> None:
             return address.is_loopback or not local
         return host in names
 
-    @app.before_request
     def check() -> None:
+        """Raises ``HTTPException`` for a request that is refused whatever its body is."""
         # Browsers always send Host; HTTP/1.0 programs may omit it.
         if not known_host(request.headers.get("Host", "localhost")):
             raise Misdirected
         if not _is_shared(request, config):
             _check_origin(request)
-        g.signed_in = config.token is not None and _is_authenticated(request, config.token)
-        if config.token is not None and not g.signed_in and request.endpoint not in OPEN_ENDPOINTS:
-            raise Unauthorized("this server requires its token")
+        g.signed_in = False
+        if token is None:
+            if _is_forwarded(request):
+                raise Forbidden(FORWARDED)
+        else:
+            g.signed_in = _is_authenticated(request, token)
+            if not g.signed_in and request.endpoint not in OPEN_ENDPOINTS:
+                raise Unauthorized("this server requires its token")
+        if request.routing_exception is None and request.method not in _SAFE:
+            request.max_content_length = _max_body(request, config)
+            if (request.content_length or 0) > request.max_content_length:
+                raise RequestEntityTooLarge
+
+    def body_limit(environ: dict[str, Any]) -> int:
+        with app.request_context(environ):
+            try:
+                check()
+            except HTTPException:
+                return 0
+            if request.routing_exception is not None or request.method in _SAFE:
+                return 0
+            return request.max_content_length or 0
+
+    app.before_request(check)
+    app.extensions["sightline_body_limit"] = body_limit
 
     @app.after_request
     def add_headers(response: Response) -> Response:
@@ -112,6 +176,8 @@ def protect(app: Flask, config: ServerConfig) -> None:
             response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
             response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
             response.headers.add("Vary", "Origin")
+        if g.get("wrong_token", False):
+            sign_in_failed()
         if response.status_code == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="sightline"'
         return response
@@ -122,41 +188,73 @@ def sees_paths() -> bool:
     request that a local proxy forwards, which its headers show, is not local."""
     if g.get("signed_in", False):
         return True
-    forwarded = any(
-        name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
-    )
-    return not forwarded and is_loopback(request.remote_addr or "")
+    return not _is_forwarded(request) and is_loopback(request.remote_addr or "")
 
 
-def cookie_value(token: str) -> str:
-    """The value of the sign-in cookie, derived from ``token``."""
-    return hmac.new(token.encode(), b"sightline browser cookie", hashlib.sha256).hexdigest()
-
-
-def is_token(given: str, token: str) -> bool:
-    """Whether ``given`` equals the token; compared in constant time."""
-    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
-
-
-def set_cookie(response: Response, token: str) -> None:
+def set_cookie(response: Response, token: Token) -> None:
     """Signs a browser in for ``COOKIE_DAYS``."""
     response.set_cookie(
-        COOKIE,
-        cookie_value(token),
-        max_age=COOKIE_DAYS * 86_400,
-        httponly=True,
-        samesite="Strict",
-        secure=request.is_secure,
+        COOKIE, token.cookie(), max_age=COOKIE_DAYS * 86_400, **_cookie_attributes()
     )
 
 
-def _is_authenticated(request: Request, token: str) -> bool:
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() == "bearer" and is_token(given.strip(), token):
+def delete_cookie(response: Response) -> None:
+    """Signs a browser out."""
+    response.delete_cookie(COOKIE, **_cookie_attributes())
+
+
+def _cookie_attributes() -> dict[str, Any]:
+    """``Secure`` where the browser uses TLS, as far as the trusted proxy's headers show."""
+    return {"httponly": True, "samesite": "Strict", "secure": request.is_secure}
+
+
+def sign_in_wait() -> int:
+    """Seconds until this client may try another token."""
+    return _back_off().wait(request.remote_addr or "")
+
+
+def sign_in_failed() -> None:
+    """Counts a wrong token of this client."""
+    _back_off().failed(request.remote_addr or "")
+
+
+def _back_off() -> BackOff:
+    found: BackOff = current_app.extensions["sightline_back_off"]
+    return found
+
+
+def _is_authenticated(request: Request, token: Token) -> bool:
+    """Whether the request has the cookie or the token. Raises ``TooManyRequests`` for a token after
+    too many wrong ones."""
+    if token.is_cookie(request.cookies.get(COOKIE, "")):
         return True
-    if kind.lower() == "basic" and is_token(_password(given), token):
+    kind, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    given = {"bearer": credentials.strip(), "basic": _password(credentials)}.get(kind.lower())
+    if not given:
+        return False
+    if wait := sign_in_wait():
+        raise TooManyRequests(TOO_MANY_TOKENS, retry_after=wait)
+    if token.equals(given):
         return True
-    return is_token(request.cookies.get(COOKIE, ""), cookie_value(token))
+    g.wrong_token = True
+    return False
+
+
+def _is_forwarded(request: Request) -> bool:
+    """Whether a proxy passed the request on, or the application is mounted below a path."""
+    return bool(request.root_path.strip("/")) or any(
+        name.lower() in _PROXY_HEADERS or name.lower().startswith("x-forwarded-")
+        for name, _ in request.headers
+    )
+
+
+def _max_body(request: Request, config: ServerConfig) -> int:
+    """Bytes of the body that the route accepts."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    declared: Operation | None = getattr(view, "operation", None)
+    if declared is None:
+        return MAX_TOKEN_FORM
+    return config.max_upload if declared.files else min(declared.max_body, config.max_upload)
 
 
 def _password(credentials: str) -> str:
@@ -188,8 +286,11 @@ def _check_origin(request: Request) -> None:
             raise Forbidden(OTHER_SITE)
         return
     origin = request.headers.get("Origin")
-    if origin is None or (origin == "null" and request.endpoint == "pages.sign_in"):
-        # Not a browser; or the sign-in form: `no-referrer` hides its origin, and it has the token.
+    if origin is None or (
+        origin == "null" and request.endpoint in ("pages.sign_in", "pages.sign_out")
+    ):
+        # Not a browser; or a form, whose origin `no-referrer` hides. It has the token, or the
+        # cookie, which browsers send from the server's own pages only.
         return
     try:
         parts = urlsplit(origin)

@@ -10,17 +10,13 @@ from typing import Any
 
 from flask import Flask
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.server import BaseWSGIServer, create_server
+from waitress.adjustments import Adjustments
+from waitress.proxy_headers import proxy_headers_middleware
+from waitress.task import ThreadedTaskDispatcher
 
 from sightline.indexer.errors import SightlineError
 from sightline.server.web.config import ServerConfig
-
-MAX_CONNECTIONS = 1000
-"""Open connections; further ones wait in the kernel's backlog."""
-
-IDLE_SECONDS = 60
-"""Inactive connections are closed after this."""
+from sightline.server.web.connections import MAX_HEADER, Channel, Check, Listener, max_connections
 
 GRACE_SECONDS = 20.0
 """Time for requests in progress to finish on shutdown."""
@@ -39,32 +35,48 @@ class Server:
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}
         try:
-            create_server(
-                app,
-                map=self._sockets,
+            settings = Adjustments(
                 host=config.host,
                 port=config.port,
                 threads=config.threads,
-                connection_limit=MAX_CONNECTIONS,
-                channel_timeout=IDLE_SECONDS,
+                connection_limit=max_connections(),
+                # Deadlines are checked this often, in seconds.
+                cleanup_interval=1,
                 # Reading ahead while a request waits detects that its client has disconnected.
                 channel_request_lookahead=1,
-                max_request_body_size=config.max_upload,
+                max_request_header_size=MAX_HEADER,
+                # Each route has its own limit.
+                max_request_body_size=2**62,
+                recv_bytes=2**16,
+                inbuf_overflow=BUFFER,
                 outbuf_overflow=BUFFER,
                 # Above this waitress makes the view wait for the client to read.
                 outbuf_high_watermark=64 * 2**20,
                 ident="sightline",
                 clear_untrusted_proxy_headers=False,
+                **_proxy_settings(config),
             )
+            self._tasks = ThreadedTaskDispatcher()
+            self._tasks.set_thread_count(config.threads)
+            # A host name with several addresses has a socket for each; they share the threads.
+            self._listening = [
+                Listener(
+                    app,
+                    map=self._sockets,
+                    dispatcher=self._tasks,
+                    adj=settings,
+                    sockinfo=address,
+                    check=_body_check(app, config),
+                    proxy=config.trusted_proxy,
+                )
+                for address in settings.listen
+            ]
         except (OSError, ValueError) as error:
             self._close()
             raise SightlineError(
                 f"cannot listen on {config.host}, port {config.port}:"
                 f" {getattr(error, 'strerror', None) or error}; choose another with --port"
             ) from error
-        # A host name with several addresses has a socket for each; they share the threads.
-        self._listening = [one for one in self._sockets.values() if isinstance(one, BaseWSGIServer)]
-        self._tasks = self._listening[0].task_dispatcher
         self._stopping = threading.Event()
         app.extensions["sightline_admission"].waiting = self.waiting
 
@@ -106,8 +118,41 @@ class Server:
         self._close()
 
     def _busy(self) -> bool:
-        channels = [one for one in self._sockets.values() if isinstance(one, HTTPChannel)]
+        channels = [one for one in self._sockets.values() if isinstance(one, Channel)]
         return any(channel.requests or channel.total_outbufs_len for channel in channels)
 
     def _close(self) -> None:
         wasyncore.close_all(self._sockets, ignore_all=True)
+
+
+def _proxy_settings(config: ServerConfig) -> dict[str, Any]:
+    """waitress's settings for the trusted proxy."""
+    if config.trusted_proxy is None:
+        return {}
+    return {
+        "trusted_proxy": config.trusted_proxy,
+        "trusted_proxy_count": 1,
+        "trusted_proxy_headers": {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"},
+    }
+
+
+def _body_check(app: Flask, config: ServerConfig) -> Check:
+    """``security.body_limit`` of ``app``, with the trusted proxy's headers applied."""
+    limit = app.extensions["sightline_body_limit"]
+    found = "sightline.body_limit"
+
+    def store(environ: dict[str, Any], start_response: object) -> list[bytes]:
+        environ[found] = limit(environ)
+        return []
+
+    settings = _proxy_settings(config)
+    check = (
+        proxy_headers_middleware(store, clear_untrusted=False, **settings) if settings else store
+    )
+
+    def body_limit(environ: dict[str, Any]) -> int:
+        # A malformed header of the proxy is answered without `store`: no body.
+        list(check(environ, lambda *_: None))
+        return int(environ.get(found, 0))
+
+    return body_limit
