@@ -28,7 +28,7 @@ from sightline.indexer.errors import UsageError
 from sightline.indexer.library import Library
 from sightline.server.search import SearchEngine
 from sightline.server.search.notebook import figure
-from sightline.server.web import connections
+from sightline.server.web import connections, health
 from sightline.server.web.app import create_app
 from sightline.server.web.config import ServerConfig, read_token
 from sightline.server.web.tokens import FREE_TRIES, BackOff
@@ -513,7 +513,9 @@ def test_health_check_fails_while_searches_hang(
     engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = client_of(create_app(engine))
-    assert client.get("/healthz").status_code == 200
+    with monkeypatch.context() as busy:
+        busy.setattr(health, "SECONDS", 60.0)
+        assert client.get("/healthz").status_code == 200
     release = threading.Event()
     monkeypatch.setattr(engine.library, "nearest", lambda *_, **__: release.wait(TIMEOUT))
     hanging = client_of(create_app(engine))
