@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from io import BytesIO
 from pathlib import Path
@@ -124,7 +125,10 @@ class CompactJSON(DefaultJSONProvider):
         data = s.encode() if isinstance(s, str) else s
         if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
             raise ValueError("too many values")
-        return orjson.loads(data)
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return _loads_large_numbers(data)
 
     def response(self, *args: Any, **kwargs: Any) -> PlainResponse:
         """A response with the given value; what orjson cannot serialise (integers beyond 64 bits,
@@ -139,6 +143,17 @@ class CompactJSON(DefaultJSONProvider):
         except TypeError:
             return super().response(*args, **kwargs)
         return Response(body, mimetype=self.mimetype)
+
+
+def _loads_large_numbers(data: bytes) -> Any:
+    """The value of a JSON document with numbers that orjson lacks, NaN and integers of hundreds of
+    digits. Raises ``ValueError``."""
+    try:
+        value = json.loads(data)
+        json.dumps(value, ensure_ascii=False).encode()  # fails for lone surrogates
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return value
 
 
 def wants_json() -> bool:
