@@ -221,7 +221,8 @@ class Trainer:
 
     def _features(self, maps: Tensor) -> Tensor:
         """Maps after the fifth stage to pooled features, with gradients."""
-        return torch.cat([self.tower.features(part) for part in maps.split(64)])
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.cat([self.tower.features(part) for part in maps.split(64)])
 
     def save(self) -> None:
         """Write the checkpoint beside, and rename."""
