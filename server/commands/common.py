@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,6 +149,19 @@ def load_encoder(library: AnyLibrary, device: str, *, download: Download = "name
     )
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
     return encoder
+
+
+def printable(path: Path) -> str:
+    """``path`` for people: control characters, which could steer the terminal, become ``?``."""
+    return "".join("?" if unicodedata.category(c) == "Cc" else c for c in str(path))
+
+
+def print_path(path: Path, *, null: bool) -> None:
+    """Prints ``path`` as a line, as ``ls`` does: ``printable`` on a terminal, else unchanged. With
+    ``null``: unchanged, and a NUL byte."""
+    text = str(path) if null or not sys.stdout.isatty() else printable(path)
+    # As bytes: click removes escape sequences from text, and the path would not exist.
+    click.echo(os.fsencode(text) + (b"\0" if null else b"\n"), nl=False)
 
 
 def say(message: str) -> None:

@@ -12,6 +12,8 @@ from sightline.server.commands.common import (
     library_option,
     open_library,
     print_json,
+    print_path,
+    printable,
     say,
 )
 
@@ -82,7 +84,7 @@ def duplicates(
         left_out = 0
         for record, may_go in removable(groups, records):
             if may_go:
-                click.echo(f"{record.absolute}{chr(0) if null else chr(10)}", nl=False)
+                print_path(record.absolute, null=null)
             left_out += not may_go
         if left_out:
             say(
@@ -103,7 +105,7 @@ def print_groups(groups: list[Group], records: dict[int, ImageRecord]) -> None:
             record = records[id]
             size = f"{record.info.width}x{record.info.height}"
             mark = "best" if not n else ""
-            click.echo(f"  {mark:<5}{size:>11} {record.size:>12,}  {record.absolute}")
+            click.echo(f"  {mark:<5}{size:>11} {record.size:>12,}  {printable(record.absolute)}")
     spare = sum(len(group.ids) - 1 for group in groups)
     megabytes = sum(group.spare for group in groups) / 1e6
     say(f"{len(groups):,} groups, {spare:,} files besides the best, {megabytes:,.1f} MB")

@@ -18,6 +18,7 @@ from sightline.server.commands.common import (
     open_library,
     place_option,
     print_json,
+    printable,
     say,
 )
 from sightline.server.commands.progress import shown
@@ -67,7 +68,7 @@ def failures(as_json: bool, directory: Path | str) -> None:
         print_json([{"path": str(Path(f.root) / f.path), "reason": f.reason} for f in found])
         return
     for failure in found:
-        click.echo(f"{Path(failure.root) / failure.path}: {failure.reason}")
+        click.echo(f"{printable(Path(failure.root) / failure.path)}: {failure.reason}")
     if not found:
         say("no failures")
 

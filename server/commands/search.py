@@ -15,6 +15,8 @@ from sightline.server.commands.common import (
     open_any,
     place_option,
     print_json,
+    print_path,
+    printable,
     say,
 )
 
@@ -89,9 +91,8 @@ def search(
     if as_json:
         print_json(result.as_dict())
     elif paths_only or null:
-        end = "\0" if null else "\n"
         for hit in result.hits:
-            click.echo(f"{hit.record.absolute}{end}", nl=False)
+            print_path(hit.record.absolute, null=null)
     else:
         print_hits(result)
     return 0
@@ -105,7 +106,7 @@ def print_hits(result: SearchResult) -> None:
             below = True
             if result.hits[0].match:
                 say("-- the following hits are below the relevance threshold --")
-        click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {hit.record.absolute}")
+        click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {printable(hit.record.absolute)}")
     if result.message:
         say(result.message)
     elif not result.hits:

@@ -36,6 +36,9 @@ from sightline.server.web.security import sees_paths
 
 api = Blueprint("api", __name__)
 
+IMAGE_FIELD = "image"
+"""The form field of uploaded images, as the API documents it."""
+
 MAX_IMAGES = 16
 """Query images in one request."""
 
@@ -65,7 +68,7 @@ def search() -> Response:
     Operation(
         "The images that best match a query and the images sent with it",
         form=(QUERY, K, OFFSET, FOLD),
-        files="image",
+        files=IMAGE_FIELD,
         answer=ref("SearchResult"),
         missing=True,
     )
@@ -96,7 +99,7 @@ def _hits(result: SearchResult) -> Response:
     Operation(
         "Upload an image to search with as upload:TOKEN; it is kept in memory for a while",
         (Choice("preview", "1: with a small copy of the image, as a data: URL.", "0", ("0", "1")),),
-        files="image",
+        files=IMAGE_FIELD,
         answer=obj({"token": STRING, "width": COUNT, "height": COUNT}, preview=STRING),
     )
 )
@@ -118,11 +121,16 @@ def upload() -> Response:
 
 
 def _uploaded_images() -> list[bytes]:
-    """The non-empty files of this request's form, whatever the field names."""
+    """The files of this request's form, whatever the field names. UsageError for an empty one."""
+    if IMAGE_FIELD in request.form:
+        raise UsageError("the field `image` is text: send a file, with a file name")
     files = [file for _, file in request.files.items(multi=True)]
     if len(files) > MAX_IMAGES:
         raise UsageError(f"{len(files)} images in one request: at most {MAX_IMAGES}")
-    return [data for data in (file.read() for file in files) if data]
+    images = [file.read() for file in files]
+    if not all(images):
+        raise UsageError("an image in this request is empty: it has no bytes")
+    return images
 
 
 @api.get("/api/parse")

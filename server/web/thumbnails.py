@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from hashlib import blake2b
 from pathlib import PurePosixPath
 
@@ -41,6 +42,9 @@ IMMUTABLE = "private, max-age=31536000, immutable"
 """For URLs that contain a hash of the content."""
 
 FIVE_MINUTES = "private, max-age=300"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""Characters that a header cannot hold; ``send_file`` quotes or encodes all others (RFC 6266)."""
 
 WIDTHS = ("128", "256", "512")
 
@@ -131,7 +135,7 @@ def _file(record: ImageRecord, opened: Original, *, attachment: bool) -> Respons
         last_modified=opened.mtime_ns / 1e9,
         mimetype=kind,
         as_attachment=attachment,
-        download_name=PurePosixPath(record.path).name,
+        download_name=_CONTROL.sub("_", PurePosixPath(record.path).name),
         conditional=False,
     )
     response.content_length = opened.size
