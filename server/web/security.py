@@ -83,21 +83,21 @@ FORWARDED = (
 TOO_MANY_TOKENS = "too many wrong tokens; wait before the next one"
 
 _PROXY_HEADERS = {
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "x-original-host",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-script-name",
-    "x-envoy-external-address",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "fly-client-ip",
+    "HTTP_FORWARDED",
+    "HTTP_VIA",
+    "HTTP_X_REAL_IP",
+    "HTTP_X_CLIENT_IP",
+    "HTTP_X_ORIGINAL_HOST",
+    "HTTP_X_ORIGINAL_URL",
+    "HTTP_X_REWRITE_URL",
+    "HTTP_X_SCRIPT_NAME",
+    "HTTP_X_ENVOY_EXTERNAL_ADDRESS",
+    "HTTP_TRUE_CLIENT_IP",
+    "HTTP_CF_CONNECTING_IP",
+    "HTTP_FASTLY_CLIENT_IP",
+    "HTTP_FLY_CLIENT_IP",
 }
-"""In lower case, beside all that start with ``x-forwarded-``."""
+"""Keys of the WSGI environment, beside all that start with ``HTTP_X_FORWARDED_``."""
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/@\s]+)(?::\d{1,5})?")
@@ -242,9 +242,11 @@ def _is_authenticated(request: Request, token: Token) -> bool:
 
 def _is_forwarded(request: Request) -> bool:
     """Whether a proxy passed the request on, or the application is mounted below a path."""
-    return bool(request.root_path.strip("/")) or any(
-        name.lower() in _PROXY_HEADERS or name.lower().startswith("x-forwarded-")
-        for name, _ in request.headers
+    environ = request.environ
+    return (
+        bool(environ.get("SCRIPT_NAME", "").strip("/"))
+        or not _PROXY_HEADERS.isdisjoint(environ)
+        or any(key.startswith("HTTP_X_FORWARDED_") for key in environ)
     )
 
 
