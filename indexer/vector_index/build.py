@@ -111,7 +111,6 @@ class VectorSource(Protocol):
 class Plan:
     """Parameters of an index for a number of vectors."""
 
-    kind: str
     factory: str
     """FAISS factory string."""
     nlist: int
@@ -143,7 +142,7 @@ def plan_for(kind: str, count: int, dimension: int) -> Plan:
         codes = next(m for m in sizes if dimension % m == 0 and m <= max(1, dimension // 4))
         # np: without polysemous training, which takes 20 times as long and is not used here.
         factory = f"OPQ{codes},IVF{nlist},PQ{codes}np"
-    return Plan(kind, factory, nlist, min(count, POINTS_PER_CENTROID * nlist, MAX_SAMPLE))
+    return Plan(factory, nlist, min(count, POINTS_PER_CENTROID * nlist, MAX_SAMPLE))
 
 
 def kind_for(requested: str, count: int) -> str:
