@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from helpers_library import as_bytes, draw, empty_library, make_library
 
+from sightline.indexer.catalog import store
+from sightline.indexer.catalog.catalog import CATALOG
 from sightline.indexer.encoder import Encoder
-from sightline.indexer.errors import NotFoundError, UsageError
+from sightline.indexer.errors import CorruptError, LibraryError, NotFoundError, UsageError
 from sightline.indexer.exchange import import_set, open_set
 from sightline.indexer.files import sensitive
 from sightline.indexer.indexing.run import update_library
@@ -170,3 +172,123 @@ def test_serve_refuses_a_library_that_claims_the_whole_disk(
         connection.execute("UPDATE roots SET path = '/'")
     assert run(["serve", "--library", str(directory), "--port", "0"]) != 0
     assert "confirm with --allow-root /" in capsys.readouterr().err
+
+
+# a crafted catalog.db -----------------------------------------------------------------------------
+
+ENDLESS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+    " SELECT i AS root_id, '' AS path, 1 AS size, 1 AS mtime_ns, '' AS reason, '' AS failed_at"
+    " FROM n"
+)
+
+
+@pytest.fixture
+def crafted(tmp_path: Path, tiny_encoder: Encoder) -> Path:
+    """The folder of a library whose catalog a test changes."""
+    make_library(tmp_path / "library", tiny_encoder, photos(tmp_path / "photos")).close()
+    return tmp_path / "library"
+
+
+def change(directory: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(directory / "catalog.db")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize("table", ["failures", "meta", "_sqlite_migrations"])
+def test_a_view_in_the_place_of_a_table_is_refused(
+    crafted: Path, table: str, capsys: pytest.CaptureFixture
+) -> None:
+    change(crafted, f"DROP TABLE {table}", f"CREATE VIEW {table} AS {ENDLESS}")
+    for command in ("failures", "status", "doctor"):
+        assert run([command, "--library", str(crafted)]) != 0
+        output = capsys.readouterr()
+        assert f"a view '{table}'" in output.out + output.err
+
+
+def test_triggers_are_refused(crafted: Path) -> None:
+    change(crafted, "CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM images; END")
+    with pytest.raises(LibraryError, match="a trigger 't'"):
+        Library.open(crafted)
+
+
+def test_a_view_under_another_name_is_never_read(
+    crafted: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
+) -> None:
+    change(crafted, f"CREATE VIEW endless AS {ENDLESS}")
+    with Library.open(crafted) as library:
+        assert library.failures() == []
+        assert update_library(library, tiny_encoder, workers=1).unchanged == 2
+        assert library.catalog.check() == []
+
+
+def test_a_table_with_an_added_computation_is_refused(crafted: Path) -> None:
+    change(crafted, "ALTER TABLE images ADD COLUMN x AS (hex(zeroblob(500000000)))")
+    with pytest.raises(LibraryError, match="defines the table images differently"):
+        Library.open(crafted, read_only=True)
+
+
+def test_an_endless_read_ends(crafted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "READ_SECONDS", 0.1)
+    with (
+        closing(store.Store(crafted / "catalog.db", CATALOG, read_only=True)) as opened,
+        pytest.raises(LibraryError, match="could not be read within"),
+        opened.reading() as connection,
+    ):
+        connection.execute(f"SELECT max(root_id) FROM ({ENDLESS})").fetchone()
+
+
+def test_a_crafted_color_reaches_no_style_sheet(crafted: Path) -> None:
+    change(crafted, "UPDATE images SET color = 'red;background:url(//e.org/x)'")
+    with Library.open(crafted, read_only=True) as library:
+        assert [image.info.color for image in library.images([1, 2])] == [None, None]
+    change(crafted, "UPDATE images SET width = 'wide'")
+    with Library.open(crafted, read_only=True) as library, pytest.raises(CorruptError):
+        library.image(1)
+
+
+# rows of an import --------------------------------------------------------------------------------
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+def test_impossible_values_of_an_import_are_left_out(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    rows: list[dict[str, object]] = [
+        {
+            "path": "a.jpg",
+            "color": "red;background:url(//e.org/x)",
+            "width": 10**30,
+            "height": -5,
+            "size": 1e300,
+            "phash": 2**70,
+            "orientation": 99,
+            "rating": 2**80,
+            "format": "../../x",
+            "content_hash": "\ud800",
+            "keywords": [[["deep"]], 7, None, "k" * 10**6, "\udfff", *["w"] * 5000],
+        },
+        {"path": "b.jpg", "keywords": 5, "color": 7, "latitude": 10**400},
+        {"path": "x" * 70_000 + ".jpg", "caption": "c" * 10**6},
+    ]
+    source = write_rows(tmp_path / "set.jsonl", tiny_encoder, *rows)
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        assert import_set(library, open_set(source), workers=1).imported == 3
+        first, _, third = library.images([1, 2, 3])
+        info = first.info
+        assert (info.color, info.width, info.height, info.rating) == (None, 0, 0, None)
+        assert (info.orientation, info.format, first.size) == (1, "", 0)
+        assert (first.phash, first.content_hash) == (None, "")
+        assert len(info.keywords) == 1000
+        assert max(map(len, info.keywords)) == 1000
+        assert len(third.path) < 100
+        assert len(third.info.caption or "") == 100_000
+
+
+def test_deeply_nested_json_is_one_line(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    source = tmp_path / "set.jsonl"
+    source.write_text('{"embedding": [1, 0], "keywords": ' + nested(200_000) + "}")
+    with pytest.raises(UsageError, match="line 1: not a JSON object"):
+        open_set(source)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,27 @@ def test_every_package_directory_is_listed() -> None:
         for path in (TOP / top).rglob("__init__.py")
     }
     assert set(SETTINGS["packages"]) == found | {"sightline"}
+
+
+def test_every_imported_package_is_declared() -> None:
+    """What another package happens to install may be gone with its next release."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        lines += extra
+    declared = {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in lines}
+    owners = packages_distributions()
+    for top in ("indexer", "server", "data"):
+        for path in (TOP / top).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    names.append(node.module or "")
+                for name in {name.partition(".")[0] for name in names}:
+                    if name in sys.stdlib_module_names or name in ("sightline", "_typeshed"):
+                        continue
+                    found = {one.lower().replace("_", "-") for one in owners.get(name, [name])}
+                    assert found & declared, f"{path}: {name} is not declared in pyproject.toml"
 
 
 def test_the_wheel_contains_one_top_level_package(wheel: Path) -> None:

@@ -109,7 +109,7 @@ _FULL_TEXT = (
 def check(store: Store, dimension: int, thumbnails: Ids | None) -> list[Problem]:
     """Everything that is wrong; see ``Catalog.check``. Reads the whole file."""
     where = store.path.name
-    with store.reading() as connection:
+    with store.reading(limited=False) as connection:
         try:
             problems = _integrity(connection, where)
             if any(not problem.repairable for problem in problems):

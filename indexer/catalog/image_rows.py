@@ -6,6 +6,7 @@ Functions on a connection, called inside a transaction by ``Catalog``.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ _RECORDS = f"""
     JOIN folders ON folders.id = images.folder_id
     JOIN roots ON roots.id = folders.root_id
 """
+
+COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+"""The form of a colour."""
 
 LISTED = "(SELECT value FROM json_each(?))"
 
@@ -353,6 +357,8 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         content_hash, width, height, format, orientation, taken_at, camera, lens,
         latitude, longitude, title, caption, place, rating, color, phash, url, decoded,
     ) = of_photo  # fmt: skip
+    if type(width) is not int or type(height) is not int:
+        raise ValueError(f"image {image} is {width!r} x {height!r} pixels")
     info = _filled(
         PhotoInfo,
         width=width,
@@ -369,7 +375,8 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         place=place,
         keywords=keywords,
         rating=rating,
-        color=color,
+        # It becomes part of style sheets.
+        color=color if color is None or COLOR.fullmatch(color) else None,
         url=url,
     )
     return _filled(

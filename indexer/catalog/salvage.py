@@ -36,6 +36,9 @@ ID_MARGIN = 10_000_000
 END = 1 << 40
 """Above any key."""
 
+_VIEWS = f"type = 'view' AND lower(name) IN ({', '.join(repr(t) for t in ('meta', *TABLES))})"
+"""Views in the place of tables, whose statements could run for ever."""
+
 UNAVAILABLE = (
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
 )  # fmt: skip
@@ -92,7 +95,15 @@ def _salvage(path: Path, source: Path, target: Path) -> Salvaged:
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old:
         old.text_factory = lambda data: data.decode(errors="replace")
+        old.execute("PRAGMA trusted_schema = OFF")
         try:
+            views = [
+                name for (name,) in old.execute(f"SELECT name FROM sqlite_master WHERE {_VIEWS}")
+            ]
+            if views:
+                raise LibraryError(
+                    f"nothing of {path} can be saved: {views[0]} is a view, not a table"
+                )
             meta = dict(old.execute("SELECT name, value FROM meta").fetchall())
             model, revision = meta["model"], meta["revision"]
             dimension, version = int(meta["dimension"]), int(meta["version"])

@@ -57,6 +57,13 @@ BUSY_TIMEOUT = 10.0
 CHECK_SECONDS = 10.0
 """Time limit of the integrity check that runs after a stored value caused an exception."""
 
+READ_SECONDS = 120.0
+"""Time limit of one read. The slowest of a million images takes seconds; a crafted file could be
+read for ever."""
+
+PROGRESS_STEPS = 1_000_000
+"""SQLite's virtual machine instructions, some 10 ms, between two looks at that limit."""
+
 MAX_IDLE = 16
 """Reading connections kept open between uses."""
 
@@ -132,6 +139,11 @@ def _translated(error: sqlite3.Error, path: Path, kind: FileKind) -> LibraryErro
         )
     if cannot_open:
         return LibraryError(f"{path} cannot be opened: are it and its folder readable?")
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return LibraryError(
+            f"{path} could not be read within {READ_SECONDS:.0f} s: check it with"
+            " `sightline doctor`, and do not use it if someone else made it"
+        )
     if code == sqlite3.SQLITE_IOERR:
         return LibraryError(
             f"the disk failed under {path} ({error}): is it full, unplugged or broken?"
@@ -316,6 +328,8 @@ class Store:
                 connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT}")
             else:
                 connection.execute("PRAGMA query_only = ON")
+            # What the schema of a foreign file calls may not have side effects.
+            connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA cell_size_check = ON")  # finds corruption early
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
             if self._prepare is not None:
@@ -330,7 +344,8 @@ class Store:
         opened for reading only, and for a corrupt schema."""
         migrations = self.kind.migrations
         database = Database(connection, recursive_triggers=False)
-        steps, columns = _current_schema(self.kind)
+        steps, columns, definitions = _current_schema(self.kind)
+        self._check_objects(connection, definitions)
         try:
             applied = [step.name for step in migrations.applied(database)]
         except (sqlite3.OperationalError, KeyError) as error:
@@ -346,6 +361,7 @@ class Store:
             raise self.corrupt("its list of migrations is incomplete")
         if len(applied) == len(steps):
             self._check_columns(connection, columns)
+            self._check_definitions(connection, definitions)
             return
         if self.read_only:
             raise LibraryError(
@@ -371,6 +387,25 @@ class Store:
         for table, columns in expected.items():
             if missing := columns - _columns(connection, table):
                 raise self.corrupt(f"{table} has no {min(missing)}")
+
+    def _check_objects(self, connection: sqlite3.Connection, definitions: dict[str, str]) -> None:
+        """Raises LibraryError for triggers, and for views in the place of tables: they would run
+        their author's statements, perhaps for ever. Views under other names are never read."""
+        for kind, name in connection.execute("SELECT type, name FROM sqlite_master"):
+            lower = str(name).lower()
+            ours = lower in definitions or lower.startswith(("sqlite_", "_sqlite_", "words"))
+            if kind == "trigger" or (kind == "view" and ours):
+                raise LibraryError(
+                    f"{self.path} has a {kind} {name!r}, which Sightline does not make: delete it"
+                    f" with `DROP {kind.upper()}` if you made it, or do not use this library"
+                )
+
+    def _check_definitions(self, connection: sqlite3.Connection, expected: dict[str, str]) -> None:
+        """Raises CorruptError unless the tables are defined as the migrations define them: a
+        generated column or a constraint could compute for ever."""
+        for name, sql in connection.execute("SELECT name, sql FROM sqlite_master"):
+            if expected.get(name) not in (None, _normalized(sql)):
+                raise self.corrupt(f"it defines the table {name} differently from Sightline")
 
     def corrupt(self, how: str) -> CorruptError:
         """The error for this file being corrupt."""
@@ -398,10 +433,14 @@ class Store:
         connection.close()
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading. Every statement sees the last commit."""
+    def reading(self, *, limited: bool = True) -> Iterator[sqlite3.Connection]:
+        """A connection for reading. Every statement sees the last commit. LibraryError if the block
+        takes more than ``READ_SECONDS`` and is ``limited``."""
         with translated_errors(self.path, self.kind):
             connection = self._borrow()
+            if limited:
+                end = time.monotonic() + READ_SECONDS
+                connection.set_progress_handler(lambda: time.monotonic() > end, PROGRESS_STEPS)
             try:
                 yield connection
             except (TypeError, ValueError, LookupError, ArithmeticError) as error:
@@ -409,6 +448,7 @@ class Store:
                     raise  # a programming error
                 raise self.corrupt(f"an impossible value: {error}") from error
             finally:
+                connection.set_progress_handler(None, 0)
                 self._give_back(connection)
 
     @staticmethod
@@ -495,17 +535,29 @@ def _columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
     return frozenset(row[1] for row in connection.execute(f"PRAGMA table_info('{table}')"))
 
 
+def _normalized(sql: str | None) -> str:
+    return " ".join(str(sql).split())
+
+
 @cache
-def _current_schema(kind: FileKind) -> tuple[list[str], dict[str, frozenset[str]]]:
-    """The names of all migrations in their order, and the columns of each table that they create;
-    without full-text tables, which cannot always be opened and most questions do not need."""
+def _current_schema(
+    kind: FileKind,
+) -> tuple[list[str], dict[str, frozenset[str]], dict[str, str]]:
+    """The names of all migrations in their order, and the columns and definition of each table that
+    they create; columns without full-text tables, which cannot always be opened and most questions
+    do not need."""
     with closing(Database(memory=True)) as database:
         kind.migrations.apply(database)
         names = database.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'words%'"
         )
         columns = {name: _columns(database.conn, name) for (name,) in names.fetchall()}
-        return [step.name for step in kind.migrations.applied(database)], columns
+        tables = database.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
+            " AND name NOT LIKE '%sqlite~_%' ESCAPE '~' AND name NOT LIKE 'words~_%' ESCAPE '~'"
+        )
+        definitions = {name: _normalized(sql) for name, sql in tables.fetchall()}
+        return [step.name for step in kind.migrations.applied(database)], columns, definitions
 
 
 def ids_of(connection: sqlite3.Connection, sql: str, parameters: Sequence = ()) -> Ids:

@@ -281,7 +281,10 @@ class JsonlSet(EmbeddingSet):
                     row = {name.lower(): value for name, value in json.loads(line).items()}
                     column = next(name for name in VECTOR_COLUMNS if name in row)
                     vector = [float(value) for value in row.pop(column)]
-                except (ValueError, TypeError, AttributeError, StopIteration) as error:
+                except (
+                    ValueError, TypeError, AttributeError, StopIteration,
+                    OverflowError, RecursionError,
+                ) as error:  # fmt: skip
                     raise UsageError(
                         f"{self.path}, line {number}: not a JSON object with an `embedding`"
                     ) from error

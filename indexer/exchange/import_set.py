@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from sightline.indexer.catalog import WriteResult
+from sightline.indexer.catalog.image_rows import COLOR
 from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.exchange.formats import EmbeddingSet, Row, Vectors
 from sightline.indexer.files import sensitive
@@ -46,6 +47,18 @@ PATHS = ("image_path", "path", "filename", "file_name", "filepath", "key")
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_ -]*(\.[A-Za-z0-9_]+)?")
 """A bare file name."""
+
+MAX_PATH = 4096
+"""Characters of an image's path; the row of a longer one gets a number as its name."""
+
+MAX_TEXT, MAX_KEYWORD, MAX_KEYWORDS = 100_000, 1_000, 1_000
+"""Characters of a text and of a keyword, and keywords of an image; the rest is cut off."""
+
+MAX_SIDE = 2**31 - 1
+"""Pixels of an image's width or height."""
+
+FORMAT = re.compile(r"[a-z0-9]{1,8}")
+HASH = re.compile(r"[0-9a-f]{1,64}")
 
 BATCH = 1_000
 """Images per transaction."""
@@ -201,7 +214,7 @@ class _Import:
     def _place(self, row: Row, number: int) -> tuple[Path, str]:
         """The folder that becomes a root, and the path relative to it."""
         text = next((str(row[name]) for name in PATHS if row.get(name) not in (None, "")), "")
-        text = text.replace("\\", "/")
+        text = text.replace("\\", "/") if len(text) <= MAX_PATH else ""
         if _FILE_NAME.fullmatch(text):  # nearly all of them, and pathlib is slow
             return self.fallback, text
         path = PurePosixPath(text)
@@ -297,20 +310,24 @@ def _candidate(root: Path, path: str, decoder: Decoder) -> Candidate:
 
 def _from_row(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
     """The candidate and photo of an image of which only the row is known."""
-    format = str(row.get("format") or _extension(candidate.path) or _extension(str(row.get("url"))))
+    url = _text(row, "url") or ""
+    format = _text(row, "format") or _extension(candidate.path) or _extension(url)
+    format = {"jpg": "jpeg", "tif": "tiff", "heic": "heif"}.get(format, format)
+    color = _text(row, "color")
+    content_hash = _text(row, "content_hash") or ""
     info = PhotoInfo(
-        width=_whole(row, "width", "original_width") or 0,
-        height=_whole(row, "height", "original_height") or 0,
-        format={"jpg": "jpeg", "tif": "tiff", "heic": "heif"}.get(format, format)[:8],
-        orientation=_whole(row, "orientation") or 1,
-        color=_text(row, "color"),
+        width=_whole(row, "width", "original_width", most=MAX_SIDE) or 0,
+        height=_whole(row, "height", "original_height", most=MAX_SIDE) or 0,
+        format=format if FORMAT.fullmatch(format) else "",
+        orientation=_whole(row, "orientation", least=1, most=8) or 1,
+        color=color if color and COLOR.fullmatch(color) else None,
     )
     photo = Photo(
         info=_filled(info, row),
         pixels=NO_PIXELS,
         thumbnail=b"",
-        content_hash=_text(row, "content_hash") or "",
-        phash=_whole(row, "phash"),
+        content_hash=content_hash if HASH.fullmatch(content_hash) else "",
+        phash=_whole(row, "phash", least=-(2**63)),
     )
     return replace(candidate, size=_whole(row, "size") or 0), photo
 
@@ -323,10 +340,13 @@ def _extension(path: str) -> str:
 
 def _filled(info: PhotoInfo, row: Row) -> PhotoInfo:
     """``info``, completed from the set."""
-    keywords = row.get("keywords") or ()
+    keywords = row.get("keywords")
     if isinstance(keywords, str):
         keywords = [word.strip() for word in keywords.split(",")]
-    rating = _whole(row, "rating")
+    if not isinstance(keywords, list):
+        keywords = []
+    words = [word[:MAX_KEYWORD] for word in keywords if isinstance(word, str) and word]
+    rating = _whole(row, "rating", most=5)
     return replace(
         info,
         taken_at=info.taken_at or _time(row.get("taken_at")),
@@ -337,8 +357,8 @@ def _filled(info: PhotoInfo, row: Row) -> PhotoInfo:
         title=info.title or _text(row, "title"),
         caption=info.caption or _text(row, "caption", "text"),
         place=info.place or _text(row, "place"),
-        keywords=info.keywords or tuple(str(word) for word in keywords if word),
-        rating=info.rating if info.rating is not None or rating not in range(6) else rating,
+        keywords=info.keywords or tuple(words[:MAX_KEYWORDS]),
+        rating=info.rating if info.rating is not None else rating,
         url=_text(row, "url"),
     )
 
@@ -347,15 +367,18 @@ def _text(row: Row, *names: str) -> str | None:
     for name in names:
         value = row.get(name)
         if isinstance(value, str) and value.strip():
-            return value
+            return value[:MAX_TEXT]
     return None
 
 
-def _whole(row: Row, *names: str) -> int | None:
+def _whole(row: Row, *names: str, least: int = 0, most: int = 2**63 - 1) -> int | None:
+    """The first whole number of ``names`` that is in that range."""
     for name in names:
         value = row.get(name)
         if isinstance(value, int) or (isinstance(value, float) and np.isfinite(value)):
-            return int(value)
+            number = int(value)
+            if least <= number <= most:
+                return number
     return None
 
 
