@@ -89,13 +89,19 @@ def run_texts(options: argparse.Namespace) -> None:
     np.save(work / "sentences.npy", teachers.sentence_vectors(options.sentence_encoder, texts))
 
 
-def trainer(options: argparse.Namespace, plan: Plan, name: str, *, stages: int = 0) -> Trainer:
-    """A run of this folder."""
+def trainer(
+    options: argparse.Namespace,
+    plan: Plan,
+    name: str,
+    *,
+    stages: int = 0,
+    start: str | None = None,
+) -> Trainer:
+    """A run of this folder; ``start`` is the run whose weights it begins with."""
     tower, weight, bias = load_efficientnet(
         options.efficientnet, width=options.width, depth=options.depth
     )
     held_out = options.held_out.read_text(encoding="utf-8").split() if options.held_out else None
-    start = options.start if stages else None
     return Trainer(
         options.work,
         tower,
@@ -120,7 +126,7 @@ def run_finetune(options: argparse.Namespace) -> None:
     plan = Plan(
         options.steps, order_from=0.0, rate=3e-4, head_rate=2e-4, tower_rate=options.tower_rate
     )
-    run = trainer(options, plan, options.name, stages=options.stages)
+    run = trainer(options, plan, options.name, stages=options.stages, start=options.start)
     run.run()
     log.info("dev: %s", run.evaluate())
 
@@ -130,7 +136,7 @@ def run_export(options: argparse.Namespace) -> None:
     averaged: dict[str, torch.Tensor] = {}
     total = sum(weight for _, weight in options.average)
     for name, weight in options.average:
-        state = trainer(options, Plan(1, order_from=0.0), name).exported()
+        state = trainer(options, Plan(1, order_from=0.0), "export", start=name).exported()
         for key, tensor in state.items():
             averaged[key] = averaged.get(key, torch.zeros(())) + weight / total * tensor.detach()
     export(
