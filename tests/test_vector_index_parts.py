@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.indexer.vector_index.build import EXACT_BELOW, FAST_SCAN_BELOW, plan_for
@@ -16,6 +16,7 @@ def test_to_float32_equals_astype_for_every_finite_float16() -> None:
     assert (to_float32(every).view(np.uint32) == every.astype(np.float32).view(np.uint32)).all()
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     rows=st.sampled_from([1, 7, CHUNK, CHUNK + 1]),
@@ -33,6 +34,7 @@ def test_equal_vectors_have_bitwise_equal_cosines_at_any_position(
     assert scores[0] == scores[-1] == cosines(half[:1], query)[0]
 
 
+@settings(deadline=None)
 @given(count=st.integers(EXACT_BELOW, 10**9), dimension=st.sampled_from([192, 512, 768, 1152]))
 def test_the_training_sample_is_large_enough_and_fits_in_memory(count: int, dimension: int) -> None:
     plan = plan_for("ivf-pq", count, dimension)
