@@ -33,11 +33,13 @@ class Watched:
         self.reports: queue.Queue[IndexReport] = queue.Queue()
         self.stop = threading.Event()
         self.runs = 0
+        scanned = threading.Event()
         update_library(self.library, encoder, [folder], workers=1)
 
         def run(paths: list[Path]) -> IndexReport:
             report = update_library(self.library, encoder, paths, workers=1, stop=self.stop)
             self.runs += 1
+            scanned.set()
             return report
 
         self.thread = threading.Thread(
@@ -46,6 +48,8 @@ class Watched:
             kwargs={"quiet": 0.2},
         )
         self.thread.start()
+        # The first batch is every folder: what tests change must come after it.
+        assert scanned.wait(PATIENCE)
 
     def next(self) -> IndexReport:
         return self.reports.get(timeout=PATIENCE)
