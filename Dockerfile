@@ -11,11 +11,11 @@ ARG KIND=cpu
 ARG TORCH_INDEX
 WORKDIR /src
 COPY . .
-# Every package but Sightline itself is checked against the hashes in docker/.
+# Every package but Sightline itself is checked against the hashes in .docker/.
 RUN if [ -n "$TORCH_INDEX" ]; \
     then pip install --no-cache-dir --index-url "$TORCH_INDEX" "torch>=2.6,<2.14"; \
-    else pip install --no-cache-dir --require-hashes -r docker/torch.txt; fi \
- && pip install --no-cache-dir --require-hashes --no-deps -r "docker/$KIND.txt" \
+    else pip install --no-cache-dir --require-hashes -r .docker/torch.txt; fi \
+ && pip install --no-cache-dir --require-hashes --no-deps -r ".docker/$KIND.txt" \
  && pip install --no-cache-dir --no-deps --no-build-isolation ".[$KIND,raw,exchange,watch]" \
  && pip check \
  && useradd --uid 10001 --create-home sightline && install -d -o sightline -m 700 /data \

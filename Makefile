@@ -44,7 +44,7 @@ audit: $(VENV)/.installed
 # The packages of the Docker image with their hashes; asks the package index.
 lock: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet uv
-	PATH="$(abspath $(BIN)):$$PATH" sh docker/make_lock.sh
+	PATH="$(abspath $(BIN)):$$PATH" sh .docker/make_lock.sh
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .

@@ -128,7 +128,7 @@ def test_every_package_of_the_docker_image_is_locked_with_hashes(kind: str) -> N
     needed = [*project["dependencies"], *(one for name in EXTRAS for one in optional[name])]
     locked: set[str] = set()
     for name in ("torch", kind):
-        text = (TOP / "docker" / f"{name}.txt").read_text(encoding="utf-8")
+        text = (TOP / ".docker" / f"{name}.txt").read_text(encoding="utf-8")
         assert "://" not in text
         for entry in text.replace("\\\n", " ").splitlines():
             found = re.match(r"([a-z0-9.-]+)==\S+", entry)
