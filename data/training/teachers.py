@@ -3,7 +3,7 @@
 - Names of ImageNet's classes and of everything above them in WordNet, from which the image tower's
   own classifier is the teacher (``train``).
 - A sentence encoder (MiniLM) says which texts mean nearly the same.
-- CLIP's vectors of 2,148 class names (published with Detic) say how words relate in images.
+- CLIP's vectors of 2,068 class names (published with Detic) say how words relate in images.
 
 The teachers' vectors are auxiliary targets; nothing of them is exported.
 """
