@@ -81,7 +81,7 @@ def many_changes(folder: Path) -> None:
     for seed in (40, 41, 42):
         (folder / f"{seed:03}.jpg").unlink()
     picture(folder, "broken-1.jpg", 960)  # mended
-    (folder / "broken-2.jpg").write_bytes(b"spoilt since")
+    (folder / "broken-2.jpg").write_bytes(b"corrupt since")
 
 
 def picture(folder: Path, name: str, seed: int) -> None:
@@ -215,7 +215,7 @@ class Stage:
 
 
 def damage(directory: Path) -> None:
-    """A spoilt page of embeddings, a vector that is gone, and thumbnails that are."""
+    """A corrupt page of embeddings, a vector that is gone, and thumbnails that are."""
     path = directory / "catalog.db"
     with sqlite3.connect(path) as connection:
         [(page,)] = connection.execute(

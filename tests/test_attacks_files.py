@@ -1,4 +1,4 @@
-"""Attacks by whoever can write to an indexed folder: on the files that are served, and on a run."""
+"""Attacks by someone who can write to an indexed folder: on files that are served, and on a run."""
 
 from __future__ import annotations
 

@@ -157,17 +157,17 @@ def test_flipped_bytes_raise_a_library_error_or_do_no_harm(tmp_path: Path) -> No
     """Three hundred catalogs with some bytes wrong: whatever is asked, the answer is a LibraryError
     or an answer, and never another exception."""
     whole = filled(tmp_path).read_bytes()
-    path = tmp_path / "spoilt.db"
+    path = tmp_path / "corrupt.db"
     chance = random.Random(5)
     named: list[str] = []
     for _ in range(300):
-        spoilt = bytearray(whole)
+        corrupt = bytearray(whole)
         page = chance.randrange(len(whole) // 8192) * 8192
         for _ in range(chance.choice([1, 1, 4, 64])):
             # Half of the damage is in the page's head, where SQLite's own numbers are.
             spread = chance.choice([32, 8192])
-            spoilt[page + chance.randrange(spread)] = chance.randrange(256)
-        path.write_bytes(spoilt)
+            corrupt[page + chance.randrange(spread)] = chance.randrange(256)
+        path.write_bytes(corrupt)
         try:
             ask_everything(path)
         except LibraryError as error:
@@ -192,17 +192,17 @@ def test_intact_pages_of_a_corrupt_catalog_are_salvaged(tmp_path: Path) -> None:
             if name in ("images", "embeddings")
         ]
     database.close()
-    spoilt = bytearray(path.read_bytes())
+    corrupt = bytearray(path.read_bytes())
     for number in leaves[1::4]:
-        spoilt[(number - 1) * 8192 : number * 8192] = os.urandom(8192)
-    path.write_bytes(spoilt)
+        corrupt[(number - 1) * 8192 : number * 8192] = os.urandom(8192)
+    path.write_bytes(corrupt)
     with pytest.raises(LibraryError, match="doctor"):
         ask_everything(path)
     with Catalog.open(path) as catalog:
         assert {problem.kind for problem in catalog.check()} == {"damaged"}
     target = tmp_path / "saved.db"
     saved = salvage(path, target)
-    assert path.read_bytes() == bytes(spoilt)
+    assert path.read_bytes() == bytes(corrupt)
     assert saved.gaps
     with Catalog.open(target) as catalog:
         assert catalog.check() == []
@@ -217,7 +217,7 @@ def test_intact_pages_of_a_corrupt_catalog_are_salvaged(tmp_path: Path) -> None:
         assert len(catalog.full_text_search("new", 5))
     with pytest.raises(LibraryError, match="is there already"):
         salvage(path, target)
-    path.write_bytes(b"gone" + bytes(spoilt)[4:])
+    path.write_bytes(b"gone" + bytes(corrupt)[4:])
     with pytest.raises(LibraryError, match=r"nothing .* can be saved"):
         salvage(path, tmp_path / "other.db")
 

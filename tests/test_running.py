@@ -135,7 +135,11 @@ def test_every_package_of_the_docker_image_is_locked_with_hashes(kind: str) -> N
             assert found, entry
             assert "--hash=sha256:" in entry
             locked.add(found[1])
-    names = {re.split(r"[^A-Za-z0-9_.-]", one)[0].lower() for one in (*needed, *optional[kind])}
+    # The lock spells names as the package index does: lower case, with dashes.
+    names = {
+        re.split(r"[^A-Za-z0-9_.-]", one)[0].lower().replace("_", "-")
+        for one in (*needed, *optional[kind])
+    }
     assert names | {"setuptools"} <= locked
 
 

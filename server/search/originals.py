@@ -22,7 +22,7 @@ from sightline.indexer.types import Candidate, ImageRecord
 
 @dataclass(frozen=True)
 class Original:
-    """An open image file. Whoever receives it closes ``file``."""
+    """An open image file. The caller closes ``file``."""
 
     file: BinaryIO
     """At its start; in an archive, the part that is the image."""
