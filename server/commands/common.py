@@ -18,8 +18,6 @@ import click
 from sightline.indexer.milvus.connection import is_address
 
 if TYPE_CHECKING:
-    from sightline.indexer.encoder import Encoder
-    from sightline.indexer.encoder.model_files import Download
     from sightline.indexer.library import AnyLibrary, Library
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -137,18 +135,6 @@ def open_library(
     from sightline.indexer.library import Library
 
     return Library.open(directory, read_only=read_only, search_device=search_device)
-
-
-def load_encoder(library: AnyLibrary, device: str, *, download: Download = "named") -> Encoder:
-    """Loads the model of ``library``. Raises ModelMismatchError if it has changed, ModelError if it
-    is not on this machine and ``download`` does not permit it."""
-    from sightline.indexer.encoder import Encoder
-
-    encoder = Encoder.load(
-        library.model, device=device, revision=library.revision, download=download
-    )
-    library.check_model(encoder.model, encoder.revision, encoder.dimension)
-    return encoder
 
 
 def printable(path: Path) -> str:

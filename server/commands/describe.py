@@ -13,7 +13,6 @@ from sightline.server.commands.common import (
     device_option,
     json_option,
     library_option,
-    load_encoder,
     open_library,
     print_json,
 )
@@ -79,6 +78,7 @@ def describe(
         encoder = Encoder.load(model, device=device)
         found = _rank_without_library(encoder, path, texts, count)
     else:
+        from sightline.indexer.indexing.run import encoder_for
         from sightline.server.search import SearchEngine
 
         with open_library(directory, read_only=True) as library:
@@ -89,7 +89,7 @@ def describe(
                 target = min(int(image), 2**63 - 1)
             else:
                 raise NotFoundError(f"there is no file {image}, and it is not an image id")
-            encoder = load_encoder(library, device)
+            encoder = encoder_for(library, device=device)
             with SearchEngine(library, encoder) as engine:
                 found = engine.describe(target, texts=texts, k=count)
     if as_json:

@@ -13,7 +13,6 @@ from sightline.server.commands.common import (
     default_library,
     device_option,
     json_option,
-    load_encoder,
     open_library,
     print_json,
     say,
@@ -130,6 +129,7 @@ def retrieval(
     """
     from sightline.indexer.evaluation import evaluate
     from sightline.indexer.evaluation.datasets import read_captioned
+    from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.zero_shot.prompts import templates
 
     if (model is None) == (directory is None):
@@ -147,7 +147,7 @@ def retrieval(
         if directory is not None:
             place = default_library() if str(directory) == "default" else directory
             with open_library(place, read_only=True) as library:
-                encoder = load_encoder(library, device)
+                encoder = encoder_for(library, device=device)
                 texts = evaluate.encode_captions(
                     encoder, captioned.captions, wording, progress=show
                 )

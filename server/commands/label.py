@@ -15,7 +15,6 @@ from sightline.server.commands.common import (
     device_option,
     json_option,
     library_option,
-    load_encoder,
     open_library,
     print_json,
     say,
@@ -120,13 +119,14 @@ def label(
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
 
+    from sightline.indexer.indexing.run import encoder_for
     from sightline.indexer.zero_shot.labels import MIN_FIT, Labeller, read_labels
     from sightline.indexer.zero_shot.prompts import templates
 
     wanted = read_labels(labels)
     threshold = MIN_FIT if threshold is None else threshold
     with open_library(directory, read_only=not keep) as library:
-        encoder = load_encoder(library, device)
+        encoder = encoder_for(library, device=device)
         given = template_names[0] if len(template_names) == 1 else template_names
         chosen = templates(given or encoder.templates)
         ids = _ids(library, encoder, " ".join(words))

@@ -11,7 +11,6 @@ import click
 from sightline.server.commands.common import (
     device_option,
     json_option,
-    load_encoder,
     open_any,
     place_option,
     print_json,
@@ -79,10 +78,11 @@ def search(
     if not query and not images:
         raise click.UsageError("nothing to search for: give QUERY, --image FILE or --like ID")
 
+    from sightline.indexer.indexing.run import encoder_for
     from sightline.server.search import SearchEngine
 
     with closing(open_any(directory)) as library:
-        engine = SearchEngine(library, load_encoder(library, device))
+        engine = SearchEngine(library, encoder_for(library, device=device))
         with engine:
             data = [path.read_bytes() for path in images]
             result = engine.search(

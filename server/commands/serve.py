@@ -15,7 +15,6 @@ from sightline.indexer.files import sensitive
 from sightline.server.commands.common import (
     allow_root_option,
     device_option,
-    load_encoder,
     on_stop_signals,
     open_any,
     open_library,
@@ -126,6 +125,8 @@ def serve(
         threads=threads,
     )
     prepare_process()
+    from sightline.indexer.indexing.run import encoder_for
+
     if isinstance(directory, str):
         if search_device != "cpu":
             raise click.UsageError("--search-device has no effect on a Milvus collection; omit it")
@@ -143,7 +144,7 @@ def serve(
 
         if isinstance(directory, Path) and Library.exists(directory):
             with open_library(directory, read_only=True) as existing:
-                load_encoder(existing, device, download="never")
+                encoder_for(existing, device=device, download="never")
         with stopping() as stop, shown() as progress:
             report = index_folders(
                 directory,
@@ -158,7 +159,7 @@ def serve(
     with closing(open_any(directory, search_device=search_device)) as library, opening(library):
         # A library that someone else made may claim any folder of this machine.
         sensitive.refuse([Path(root["path"]) for root in library.roots()], allow_roots)
-        encoder = load_encoder(library, device, download="never")
+        encoder = encoder_for(library, device=device, download="never")
         run_server(library, encoder, config, browse=browse)
 
 
