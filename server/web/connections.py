@@ -288,7 +288,8 @@ class Listener(TcpWSGIServer):
                     "cannot accept connections: %s; raise the limit with `ulimit -n`",
                     error.strerror,
                 )
-            for _ in range(ACCEPTS):
+            # Half at most: accept() fails without a client too, and the newest may be sending.
+            for _ in range(min(ACCEPTS, (len(self._channels()) + 1) // 2)):
                 self._close_longest_waiting(self._channels())
             return None
         return accepted
