@@ -17,6 +17,7 @@ import click
 
 from sightline import __version__
 from sightline.indexer.errors import SightlineError, UsageError
+from sightline.server.commands.priority import OWN_PROCESS
 
 COMMANDS = {
     "index": "sightline.server.commands.index",
@@ -41,14 +42,6 @@ COMMANDS = {
 
 DEBUG_VARIABLE = "SIGHTLINE_DEBUG"
 
-BACKGROUND = {"index", "rebuild", "import", "label"}
-"""Commands that use every core for minutes or hours and run at low priority."""
-
-NICENESS = 10
-"""Niceness of those: of a core that a server needs too, the server gets nine tenths."""
-
-OWN_PROCESS = "own process"
-
 
 class Sightline(click.Group):
     """The group of subcommands, imported on first use."""
@@ -70,8 +63,7 @@ class Sightline(click.Group):
 
 @click.group(cls=Sightline, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sightline")
-@click.pass_context
-def sightline(context: click.Context) -> None:
+def sightline() -> None:
     """Search your images by describing what they show.
 
     \b
@@ -80,20 +72,11 @@ def sightline(context: click.Context) -> None:
     sightline search "dog on a beach"    search it
     sightline serve                      search it in a browser
     """
-    if context.obj == OWN_PROCESS and context.invoked_subcommand in BACKGROUND:
-        lower_priority()
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status."""
     sys.exit(run(arguments, obj=OWN_PROCESS))
-
-
-def lower_priority() -> None:
-    """Raises the niceness of this process, on systems that support it."""
-    if hasattr(os, "setpriority"):
-        now = os.getpriority(os.PRIO_PROCESS, 0)
-        os.setpriority(os.PRIO_PROCESS, 0, max(now, NICENESS))
 
 
 def run(arguments: list[str] | None = None, *, obj: object = None) -> int:

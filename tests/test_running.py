@@ -102,23 +102,47 @@ def test_frozen_objects_are_excluded_from_garbage_collection() -> None:
         gc.unfreeze()
 
 
-def test_index_runs_at_low_priority() -> None:
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import os, sys, atexit; from sightline.server.cli import main;"
-            "atexit.register(lambda: print(os.getpriority(os.PRIO_PROCESS, 0)));"
-            "main(sys.argv[1:])",
-            "index",
-            "--library",
-            "nowhere",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+def niceness_of_index(*options: str, terminal: bool = False) -> int:
+    """The niceness at which ``sightline index`` runs without a terminal or in the foreground of
+    one."""
+    code = (
+        "import os, sys, atexit; from sightline.server.cli import main;"
+        "atexit.register(lambda: print(os.getpriority(os.PRIO_PROCESS, 0)));"
+        "main(['index', '--library', 'nowhere', *sys.argv[1:]])"
     )
-    assert int(result.stdout) == max(10, os.getpriority(os.PRIO_PROCESS, 0))
+    in_a_terminal = (
+        "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    )
+    command = [sys.executable, "-c", code, *options]
+    if terminal:
+        command = [sys.executable, "-c", in_a_terminal, *command]
+    environment = {k: v for k, v in os.environ.items() if k != "SIGHTLINE_NICE"}
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    return int(result.stdout.split()[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "terminal", "niceness"),
+    [
+        ([], False, 10),
+        ([], True, 0),
+        (["--watch"], True, 10),
+        (["--nice", "0"], False, 0),
+        (["--nice", "4"], True, 4),
+    ],
+)
+def test_index_runs_at_low_priority_in_the_background_only(
+    options: list[str], terminal: bool, niceness: int
+) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert niceness_of_index(*options, terminal=terminal) == max(niceness, own)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])

@@ -18,6 +18,7 @@ from sightline.server.commands.common import (
     say,
     stopping,
 )
+from sightline.server.commands.priority import nice_option
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 )
 @allow_root_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@nice_option
 @json_option
 @library_option
 @device_option

@@ -19,6 +19,7 @@ from sightline.server.commands.common import (
     print_json,
     say,
 )
+from sightline.server.commands.priority import nice_option
 
 if TYPE_CHECKING:
     from sightline.indexer.library import Library
@@ -82,6 +83,7 @@ class Row:
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line per image and label.")
 @click.option("--forget", metavar="WORDS", help="Delete these labels from the library; * for all.")
+@nice_option
 @json_option
 @library_option
 @device_option

@@ -21,6 +21,7 @@ from sightline.server.commands.common import (
     printable,
     say,
 )
+from sightline.server.commands.priority import nice_option
 from sightline.server.commands.progress import shown
 
 
@@ -135,6 +136,7 @@ def roots(
     help="Where the index is trained: auto, cpu, cuda.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@nice_option
 @json_option
 @library_option
 def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path) -> None:
