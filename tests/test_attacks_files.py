@@ -105,7 +105,9 @@ def test_a_link_placed_after_the_path_was_resolved_is_not_followed(
             (pictures / "inner").symlink_to(tmp_path / "moved")
         return found
 
-    for name in ("a.jpg", "inner/c.jpg"):
+    (pictures / "to-a.jpg").symlink_to("a.jpg")
+    (pictures / "to-inner").symlink_to("inner")
+    for name in ("to-a.jpg", "to-inner/c.jpg"):  # paths with a link are resolved before opening
         with monkeypatch.context() as patch:
             patch.setattr(os.path, "realpath", resolve_then_swap)
             with pytest.raises(OSError, match=r"symbolic links|Not a directory"):

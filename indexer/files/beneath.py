@@ -6,9 +6,10 @@ an open by name, another program can replace the file by a link.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 from sightline.indexer.errors import PhotoError
@@ -21,6 +22,10 @@ _FLAGS = os.O_RDONLY | sum(
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
 )
 """O_NONBLOCK: opening a named pipe does not wait for a writer."""
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+_HAS_DIR_FD = os.open in os.supports_dir_fd
 
 
 class Identity(NamedTuple):
@@ -46,12 +51,21 @@ def open_beneath(root: Path, path: str) -> tuple[BinaryIO, str | None]:
     ``PhotoError`` for a link out of it and for what is not a regular file, ``OSError`` if the file
     cannot be opened, ``ValueError`` for a path that is not valid.
     """
+    names = PurePosixPath(path)
+    if _HAS_DIR_FD and not names.is_absolute() and ".." not in names.parts:
+        try:
+            descriptor, rest = _open_parts(os.fspath(root), names.parts, follow_top=True)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EMLINK):  # there is a link in the path
+                raise
+        else:
+            return _regular(descriptor), "/".join(rest) or None
     top = os.path.realpath(root, strict=True)
     real = os.path.realpath(os.path.join(top, path))  # noqa: PTH118
     if os.path.commonpath([top, real]) != top:
         raise PhotoError(OUTSIDE)
     parts = Path(real).relative_to(top).parts
-    open_parts = _open_parts if os.open in os.supports_dir_fd else _open_by_path
+    open_parts = _open_parts if _HAS_DIR_FD else _open_by_path
     descriptor, rest = open_parts(top, parts)
     return _regular(descriptor), "/".join(rest) or None
 
@@ -65,7 +79,7 @@ def is_beneath(root: Path, path: str) -> bool:
 def open_file(path: Path) -> BinaryIO:
     """Opens ``path``, following links. Raises ``PhotoError`` for what is not a regular file,
     ``OSError`` if it cannot be opened."""
-    return _regular(os.open(path, _FLAGS & ~getattr(os, "O_NOFOLLOW", 0)))
+    return _regular(os.open(path, _FLAGS & ~_NOFOLLOW))
 
 
 def _regular(descriptor: int) -> BinaryIO:
@@ -75,11 +89,12 @@ def _regular(descriptor: int) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _open_parts(top: str, parts: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
-    """Opens one component of a path without links after the other, up to the first regular file;
-    the descriptor, and the components that remain. A component that has become a link since the
-    path was resolved is refused (ELOOP)."""
-    descriptor = os.open(top, _FLAGS)
+def _open_parts(
+    top: str, parts: tuple[str, ...], *, follow_top: bool = False
+) -> tuple[int, tuple[str, ...]]:
+    """Opens one component of a path after the other, up to the first regular file; the descriptor,
+    and the components that remain. A link is refused (ELOOP), at ``top`` unless ``follow_top``."""
+    descriptor = os.open(top, _FLAGS & ~_NOFOLLOW if follow_top else _FLAGS)
     try:
         for number, part in enumerate(parts):
             if stat.S_ISREG(os.fstat(descriptor).st_mode):

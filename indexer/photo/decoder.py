@@ -70,6 +70,10 @@ ENVIRONMENT = (
 )
 """Variables that a worker receives: neither the server's token nor other secrets."""
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
+"""Bytes from which glibc returns memory to the kernel. By its own choice it returned the memory of
+most images, and 3,000 page faults took 6 ms of the 66 of an image of 12 megapixels."""
+
 START_TIMEOUT = 60.0
 """Seconds in which a worker starts; 0.2 on an idle machine."""
 
@@ -357,17 +361,16 @@ class _Worker:
             data = data[os.write(pipe.fileno(), data) :]
 
     def _receive(self, process: subprocess.Popen[bytes], pipe: IO[bytes], end: float) -> Any:
-        def read(length: int) -> bytes:
+        def read(length: int) -> bytearray:
             data = bytearray(length)
             rest = memoryview(data)
             while rest:
                 self._wait(process, pipe, "POLLIN", end)
-                part = os.read(pipe.fileno(), min(len(rest), PIPE_SIZE))
-                if not part:
+                count = pipe.readinto(rest)  # type: ignore[attr-defined]  # not buffered
+                if not count:
                     raise EOFError
-                rest[: len(part)] = part
-                rest = rest[len(part) :]
-            return bytes(data)
+                rest = rest[count:]
+            return data
 
         return messages.receive(read)
 
@@ -411,12 +414,13 @@ class _Worker:
         path = [entry for entry in sys.path if entry]
         # One thread per process: the processes fill the cores.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        inherited = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         process = subprocess.Popen(
             [sys.executable, "-c", _WORKER_SCRIPT.format(path=path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | threads,
+            env=inherited | threads | MALLOC,
             # Ctrl-C in the terminal reaches the main program only, which ends the workers itself.
             process_group=0 if os.name == "posix" else None,
         )

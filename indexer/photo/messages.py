@@ -33,7 +33,7 @@ MAX_BYTES = 64 * 2**20
 
 LENGTHS = struct.Struct("<II")
 
-Receive = Callable[[int], bytes]
+Receive = Callable[[int], bytes | bytearray]
 """Returns exactly so many bytes. Raises ``EOFError`` if there are fewer."""
 
 
@@ -68,7 +68,7 @@ def receive(read: Receive) -> Any:
         message = orjson.loads(head)
         parts = []
         for size in message["bytes"]:
-            parts.append(bytes(data[: _is(int, size)]))
+            parts.append(data[: _is(int, size)])
             data = data[size:]
         return _KINDS[message["kind"]](message["value"], parts)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
@@ -111,7 +111,7 @@ def _optional(kind: Any, value: Any) -> Any:
     return None if value is None else _is(kind, value)
 
 
-def _to_pixels(shape: Any, data: bytes) -> Pixels:
+def _to_pixels(shape: Any, data: memoryview) -> Pixels:
     height, width, channels = (_is(int, edge) for edge in shape)
     if channels != 3 or height * width * 3 != len(data):
         raise ValueError("unexpected shape")
@@ -141,7 +141,7 @@ def _to_info(value: dict[str, Any]) -> PhotoInfo:
     )
 
 
-def _to_photo(value: Any, parts: list[bytes]) -> Photo:
+def _to_photo(value: Any, parts: list[memoryview]) -> Photo:
     info, shape, content_hash, phash = value
     data, thumbnail = parts
     if phash is not None and type(phash) is not int:
@@ -149,13 +149,13 @@ def _to_photo(value: Any, parts: list[bytes]) -> Photo:
     return Photo(
         info=_to_info(info),
         pixels=_to_pixels(shape, data),
-        thumbnail=thumbnail,
+        thumbnail=bytes(thumbnail),
         content_hash=_is(str, content_hash),
         phash=phash,
     )
 
 
-def _to_listing(value: Any, _: list[bytes]) -> Listing:
+def _to_listing(value: Any, _: list[memoryview]) -> Listing:
     names, offsets, sizes, problem, mtime_ns = value
     members = {
         _is(str, name): Member(_is(int, offset), _is(int, size))
@@ -166,17 +166,17 @@ def _to_listing(value: Any, _: list[bytes]) -> Listing:
     return Listing(members, _optional(str, problem), mtime_ns)
 
 
-def _to_located(value: Any, _: list[bytes]) -> Located:
+def _to_located(value: Any, _: list[memoryview]) -> Located:
     offset, size, *archive = value
     return Located(Member(_is(int, offset), _is(int, size)), Identity(*archive))
 
 
-_KINDS: dict[str, Callable[[Any, list[bytes]], Any]] = {
+_KINDS: dict[str, Callable[[Any, list[memoryview]], Any]] = {
     "photo": _to_photo,
     "pixels": lambda shape, parts: _to_pixels(shape, parts[0]),
     "listing": _to_listing,
     "located": _to_located,
     "failure": lambda value, _: Failure(_is(str, value[0]), _is(bool, value[1])),
-    "bytes": lambda _, parts: parts[0],
+    "bytes": lambda _, parts: bytes(parts[0]),
     "text": lambda value, _: _is(str, value),
 }
