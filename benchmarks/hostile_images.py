@@ -81,7 +81,7 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 
 def uploads(directory: Path, count: int, seed: int) -> int:
     """Uploads the files to the server of a library, and prints the status codes."""
-    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.indexer.library import Library
     from sightline.server.search import SearchEngine
     from sightline.server.web.app import create_app

@@ -86,7 +86,8 @@ def test_an_empty_library_explains_itself_and_fills_while_indexing(
 @contextmanager
 def held_run(library: Path) -> Iterator[Callable[[], None]]:
     """An indexing run, paused after its second batch until the yielded function is called."""
-    from sightline.indexer.indexing.run import load_encoder, update_library
+    from sightline.indexer.indexing.encoders import load_encoder
+    from sightline.indexer.indexing.run import update_library
     from sightline.indexer.library import Library
 
     held, steps = threading.Event(), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -196,6 +197,32 @@ def test_search_prints_score_id_and_path(sightline: CommandLine, library: Path) 
     assert -1 <= float(score) <= 1
     assert int(number) > 0
     assert Path(path).is_file()
+
+
+def test_a_text_search_imports_no_torch_and_a_repeated_one_needs_no_model(
+    library: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "library"
+    shutil.copytree(library, copy)
+    program = (
+        "import sys\n"
+        "from sightline.indexer.encoder import Encoder\n"
+        "from sightline.server.cli import run\n"
+        "encode = Encoder.encode_texts\n"
+        "encoded = []\n"
+        "Encoder.encode_texts = lambda self, texts: encoded.extend(texts) or encode(self, texts)\n"
+        "status = run(sys.argv[1:])\n"
+        "print(status, encoded, 'torch' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", program, "search", "soft blots", "--library", str(copy)]
+    lines = [
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        for _ in range(2)
+    ]
+    assert [found[-1] for found in lines] == ["0 ['soft blots'] False", "0 [] False"]
+    assert lines[0][:-1] == lines[1][:-1]
+    stored = copy / "text-vectors.db"
+    assert stored.stat().st_mode & 0o077 == 0
 
 
 def test_search_by_image_finds_that_image(

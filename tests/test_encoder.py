@@ -151,6 +151,36 @@ def test_bfloat16_vectors_have_cosine_above_0_999_to_float32(
     assert cosines(exact.encode_texts(TEXTS), fast.encode_texts(TEXTS)).min() > 0.999
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, "builtin"])
+def test_few_texts_are_encoded_without_torch_to_the_same_vectors(
+    family_folders: Callable[[str], Path], family: str
+) -> None:
+    model = family if family == "builtin" else family_folders(family)
+    few = Encoder.load(str(model), dtype="float32", few_texts=True)
+    found = few.encode_texts(TEXTS)
+    expected = Encoder.load(str(model), device="cpu", dtype="float32").encode_texts(TEXTS)
+    assert cosines(found, expected).min() > 0.99999
+    without_torch = few._numpy_text_tower is not None
+    assert without_torch == (family not in ("chinese-clip", "altclip", "dual-encoder"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_few_texts_are_encoded_from_weights_of_any_type(
+    family_folders: Callable[[str], Path], tmp_path: Path, dtype: str
+) -> None:
+    directory = tmp_path / dtype
+    shutil.copytree(family_folders("clip"), directory)
+    path = directory / "model.safetensors"
+    tensors = {
+        name: tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(tensors, path)
+    found = Encoder.load(str(directory), few_texts=True).encode_texts(TEXTS)
+    expected = Encoder.load(str(directory), device="cpu", dtype="float32").encode_texts(TEXTS)
+    assert cosines(found, expected).min() > 0.99999
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_vector_does_not_depend_on_its_batch(
     family: str, family_folders: Callable[[str], Path]

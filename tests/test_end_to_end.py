@@ -13,7 +13,7 @@ import pytest
 from helpers_serving import FLAGS, chromium, get, serving
 
 from sightline.data.scenes import write_gallery
-from sightline.indexer.indexing.run import encoder_for
+from sightline.indexer.indexing.encoders import encoder_for
 from sightline.indexer.library import Library
 from sightline.server.cli import run
 from sightline.server.search import SearchEngine

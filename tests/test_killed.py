@@ -55,7 +55,8 @@ def test_after_killed_runs_one_run_completes_the_library(
 RUN = """
     import sys
     from pathlib import Path
-    from sightline.indexer.indexing.run import load_encoder, update_library
+    from sightline.indexer.indexing.encoders import load_encoder
+    from sightline.indexer.indexing.run import update_library
     from sightline.indexer.library import Library
 
     model, directory, pictures = sys.argv[1:]

@@ -26,7 +26,8 @@ from PIL import Image
 from sightline.data.scenes import Scene, compose, render
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import NotFoundError, UsageError
-from sightline.indexer.indexing.run import encoder_for, update_library
+from sightline.indexer.indexing.encoders import encoder_for
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library
 from sightline.indexer.zero_shot import prompts
 from sightline.indexer.zero_shot.labels import (

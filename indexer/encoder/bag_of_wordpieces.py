@@ -9,10 +9,8 @@ from __future__ import annotations
 import torch
 
 from sightline.indexer.encoder.layers import Mlp, Source
-from sightline.indexer.encoder.transformer import VIT_NAMES, LayerConfig, PreNormLayer
-
-SPECIAL_TOKENS = 5
-"""Ids below this are [PAD], [UNK], [CLS], [SEP] and [MASK], which are not in the bag."""
+from sightline.indexer.encoder.tower_config import SPECIAL_TOKENS, LayerConfig
+from sightline.indexer.encoder.transformer import VIT_NAMES, PreNormLayer
 
 
 class BagOfWordpiecesTower:

@@ -31,6 +31,7 @@ from sightline.indexer.types import Embeddings, Geometry, Pixels
 if TYPE_CHECKING:
     import torch
 
+    from sightline.indexer.encoder.numpy_text import NumpyTextTower
     from sightline.indexer.encoder.tokenizer import Tokenizer
     from sightline.indexer.encoder.towers import ImageTower, Modality, TextTower
 
@@ -64,7 +65,9 @@ class Encoder:
     sigmoid: bool
     """Whether scores become probabilities by a sigmoid (SigLIP) or by a softmax over labels."""
 
-    def __init__(self, files: ModelFiles, *, device: str, dtype: str) -> None:
+    def __init__(
+        self, files: ModelFiles, *, device: str, dtype: str, few_texts: bool = False
+    ) -> None:
         if not DEVICES.fullmatch(device):
             raise ModelError(f"no device is called {device!r}: use auto, cpu, cuda, cuda:1 or mps")
         if dtype not in DTYPES:
@@ -77,6 +80,8 @@ class Encoder:
         self._preprocessing = read_preprocessing(files)
         self._text_tower: TextTower | None = None
         self._image_tower: ImageTower | None = None
+        self._few_texts = few_texts and device in ("auto", "cpu") and dtype in ("auto", "float32")
+        self._numpy_text_tower: NumpyTextTower | None = None
         self._tokenizer: Tokenizer | None = None
         self._text_lock = threading.Lock()
         self._image_lock = threading.Lock()
@@ -101,6 +106,7 @@ class Encoder:
         dtype: str = "auto",
         revision: str | None = None,
         download: model_files.Download = "any",
+        few_texts: bool = False,
     ) -> Encoder:
         """An encoder by a name of ``registry.MODELS``, a hub id, or a folder.
 
@@ -108,10 +114,11 @@ class Encoder:
         ``dtype`` is ``auto`` (bfloat16 if the hardware multiplies it), ``float32``, ``bfloat16`` or
         ``float16``. ``revision`` selects a commit, branch or tag of a hub model. ``download``:
         which models may be downloaded, ``any``, ``named`` (those of ``registry.MODELS``) or
-        ``never``. Raises ``ModelError`` with the remedy in one line.
+        ``never``. ``few_texts``: encode texts on the CPU, without the import of torch where the
+        model allows it. Raises ``ModelError`` with the remedy in one line.
         """
         files = model_files.resolve(model, revision=revision, download=download)
-        return cls(files, device=device, dtype=dtype)
+        return cls(files, device=device, dtype=dtype, few_texts=few_texts)
 
     def encode_images(self, pixels: Pixels) -> Embeddings:
         """``(B, H, W, 3) uint8``, cropped to ``geometry`` -> ``(B, d) float32``, unit norm.
@@ -150,6 +157,13 @@ class Encoder:
 
     def _encode_texts(self, texts: list[str]) -> Embeddings:
         """Called by one thread at a time."""
+        if self._few_texts:
+            from sightline.indexer.encoder.numpy_text import load_numpy_text_tower
+
+            self._numpy_text_tower = load_numpy_text_tower(self._files, self._weights)
+            self._few_texts = False
+        if self._numpy_text_tower is not None:
+            return self._numpy_text_tower(texts)
         import torch
 
         result = np.empty((len(texts), self.dimension), np.float32)
@@ -160,7 +174,9 @@ class Encoder:
             for start in range(0, len(order), self.batch_size):
                 rows = order[start : start + self.batch_size]
                 tokens = tokenizer([texts[row] for row in rows])
-                result[rows] = _normalize(tower(tokens.ids, tokens.mask)).cpu().numpy()
+                ids = torch.from_numpy(tokens.ids)
+                mask = None if tokens.mask is None else torch.from_numpy(tokens.mask)
+                result[rows] = _normalize(tower(ids, mask)).cpu().numpy()
         return result
 
     def warm(self, towers: Iterable[Modality] = ("text",)) -> None:

@@ -9,26 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
 
 import torch
 from torch.nn import functional as F
 
+from sightline.indexer.encoder.tower_config import SILU_FACTOR, Activation
 from sightline.indexer.encoder.weights import Weights
-
-Activation = Literal["none", "gelu", "gelu_tanh", "silu", "tanh"]
-
-ACTIVATIONS: dict[str, Activation] = {
-    "gelu": "gelu",
-    "quick_gelu": "silu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-}
-"""By transformers' name. CLIP's quick GELU is ``x sigmoid(1.702 x) = silu(1.702 x) / 1.702``;
-``mlp`` multiplies the two factors into the weights."""
-
-SILU_FACTOR = 1.702
 
 TORCH_ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda x: x,
@@ -132,7 +118,10 @@ class LayerNorm:
 
 
 class Mlp:
-    """The two linear layers of a transformer block, with the activation between them."""
+    """The two linear layers of a transformer block, with the activation between them.
+
+    Quick GELU's two factors (``tower_config.ACTIVATIONS``) are multiplied into the weights.
+    """
 
     def __init__(self, source: Source, up: str, down: str, activation: Activation) -> None:
         factor = SILU_FACTOR if activation == "silu" else 1.0

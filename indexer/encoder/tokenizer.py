@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sightline.indexer.encoder.model_files import ModelFiles, read_json
 from sightline.indexer.encoder.weights import Weights
 from sightline.indexer.errors import ModelError
 
 if TYPE_CHECKING:
-    import torch
     from tokenizers import Tokenizer as HfTokenizer
 
 WORD_EMBEDDINGS = (
@@ -66,9 +68,9 @@ TEXT_RULES = {
 class Tokens:
     """The token ids of a batch of texts."""
 
-    ids: torch.Tensor
+    ids: NDArray[np.int64]
     """``(n, length) int64``."""
-    mask: torch.Tensor | None
+    mask: NDArray[np.int64] | None
     """``(n, length) int64``, 1 at tokens and 0 at padding; None for towers that take no mask."""
 
 
@@ -107,15 +109,13 @@ class Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenizes, truncates and pads: to the longest of these texts, or to ``max_length``."""
-        import torch
-
         lowered = [text.lower() if self.rules.lowercase else text for text in texts]
         rows = self._backend(lowered)
         length = self.max_length if self.rules.pad_to_max_length else max(map(len, rows))
-        ids = torch.full((len(rows), length), self._backend.pad_id, dtype=torch.int64)
-        mask = torch.zeros_like(ids) if self.rules.attention_mask else None
+        ids = np.full((len(rows), length), self._backend.pad_id, np.int64)
+        mask = np.zeros_like(ids) if self.rules.attention_mask else None
         for index, row in enumerate(rows):
-            ids[index, : len(row)] = torch.tensor(row)
+            ids[index, : len(row)] = row
             if mask is not None:
                 mask[index, : len(row)] = 1
         return Tokens(ids, mask)

@@ -17,14 +17,15 @@ import torch
 from sightline.indexer.encoder import efficientnet_lite, resnet
 from sightline.indexer.encoder.bag_of_wordpieces import BagOfWordpiecesTower
 from sightline.indexer.encoder.families import OWN_FAMILY, TRANSFORMERS_CLASSES
-from sightline.indexer.encoder.layers import ACTIVATIONS, Source
+from sightline.indexer.encoder.layers import Source
 from sightline.indexer.encoder.model_files import ModelFiles
-from sightline.indexer.encoder.transformer import (
-    BertTextTower,
-    ClipTextTower,
-    LayerConfig,
-    VitImageTower,
+from sightline.indexer.encoder.tower_config import (
+    bag_of_wordpieces_config,
+    clip_text_config,
+    layer_config,
+    tower_config,
 )
+from sightline.indexer.encoder.transformer import BertTextTower, ClipTextTower, VitImageTower
 from sightline.indexer.encoder.weights import Weights
 from sightline.indexer.errors import ModelError
 
@@ -54,28 +55,17 @@ def load_text_tower(
 ) -> TextTower:
     """The text tower with its weights. Raises ``ModelError`` if a weight is missing."""
     source = Source(weights, device, dtype)
-    config = _tower_config(files, "text_config")
-    if files.family in ("clip", "metaclip_2"):
-        layers = _layer_config(config, heads=8, activation="quick_gelu", eps=1e-5)
-        end_id = config.get("eos_token_id", 49407)
-        if layers and isinstance(end_id, int):
-            # The first CLIP configurations give a wrong end id, 2, for which transformers pools at
-            # the highest id. MetaCLIP 2's end id really is 2.
-            legacy = files.family == "clip" and end_id == 2
-            return ClipTextTower(source, layers, end_id=-1 if legacy else end_id)
-    if files.family == "siglip":
-        layers = _layer_config(config, heads=12, activation="gelu_pytorch_tanh", eps=1e-6)
-        if layers:
-            return ClipTextTower(source, layers, end_id=None)
+    if clip := clip_text_config(files):
+        return ClipTextTower(source, clip)
+    config = tower_config(files, "text_config")
     dual = files.family == "vision-text-dual-encoder" and config.get("model_type") == "bert"
     if files.family == "chinese_clip" or dual:
-        layers = _layer_config(config, heads=12, activation="gelu", eps=1e-12)
+        layers = layer_config(config, heads=12, activation="gelu", eps=1e-12)
         if layers:
             return BertTextTower(source, layers, pooler=dual)
     if files.family == OWN_FAMILY:
-        layers = _layer_config(config, heads=4, activation="gelu", eps=1e-5)
-        if layers and config.get("model_type") == "bag_of_wordpieces":
-            return BagOfWordpiecesTower(source, layers)
+        if own := bag_of_wordpieces_config(files):
+            return BagOfWordpiecesTower(source, own)
         raise _unsupported_tower(files, "text_config")
     return _TransformersTextTower(
         _load_transformers(files, weights, "text", device=device, dtype=dtype)
@@ -95,12 +85,12 @@ def load_image_tower(
     Raises ``ModelError`` if a weight is missing or the size is not the model's.
     """
     source = Source(weights, device, dtype)
-    config = _tower_config(files, "vision_config")
+    config = tower_config(files, "vision_config")
     layers = None
     if files.family in ("clip", "metaclip_2", "chinese_clip", "altclip"):
-        layers = _layer_config(config, heads=12, activation="quick_gelu", eps=1e-5)
+        layers = layer_config(config, heads=12, activation="quick_gelu", eps=1e-5)
     elif files.family == "siglip" and config.get("vision_use_head", True):
-        layers = _layer_config(config, heads=12, activation="gelu_pytorch_tanh", eps=1e-6)
+        layers = layer_config(config, heads=12, activation="gelu_pytorch_tanh", eps=1e-6)
     if layers:
         return VitImageTower(source, layers, size=size)
     if files.family in ("vision-text-dual-encoder", OWN_FAMILY):
@@ -120,29 +110,6 @@ def _unsupported_tower(files: ModelFiles, name: str) -> ModelError:
     return ModelError(
         f"{files.id}: the {name} in config.json is not that of a supported tower of the family "
         f"{OWN_FAMILY!r}: use the file that belongs to these weights"
-    )
-
-
-def _tower_config(files: ModelFiles, name: str) -> dict[str, Any]:
-    """``text_config`` or ``vision_config``. Early files also have ``text_config_dict``, to which
-    transformers gives precedence."""
-    found = files.config.get(f"{name}_dict") or files.config.get(name) or {}
-    return found if isinstance(found, dict) else {}
-
-
-def _layer_config(
-    config: dict[str, Any], *, heads: int, activation: str, eps: float
-) -> LayerConfig | None:
-    """The layers' configuration, with the family's defaults; None for what ``transformer`` lacks:
-    another activation, or relative positions."""
-    name = ACTIVATIONS.get(config.get("hidden_act", activation))
-    if name is None or config.get("position_embedding_type", "absolute") != "absolute":
-        return None
-    return LayerConfig(
-        layers=int(config.get("num_hidden_layers", 12)),
-        heads=int(config.get("num_attention_heads", heads)),
-        activation=name,
-        eps=float(config.get("layer_norm_eps", eps)),
     )
 
 

@@ -19,19 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from sightline.indexer.encoder.layers import Activation, Linear, Mlp, Source
+from sightline.indexer.encoder.layers import Linear, Mlp, Source
+from sightline.indexer.encoder.tower_config import ClipTextConfig, LayerConfig
 from sightline.indexer.errors import ModelError
-
-
-@dataclass(frozen=True)
-class LayerConfig:
-    """What the layers of a tower have in common, beyond the shapes of their weights."""
-
-    layers: int
-    heads: int
-    activation: Activation
-    eps: float
-    """Of the layer normalisations."""
 
 
 @dataclass(frozen=True)
@@ -185,22 +175,20 @@ class TokenEmbeddings:
 
 
 class ClipTextTower:
-    """The text tower of CLIP, MetaCLIP and SigLIP.
+    """The text tower of CLIP, MetaCLIP and SigLIP."""
 
-    With ``end_id`` the tower is causal and pools at the first token of that id (-1: at the highest
-    id, as the first CLIP did). With None it is bidirectional and pools at the last position.
-    """
-
-    def __init__(self, source: Source, config: LayerConfig, *, end_id: int | None) -> None:
+    def __init__(self, source: Source, config: ClipTextConfig) -> None:
         text = source.below("text_model.")
         self.embeddings = TokenEmbeddings(
             text, "embeddings.token_embedding.weight", "embeddings.position_embedding.weight"
         )
-        self.layers = _layers(text, VIT_NAMES, config, PreNormLayer)
-        self.norm = text.layer_norm("final_layer_norm", config.eps)
-        self.end_id = end_id
+        self.layers = _layers(text, VIT_NAMES, config.layers, PreNormLayer)
+        self.norm = text.layer_norm("final_layer_norm", config.layers.eps)
+        self.end_id = config.end_id
         self.project = (
-            text.linear("head") if end_id is None else source.linear("text_projection", bias=False)
+            text.linear("head")
+            if config.end_id is None
+            else source.linear("text_projection", bias=False)
         )
 
     def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -11,9 +11,12 @@ import pickle
 import threading
 import weakref
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sightline.indexer.errors import ModelError
 
@@ -33,6 +36,10 @@ RENAMES = (
 """(part of a name in older files, the same part in current transformers)."""
 
 
+NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "F64": np.float64}
+"""numpy's types of safetensors' types; it has no bfloat16."""
+
+
 class Weights:
     """The tensors of a model's files, by name. Safetensors are read on demand."""
 
@@ -40,6 +47,7 @@ class Weights:
         self._paths: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._unpickled: dict[str, torch.Tensor] = {}
+        self._mapped: dict[Path, _MappedFile] = {}
         for path in paths:
             if path.suffix == ".safetensors":
                 self._list_safetensors(path)
@@ -56,11 +64,7 @@ class Weights:
         stored_names = {name: self._stored_name(name) for name in names}
         missing = sorted(name for name, stored in stored_names.items() if stored is None)
         if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise ModelError(
-                f"the weights lack {missing[0]}{more}: they are corrupt, or not those of the "
-                "model that config.json describes"
-            )
+            raise _missing(missing)
         by_file: dict[Path, dict[str, str]] = {}
         for name, stored in stored_names.items():
             assert stored is not None
@@ -75,6 +79,25 @@ class Weights:
         if self.shape(name) is None:
             return None
         return float(self.read([name])[name].float().reshape(-1)[0])
+
+    @property
+    def mappable(self) -> bool:
+        """Whether ``array`` can read every tensor: all files are safetensors."""
+        return not self._unpickled
+
+    def array(
+        self, name: str, rows: NDArray[np.int64] | slice = slice(None)
+    ) -> NDArray[np.float32]:
+        """A tensor of a safetensors file as float32, without torch; only what is used of it is
+        read. Raises ``ModelError`` if it is missing or not of a floating-point type."""
+        stored = self._stored_name(name)
+        if stored is None:
+            raise _missing([name])
+        path = self._paths[stored]
+        mapped = self._mapped.get(path)
+        if mapped is None:
+            mapped = self._mapped[path] = _MappedFile(path)
+        return mapped.array(stored, rows)
 
     def table(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """A lookup of rows of a 2-D tensor: ids ``(...) int64`` to ``(..., d)`` on the CPU.
@@ -144,6 +167,41 @@ class Weights:
         return None
 
 
+def _missing(names: Sequence[str]) -> ModelError:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return ModelError(
+        f"the weights lack {names[0]}{more}: they are corrupt, or not those of the model that "
+        "config.json describes"
+    )
+
+
+def _header(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where the tensors begin."""
+    size = int.from_bytes(file.read(8), "little")
+    return json.loads(file.read(size)), 8 + size
+
+
+class _MappedFile:
+    """A safetensors file in memory as far as it was used."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as file:
+            self._entries, self._start = _header(file)
+        self._data = np.memmap(path, np.uint8, "r")
+
+    def array(self, name: str, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        entry = self._entries[name]
+        begin, end = (self._start + offset for offset in entry["data_offsets"])
+        dtype = NUMPY_DTYPES.get(entry["dtype"])
+        if dtype is None:
+            raise ModelError(f"{self._path}: {name} has the type {entry['dtype']}")
+        found = self._data[begin:end].view(dtype).reshape(entry["shape"])[rows]
+        if entry["dtype"] == "BF16":  # the upper half of a float32
+            found = (found.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(found, np.float32)
+
+
 class _FileTable:
     """Looks up rows of one table in a safetensors file. Thread-safe."""
 
@@ -154,8 +212,8 @@ class _FileTable:
         self._file = path.open("rb", buffering=0)
         weakref.finalize(self, self._file.close)
         self._lock = threading.Lock()
-        header_size = int.from_bytes(self._file.read(8), "little")
-        entry = json.loads(self._file.read(header_size))[name]
+        header, start = _header(self._file)
+        entry = header[name]
         self._dtype = {
             "F32": torch.float32,
             "F16": torch.float16,
@@ -163,7 +221,7 @@ class _FileTable:
             "F64": torch.float64,
         }[entry["dtype"]]
         self._count, self._width = entry["shape"]
-        self._start = 8 + header_size + entry["data_offsets"][0]
+        self._start = start + entry["data_offsets"][0]
         self._version = self._file_version()
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:

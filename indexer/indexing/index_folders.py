@@ -13,7 +13,8 @@ from sightline.indexer.encoder import registry
 from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.files.watch import QUIET, changes
 from sightline.indexer.indexing.changes import scopes_of
-from sightline.indexer.indexing.run import encoder_for, load_encoder, update_library
+from sightline.indexer.indexing.encoders import encoder_for, load_encoder
+from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.types import IndexReport, Progress, no_progress
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sightline.indexer.catalog import WriteResult
-from sightline.indexer.encoder import encode_photos, registry
+from sightline.indexer.encoder import encode_photos
 from sightline.indexer.errors import ModelError, PhotoError
 from sightline.indexer.indexing import missing_thumbnails
 from sightline.indexer.indexing.changes import (
@@ -36,7 +36,7 @@ from sightline.indexer.indexing.changes import (
     scopes_of,
     without_aliases,
 )
-from sightline.indexer.library import AnyLibrary
+from sightline.indexer.indexing.encoders import encoder_for
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.photo import Decoder
 from sightline.indexer.types import (
@@ -55,7 +55,6 @@ from sightline.indexer.types import (
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
-    from sightline.indexer.encoder.model_files import Download
 
 MAINTAIN_EVERY = 100_000
 """New images after which a long run maintains the vector index: until then, searches scan them
@@ -66,28 +65,6 @@ FAILURE_BATCH = 100
 
 PROGRESS_SECONDS = 0.2
 """Seconds between two calls of ``progress`` while files are recognised."""
-
-
-def load_encoder(model: str | None = None, *, device: str = "auto") -> Encoder:
-    """The encoder for a new library: a name of the registry, a hub id, a folder, or the default.
-    ModelError if it cannot be loaded."""
-    from sightline.indexer.encoder import Encoder
-
-    return Encoder.load(model or registry.DEFAULT, device=device)
-
-
-def encoder_for(
-    library: AnyLibrary, *, device: str = "auto", download: Download = "named"
-) -> Encoder:
-    """The encoder that made ``library``, in the same revision. ModelError if it is not on this
-    machine and ``download`` does not permit it: a library may name any model of the hub."""
-    from sightline.indexer.encoder import Encoder
-
-    encoder = Encoder.load(
-        library.model, device=device, revision=library.revision, download=download
-    )
-    library.check_model(encoder.model, encoder.revision, encoder.dimension)
-    return encoder
 
 
 def update_library(

@@ -60,7 +60,7 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
         "The built-in model knows everyday objects only. For your own images use the default model:"
         " sightline index FOLDER"
     )
-    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.indexer.library import Library
     from sightline.server.commands.serve import run_server
 
@@ -76,7 +76,7 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
 def delete_outdated_library(library_directory: Path) -> None:
     """Deletes a demo library that was made with an older built-in model."""
     from sightline.indexer.errors import ModelMismatchError
-    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.indexer.library import Library
 
     if not Library.exists(library_directory):

@@ -78,7 +78,7 @@ def describe(
         encoder = Encoder.load(model, device=device)
         found = _rank_without_library(encoder, path, texts, count)
     else:
-        from sightline.indexer.indexing.run import encoder_for
+        from sightline.indexer.indexing.encoders import encoder_for
         from sightline.server.search import SearchEngine
 
         with open_library(directory, read_only=True) as library:

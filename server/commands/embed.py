@@ -100,7 +100,7 @@ def embed(
     A SOURCE is a folder, an image, a WebDataset archive (.tar), or the URL of one of these.
     Existing shards are skipped: the same command continues an interrupted run.
     """
-    from sightline.indexer.indexing.run import load_encoder
+    from sightline.indexer.indexing.encoders import load_encoder
     from sightline.indexer.shards import ray_run
 
     encoder = load_encoder(model, device=device)

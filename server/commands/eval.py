@@ -129,7 +129,7 @@ def retrieval(
     """
     from sightline.indexer.evaluation import evaluate
     from sightline.indexer.evaluation.datasets import read_captioned
-    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.indexer.zero_shot.prompts import templates
 
     if (model is None) == (directory is None):

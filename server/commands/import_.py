@@ -117,7 +117,7 @@ def import_(
     if not Path(source).exists():
         raise UsageError(f"{source} does not exist")
     from sightline.indexer.exchange import import_set, open_set
-    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.indexer.library import Library
     from sightline.indexer.zero_shot.captions import CAPTIONS
 

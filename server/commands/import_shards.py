@@ -74,7 +74,7 @@ def into_library(
     as_json: bool,
 ) -> int:
     """Imports the shards at ``source`` into the library in ``directory``, created if missing."""
-    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.indexer.library import Library
     from sightline.indexer.shards import import_shards
     from sightline.indexer.shards.place import Place

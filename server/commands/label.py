@@ -121,7 +121,7 @@ def label(
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
 
-    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.indexer.zero_shot.labels import MIN_FIT, Labeller, read_labels
     from sightline.indexer.zero_shot.prompts import templates
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from sightline.server.commands.common import (
     printable,
     say,
 )
+from sightline.server.commands.priority import OWN_PROCESS
 
 if TYPE_CHECKING:
     from sightline.server.search import SearchResult
@@ -78,11 +80,25 @@ def search(
     if not query and not images:
         raise click.UsageError("nothing to search for: give QUERY, --image FILE or --like ID")
 
-    from sightline.indexer.indexing.run import encoder_for
+    if click.get_current_context().find_root().obj == OWN_PROCESS:
+        # Before numpy is imported: more threads wait for each other longer than one search takes.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+    from sightline.indexer.catalog.text_vectors import StoredTextVectors
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.server.search import SearchEngine
 
     with closing(open_any(directory)) as library:
-        engine = SearchEngine(library, encoder_for(library, device=device))
+        encoder = encoder_for(library, device=device, few_texts=True)
+        stored = None
+        if isinstance(directory, Path):
+            stored = StoredTextVectors(
+                directory,
+                model=encoder.model,
+                revision=encoder.revision,
+                dimension=encoder.dimension,
+            )
+        engine = SearchEngine(library, encoder, stored_texts=stored)
         with engine:
             data = [path.read_bytes() for path in images]
             result = engine.search(

@@ -125,7 +125,7 @@ def serve(
         threads=threads,
     )
     prepare_process()
-    from sightline.indexer.indexing.run import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for
 
     if isinstance(directory, str):
         if search_device != "cpu":

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.indexer.catalog.text_vectors import StoredTextVectors
 from sightline.indexer.encoder import registry
 from sightline.indexer.errors import UsageError
 from sightline.indexer.types import Embeddings, Filters, Ids
@@ -79,8 +80,15 @@ class SearchEngine:
     the caller's to close.
     """
 
-    def __init__(self, library: AnyLibrary, encoder: Encoder | None = None) -> None:
-        """``encoder``: the library's model; loaded unless given."""
+    def __init__(
+        self,
+        library: AnyLibrary,
+        encoder: Encoder | None = None,
+        *,
+        stored_texts: StoredTextVectors | None = None,
+    ) -> None:
+        """``encoder``: the library's model; loaded unless given. ``stored_texts``: where vectors of
+        texts are kept for later processes."""
         if encoder is None:
             from sightline.indexer.encoder import Encoder
 
@@ -88,7 +96,7 @@ class SearchEngine:
             library.check_model(encoder.model, encoder.revision, encoder.dimension)
         self.library = library
         self.encoder = encoder
-        self.query_encoder = QueryEncoder(library, encoder)
+        self.query_encoder = QueryEncoder(library, encoder, stored_texts)
         self._captions = CaptionBank(library, encoder, self.query_encoder.encode_texts)
         self._rankings: LruCache[Ranking] = LruCache(CACHED_RANKINGS)
         self._totals: LruCache[int] = LruCache(CACHED_RANKINGS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.indexer.catalog.text_vectors import StoredTextVectors
 from sightline.indexer.errors import NotFoundError, PhotoError, SightlineError, UsageError
 from sightline.server.search.lru_cache import LruCache
 from sightline.server.search.originals import original
@@ -49,8 +50,12 @@ class Upload:
 class QueryEncoder:
     """Encodes texts and images to search with. Safe to use from several threads."""
 
-    def __init__(self, library: AnyLibrary, encoder: Encoder) -> None:
+    def __init__(
+        self, library: AnyLibrary, encoder: Encoder, stored: StoredTextVectors | None = None
+    ) -> None:
+        """``stored``: where vectors of texts are kept for later processes."""
         self._library = library
+        self._stored = stored
         self._encoder = encoder
         self._texts: LruCache[Vector] = LruCache(CACHED_TEXTS)
         self._images: LruCache[Upload] = LruCache(CACHED_IMAGES)
@@ -90,11 +95,18 @@ class QueryEncoder:
         """The unit vector of each text."""
         vectors = {text: self._texts.get(text) for text in texts}
         new = [text for text, vector in vectors.items() if vector is None]
+        if new and self._stored is not None:
+            for text, found in self._stored.get(new).items():
+                vectors[text] = self._texts.put(text, found)
+            new = [text for text in new if vectors[text] is None]
         if new:
             # The encoder batches the texts of concurrent callers.
             rows = self._encoder.encode_texts(new)
-            for text, row in zip(new, rows, strict=True):
-                vectors[text] = self._texts.put(text, row.copy())
+            encoded = {text: row.copy() for text, row in zip(new, rows, strict=True)}
+            for text, made in encoded.items():
+                vectors[text] = self._texts.put(text, made)
+            if self._stored is not None:
+                self._stored.add(encoded)
         return [vector for text in texts if (vector := vectors[text]) is not None]
 
     def encode_image(self, data: bytes) -> Upload:
