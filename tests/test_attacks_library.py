@@ -292,3 +292,11 @@ def test_deeply_nested_json_is_one_line(tmp_path: Path, tiny_encoder: Encoder) -
     source.write_text('{"embedding": [1, 0], "keywords": ' + nested(200_000) + "}")
     with pytest.raises(UsageError, match="line 1: not a JSON object"):
         open_set(source)
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    source = tmp_path / "set.jsonl"
+    with source.open("wb") as file:
+        file.truncate(2**29)  # sparse: takes no space
+    with pytest.raises(UsageError, match="line 1 has more than"):
+        open_set(source)

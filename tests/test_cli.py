@@ -10,11 +10,13 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers_library import as_bytes, draw, make_pictures
 from PIL import Image
 
+from sightline.indexer.encoder import Encoder, registry
 from sightline.indexer.library import Library
 from sightline.server.cli import COMMANDS, run
 
@@ -348,6 +350,31 @@ def test_models_lists_licences_and_the_default(sightline: CommandLine) -> None:
 
 
 # errors -------------------------------------------------------------------------------------------
+
+
+def test_serve_loads_the_model_once_to_index_and_to_search(
+    tmp_path: Path, pictures: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loaded, served = Encoder.load, [], []
+
+    def load_and_record(*arguments: Any, **options: Any) -> Encoder:
+        loaded.append(load(*arguments, **options))
+        return loaded[-1]
+
+    monkeypatch.setattr(Encoder, "load", load_and_record)
+    monkeypatch.setattr(registry, "DEFAULT", str(tiny_clip))
+    monkeypatch.setattr(
+        "sightline.server.commands.serve.run_server",
+        lambda library, encoder, config, *, browse: served.append((library.count, encoder)),
+    )
+    asked = ["serve", str(pictures), "--library", str(tmp_path / "library"), "--device", "cpu"]
+    for _ in ("a new library", "an existing one"):
+        assert run(asked) == 0
+        [(count, encoder)], [only] = served, loaded
+        assert count
+        assert encoder is only
+        served.clear()
+        loaded.clear()
 
 
 @pytest.mark.parametrize("command", ["search x", "status", "failures", "roots", "rebuild", "serve"])

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -30,6 +31,7 @@ from helpers_shards import (
     two_nodes,
     workers_of_ray,
 )
+from test_attacks_files import header_of, negative_size
 
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
@@ -39,7 +41,7 @@ from sightline.indexer.photo.photo import read
 from sightline.indexer.shards import ray_run
 from sightline.indexer.shards.import_shards import create_for, import_shards
 from sightline.indexer.shards.place import Place
-from sightline.indexer.shards.plan import Item, find_items, plan, read_plan
+from sightline.indexer.shards.plan import Item, Shard, find_items, plan, read_plan
 from sightline.indexer.shards.ray_task import Job, embed_shard
 from sightline.indexer.shards.shard_files import (
     Origin,
@@ -663,6 +665,55 @@ def test_a_truncated_archive_yields_its_images_and_a_failure(
     (failed,) = [row for row in rows_of(place) if row.failure]
     assert failed.path == "a.tar"
     assert "cannot be read to its end" in (failed.failure or "")
+
+
+def test_a_hostile_archive_is_a_failure_of_embed(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    """Archives on this machine are listed in a worker, as by ``index``."""
+    pictures = make_drawings(tmp_path / "in", 3)
+    (pictures / "negative.tar").write_bytes(negative_size())
+    with (pictures / "pax.tar").open("wb") as file:
+        file.write(header_of(6 * 2**30, tarfile.XHDTYPE))
+        file.truncate(6 * 2**30 + 1024)
+    place = Place.at(str(tmp_path / "out"))
+    shards, _ = plan(place, find_items(str(pictures)), size=10)
+    for shard in shards:
+        embed_shard(as_job(place, tiny_encoder), shard)
+    reasons = {row.path: row.failure for row in rows_of(place) if row.failure}
+    assert set(reasons) == {"negative.tar", "pax.tar"}
+    assert "memory" in (reasons["pax.tar"] or "")
+
+
+class EndlessHeader(io.RawIOBase):
+    """An archive whose first member's name never ends."""
+
+    def __init__(self) -> None:
+        self.start, self.sent = header_of(6 * 2**30, tarfile.GNUTYPE_LONGNAME), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        assert self.sent < 64 * 2**20, "the header is read into memory"
+        part = self.start.ljust(len(buffer), b"x") if not self.sent else b"x" * len(buffer)
+        buffer[:] = part[: len(buffer)]
+        self.sent += len(buffer)
+        return len(buffer)
+
+
+class EndlessStore(MemoryFileSystem):
+    protocol = "endless"
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        return io.BufferedReader(EndlessHeader())
+
+
+def test_an_endless_header_in_a_store_is_not_read(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    fsspec.register_implementation("endless", EndlessStore, clobber=True)
+    shard = Shard(1, "endless://bucket", (Item("a.tar", 6 * 2**30, 0),))
+    place = Place.at(str(tmp_path / "out"))
+    embed_shard(as_job(place, tiny_encoder), shard)
+    [row] = rows_of(place)
+    assert row.failure == "the archive cannot be read to its end: a header is corrupt"
 
 
 def test_new_files_extend_the_plan_and_change_no_shard(tmp_path: Path) -> None:

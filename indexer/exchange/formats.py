@@ -32,6 +32,9 @@ VECTOR_COLUMNS = ("embedding", "image_embedding", "img_emb", "clip_embedding", "
 ROWS = 10_000
 """Rows read at a time: 30 MB at 768 dimensions."""
 
+MAX_LINE = 2**24
+"""Characters of a line of JSON; an embedding of 4,096 numbers has 90,000."""
+
 MODEL_KEY, REVISION_KEY = "sightline.model", "sightline.revision"
 """Keys of parquet's schema metadata for the model that made the vectors."""
 
@@ -274,7 +277,11 @@ class JsonlSet(EmbeddingSet):
 
     def _lines(self) -> Iterator[tuple[Row, list[float]]]:
         with self.path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
+                if len(line) == MAX_LINE:
+                    raise UsageError(
+                        f"{self.path}, line {number} has more than {MAX_LINE:,} characters"
+                    )
                 if not line.strip():
                     continue
                 try:

@@ -32,6 +32,7 @@ def index_folders(
     *,
     model: str | None = None,
     device: str = "auto",
+    encoder: Encoder | None = None,
     exclude: Sequence[str] = (),
     prune: bool = False,
     retry_failures: bool = False,
@@ -48,6 +49,8 @@ def index_folders(
 
     - ``model``: of a new library, as ``sightline models`` lists them (the default model if None).
     - ``device``: where the model runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    - ``encoder``: the library's encoder, if it is loaded already; ``model`` and ``device`` are then
+      not used.
     - ``exclude``: patterns in .gitignore syntax.
     - ``prune``: delete images from the library even if over a fifth of a folder is missing.
     - ``retry_failures``: read files again that could not be read before and have not changed.
@@ -66,14 +69,13 @@ def index_folders(
     """
     folders = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     stop = stop or Event()
-    with _opened(library, folders, model=model, device=device, allow_roots=allow_roots) as (
-        opened,
-        encoder,
-    ):
+    with _opened(
+        library, folders, model=model, device=device, encoder=encoder, allow_roots=allow_roots
+    ) as (opened, loaded):
         run = partial(
             update_library,
             opened,
-            encoder,
+            loaded,
             exclude=exclude,
             workers=workers,
             allow_roots=allow_roots,
@@ -94,6 +96,7 @@ def _opened(
     *,
     model: str | None,
     device: str,
+    encoder: Encoder | None,
     allow_roots: Sequence[Path],
 ) -> Iterator[tuple[Library, Encoder]]:
     """The library and its encoder. A library opened here is closed at the end."""
@@ -101,20 +104,20 @@ def _opened(
     download: Download = "any" if model is not None else "named"
     if isinstance(library, Library):
         _check_made_with(library, model)
-        yield library, encoder_for(library, device=device, download=download)
+        yield library, encoder or encoder_for(library, device=device, download=download)
         return
     directory = Path(library).expanduser()
     if Library.exists(directory):
         with Library.open(directory) as opened:
             _check_made_with(opened, model)
-            yield opened, encoder_for(opened, device=device, download=download)
+            yield opened, encoder or encoder_for(opened, device=device, download=download)
         return
     if not paths:
         raise UsageError("name the folder to index: sightline index FOLDER")
     scopes_of(
         [absolute(path) for path in paths], (), allow_roots
     )  # refuses bad paths before the model loads
-    encoder = load_encoder(model, device=device)
+    encoder = encoder or load_encoder(model, device=device)
     with Library.create(
         directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
     ) as opened:

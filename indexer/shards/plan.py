@@ -17,18 +17,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.files import archives, walk
+from sightline.indexer.photo.decoder import File
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import pyarrow
-from sightline.indexer.types import Failure
+from sightline.indexer.types import Candidate, Failure
 
 ARCHIVE = archives.SUFFIX
 
 PARALLEL_FETCHES = 16
 """Images fetched from a store at the same time: a request takes about 50 ms, decoding 10 to 60."""
+
+UNREADABLE_END = "the archive cannot be read to its end: "
+
+MAX_HEADER_BYTES = 2**20
+"""Of a header of an archive in a store, such as a long name; they are read into memory."""
 
 
 class Item(NamedTuple):
@@ -253,16 +259,21 @@ def _write_plan(place: Place, shards: Sequence[Shard]) -> None:
 
 # reading ------------------------------------------------------------------------------------------
 
-Source = Path | bytes | PhotoError
+Source = File | bytes | PhotoError
 """An image's file or its bytes, or why neither can be had."""
 
 
-def images(shard: Shard, *, but: Container[int] = ()) -> Iterator[tuple[ShardImage, Source]]:
-    """The images of a shard, without the rows ``but``: files on this machine as paths, all others
-    as bytes."""
+def images(
+    shard: Shard, *, list_archive: walk.ListArchive, but: Container[int] = ()
+) -> Iterator[tuple[ShardImage, Source]]:
+    """The images of a shard, without the rows ``but``: files on this machine by their path, all
+    others as bytes. ``list_archive`` lists an archive on this machine, in a worker process."""
     place = Place.at(shard.source)
     if len(shard.items) == 1 and shard.items[0].is_archive:
-        yield from _in_archive(place, shard.items[0], but)
+        if place.local:
+            yield from _in_archive(place, shard.items[0], but, list_archive)
+        else:
+            yield from _in_archive_of_store(place, shard.items[0], but)
         return
     wanted = (
         (ShardImage(row, *item[:3]), item) for row, item in enumerate(shard.items) if row not in but
@@ -305,10 +316,47 @@ def _prefetched(
 
 
 def _in_archive(
+    place: Place, archive: Item, but: Container[int], list_archive: walk.ListArchive
+) -> Iterator[tuple[ShardImage, Source]]:
+    """The images of a WebDataset archive on this machine.
+
+    A truncated archive yields what it holds, and then a failure of its own.
+    """
+    root, row = Path(place.path), 0
+    try:
+        listing = list_archive(Candidate(root, *archive[:3]))
+        problem = listing.problem and UNREADABLE_END + listing.problem.removeprefix(UNREADABLE_END)
+    except PhotoError as error:
+        listing, problem = archives.Listing(), f"the archive cannot be read: {error}"
+    for name, member in listing.members.items():
+        if is_image(name):
+            # An image in an archive has the archive's date, as in ``files.archives``.
+            image = ShardImage(row, f"{archive.path}/{name}", member.size, archive.mtime_ns)
+            row += 1
+            if image.row not in but:
+                yield image, Candidate(root, *image[1:4])
+    if problem is not None:
+        yield ShardImage(row, *archive[:3]), PhotoError(problem, transient=True)
+
+
+class _BoundedMember(tarfile.TarInfo):
+    """Refuses headers with which ``tarfile`` would loop, or allocate, without end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The member whose header is ``buf``. Raises ``tarfile.ReadError``."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or (not member.isfile() and member.size > MAX_HEADER_BYTES):
+            raise tarfile.ReadError("a header is corrupt")
+        return member
+
+
+def _in_archive_of_store(
     place: Place, archive: Item, but: Container[int]
 ) -> Iterator[tuple[ShardImage, Source]]:
-    """The images of a WebDataset archive: the files of a sample are adjacent and share their name
-    up to the first dot; a ``.txt``, or ``caption`` in a ``.json``, is the image's caption.
+    """The images of a WebDataset archive in a store, which is streamed: the files of a sample are
+    adjacent and share their name up to the first dot; a ``.txt``, or ``caption`` in a ``.json``, is
+    the image's caption.
 
     A truncated archive yields what it holds, and then a failure of its own.
     """
@@ -316,8 +364,6 @@ def _in_archive(
     sidecars: dict[str, str] = {}
     key: str | None = None
     row = 0
-    # An image in a local archive has the archive's date, as in ``files.archives``.
-    mtime_ns = archive.mtime_ns if place.local else 0
 
     def whole_sample() -> Iterator[tuple[ShardImage, Source]]:
         for image, data in sample:
@@ -326,19 +372,21 @@ def _in_archive(
     try:
         with (
             place.fs.open(place.join(archive.path), "rb") as file,
-            tarfile.open(fileobj=file, mode="r|") as tar,
+            tarfile.open(fileobj=file, mode="r|", tarinfo=_BoundedMember) as tar,
         ):
-            for member in tar:
+            for number, member in enumerate(tar):
+                if member.size < 0 or number >= archives.MAX_MEMBERS:
+                    raise tarfile.ReadError("the archive is corrupt")
                 name = member.name.removeprefix("./")
                 folder, _, base = name.rpartition("/")
-                if not member.isreg() or base.startswith("."):
+                if not member.isreg() or member.issparse() or base.startswith("."):
                     continue
                 this = f"{folder}/{base.partition('.')[0]}"
                 if this != key:
                     yield from whole_sample()
                     sample, sidecars, key = [], {}, this
                 if is_image(base):
-                    image = ShardImage(row, f"{archive.path}/{name}", member.size, mtime_ns)
+                    image = ShardImage(row, f"{archive.path}/{name}", member.size, 0)
                     row += 1
                     if image.row not in but:
                         sample.append((image, _member(tar, member)))
@@ -352,9 +400,9 @@ def _in_archive(
                         sidecars |= found
                     else:
                         sidecars = found | sidecars
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.TarError, EOFError, ValueError, RecursionError) as error:
         yield from whole_sample()
-        failure = PhotoError(f"the archive cannot be read to its end: {error}", transient=True)
+        failure = PhotoError(f"{UNREADABLE_END}{error}", transient=True)
         yield ShardImage(row, *archive[:3]), failure
         return
     yield from whole_sample()

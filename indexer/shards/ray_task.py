@@ -105,7 +105,8 @@ def embed_shard(job: Job, shard: Shard, retry: frozenset[int] = frozenset()) -> 
             return count
 
         def photos() -> Iterator[tuple[ShardImage, Photo]]:
-            for image, outcome in decoder.each(_at_most_max_rows(images(shard, but=kept))):
+            found = images(shard, list_archive=decoder.list_archive, but=kept)
+            for image, outcome in decoder.each(_at_most_max_rows(found)):
                 if isinstance(outcome, Photo):
                     yield image, outcome
                 else:
@@ -123,7 +124,7 @@ def embed_shard(job: Job, shard: Shard, retry: frozenset[int] = frozenset()) -> 
                     replace(
                         _row(shard, image),
                         vector=vector,
-                        info=replace(photo.info, caption=caption, url=image.url),
+                        info=replace(photo.info, caption=caption, url=photo.info.url or image.url),
                         content_hash=photo.content_hash,
                         phash=photo.phash,
                         thumbnail=photo.thumbnail or None,

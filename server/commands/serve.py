@@ -125,8 +125,9 @@ def serve(
         threads=threads,
     )
     prepare_process()
-    from sightline.indexer.indexing.encoders import encoder_for
+    from sightline.indexer.indexing.encoders import encoder_for, load_encoder
 
+    encoder: Encoder | None = None
     if isinstance(directory, str):
         if search_device != "cpu":
             raise click.UsageError("--search-device has no effect on a Milvus collection; omit it")
@@ -144,12 +145,14 @@ def serve(
 
         if isinstance(directory, Path) and Library.exists(directory):
             with open_library(directory, read_only=True) as existing:
-                encoder_for(existing, device=device, download="never")
+                encoder = encoder_for(existing, device=device, download="never")
+        else:
+            encoder = load_encoder(device=device)
         with stopping() as stop, shown() as progress:
             report = index_folders(
                 directory,
                 paths,
-                device=device,
+                encoder=encoder,
                 allow_roots=allow_roots,
                 progress=progress,
                 stop=stop,
@@ -159,7 +162,7 @@ def serve(
     with closing(open_any(directory, search_device=search_device)) as library, opening(library):
         # A library that someone else made may claim any folder of this machine.
         sensitive.refuse([Path(root["path"]) for root in library.roots()], allow_roots)
-        encoder = encoder_for(library, device=device, download="never")
+        encoder = encoder or encoder_for(library, device=device, download="never")
         run_server(library, encoder, config, browse=browse)
 
 
