@@ -48,6 +48,10 @@ class Candidate:
     """Relative to ``root``, with forward slashes."""
     size: int
     mtime_ns: int
+    sidecars: tuple[str, ...] = ()
+    """Names of the files in its folder that hold metadata of it, the most important first."""
+    metadata_stamp: int = 0
+    """Changes with the sidecars; 0 if they were not looked for."""
 
     @property
     def absolute(self) -> Path:
@@ -79,8 +83,10 @@ class PhotoInfo:
     place: str | None = None
     """Where it was taken, from IPTC or XMP: ``Wierschem, Germany``."""
     keywords: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    """Names of the people in it."""
     rating: int | None = None
-    """Stars, 0 to 5, from XMP."""
+    """Stars, 0 to 5."""
     color: str | None = None
     """Mean colour of the thumbnail as ``#rrggbb``, a placeholder while it loads."""
     url: str | None = None
@@ -122,6 +128,8 @@ class ImageRecord:
     decoded: bool = False
     """Whether this library decoded the file below a folder that the user named. The original of
     any other image, whose row an imported set may have made up, must not be served."""
+    metadata_stamp: int = field(default=0, compare=False)
+    """``Candidate.metadata_stamp`` when its metadata was read; 0 if no run has read it."""
 
     @property
     def absolute(self) -> Path:
@@ -153,6 +161,8 @@ class Known(NamedTuple):
     mtime_ns: int
     """0 for a file that was never read; see ``ImageRecord``."""
     decoded: bool = False
+    """See ``ImageRecord``."""
+    metadata_stamp: int = 0
     """See ``ImageRecord``."""
 
 
@@ -197,6 +207,7 @@ class Condition:
     ``near``              ``(latitude, longitude, kilometres)``
     ``label``             ``str``: a label stored by ``sightline label``
     ``keyword``           ``str``: an XMP/IPTC keyword, any case
+    ``person``            ``str``: words of the name of a person in the image, any case
     ``rating``            ``int``: at least that many stars
     ``name``              ``str``: contained in the file's name, any case
     ====================  ============================================================
@@ -212,7 +223,7 @@ class Filters:
     """Conditions that an image must meet; every image meets empty ones.
 
     All must hold, but positive conditions of one name are alternatives (``in:A in:B``), except
-    those named ``after``, ``before``, ``rating``, ``label`` and ``keyword``.
+    those named ``after``, ``before``, ``rating``, ``label``, ``keyword`` and ``person``.
     """
 
     conditions: tuple[Condition, ...] = ()

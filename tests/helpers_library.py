@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,8 @@ def dated(year: int, month: int, *, camera: str = "Sightline Nine") -> Image.Exi
 
 def make_pictures(folder: Path) -> Path:
     """``COUNT`` different pictures in two folders, and in ``Odd``: a copy, the same picture saved
-    smaller, a TIFF, a portrait, a PNG, and a file that is no picture."""
+    smaller, a TIFF, a portrait, a PNG, and a file that is no picture. Two have sidecars that name
+    people."""
     for place in ("Trips/Lake Como", "Home", "Odd"):
         (folder / place).mkdir(parents=True)
     for seed in range(COUNT):
@@ -49,6 +51,10 @@ def make_pictures(folder: Path) -> Path:
         exif = dated(2019 + seed % 4, 1 + seed % 12)
         path = folder / place / f"IMG_{seed:04}.jpg"
         path.write_bytes(as_bytes(draw(seed), quality=90, exif=exif))
+    for seed, people in ((1, ["Ada Lovelace"]), (2, ["Grace Hopper", "Ada Lovelace"])):
+        names = [{"name": name} for name in people]
+        sidecar = json.dumps({"photoTakenTime": {"timestamp": "1"}, "people": names})
+        (folder / "Trips/Lake Como" / f"IMG_{seed:04}.jpg.json").write_text(sidecar)
     odd = folder / "Odd"
     (odd / "copy.jpg").write_bytes((folder / "Home" / "IMG_0000.jpg").read_bytes())
     (odd / "smaller.jpg").write_bytes(as_bytes(draw(3).resize((200, 150)), quality=80))

@@ -41,6 +41,7 @@ def test_an_image_is_read_as_it_was_written(made: tuple[Catalog, Root]) -> None:
         caption="Il sole\nva giù",
         place="Roma, Italia",
         keywords=("sea", "Évora", "sea"),
+        people=("Ada", "Grace Hopper"),
         rating=0,
         color="#a0b0c0",
     )

@@ -27,6 +27,7 @@ PLACES = (
     (10.0, -179.99), (10.0, 180.0), (48.1, 11.6), (48.2, 11.5), (-33.9, 151.2),
 )  # fmt: skip
 KEYWORDS = ("Sea", "sea", "straße", "a|b")
+PEOPLE = ("Ada Lovelace", "ada", "Adam Öz")
 NAMES = ("a.jpg", "IMG_1.JPG", "Ärger.png", "100%.heic", "x_y.dng")
 LABELS = ("dog", "Dog", "sea otter")
 SHAPES = ((400, 300), (300, 400), (300, 300), (1, 3000))
@@ -56,6 +57,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Catalog,
                 latitude=place and place[0],
                 longitude=place and place[1],
                 keywords=tuple(KEYWORDS[i] for i in range(4) if n >> i & 1),
+                people=tuple(PEOPLE[i] for i in range(3) if n >> i & 2),
                 rating=(None, 0, 1, 3, 5)[n % 5],
             )
             catalog.write(root if n % 3 else other, images=[image])
@@ -117,6 +119,9 @@ def meets(record: ImageRecord, labels: dict, condition: Condition) -> bool:
             return away <= radius
         case "label":
             return any(fold(name) == fold(str(value)) for name, _ in labels.get(record.id, ()))
+        case "person":
+            wanted = rf"(?:^|[\W_]){re.escape(fold(str(value)))}(?:$|[\W_])"
+            return any(re.search(wanted, fold(name)) for name in info.people)
         case "keyword":
             return any(fold(word) == fold(str(value)) for word in info.keywords)
         case "rating":
@@ -134,7 +139,7 @@ def passes(record: ImageRecord, labels: dict, filters: Filters) -> bool:
         if condition.negated:
             if met:
                 return False
-        elif condition.name in {"after", "before", "rating", "label", "keyword"}:
+        elif condition.name in {"after", "before", "rating", "label", "keyword", "person"}:
             if not met:
                 return False
         else:
@@ -164,6 +169,7 @@ VALUES: dict[str, st.SearchStrategy] = {
     "is": st.sampled_from(["portrait", "landscape", "square"]),
     "near": st.builds(lambda place, radius: (*place, radius), DEGREES, RADII),
     "label": st.sampled_from(["dog", "DOG", "Sea Otter", "sea"]),
+    "person": st.sampled_from(["ada", "ADA LOVELACE", "lovelace", "Adam", "öz", "da", "nobody"]),
     "keyword": st.sampled_from(["sea", "SEA", "STRASSE", "a|b", "a"]),
     "rating": st.integers(0, 6),
     "name": st.sampled_from(["jpg", "ä", "1", "%", "_", ".", "1img"]),
@@ -253,7 +259,7 @@ def test_an_invalid_condition_raises_query_error(library: tuple[Catalog, dict]) 
 
 def test_values_are_never_interpreted_as_sql(library: tuple[Catalog, dict]) -> None:
     catalog, _ = library
-    for name in ("in", "camera", "lens", "type", "label", "keyword", "name"):
+    for name in ("in", "camera", "lens", "type", "label", "keyword", "person", "name"):
         for value in ("'; DROP TABLE images; --", '"', "?1", "\x00", "\ud800", "%' OR 1=1"):
             assert catalog.select(Filters((Condition(name, value),))).tolist() == []
     assert catalog.count == 300

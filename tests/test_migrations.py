@@ -78,6 +78,9 @@ def test_an_older_library_is_migrated(file: Path, tmp_path: Path) -> None:
         assert len(catalog.runs()) == (1 if place >= STEPS.index("failures_and_runs") else 0)
         dogs = catalog.select(Filters((Condition("label", "dog"),))).tolist()
         assert dogs == ([1] if place >= STEPS.index("labels") else [])
+        ada = catalog.select(Filters((Condition("person", "Ada"),))).tolist()
+        assert ada == ([2] if place >= STEPS.index("people") else [])
+        assert {known.metadata_stamp for known in catalog.known(root).values()} == {0}
         new = picture("new.jpg")
         new = new.__class__(new.candidate, new.photo, np.ones(4, np.float32) / 2)
         assert catalog.write(root, images=[new]).images == (10,), "ids go on after the removed one"

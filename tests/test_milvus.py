@@ -83,7 +83,8 @@ FILTERS = (
     "after:2020-03-01", "before:2021-06-15", "in:Como", "in:home", "-in:Odd", "camera:nine",
     "-camera:nine", "type:jpg", "-type:png", "is:portrait", "is:landscape", "-is:square",
     "name:002", "-name:img_", "name:%", "name:_00", "label:blots", "-label:blots", "keyword:none",
-    "rating:3", "near:46,9,100",
+    "rating:3", "near:46,9,100", "person:ada", "person:grace person:ada", "-person:lovelace",
+    "person:lace",
 )  # fmt: skip
 
 TERMS = (
@@ -144,9 +145,19 @@ def test_facets_suggestions_and_lists_are_the_same(
     for query in ("", "snow", "in:como", "after:2021-01-01"):
         assert other.timeline(query) == one.timeline(query)
     assert other.facets("") == one.facets("")
-    for kind in ("folder", "camera", "lens", "type", "year", "keyword", "label", "rating"):
+    for kind in (
+        "folder",
+        "camera",
+        "lens",
+        "type",
+        "year",
+        "keyword",
+        "person",
+        "label",
+        "rating",
+    ):
         assert remote.suggest(kind) == local.suggest(kind), kind
-    for kind in ("keyword", "label", "year"):
+    for kind in ("keyword", "person", "label", "year"):
         assert remote.has(kind) == local.has(kind), kind
     assert remote.roots() == local.roots()
     assert remote.random(9, seed=3).tolist() == local.random(9, seed=3).tolist()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from datetime import datetime
 
 import helpers_photos as files
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sightline.indexer.photo import photo
 from sightline.indexer.types import Geometry, PhotoInfo
@@ -54,9 +56,11 @@ def exif(
     return found.tobytes()
 
 
-def iptc(*records: tuple[int, bytes]) -> bytes:
+def iptc(*records: tuple[int, bytes], before: bytes = b"") -> bytes:
     """A JPEG whose Photoshop segment holds IPTC ``records`` (dataset, value)."""
-    body = b"".join(struct.pack(">BBBH", 0x1C, 2, n, len(value)) + value for n, value in records)
+    body = before + b"".join(
+        struct.pack(">BBBH", 0x1C, 2, n, len(value)) + value for n, value in records
+    )
     block = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(body)) + body + bytes(len(body) % 2)
     segment = b"Photoshop 3.0\0" + block
     jpeg = files.saved(files.scene())
@@ -275,3 +279,158 @@ def test_metadata_text_is_limited_in_length_and_valid_utf8() -> None:
     assert len(info.caption or "") == 5000
     assert len(info.keywords) == 200
     assert max(map(len, info.keywords)) == 100
+
+
+# --- people and hierarchies ----------------------------------------------------------------------
+
+REGIONS = (
+    'xmlns:mwg-rs="http://www.metadataworkinggroup.com/schemas/regions/"'
+    ' xmlns:MP="http://ns.microsoft.com/photo/1.2/"'
+    ' xmlns:MPRI="http://ns.microsoft.com/photo/1.2/t/RegionInfo#"'
+    ' xmlns:MPReg="http://ns.microsoft.com/photo/1.2/t/Region#"'
+    ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+    ' xmlns:lr="http://ns.adobe.com/lightroom/1.0/"'
+    ' xmlns:digiKam="http://www.digikam.org/ns/1.0/"'
+)
+
+
+def bag(name: str, *items: str) -> str:
+    """A property with a list of values."""
+    return f"<{name}><rdf:Bag>{''.join(items)}</rdf:Bag></{name}>"
+
+
+def li(text: str) -> str:
+    return f"<rdf:li>{text}</rdf:li>"
+
+
+def region(fields: str) -> str:
+    return f'<rdf:li rdf:parseType="Resource">{fields}</rdf:li>'
+
+
+def test_people_are_read_from_the_regions_of_every_program() -> None:
+    working_group = (
+        '<mwg-rs:Regions rdf:parseType="Resource">'
+        + bag(
+            "mwg-rs:RegionList",
+            region("<mwg-rs:Name>Ada</mwg-rs:Name><mwg-rs:Type>Face</mwg-rs:Type>"),
+            "<rdf:li><rdf:Description mwg-rs:Name='Rex' mwg-rs:Type='Pet'/></rdf:li>",
+            region("<mwg-rs:Name>centre</mwg-rs:Name><mwg-rs:Type>Focus</mwg-rs:Type>"),
+        )
+        + "</mwg-rs:Regions>"
+    )
+    microsoft = (
+        "<MP:RegionInfo><rdf:Description>"
+        + bag(
+            "MPRI:Regions",
+            "<rdf:li MPReg:Rectangle='0.1, 0.1, 0.2, 0.2' MPReg:PersonDisplayName='Grace'/>",
+            region("<MPReg:PersonDisplayName>ADA</MPReg:PersonDisplayName>"),
+        )
+        + "</rdf:Description></MP:RegionInfo>"
+    )
+    shown = bag("Iptc4xmpExt:PersonInImage", li("Mary"))
+    info = read(xmp=packet(REGIONS, working_group + microsoft + shown))
+    assert info.people == ("Ada", "Rex", "Grace", "Mary")
+
+
+@pytest.mark.parametrize(
+    "subjects",
+    [
+        bag("lr:hierarchicalSubject", li("Places|Italy|Rome"), li("Places|Italy")),
+        bag("digiKam:TagsList", li("Places/Italy/Rome")),
+    ],
+    ids=["Lightroom", "digiKam"],
+)
+def test_each_level_of_a_hierarchical_subject_is_a_keyword(subjects: str) -> None:
+    info = read(xmp=packet(REGIONS, bag("dc:subject", li("rome"), li("forum")) + subjects))
+    assert info.keywords == ("rome", "forum", "Places", "Italy")
+
+
+# --- text without a standard ---------------------------------------------------------------------
+
+
+def png(**texts: str) -> PhotoInfo:
+    """The metadata of a PNG with text chunks."""
+    chunks = PngInfo()
+    for name, value in texts.items():
+        chunks.add_itxt(name, value)
+    return read("PNG", pnginfo=chunks)
+
+
+PARAMETERS = "a castle in the fog, oil painting\nNegative prompt: people\nSteps: 20, Sampler: Euler"
+
+
+def test_text_of_png_files_is_read() -> None:
+    info = png(Title="Schloß", Description="über dem Fluß", Comment="unused")
+    assert (info.title, info.caption) == ("Schloß", "über dem Fluß")
+    assert png(Comment="from a person").caption == "from a person"
+
+
+def test_of_a_generators_parameters_the_prompt_is_the_caption() -> None:
+    wanted = "a castle in the fog, oil painting"
+    assert png(parameters=PARAMETERS).caption == wanted
+    comment = b"UNICODE\0" + PARAMETERS.encode("utf-16-be")
+    assert read(exif=exif(camera={0x9286: comment})).caption == wanted
+    nodes = {
+        "3": {"class_type": "KSampler", "inputs": {"positive": ["6", 0], "negative": ["7", 0]}},
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": wanted}},
+        "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "people"}},
+    }
+    assert png(prompt=json.dumps(nodes)).caption == wanted
+
+
+@pytest.mark.parametrize(
+    ("comment", "caption"),
+    [
+        (b"ASCII\0\0\0At the lake", "At the lake"),
+        (b"\0" * 8 + "Grüße".encode(), "Grüße"),
+        (b"UNICODE\0" + "Привет мир".encode("utf-16-le"), "Привет мир"),
+        (b"JIS\0\0\0\0\0" + "湖".encode("iso2022_jp"), "湖"),
+        (b"ASCII\0\0\0" + b" " * 100, None),
+        (b"\0" * 264, None),
+        (b"\0" * 8 + b"\xff\xfe\x01\x80", None),
+        (b"short", None),
+    ],
+)
+def test_user_comments_are_decoded(comment: bytes, caption: str | None) -> None:
+    assert read(exif=exif(camera={0x9286: comment})).caption == caption
+
+
+@pytest.mark.parametrize("format", ["JPEG", "GIF"])
+def test_comments_of_people_are_captions_and_those_of_programs_are_not(format: str) -> None:
+    assert read(format, comment=b"Grandma's garden").caption == "Grandma's garden"
+    for noise in (
+        b"Created with GIMP",
+        b"CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90",
+    ):
+        assert read(format, comment=noise).caption is None
+
+
+def test_xmp_is_read_in_gif_and_webp() -> None:
+    xmp = packet('xmp:Rating="4"')
+    assert read("WEBP", xmp=xmp).rating == 4
+    gif = files.saved(files.scene(), "GIF")
+    trailer = bytes([1, *range(255, -1, -1), 0])
+    block = b"\x21\xff\x0bXMP DataXMP" + xmp + trailer
+    assert photo.read_bytes(gif[:-1] + block + b";", SMALL).info.rating == 4
+
+
+# --- IPTC in other encodings ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        (b"\x1b%G", "utf-8"),
+        (b"\x1b.A", "iso8859-1"),
+        (None, "utf-8"),
+        (None, "cp1252"),
+        (None, "mac_roman"),
+        (b"\x1b%G", "cp1252"),
+        (b"unknown", "cp1252"),
+    ],
+)
+def test_iptc_is_decoded_as_declared_or_as_it_looks(declared: bytes | None, encoding: str) -> None:
+    text = "Café Müller, Straße 12"
+    record = struct.pack(">BBBH", 0x1C, 1, 90, len(declared or b"")) + (declared or b"")
+    jpeg = iptc((120, text.encode(encoding)), before=record if declared else b"")
+    assert photo.read_bytes(jpeg, SMALL).info.caption == text

@@ -11,6 +11,7 @@ import pytest
 from helpers_photos import named_files, write
 
 from sightline.indexer.files import walk
+from sightline.indexer.files.sidecars import NO_SIDECARS
 from sightline.indexer.types import Candidate, Failure
 
 
@@ -52,7 +53,7 @@ def test_a_candidate_has_path_size_and_mtime(tmp_path: Path) -> None:
     grow(tmp_path, "a/b.jpg")
     os.utime(tmp_path / "a/b.jpg", ns=(1, 1_600_000_000_123_456_700))
     [found] = walk.scan(tmp_path)
-    assert found == Candidate(tmp_path, "a/b.jpg", 5, 1_600_000_000_123_456_700)
+    assert found == Candidate(tmp_path, "a/b.jpg", 5, 1_600_000_000_123_456_700, *NO_SIDECARS)
     assert found.absolute == tmp_path / "a" / "b.jpg"
 
 

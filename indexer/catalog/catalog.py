@@ -38,7 +38,7 @@ from sightline.indexer.catalog.filters import prepare
 from sightline.indexer.catalog.reader import RUN_COUNTS, CatalogReader
 from sightline.indexer.catalog.store import Database, FileKind, Store, create
 from sightline.indexer.errors import LibraryError
-from sightline.indexer.types import Candidate, Failure, Ids, NewImage, Root
+from sightline.indexer.types import Candidate, Failure, Ids, NewImage, PhotoInfo, Root
 
 CATALOG = FileKind(
     name="a Sightline library",
@@ -180,6 +180,7 @@ class Catalog(CatalogReader):
         removed: Iterable[int] = (),
         touched: Sequence[tuple[int, Candidate]] = (),
         decoded: Iterable[int] = (),
+        described: Sequence[tuple[int, Candidate, PhotoInfo]] = (),
         before_commit: Callable[[WriteResult], None] | None = None,
     ) -> WriteResult:
         """Writes what a run found under ``root``, in one transaction.
@@ -189,6 +190,7 @@ class Catalog(CatalogReader):
         - ``copied``: ids with further files of the same content
         - ``touched``: ids with files of a new date and the same content
         - ``decoded``: ids of imported images whose files have been decoded now
+        - ``described``: ids whose files have not changed, with metadata that has
         - ``failed``: files that could not be read; an existing image of such a file stays
         - ``removed``: ids to delete
 
@@ -226,6 +228,7 @@ class Catalog(CatalogReader):
             connection.executemany(
                 "UPDATE images SET decoded = 1 WHERE id = ?", [(i,) for i in decoded]
             )
+            image_rows.describe(connection, described)
             image_rows.update(connection, folders, old)
             image_rows.insert(connection, folders, new)
             fresh_ids = iter([i for i, _ in new])
@@ -237,7 +240,13 @@ class Catalog(CatalogReader):
             copies = [(next(fresh), i, candidate) for i, candidate in copied]
             image_rows.copy(connection, folders, copies, version)
             full_text.write(
-                connection, [*final, *(i for i, _ in moved), *(new for new, _, _ in copies)]
+                connection,
+                [
+                    *final,
+                    *(i for i, _ in moved),
+                    *(new for new, _, _ in copies),
+                    *(i for i, _, _ in described),
+                ],
             )
             if gone or moved:
                 image_rows.sweep_folders(connection)

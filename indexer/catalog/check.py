@@ -78,6 +78,11 @@ _ROWS: tuple[tuple[Literal["missing", "orphaned", "wrong"], str, str], ...] = (
     ),
     (
         "orphaned",
+        "have people and no row",
+        "SELECT DISTINCT image_id FROM people WHERE image_id NOT IN (SELECT id FROM images)",
+    ),
+    (
+        "orphaned",
         "have labels and no row",
         "SELECT DISTINCT image_id FROM labels WHERE image_id NOT IN (SELECT id FROM images)",
     ),
@@ -232,7 +237,7 @@ def repair(store: Store, dimension: int) -> list[Problem]:
             listed = json.dumps(sorted(bad))
             image_rows.remove(connection, listed, version)
             image_rows.sweep_folders(connection)
-            for table in ("embeddings", "keywords", "labels"):
+            for table in ("embeddings", "keywords", "people", "labels"):
                 connection.execute(
                     f"DELETE FROM {table} WHERE image_id IN {image_rows.LISTED}", [listed]
                 )

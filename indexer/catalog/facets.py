@@ -19,7 +19,7 @@ from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.catalog.image_rows import LISTED
 from sightline.indexer.types import Ids
 
-KINDS = ("folder", "camera", "lens", "type", "year", "keyword", "label", "rating")
+KINDS = ("folder", "camera", "lens", "type", "year", "keyword", "person", "label", "rating")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
         "lens": "SELECT lens, count(*) FROM images WHERE lens IS NOT NULL GROUP BY lens",
         "type": "SELECT format, count(*) FROM images GROUP BY format",
         "keyword": "SELECT min(keyword), count(DISTINCT image_id) FROM keywords GROUP BY folded",
+        "person": "SELECT min(person), count(DISTINCT image_id) FROM people GROUP BY folded",
         "label": "SELECT min(label), count(DISTINCT image_id) FROM labels GROUP BY folded",
         "rating": "SELECT rating, count(*) FROM images WHERE rating IS NOT NULL GROUP BY rating",
     }
@@ -88,9 +89,10 @@ def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
 
 
 def has(connection: sqlite3.Connection, kind: str) -> bool:
-    """Whether any image has a ``keyword``, a ``label`` or a ``year``."""
+    """Whether any image has a ``keyword``, a ``person``, a ``label`` or a ``year``."""
     sql = {
         "keyword": "SELECT EXISTS (SELECT 1 FROM keywords)",
+        "person": "SELECT EXISTS (SELECT 1 FROM people)",
         "label": "SELECT EXISTS (SELECT 1 FROM labels)",
         "year": "SELECT EXISTS (SELECT 1 FROM images WHERE taken_at IS NOT NULL)",
     }
@@ -98,11 +100,12 @@ def has(connection: sqlite3.Connection, kind: str) -> bool:
 
 
 def counts_of(connection: sqlite3.Connection, kind: str, ids: Ids) -> list[Suggestion]:
-    """Every ``keyword`` or ``label`` of the images ``ids``, most frequent first."""
-    if kind not in ("keyword", "label"):
+    """Every ``keyword``, ``person`` or ``label`` of the images ``ids``, most frequent first."""
+    table = {"keyword": "keywords", "person": "people", "label": "labels"}.get(kind)
+    if table is None:
         raise ValueError(f"{kind!r} is counted over the whole catalog only")
     rows = connection.execute(
-        f"SELECT min({kind}), count(DISTINCT image_id) FROM {kind}s WHERE image_id IN {LISTED}"
+        f"SELECT min({kind}), count(DISTINCT image_id) FROM {table} WHERE image_id IN {LISTED}"
         " GROUP BY folded",
         [json.dumps(ids.tolist())],
     ).fetchall()

@@ -37,7 +37,7 @@ FORMATS = {
 }  # fmt: skip
 """Other names of formats, mostly file extensions."""
 
-ALL_HOLD = frozenset({"after", "before", "rating", "label", "keyword"})
+ALL_HOLD = frozenset({"after", "before", "rating", "label", "keyword", "person"})
 """Names whose positive conditions must all hold; of other names, one must."""
 
 Clause = tuple[str, list]
@@ -146,14 +146,14 @@ def _contained(column: str) -> Callable[[sqlite3.Connection, str], Clause]:
     return clause
 
 
-def distinct(connection: sqlite3.Connection, column: str) -> list[str]:
-    """The distinct values of an indexed column of ``images``: one index lookup per value, where
+def distinct(connection: sqlite3.Connection, column: str, table: str = "images") -> list[str]:
+    """The distinct values of an indexed column: one index lookup per value, where
     DISTINCT scans every row."""
     rows = connection.execute(
         f"""WITH RECURSIVE each (value) AS (
-            SELECT min({column}) FROM images
+            SELECT min({column}) FROM {table}
             UNION ALL
-            SELECT (SELECT min({column}) FROM images WHERE {column} > value) FROM each
+            SELECT (SELECT min({column}) FROM {table} WHERE {column} > value) FROM each
             WHERE value IS NOT NULL
         ) SELECT value FROM each WHERE value IS NOT NULL"""
     )
@@ -223,6 +223,21 @@ def _listed(table: str) -> Callable[[sqlite3.Connection, str], Clause]:
     return clause
 
 
+def _person(connection: sqlite3.Connection, value: str) -> Clause:
+    pattern = whole_words(value)
+    names = [name for name in distinct(connection, "folded", "people") if pattern.search(name)]
+    sql = (
+        "images.id IN (SELECT image_id FROM people"
+        " WHERE folded IN (SELECT value FROM json_each(?)))"
+    )
+    return sql, [json.dumps(names)]
+
+
+def whole_words(value: str) -> re.Pattern[str]:
+    """Matches folded text that contains ``value`` as whole words."""
+    return re.compile(rf"(?<![^\W_]){re.escape(fold(value.strip()))}(?![^\W_])")
+
+
 def _rating(_: sqlite3.Connection, value: int) -> Clause:
     return "images.rating >= ?", [int(value)]
 
@@ -242,6 +257,7 @@ _CLAUSES: dict[str, Callable[[sqlite3.Connection, Any], Clause]] = {
     "near": _near,
     "label": _listed("labels"),
     "keyword": _listed("keywords"),
+    "person": _person,
     "rating": _rating,
     "name": _name,
 }

@@ -1,4 +1,5 @@
-"""Full text of an image: file and folder names, title, caption, keywords, place and date.
+"""Full text of an image: file and folder names, title, caption, keywords,
+people, place and date.
 
 Stored in the FTS5 table ``words`` (rowid = image id), split by ``split_words``; queries are split
 in the same way. Case and accents are ignored.
@@ -17,7 +18,7 @@ from sightline.indexer.catalog.store import error_code
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import ImageRecord
 
-COLUMNS = ("name", "folders", "title", "caption", "keywords", "place", "date")
+COLUMNS = ("name", "folders", "title", "caption", "keywords", "people", "place", "date")
 
 STOP_WORDS = frozenset({
     "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "into", "is", "it", "its", "of",
@@ -67,6 +68,7 @@ def _date_text(taken_at: str | None) -> str:
 _SOURCES = """
     SELECT images.id, images.name, roots.path, folders.path, images.title, images.caption,
         (SELECT group_concat(keyword, ' | ') FROM keywords WHERE image_id = images.id),
+        (SELECT group_concat(person, ' | ') FROM people WHERE image_id = images.id),
         images.place, images.taken_at
     FROM images
     JOIN folders ON folders.id = images.folder_id
@@ -75,7 +77,7 @@ _SOURCES = """
 
 
 def _rows(sources: Iterable[tuple]) -> Iterable[tuple]:
-    for image, name, root, folder, title, caption, keywords, place, taken_at in sources:
+    for image, name, root, folder, title, caption, keywords, people, place, taken_at in sources:
         yield (
             image,
             split_words(name),
@@ -83,6 +85,7 @@ def _rows(sources: Iterable[tuple]) -> Iterable[tuple]:
             split_words(title or ""),
             split_words(caption or ""),
             split_words(keywords or ""),
+            split_words(people or ""),
             split_words(place or ""),
             _date_text(taken_at),
         )
@@ -93,8 +96,8 @@ def texts_of(record: ImageRecord) -> tuple[str, ...]:
     folder, _, name = record.path.rpartition("/")
     info = record.info
     taken_at = info.taken_at.isoformat() if info.taken_at else None
-    keywords = " | ".join(info.keywords)
-    facts = (name, record.root, folder, info.title, info.caption, keywords, info.place, taken_at)
+    lists = (" | ".join(info.keywords), " | ".join(info.people))
+    facts = (name, record.root, folder, info.title, info.caption, *lists, info.place, taken_at)
     return next(iter(_rows([(record.id, *facts)])))[1:]
 
 

@@ -1,4 +1,4 @@
-"""Rows of the tables ``images``, ``keywords`` and ``folders``, to and from the project's types.
+"""Rows of ``images``, ``keywords``, ``people`` and ``folders``, to and from the project's types.
 
 Functions on a connection, called inside a transaction by ``Catalog``.
 """
@@ -26,8 +26,14 @@ _OF_FILE = ("folder_id", "name", "folded", "size", "mtime_ns")
 _OF_PHOTO = (
     "content_hash", "width", "height", "format", "orientation", "taken_at", "camera", "lens",
     "latitude", "longitude", "title", "caption", "place", "rating", "color", "phash",
-    "url", "decoded",
+    "url", "decoded", "metadata_stamp",
 )  # fmt: skip
+
+_OF_METADATA = (
+    "taken_at", "camera", "lens", "latitude", "longitude", "title", "caption", "place", "rating",
+    "metadata_stamp",
+)  # fmt: skip
+"""The columns that change with a sidecar."""
 
 _INSERT = (
     f"INSERT INTO images (id, {', '.join((*_OF_FILE, *_OF_PHOTO))}, added_at)"
@@ -36,6 +42,7 @@ _INSERT = (
 _UPDATE = (
     f"UPDATE images SET {', '.join(f'{name} = ?' for name in (*_OF_FILE, *_OF_PHOTO))} WHERE id = ?"
 )
+_DESCRIBE = f"UPDATE images SET {', '.join(f'{name} = ?' for name in _OF_METADATA)} WHERE id = ?"
 _MOVE = f"UPDATE images SET {', '.join(f'{name} = ?' for name in _OF_FILE)} WHERE id = ?"
 _COPY = (
     f"INSERT INTO images (id, {', '.join((*_OF_FILE, *_OF_PHOTO))}, added_at)"
@@ -153,14 +160,18 @@ class Folders:
         return (self.id(folder), name, fold(name), candidate.size, candidate.mtime_ns)
 
 
+def _taken_at(info: PhotoInfo) -> str | None:
+    return info.taken_at.replace(tzinfo=None).isoformat() if info.taken_at else None
+
+
 def _of_photo(image: NewImage) -> tuple:
     info = image.photo.info
-    taken_at = info.taken_at.replace(tzinfo=None).isoformat() if info.taken_at else None
+    taken_at = _taken_at(info)
     return (
         image.photo.content_hash, info.width, info.height, info.format, info.orientation, taken_at,
         _text(info.camera), _text(info.lens), info.latitude, info.longitude, _text(info.title),
         _text(info.caption), _text(info.place), info.rating, info.color, image.photo.phash,
-        _text(info.url), int(image.decoded),
+        _text(info.url), int(image.decoded), image.candidate.metadata_stamp,
     )  # fmt: skip
 
 
@@ -200,7 +211,7 @@ def insert(
         _INSERT,
         [(i, *folders.of_file(image.candidate), *_of_photo(image), moment) for i, image in images],
     )
-    _write_keywords(connection, images)
+    _write_listed(connection, [(i, image.photo.info) for i, image in images])
 
 
 def update(
@@ -214,20 +225,41 @@ def update(
         _UPDATE,
         [(*folders.of_file(image.candidate), *_of_photo(image), i) for i, image in images],
     )
-    connection.execute(f"DELETE FROM keywords WHERE image_id IN {LISTED}", [ids])
     connection.execute(f"DELETE FROM labels WHERE image_id IN {LISTED}", [ids])
-    _write_keywords(connection, images)
+    _write_listed(connection, [(i, image.photo.info) for i, image in images])
 
 
-def _write_keywords(connection: sqlite3.Connection, images: Sequence[tuple[int, NewImage]]) -> None:
-    connection.executemany(
-        "INSERT INTO keywords (image_id, position, keyword, folded) VALUES (?, ?, ?, ?)",
-        [
-            (i, position, storable(keyword), fold(storable(keyword)))
-            for i, image in images
-            for position, keyword in enumerate(image.photo.info.keywords)
-        ],
-    )
+def describe(
+    connection: sqlite3.Connection, described: Sequence[tuple[int, Candidate, PhotoInfo]]
+) -> None:
+    """Replaces the metadata of images whose files have not changed."""
+    for i, candidate, info in described:
+        values = (
+            _taken_at(info), _text(info.camera), _text(info.lens), info.latitude, info.longitude,
+            _text(info.title), _text(info.caption), _text(info.place), info.rating,
+            candidate.metadata_stamp,
+        )  # fmt: skip
+        connection.execute(_DESCRIBE, [*values, i])
+    _write_listed(connection, [(i, info) for i, _, info in described])
+
+
+def _write_listed(connection: sqlite3.Connection, images: Sequence[tuple[int, PhotoInfo]]) -> None:
+    """Writes the keywords and people of images, replacing what is there."""
+    ids = json.dumps([i for i, _ in images])
+    for table, column, attribute in LISTS:
+        connection.execute(f"DELETE FROM {table} WHERE image_id IN {LISTED}", [ids])
+        connection.executemany(
+            f"INSERT INTO {table} (image_id, position, {column}, folded) VALUES (?, ?, ?, ?)",
+            [
+                (i, position, storable(value), fold(storable(value)))
+                for i, info in images
+                for position, value in enumerate(getattr(info, attribute))
+            ],
+        )
+
+
+LISTS = (("keywords", "keyword", "keywords"), ("people", "person", "people"))
+"""Table, column, and field of ``PhotoInfo``."""
 
 
 def move(
@@ -254,8 +286,8 @@ def copy(
     copies: Sequence[tuple[int, int, Candidate]],
     version: int,
 ) -> None:
-    """Inserts ``(new id, id, file)``: copies of image ``id`` with its embedding, keywords and
-    labels."""
+    """Inserts ``(new id, id, file)``: copies of image ``id`` with its embedding, keywords,
+    people and labels."""
     moment = now()
     for new, old, candidate in copies:
         values = [new, *folders.of_file(candidate), moment, old]
@@ -265,7 +297,11 @@ def copy(
             "INSERT INTO embeddings SELECT ?, vector, ? FROM embeddings WHERE image_id = ?",
             [new, version, old],
         )
-        for table, columns in (("keywords", "position, keyword"), ("labels", "label, score")):
+        for table, columns in (
+            ("keywords", "position, keyword"),
+            ("people", "position, person"),
+            ("labels", "label, score"),
+        ):
             connection.execute(
                 f"INSERT INTO {table} (image_id, folded, {columns})"
                 f" SELECT ?, folded, {columns} FROM {table} WHERE image_id = ?",
@@ -297,7 +333,7 @@ def remove(connection: sqlite3.Connection, ids: str, version: int) -> list[int]:
         return gone
     listed = json.dumps(gone)
     connection.execute(f"DELETE FROM words WHERE rowid IN {LISTED}", [listed])
-    for table in ("keywords", "labels", "embeddings"):
+    for table in ("keywords", "people", "labels", "embeddings"):
         connection.execute(f"DELETE FROM {table} WHERE image_id IN {LISTED}", [listed])
     connection.execute(f"DELETE FROM images WHERE id IN {LISTED}", [listed])
     connection.executemany(
@@ -338,24 +374,31 @@ def records(
 ) -> dict[int, ImageRecord]:
     """The images that meet the SQL ``condition``, by id."""
     rows = connection.execute(f"{_RECORDS} WHERE {condition}", parameters).fetchall()
-    keywords: dict[int, list[str]] = {}
-    for image, keyword in connection.execute(
-        f"SELECT image_id, keyword FROM keywords WHERE image_id IN {LISTED}"
-        " ORDER BY image_id, position",
-        [json.dumps([row[0] for row in rows])],
-    ):
-        keywords.setdefault(image, []).append(keyword)
+    ids = json.dumps([row[0] for row in rows])
+    listed: list[dict[int, list[str]]] = []
+    for table, column, _ in LISTS:
+        values: dict[int, list[str]] = {}
+        for image, value in connection.execute(
+            f"SELECT image_id, {column} FROM {table} WHERE image_id IN {LISTED}"
+            " ORDER BY image_id, position",
+            [ids],
+        ):
+            values.setdefault(image, []).append(value)
+        listed.append(values)
     try:
-        return {row[0]: _record(row, tuple(keywords.get(row[0], ()))) for row in rows}
+        return {
+            row[0]: _record(row, *(tuple(one.get(row[0], ())) for one in listed)) for row in rows
+        }
     except (TypeError, ValueError) as error:
         raise CorruptError(f"an image's row is corrupt ({error}): see `sightline doctor`") from None
 
 
-def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
+def _record(row: tuple, keywords: tuple[str, ...], people: tuple[str, ...]) -> ImageRecord:
     image, root, path, size, mtime_ns, added_at, *of_photo = row
     (
         content_hash, width, height, format, orientation, taken_at, camera, lens,
         latitude, longitude, title, caption, place, rating, color, phash, url, decoded,
+        metadata_stamp,
     ) = of_photo  # fmt: skip
     if type(width) is not int or type(height) is not int:
         raise ValueError(f"image {image} is {width!r} x {height!r} pixels")
@@ -374,6 +417,7 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         caption=caption,
         place=place,
         keywords=keywords,
+        people=people,
         rating=rating,
         # It becomes part of style sheets.
         color=color if color is None or COLOR.fullmatch(color) else None,
@@ -391,6 +435,7 @@ def _record(row: tuple, keywords: tuple[str, ...]) -> ImageRecord:
         added_at=datetime.fromisoformat(added_at),
         phash=phash,
         decoded=decoded == 1,
+        metadata_stamp=metadata_stamp,
     )
 
 

@@ -151,8 +151,7 @@ def words(db: Database) -> None:
             name, folders, title, caption, keywords, place, date,
             tokenize = 'unicode61 remove_diacritics 2'
         )"""
-    )
-    full_text.fill(db.conn)
+    )  # ``people`` makes it again and fills it
 
 
 @catalog()
@@ -249,6 +248,55 @@ def decoded_files(db: Database) -> None:
     db.execute(
         "UPDATE roots SET named = 1 WHERE id IN (SELECT folders.root_id FROM images"
         " JOIN folders ON folders.id = images.folder_id WHERE images.decoded = 1)"
+    )
+
+
+@catalog()
+def people(db: Database) -> None:
+    """The people in each image, and from which state of which files its metadata was read."""
+    db.execute("ALTER TABLE images ADD COLUMN metadata_stamp INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        """CREATE TABLE people (
+            image_id INTEGER NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            person TEXT NOT NULL,
+            folded TEXT NOT NULL,
+            PRIMARY KEY (image_id, position)
+        ) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX people_folded ON people (folded)")
+    db.execute("DROP TABLE words")
+    db.execute(
+        """CREATE VIRTUAL TABLE words USING fts5 (
+            name, folders, title, caption, keywords, people, place, date,
+            tokenize = 'unicode61 remove_diacritics 2'
+        )"""
+    )
+    full_text.fill(db.conn)
+    db.create_view(
+        "pictures_per_person",
+        "SELECT person, count(*) AS pictures FROM people GROUP BY folded",
+    )
+    db.execute("DROP VIEW pictures")
+    db.create_view(
+        "pictures",
+        """SELECT images.id,
+            rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
+                || images.name AS path,
+            roots.path AS root, folders.path AS folder, images.name,
+            images.format, images.width, images.height,
+            round(images.width * images.height / 1e6, 1) AS megapixels, images.size,
+            datetime(images.mtime_ns / 1000000000, 'unixepoch') AS modified_at,
+            images.taken_at, images.camera, images.lens, images.latitude, images.longitude,
+            images.title, images.caption, images.place, images.rating, images.color,
+            (SELECT group_concat(keyword, ', ') FROM keywords WHERE image_id = images.id)
+                AS keywords,
+            (SELECT group_concat(person, ', ') FROM people WHERE image_id = images.id) AS people,
+            (SELECT group_concat(label, ', ') FROM labels WHERE image_id = images.id) AS labels,
+            images.url, images.added_at
+        FROM images
+        JOIN folders ON folders.id = images.folder_id
+        JOIN roots ON roots.id = folders.root_id""",
     )
 
 

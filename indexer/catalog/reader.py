@@ -209,14 +209,14 @@ class CatalogReader:
             ).fetchall()
             prefix = dict(folders)
             images = connection.execute(
-                "SELECT id, folder_id, name, size, mtime_ns, decoded FROM images"
+                "SELECT id, folder_id, name, size, mtime_ns, decoded, metadata_stamp FROM images"
                 f" WHERE folder_id IN {image_rows.LISTED}",
                 [json.dumps(list(prefix))],
             )
             known = {}
-            for image, folder, name, size, mtime_ns, decoded in images:
+            for image, folder, name, size, mtime_ns, decoded, stamp in images:
                 path = prefix[folder] + name
-                known[path] = Known(image, path, size, mtime_ns, decoded == 1)
+                known[path] = Known(image, path, size, mtime_ns, decoded == 1, stamp)
         return known
 
     def failed(self, root: Root) -> dict[str, tuple[int, int]]:
@@ -427,14 +427,14 @@ class CatalogReader:
 
     def full_text_search(self, text: str, limit: int) -> Ids:
         """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
-        keywords, place, date) contains every word of ``text``."""
+        keywords, people, place, date) contains every word of ``text``."""
         found = self._read(lambda connection: full_text.search(connection, text, limit))
         return np.array(found, np.int64)
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
-        """Every ``camera``, ``lens``, ``type``, ``year``, ``keyword``, ``label`` or ``rating`` with
-        its number of images, most frequent first; with ``ids``, the keywords or labels of those
-        images."""
+        """Every ``camera``, ``lens``, ``type``, ``year``, ``keyword``, ``person``, ``label`` or
+        ``rating`` with its number of images, most frequent first; with ``ids``, the keywords,
+        persons or labels of those images."""
         if ids is not None:
             return self._read(lambda connection: facets.counts_of(connection, kind, ids))
         return self._cached(
@@ -442,7 +442,7 @@ class CatalogReader:
         )
 
     def has(self, kind: str) -> bool:
-        """Whether any image has a ``keyword``, a ``label`` or a ``year``. Faster than
+        """Whether any image has a ``keyword``, a ``person``, a ``label`` or a ``year``. Faster than
         ``facets``."""
         return self._read(lambda connection: facets.has(connection, kind))
 

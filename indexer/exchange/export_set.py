@@ -156,7 +156,8 @@ def _schema(arrow: Any, library: Library) -> Any:
     text, whole, number = arrow.string(), arrow.int32(), arrow.float64()
     types = {
         "id": arrow.int64(), "image_path": text, "root": text, "url": text, "title": text,
-        "caption": text, "keywords": arrow.list_(text), "place": text, "rating": arrow.int8(),
+        "caption": text, "keywords": arrow.list_(text), "people": arrow.list_(text),
+        "place": text, "rating": arrow.int8(),
         "width": whole, "height": whole, "format": text, "orientation": arrow.int8(),
         "taken_at": arrow.timestamp("us"), "camera": text, "lens": text, "latitude": number,
         "longitude": number, "size": arrow.int64(), "content_hash": text, "color": text,

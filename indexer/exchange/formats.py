@@ -75,6 +75,7 @@ def to_row(image: ImageRecord) -> Row:
         "title": info.title,
         "caption": info.caption,
         "keywords": list(info.keywords),
+        "people": list(info.people),
         "place": info.place,
         "rating": info.rating,
         "width": info.width,

@@ -340,12 +340,6 @@ def _extension(path: str) -> str:
 
 def _filled(info: PhotoInfo, row: Row) -> PhotoInfo:
     """``info``, completed from the set."""
-    keywords = row.get("keywords")
-    if isinstance(keywords, str):
-        keywords = [word.strip() for word in keywords.split(",")]
-    if not isinstance(keywords, list):
-        keywords = []
-    words = [word[:MAX_KEYWORD] for word in keywords if isinstance(word, str) and word]
     rating = _whole(row, "rating", most=5)
     return replace(
         info,
@@ -357,10 +351,21 @@ def _filled(info: PhotoInfo, row: Row) -> PhotoInfo:
         title=info.title or _text(row, "title"),
         caption=info.caption or _text(row, "caption", "text"),
         place=info.place or _text(row, "place"),
-        keywords=info.keywords or tuple(words[:MAX_KEYWORDS]),
+        keywords=info.keywords or _listed(row.get("keywords")),
+        people=info.people or _listed(row.get("people")),
         rating=info.rating if info.rating is not None else rating,
         url=_text(row, "url"),
     )
+
+
+def _listed(values: object) -> tuple[str, ...]:
+    """Keywords or people, as a list or separated by commas."""
+    if isinstance(values, str):
+        values = [word.strip() for word in values.split(",")]
+    if not isinstance(values, list):
+        return ()
+    words = [word[:MAX_KEYWORD] for word in values if isinstance(word, str) and word]
+    return tuple(words[:MAX_KEYWORDS])
 
 
 def _text(row: Row, *names: str) -> str | None:

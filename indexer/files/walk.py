@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives
 from sightline.indexer.files.beneath import OUTSIDE, is_beneath, open_beneath
+from sightline.indexer.files.sidecars import NO_SIDECARS, Sidecars
 from sightline.indexer.types import Candidate, Failure
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ class _Scan:
         if only is None and any(entry.name == IGNORE_FILE for entry in entries):
             folder = self._with_ignore_file(folder)
         names: set[str] | None = None
+        sidecars = Sidecars(entries)
         has_patterns = bool(folder.patterns or self.exclude)
         for entry in entries:
             name = entry.name
@@ -237,7 +239,8 @@ class _Scan:
                         self._fail(path, "its name is not text in UTF-8: rename it")
                         continue
                     status = entry.stat()
-                    yield Candidate(self.root, path, status.st_size, status.st_mtime_ns)
+                    size, mtime_ns = status.st_size, status.st_mtime_ns
+                    yield Candidate(self.root, path, size, mtime_ns, *sidecars.of(name))
                 elif entry.is_dir():
                     if (
                         folders is None
@@ -272,7 +275,9 @@ class _Scan:
         for name, member in listing.members.items():
             suffix = PurePosixPath(name).suffix.lower()
             if suffix in IMAGE_SUFFIXES and not self._is_excluded(prefix + name, False, folder):
-                yield Candidate(self.root, prefix + name, member.size, listing.mtime_ns)
+                yield Candidate(
+                    self.root, prefix + name, member.size, listing.mtime_ns, *NO_SIDECARS
+                )
         if listing.problem is not None:
             self._fail(path, listing.problem)
 

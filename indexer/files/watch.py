@@ -18,10 +18,10 @@ from threading import Event
 from typing import Any
 
 from sightline.indexer.errors import LibraryError, UsageError
-from sightline.indexer.files import archives
+from sightline.indexer.files import archives, sidecars
 from sightline.indexer.files.walk import IGNORE_FILE, IMAGE_SUFFIXES
 
-WATCHED_SUFFIXES = IMAGE_SUFFIXES | {archives.SUFFIX}
+WATCHED_SUFFIXES = IMAGE_SUFFIXES | sidecars.SUFFIXES | {archives.SUFFIX}
 
 QUIET = 1.0
 """Seconds without an event that end a batch: a file that is being copied makes events."""

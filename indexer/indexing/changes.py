@@ -45,6 +45,10 @@ class Comparison:
     new: list[Candidate] = field(default_factory=list)
     changed: list[tuple[int, Candidate]] = field(default_factory=list)
     """``(image id, file)``."""
+    outdated: list[tuple[int, Candidate]] = field(default_factory=list)
+    """Images whose metadata has to be read again: a sidecar has changed, their file has not."""
+    recognised: list[tuple[int, Candidate]] = field(default_factory=list)
+    """The same among the images that were moved, copied or touched."""
     unchanged: int = 0
     still_failing: int = 0
     """Files that could not be read before and have not changed since."""
@@ -198,7 +202,10 @@ def compare(
         seen = (candidate.size, candidate.mtime_ns)
         if image is not None:
             if (image.size, image.mtime_ns) == seen and (image.decoded or not decode):
-                result.unchanged += 1
+                if image.decoded and image.metadata_stamp != candidate.metadata_stamp:
+                    result.outdated.append((image.id, candidate))
+                else:
+                    result.unchanged += 1
             elif failures.pop(candidate.path, None) == seen and not retry_failures:
                 result.still_failing += 1
             else:

@@ -3,6 +3,7 @@
     repair_thumbnails   after a run that was interrupted             (missing_thumbnails)
     compare             folders with the catalog                     (changes)
     recognise           moved, copied and touched files, by content hash
+    describe            images whose sidecars have changed: metadata only
     decode_and_encode   what is new or changed, in batches           (decoder, image_batches)
     store               rows, embeddings and thumbnails, one transaction per batch
     delete_missing      what is gone, unless suspiciously much is
@@ -18,7 +19,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -48,6 +50,7 @@ from sightline.indexer.types import (
     IndexReport,
     NewImage,
     Photo,
+    PhotoInfo,
     Progress,
     Root,
     no_progress,
@@ -59,6 +62,9 @@ if TYPE_CHECKING:
 MAINTAIN_EVERY = 100_000
 """New images after which a long run maintains the vector index: until then, searches scan them
 exactly."""
+
+DESCRIBED_BATCH = 500
+"""Images whose metadata is written in one transaction."""
 
 FAILURE_BATCH = 100
 """Failures written together if no batch of images takes them along."""
@@ -102,6 +108,7 @@ def update_library(
             comparisons = work.compare(exclude, retry_failures=retry_failures)
             work.recognise(comparisons)
             work.verify(comparisons, workers)
+            work.describe(comparisons, workers)
             work.decode_and_encode(comparisons, workers)
             work.delete_missing(comparisons, prune=prune)
             # An interrupted run leaves the index: what it lacks is searched exactly beside it.
@@ -138,6 +145,32 @@ def _caption_vectors(encoder: Encoder) -> Embeddings:
     from sightline.indexer.zero_shot.captions import CAPTIONS
 
     return encoder.encode_texts(CAPTIONS)
+
+
+def completed(info: PhotoInfo, record: ImageRecord) -> PhotoInfo:
+    """``info`` of an image's file, completed from ``record`` if no run has read its metadata: it
+    may come from an imported set."""
+    if record.metadata_stamp:
+        return info
+    stored = record.info
+    return replace(
+        info,
+        **{
+            name: getattr(stored, name) for name in DESCRIPTION if getattr(info, name) in (None, ())
+        },
+    )
+
+
+def same_metadata(one: PhotoInfo, other: PhotoInfo) -> bool:
+    """Whether two images have the same metadata."""
+    return all(getattr(one, name) == getattr(other, name) for name in DESCRIPTION)
+
+
+DESCRIPTION = (
+    "taken_at", "camera", "lens", "latitude", "longitude", "title", "caption", "place", "keywords",
+    "people", "rating",
+)  # fmt: skip
+"""The fields of ``PhotoInfo`` that do not depend on the pixels."""
 
 
 @dataclass
@@ -274,7 +307,11 @@ class _Run:
                 else:
                     copies.append((twins[0].id, candidate))
             if done:
-                self.write(seen.scope.root, moved=moves, copied=copies, touched=touches)
+                written = self.write(seen.scope.root, moved=moves, copied=copies, touched=touches)
+                copied = zip(written.copied, copies, strict=True)
+                self.compare_metadata(
+                    seen, [*moves, *touches, *((new, c) for (new, _), (_, c) in copied)]
+                )
             self.counts["moved"] += len(moves)
             self.counts["added"] += len(copies)
             self.counts["unchanged"] += len(touches)
@@ -308,8 +345,45 @@ class _Run:
                         done[candidate.path] = image.id, candidate
             ids = [i for i, _ in done.values()]
             self.write(seen.scope.root, touched=[*done.values()], decoded=ids)
+            self.compare_metadata(seen, [*done.values()])
             self.counts["unchanged"] += len(done)
             seen.changed = [(i, c) for i, c in seen.changed if c.path not in done]
+
+    def compare_metadata(self, seen: Comparison, images: Sequence[tuple[int, Candidate]]) -> None:
+        """Adds those of ``images`` to ``seen.recognised`` whose sidecars differ from those that
+        their metadata was read from."""
+        stamps = {one.id: one.metadata_stamp for one in self.catalog.images([i for i, _ in images])}
+        seen.recognised += [(i, c) for i, c in images if stamps[i] != c.metadata_stamp]
+
+    def describe(self, comparisons: Sequence[Comparison], workers: int) -> None:
+        """Reads the metadata of images whose sidecars have changed, without encoding them. An
+        image that cannot be read now keeps its metadata."""
+        for seen in comparisons:
+            ids = {candidate: image for image, candidate in (*seen.outdated, *seen.recognised)}
+            if not ids:
+                continue
+            counted = {candidate for _, candidate in seen.recognised}
+            self.counts["unchanged"] += len(seen.outdated)
+            todo = self.until_stopped(ids)
+            done = 0
+            with Decoder(Geometry(), workers=min(workers, len(ids)), stop=self.stop) as decoder:
+                infos = decoder.infos(todo)
+                while batch := list(islice(infos, DESCRIBED_BATCH)):
+                    known = {one.id: one for one in self.catalog.images(ids[c] for c, _ in batch)}
+                    described = [
+                        (ids[candidate], candidate, completed(info, known[ids[candidate]]))
+                        for candidate, info in batch
+                        if isinstance(info, PhotoInfo)
+                    ]
+                    self.write(seen.scope.root, described=described)
+                    changed = sum(
+                        not same_metadata(info, known[i].info) and candidate not in counted
+                        for i, candidate, info in described
+                    )
+                    self.counts["updated"] += changed
+                    self.counts["unchanged"] -= changed
+                    done += len(batch)
+                    self.progress("reading metadata", done, len(ids))
 
     def may_serve(self, root: Root) -> bool:
         """Whether the user has named the files below ``root`` that this run reads."""
@@ -419,8 +493,9 @@ class _Run:
         copied: Sequence[tuple[int, Candidate]] = (),
         touched: Sequence[tuple[int, Candidate]] = (),
         decoded: Sequence[int] = (),
+        described: Sequence[tuple[int, Candidate, PhotoInfo]] = (),
         removed: Sequence[int] = (),
-    ) -> None:
+    ) -> WriteResult:
         """Writes one transaction. Its thumbnails are written before it is committed, so that no
         image lacks one. Pending failures are written with it."""
 
@@ -441,11 +516,13 @@ class _Run:
             copied=copied,
             touched=touched,
             decoded=decoded,
+            described=described,
             failed=self.failures.pop(root, []),
             removed=removed,
             before_commit=thumbnails if images or copied else None,
         )
         self.library.remove_thumbnails(written.removed)
+        return written
 
     def failed(self, root: Path, failure: Failure) -> None:
         """Records a file that cannot be read, to be stored with the next batch."""

@@ -101,17 +101,18 @@ class AnyLibrary(Protocol):
 
     def full_text_search(self, text: str, limit: int) -> Ids:
         """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
-        keywords, place, date) contains every word of ``text``."""
+        keywords, people, place, date) contains every word of ``text``."""
 
     def histogram(self, ids: Ids | None = None) -> Months:
         """The number of images (of ``ids``) per month."""
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
-        """Every ``camera``, ``lens``, ``type``, ``year``, ``keyword``, ``label`` or ``rating`` with
-        its number of images, most frequent first; with ``ids``, the keywords or labels of those."""
+        """Every ``camera``, ``lens``, ``type``, ``year``, ``keyword``, ``person``, ``label`` or
+        ``rating`` with its number of images, most frequent first; with ``ids``, the keywords,
+        persons or labels of those images."""
 
     def has(self, kind: str) -> bool:
-        """Whether any image has a ``keyword``, a ``label`` or a ``year``."""
+        """Whether any image has a ``keyword``, a ``person``, a ``label`` or a ``year``."""
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
         """Values of ``kind`` (as in ``facets``, or ``folder``) in which a word starts with

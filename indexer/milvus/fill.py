@@ -515,7 +515,7 @@ class _Fill:
             name: Counter() for name in ("folder", "camera", "lens", "format", "rating")
         }
         months: Counter[str] = Counter()
-        listed = {"keyword": ValueCounter(), "label": ValueCounter()}
+        listed = {kind: ValueCounter() for kind in ("keyword", "person", "label")}
         low, high, done = 2**62, 0, 0
         for rows in self.milvus.iterate(
             self.collection, "id >= 0", ["id", "taken", "record", *scalars]

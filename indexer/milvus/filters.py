@@ -20,6 +20,7 @@ from sightline.indexer.catalog.filters import (
     bounding_box,
     folder_pattern,
     kilometres,
+    whole_words,
 )
 from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.errors import QueryError
@@ -53,7 +54,7 @@ class Collection(Protocol):
         """All of them."""
 
     def values(self, kind: str) -> Sequence[str]:
-        """Every ``camera`` or ``lens``."""
+        """Every ``camera``, ``lens`` or ``person``."""
 
     @property
     def finds_names_by_ngrams(self) -> bool:
@@ -175,6 +176,15 @@ def _listed(field: str) -> Callable[[str, Collection], str]:
     return lambda value, _: f"array_contains({field}, {quoted(fold(value))})"
 
 
+def _person(value: str, collection: Collection) -> str:
+    pattern = whole_words(value)
+    names = [name for name in map(fold, collection.values("person")) if pattern.search(name)]
+    if not names:
+        return NO_IMAGE
+    listed = ", ".join(map(quoted, names))
+    return f'json_contains_any(record["people_folded"], [{listed}])'
+
+
 def _rating(value: int, _: Collection) -> str:
     return f"rating >= {max(int(value), 0)}"
 
@@ -209,6 +219,7 @@ _CLAUSES: dict[str, Callable[[Any, Collection], str]] = {
     "near": _near,
     "label": _listed("labels"),
     "keyword": _listed("keywords"),
+    "person": _person,
     "rating": _rating,
     "name": _name,
 }

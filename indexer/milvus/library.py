@@ -244,7 +244,7 @@ class MilvusLibrary:
         return self._cached("folders", compute)
 
     def values(self, kind: str) -> Sequence[str]:
-        """Every ``camera`` or ``lens``."""
+        """Every ``camera``, ``lens`` or ``person``."""
         return [text for text, _ in self._list(kind)]
 
     @property
@@ -506,7 +506,7 @@ class MilvusLibrary:
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
         """Every value of one kind of filter with its number of images, the most frequent first;
-        with ``ids`` every ``keyword`` or ``label`` of those images."""
+        with ``ids`` every ``keyword``, ``person`` or ``label`` of those images."""
         if kind == "year":
             years: Counter[str] = Counter()
             for month, count in self.histogram().months:
@@ -522,7 +522,7 @@ class MilvusLibrary:
         return sorted(found, key=lambda one: (-one.count, fold(one.text)))
 
     def has(self, kind: str) -> bool:
-        """Whether any image has a ``keyword``, a ``label`` or a ``year``."""
+        """Whether any image has a ``keyword``, a ``person``, a ``label`` or a ``year``."""
         return bool(self.facets(kind))
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
@@ -620,7 +620,7 @@ class MilvusLibrary:
 
 
 class ValueCounter:
-    """Counts keywords or labels ignoring case; each is shown in the first of its spellings."""
+    """Counts keywords, people or labels ignoring case; each is shown in its first spelling."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -638,7 +638,7 @@ class ValueCounter:
 
 
 def values_of(record: dict[str, Any], kind: str) -> list[str]:
-    """The ``keyword``s or ``label``s of a stored record."""
+    """The ``keyword``s, ``person``s or ``label``s of a stored record."""
     if kind == "label":
         return [label for label, _ in record["labels"]]
-    return record["keywords"]
+    return record["keywords"] if kind == "keyword" else record.get("people", [])

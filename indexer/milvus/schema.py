@@ -157,6 +157,8 @@ def to_row(
                 "place": info.place,
                 "url": info.url,
                 "keywords": list(info.keywords),
+                "people": list(info.people),
+                "people_folded": _folded(info.people),
                 "labels": [[label, score] for label, score in labels],
                 "caption": info.caption,
             }
@@ -207,6 +209,7 @@ def to_record(row: dict[str, Any], folders: dict[int, tuple[str, str]]) -> Image
         caption=stored["caption"],
         place=stored["place"],
         keywords=tuple(stored["keywords"]),
+        people=tuple(stored.get("people", ())),
         rating=None if row["rating"] == UNKNOWN_RATING else row["rating"],
         color=stored["color"],
         url=stored["url"],

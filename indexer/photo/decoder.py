@@ -27,7 +27,7 @@ from typing import IO, Any, Protocol, TypeVar, cast
 from sightline.indexer.errors import PhotoError, SightlineError
 from sightline.indexer.files.archives import Listing, Located
 from sightline.indexer.photo import messages
-from sightline.indexer.types import Candidate, Geometry, Photo, Pixels
+from sightline.indexer.types import Candidate, Geometry, Photo, PhotoInfo, Pixels
 
 TIMEOUT = 60.0
 """Seconds per image. A PNG of 250 megapixels takes about 20 on a slow core."""
@@ -159,14 +159,21 @@ class Decoder:
         next(outcomes)
         return cast("Iterator[tuple[Key, Outcome]]", outcomes)
 
+    def infos(
+        self, candidates: Iterable[Candidate]
+    ) -> Iterator[tuple[Candidate, PhotoInfo | PhotoError]]:
+        """Reads the metadata of files, as ``photo.describe``, in order of completion."""
+        found = self._outcomes(((one, one) for one in candidates), "describe")
+        return (item for item in found if item is not None)
+
     def _outcomes(
-        self, sources: Iterable[tuple[Key, Source]]
-    ) -> Iterator[tuple[Key, Outcome] | None]:
+        self, sources: Iterable[tuple[Key, Source]], function: str = "read"
+    ) -> Iterator[tuple[Key, Any] | None]:
         """Yields None as soon as reading has started, then the items of ``each``."""
         # Simple queues and plain threads: Ctrl-C is raised in this thread, and inside a thread pool
         # or a queue.Queue it would leave a lock held.
         todo: queue.SimpleQueue[tuple[Key, Source] | None] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[Key, Outcome | BaseException]] = queue.SimpleQueue()
+        done: queue.SimpleQueue[tuple[Key, Any]] = queue.SimpleQueue()
 
         def read() -> None:
             while (item := todo.get()) is not None:
@@ -175,7 +182,7 @@ class Decoder:
                     if isinstance(source, PhotoError):
                         done.put((key, source))
                     else:
-                        name = "read_bytes" if isinstance(source, bytes) else "read"
+                        name = "read_bytes" if isinstance(source, bytes) else function
                         done.put((key, self._call(name, source)))
                 except BaseException as error:  # raised again in the calling thread
                     done.put((key, error))
@@ -514,6 +521,7 @@ def _run_worker() -> None:
         "read_bytes": lambda data: photo.read_bytes(data, geometry, thumbnail=thumbnail),
         "crop": lambda source, box: photo.crop(source, box, geometry),
         "preview": photo.preview,
+        "describe": photo.describe,
         "hash": photo.hash_file,
         "list_archive": photo.list_archive,
         "locate": photo.locate,

@@ -79,9 +79,15 @@ def _plain(result: Any) -> tuple[str, Any, list[bytes]]:
     """Kind, JSON value and byte strings of a result."""
     match result:
         case Photo():
-            info = {one.name: getattr(result.info, one.name) for one in fields(PhotoInfo)}
-            value = [info, result.pixels.shape, result.content_hash, result.phash]
+            value = [
+                _from_info(result.info),
+                result.pixels.shape,
+                result.content_hash,
+                result.phash,
+            ]
             return "photo", value, [result.pixels.tobytes(), result.thumbnail]
+        case PhotoInfo():
+            return "info", _from_info(result), []
         case np.ndarray():
             return "pixels", result.shape, [result.tobytes()]
         case Listing():
@@ -98,6 +104,10 @@ def _plain(result: Any) -> tuple[str, Any, list[bytes]]:
         case str():
             return "text", result, []
     raise TypeError(type(result).__name__)
+
+
+def _from_info(info: PhotoInfo) -> dict[str, Any]:
+    return {one.name: getattr(info, one.name) for one in fields(PhotoInfo)}
 
 
 def _is(kind: Any, value: Any) -> Any:
@@ -125,7 +135,9 @@ def _to_info(value: dict[str, Any]) -> PhotoInfo:
     for place in places.values():
         if place is not None and not math.isfinite(_is(float, place)):
             raise ValueError("unexpected position")
-    keywords = tuple(_is(str, word) for word in given.pop("keywords"))
+    keywords, people = (
+        tuple(_is(str, word) for word in given.pop(name)) for name in ("keywords", "people")
+    )
     numbers = {name: _is(int, given.pop(name)) for name in ("width", "height", "orientation")}
     rating = _optional(int, given.pop("rating"))
     format = _is(str, given.pop("format"))
@@ -136,6 +148,7 @@ def _to_info(value: dict[str, Any]) -> PhotoInfo:
         **places,
         format=format,
         keywords=keywords,
+        people=people,
         rating=rating,
         taken_at=None if date is None else datetime.fromisoformat(date),
     )
@@ -173,6 +186,7 @@ def _to_located(value: Any, _: list[memoryview]) -> Located:
 
 _KINDS: dict[str, Callable[[Any, list[memoryview]], Any]] = {
     "photo": _to_photo,
+    "info": lambda value, _: _to_info(value),
     "pixels": lambda shape, parts: _to_pixels(shape, parts[0]),
     "listing": _to_listing,
     "located": _to_located,

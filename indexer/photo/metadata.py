@@ -1,22 +1,27 @@
-"""Metadata of an image file: EXIF, XMP and IPTC.
+"""Metadata of an image: EXIF, XMP, IPTC and text in its file, XMP and Google Takeout beside it.
 
 What is missing, malformed or out of range is left out; no metadata can keep an image from being
-read. If sources differ, what people wrote (XMP, then IPTC) precedes what the camera wrote (EXIF),
-except for the date.
+read. If sources differ, what people wrote last precedes: sidecars, then XMP and IPTC in the file,
+then what the camera wrote (EXIF), except for the date. docs/metadata.md lists the order by field.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import partial
+from itertools import chain
+from typing import Any, BinaryIO, TypeVar
 
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
+from sightline.indexer.files.sidecars import XMP_SUFFIX
+from sightline.indexer.photo import takeout, written_text
+from sightline.indexer.photo.takeout import Takeout
 from sightline.indexer.photo.xmp import Xmp, parse
 from sightline.indexer.types import PhotoInfo
 
@@ -26,7 +31,7 @@ T = TypeVar("T")
 TITLE_LENGTH, CAPTION_LENGTH, KEYWORD_LENGTH, NAME_LENGTH = 500, 5000, 100, 120
 """Characters that are kept of each kind of text."""
 
-MAX_KEYWORDS = 200
+MAX_KEYWORDS = MAX_PEOPLE = 200
 
 NO_POSITION: tuple[float | None, float | None] = (None, None)
 
@@ -57,6 +62,22 @@ class _Sources:
     gps: Mapping[int, Any] = field(default_factory=dict)
     iptc: Mapping[tuple[int, int], Any] = field(default_factory=dict)
     xmp: Xmp = field(default_factory=Xmp)
+    sidecar: Xmp = field(default_factory=Xmp)
+    """Of the XMP files beside the image."""
+    takeout: Takeout = field(default_factory=Takeout)
+    text: Mapping[str, Any] = field(default_factory=dict)
+    """Text in the file that belongs to no standard, by Pillow's names."""
+
+    def xmp_values(self, *names: str) -> list[str]:
+        """Values of these properties, from the sidecars if they have any of them."""
+        for xmp in (self.sidecar, self.xmp):
+            if found := [value for name in names for value in xmp.all(name)]:
+                return found
+        return []
+
+
+Sidecars = Sequence[tuple[str, bytes]]
+"""Names and contents of an image's sidecars, the most important first."""
 
 
 def orientation(image: Image.Image) -> int:
@@ -65,9 +86,11 @@ def orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def add_metadata(info: PhotoInfo, image: Image.Image, exif: Image.Exif | None = None) -> PhotoInfo:
+def add_metadata(
+    info: PhotoInfo, image: Image.Image, exif: Image.Exif | None = None, *, sidecars: Sidecars = ()
+) -> PhotoInfo:
     """``info`` with the metadata of ``image``; ``exif`` replaces its own EXIF (camera RAW)."""
-    return _or_default(lambda: _with_fields(info, _sources(image, exif)), info)
+    return _or_default(lambda: _with_fields(info, _sources(image, exif, sidecars)), info)
 
 
 def _or_default(get: Callable[[], T], default: T) -> T:
@@ -80,7 +103,13 @@ def _or_default(get: Callable[[], T], default: T) -> T:
         return default
 
 
-def _sources(image: Image.Image, exif: Image.Exif | None) -> _Sources:
+def _sources(image: Image.Image, exif: Image.Exif | None, sidecars: Sidecars) -> _Sources:
+    sidecar, google = Xmp(), Takeout()
+    for name, data in sidecars:
+        if name.lower().endswith(XMP_SUFFIX):
+            sidecar = sidecar.over(_or_default(partial(parse, data), Xmp()))
+        else:
+            google = _or_default(partial(takeout.parse, data), Takeout())
     if exif is None:
         exif = _or_default(image.getexif, Image.Exif())
     return _Sources(
@@ -89,6 +118,9 @@ def _sources(image: Image.Image, exif: Image.Exif | None) -> _Sources:
         gps=_or_default(lambda: dict(exif.get_ifd(ExifTags.IFD.GPSInfo)), {}),
         iptc=_or_default(lambda: _iptc_records(image), {}),
         xmp=_or_default(lambda: parse(_xmp_bytes(image, exif)), Xmp()),
+        sidecar=sidecar,
+        takeout=google,
+        text={str(name): value for name, value in image.info.items()},
     )
 
 
@@ -109,6 +141,20 @@ def _xmp_bytes(image: Image.Image, exif: Image.Exif) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
+_GIF_XMP = re.compile(rb"\x21\xff\x0bXMP DataXMP([^\0]*?)\x01\xff\xfe\xfd")
+"""The packet is not divided into blocks; 257 bytes after it end it for those who expect them."""
+
+MAX_GIF_BYTES = 32 * 2**20
+"""In which XMP is searched."""
+
+
+def gif_xmp(file: BinaryIO) -> bytes:
+    """The XMP packet of a GIF, which Pillow does not read."""
+    file.seek(0)
+    found = _GIF_XMP.search(file.read(MAX_GIF_BYTES))
+    return found[1] if found else b""
+
+
 def _with_fields(info: PhotoInfo, sources: _Sources) -> PhotoInfo:
     latitude, longitude = _or_default(lambda: _position(sources), NO_POSITION)
     return replace(
@@ -122,6 +168,7 @@ def _with_fields(info: PhotoInfo, sources: _Sources) -> PhotoInfo:
         caption=_or_default(lambda: _caption(sources), None),
         place=_or_default(lambda: _place(sources), None),
         keywords=_or_default(lambda: _keywords(sources), ()),
+        people=_or_default(lambda: _people(sources), ()),
         rating=_or_default(lambda: _rating(sources), None),
     )
 
@@ -170,17 +217,26 @@ def _first(*values: str | None) -> str | None:
 def _iptc(sources: _Sources, number: int, length: int) -> list[str]:
     found = sources.iptc.get((2, number), [])
     values = found if isinstance(found, list) else [found]
-    return [clean for value in values if (clean := text(value, length))]
+    declared = sources.iptc.get((1, 90))
+    return [
+        clean
+        for value in values
+        if isinstance(value, bytes)
+        and (clean := text(written_text.decode_iptc(value, declared), length))
+    ]
 
 
 def _title(sources: _Sources) -> str | None:
     length = TITLE_LENGTH
     return _first(
+        text(sources.sidecar.one("dc:title"), length),
+        text(sources.sidecar.one("photoshop:Headline"), length),
         text(sources.xmp.one("dc:title"), length),
         *_iptc(sources, 5, length),
         text(sources.xmp.one("photoshop:Headline"), length),
         *_iptc(sources, 105, length),
         _utf16_text(sources.exif.get(0x9C9B), length),
+        text(sources.text.get("Title"), length),
     )
 
 
@@ -190,48 +246,90 @@ def _caption(sources: _Sources) -> str | None:
     if description and description.lower().strip(" .") in STOCK_CAPTIONS:
         description = None
     return _first(
+        text(sources.sidecar.one("dc:description"), length),
+        text(sources.takeout.description, length),
         text(sources.xmp.one("dc:description"), length),
         *_iptc(sources, 120, length),
         description,
+        written_text.comment(
+            text(written_text.decode_user_comment(sources.camera.get(0x9286)), length)
+        ),
         _utf16_text(sources.exif.get(0x9C9C), length),
         _utf16_text(sources.exif.get(0x9C9F), length),
+        text(sources.text.get("Description"), length),
+        *(
+            written_text.comment(text(sources.text.get(name), length))
+            for name in ("Comment", "comment", "parameters")
+        ),
+        text(written_text.workflow_prompt(sources.text.get("prompt")), length),
     )
 
 
 def _place(sources: _Sources) -> str | None:
     """Location, city, state and country, without repetition."""
-    length = NAME_LENGTH
     parts = (
-        _first(text(sources.xmp.one("Iptc4xmpCore:Location"), length), *_iptc(sources, 92, length)),
-        _first(text(sources.xmp.one("photoshop:City"), length), *_iptc(sources, 90, length)),
-        _first(text(sources.xmp.one("photoshop:State"), length), *_iptc(sources, 95, length)),
-        _first(text(sources.xmp.one("photoshop:Country"), length), *_iptc(sources, 101, length)),
+        _place_part(sources, "Iptc4xmpCore:Location", 92),
+        _place_part(sources, "photoshop:City", 90),
+        _place_part(sources, "photoshop:State", 95),
+        _place_part(sources, "photoshop:Country", 101),
     )
     return ", ".join(dict.fromkeys(part for part in parts if part)) or None
 
 
-def _keywords(sources: _Sources) -> tuple[str, ...]:
-    length = KEYWORD_LENGTH
+def _place_part(sources: _Sources, name: str, number: int) -> str | None:
+    length = NAME_LENGTH
+    values = (text(value, length) for value in sources.xmp_values(name))
+    return _first(*values, *_iptc(sources, number, length))
+
+
+def _distinct(values: Iterable[str | None], most: int) -> tuple[str, ...]:
+    """The first ``most`` of ``values``, each in its first spelling."""
     found: dict[str, str] = {}
-
-    def add(words: Iterable[str | None]) -> None:
-        for word in words:
-            if word and len(found) < MAX_KEYWORDS:
-                found.setdefault(word.casefold(), word)
-
-    add(text(word, length) for word in sources.xmp.all("dc:subject"))
-    add(_iptc(sources, 25, length))
-    if not found:
-        windows = _utf16_text(sources.exif.get(0x9C9E), MAX_KEYWORDS * length)
-        add(text(word, length) for word in (windows or "").split(";"))
+    for value in values:
+        if value and len(found) < most:
+            found.setdefault(value.casefold(), value)
     return tuple(found.values())
 
 
+def _keywords(sources: _Sources) -> tuple[str, ...]:
+    """Of a hierarchical subject (``Places|Italy|Rome``) each level is a keyword."""
+    length = KEYWORD_LENGTH
+    for xmp in (sources.sidecar, sources.xmp):
+        words = [*xmp.all("dc:subject")]
+        for name, separator in HIERARCHIES.items():
+            words += [word for path in xmp.all(name) for word in path.split(separator)]
+        iptc = _iptc(sources, 25, length) if xmp is sources.xmp else []
+        if found := _distinct(chain((text(word, length) for word in words), iptc), MAX_KEYWORDS):
+            return found
+    windows = _utf16_text(sources.exif.get(0x9C9E), MAX_KEYWORDS * length)
+    return _distinct((text(word, length) for word in (windows or "").split(";")), MAX_KEYWORDS)
+
+
+HIERARCHIES = {
+    "lr:hierarchicalSubject": "|",
+    "digiKam:TagsList": "/",
+    "MicrosoftPhoto:LastKeywordXMP": "/",
+}
+"""Properties with subjects below subjects, and what separates them."""
+
+
+def _people(sources: _Sources) -> tuple[str, ...]:
+    """Of the regions and the persons shown in XMP, and of Google Photos."""
+    names = sources.xmp_values(
+        "mwg-rs:Name", "MPReg:PersonDisplayName", "Iptc4xmpExt:PersonInImage"
+    )
+    found = (text(name, NAME_LENGTH) for name in chain(names, sources.takeout.people))
+    return _distinct(found, MAX_PEOPLE)
+
+
 def _rating(sources: _Sources) -> int | None:
-    value = sources.xmp.one("xmp:Rating") or sources.exif.get(0x4746)
+    """Stars; five for a favourite of Google Photos that has none."""
+    value = next(iter(sources.xmp_values("xmp:Rating")), None) or sources.exif.get(0x4746)
+    stars = 0.0 if value is None else float(value)
+    if not stars and sources.takeout.favorite:
+        return 5
     if value is None:
         return None
-    stars = float(value)
     return max(0, min(5, round(stars))) if math.isfinite(stars) else None
 
 
@@ -272,12 +370,16 @@ _ISO_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\
 def _taken_at(sources: _Sources) -> datetime | None:
     iptc_day, iptc_time = _iptc(sources, 55, 8), _iptc(sources, 60, 11)
     candidates: tuple[Callable[[], datetime | None], ...] = (
+        lambda: _iso_time(sources.sidecar.one("exif:DateTimeOriginal")),
+        lambda: _iso_time(sources.sidecar.one("photoshop:DateCreated")),
         lambda: _exif_time(sources.camera.get(0x9003), sources.camera.get(0x9291)),
         lambda: _iso_time(sources.xmp.one("exif:DateTimeOriginal")),
         lambda: _iso_time(sources.xmp.one("photoshop:DateCreated")),
         lambda: _iptc_time(iptc_day[0], iptc_time[0] if iptc_time else "") if iptc_day else None,
         lambda: _exif_time(sources.camera.get(0x9004), sources.camera.get(0x9292)),
+        lambda: _iso_time(sources.sidecar.one("xmp:CreateDate")),
         lambda: _iso_time(sources.xmp.one("xmp:CreateDate")),
+        lambda: sources.takeout.taken_at,
         lambda: _exif_time(sources.exif.get(Base.DateTime), sources.camera.get(0x9290)),
     )
     for candidate in candidates:
@@ -326,16 +428,29 @@ def _datetime(parts: list[str | None], micro: int) -> datetime:
 def _position(sources: _Sources) -> tuple[float | None, float | None]:
     """Latitude and longitude in degrees, or neither. (0, 0) is ignored: devices write it before
     they have a fix."""
-    latitude = _or_default(lambda: _exif_degrees(sources.gps.get(2), sources.gps.get(1)), None)
-    longitude = _or_default(lambda: _exif_degrees(sources.gps.get(4), sources.gps.get(3)), None)
-    if latitude is None or longitude is None:
-        latitude = _xmp_degrees(sources.xmp.one("exif:GPSLatitude"))
-        longitude = _xmp_degrees(sources.xmp.one("exif:GPSLongitude"))
-    if latitude is None or longitude is None:
-        return NO_POSITION
-    if not (abs(latitude) <= 90 and abs(longitude) <= 180) or latitude == longitude == 0:
-        return NO_POSITION
-    return latitude, longitude
+    candidates: tuple[Callable[[], tuple[float | None, float | None]], ...] = (
+        lambda: _xmp_position(sources.sidecar),
+        lambda: (
+            _exif_degrees(sources.gps.get(2), sources.gps.get(1)),
+            _exif_degrees(sources.gps.get(4), sources.gps.get(3)),
+        ),
+        lambda: _xmp_position(sources.xmp),
+        lambda: (sources.takeout.latitude, sources.takeout.longitude),
+    )
+    for candidate in candidates:
+        latitude, longitude = _or_default(candidate, NO_POSITION)
+        if latitude is None or longitude is None:
+            continue
+        if abs(latitude) <= 90 and abs(longitude) <= 180 and not latitude == longitude == 0:
+            return latitude, longitude
+    return NO_POSITION
+
+
+def _xmp_position(xmp: Xmp) -> tuple[float | None, float | None]:
+    return (
+        _xmp_degrees(xmp.one("exif:GPSLatitude")),
+        _xmp_degrees(xmp.one("exif:GPSLongitude")),
+    )
 
 
 def _exif_degrees(value: Any, reference: Any) -> float | None:

@@ -17,7 +17,7 @@ import xxhash
 from PIL import Image
 
 from sightline.indexer.errors import PhotoError
-from sightline.indexer.files import archives
+from sightline.indexer.files import archives, sidecars
 from sightline.indexer.files.beneath import identity, open_beneath, open_file
 from sightline.indexer.photo import metadata, pixels, raw
 from sightline.indexer.photo.decoder import Box
@@ -110,7 +110,28 @@ def read(
             caption = photo.info.caption or sidecar.get("caption")
             return replace(photo, info=replace(photo.info, caption=caption, url=sidecar.get("url")))
         stream, digest = read_and_hash(opened.file)
-        return _photo(stream, digest, geometry, max_pixels, thumbnail, is_raw=opened.is_raw)
+        return _photo(
+            stream,
+            digest,
+            geometry,
+            max_pixels,
+            thumbnail,
+            is_raw=opened.is_raw,
+            beside=_sidecars(source),
+        )
+
+
+def _sidecars(source: Source) -> metadata.Sidecars:
+    return sidecars.read(source) if isinstance(source, Candidate) else ()
+
+
+def describe(source: Source, *, max_pixels: int = MAX_PIXELS) -> PhotoInfo:
+    """The metadata of an image file as ``read`` returns it, without its colour. Most formats are
+    not decoded. Raises ``PhotoError``."""
+    with _open_source(source) as (stream, is_raw), _open(stream, is_raw, max_pixels) as opened:
+        if opened.format == "png":
+            opened.image.load()  # text may follow the pixels
+        return _info(opened, _sidecars(source))
 
 
 def _read_member(opened: _File) -> bytes:
@@ -180,6 +201,7 @@ def preview(source: Source, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes
 class _Opened:
     """An image whose header has been read."""
 
+    stream: BinaryIO
     image: Image.Image
     format: str
     transpose: int
@@ -213,6 +235,7 @@ def _open(stream: BinaryIO, is_raw: bool, max_pixels: int) -> Iterator[_Opened]:
     if is_raw:
         with raw.open_raw(stream, max_pixels=max_pixels) as found, photo_errors():
             yield _Opened(
+                stream,
                 found.image,
                 "raw",
                 found.transpose,
@@ -229,6 +252,7 @@ def _open(stream: BinaryIO, is_raw: bool, max_pixels: int) -> Iterator[_Opened]:
         # pillow_heif applies the orientation of a HEIC, and keeps the original here.
         in_file = image.info.get("original_orientation") or orientation
         yield _Opened(
+            stream,
             image,
             format_name(image),
             transpose,
@@ -252,27 +276,30 @@ def _photo(
     thumbnail: bool,
     *,
     is_raw: bool = False,
+    beside: metadata.Sidecars = (),
 ) -> Photo:
     with _open(stream, is_raw, max_pixels) as opened:
         image = _decode(opened, pixels.min_decoded_size(opened.size, geometry, THUMBNAIL_SIZE))
         # Colour and perceptual hash are computed from the thumbnail, also if it is not encoded.
         small = pixels.downscale(image, THUMBNAIL_SIZE, THUMBNAIL_FILTER)
         profile = pixels.small_rgb_profile(opened.image)
-        width, height = opened.raw_size or opened.size
-        info = PhotoInfo(
-            width=width,
-            height=height,
-            format=opened.format,
-            orientation=opened.orientation,
-            color=pixels.mean_colour(small),
-        )
         return Photo(
-            info=metadata.add_metadata(info, opened.image, opened.exif),
+            info=replace(_info(opened, beside), color=pixels.mean_colour(small)),
             pixels=pixels.model_input(image, opened.size, geometry),
             thumbnail=_webp(small, profile, THUMBNAIL_WEBP) if thumbnail else b"",
             content_hash=digest,
             phash=pixels.perceptual_hash(small),
         )
+
+
+def _info(opened: _Opened, beside: metadata.Sidecars) -> PhotoInfo:
+    width, height = opened.raw_size or opened.size
+    info = PhotoInfo(
+        width=width, height=height, format=opened.format, orientation=opened.orientation
+    )
+    if opened.format == "gif":
+        opened.image.info["xmp"] = metadata.gif_xmp(opened.stream)
+    return metadata.add_metadata(info, opened.image, opened.exif, sidecars=beside)
 
 
 def _webp(image: Image.Image, profile: bytes | None, options: dict[str, int]) -> bytes:

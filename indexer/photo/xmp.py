@@ -1,4 +1,4 @@
-"""XMP: the RDF packet in which programs store titles, captions, keywords and ratings.
+"""XMP: the RDF packet in which programs store titles, captions, keywords, ratings and people.
 
 defusedxml parses it, so a packet with entities or external references is refused.
 """
@@ -21,8 +21,21 @@ NAMESPACES = {
     "xmp": "http://ns.adobe.com/xap/1.0/",
     "photoshop": "http://ns.adobe.com/photoshop/1.0/",
     "Iptc4xmpCore": "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/",
+    "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+    "lr": "http://ns.adobe.com/lightroom/1.0/",
+    "digiKam": "http://www.digikam.org/ns/1.0/",
+    "mwg-rs": "http://www.metadataworkinggroup.com/schemas/regions/",
+    "MP": "http://ns.microsoft.com/photo/1.2/",
+    "MPReg": "http://ns.microsoft.com/photo/1.2/t/Region#",
+    "MicrosoftPhoto": "http://ns.microsoft.com/photo/1.0/",
 }
 """Of the properties that ``metadata`` reads."""
+
+REGIONS = {
+    "mwg-rs:Regions": ("mwg-rs:Name", "mwg-rs:Type", ("", "Face", "Pet")),
+    "MP:RegionInfo": ("MPReg:PersonDisplayName", "", ("",)),
+}
+"""Lists of regions -> the fields for the name and the type of one, and the types that are read."""
 
 _PREFIX = {uri: prefix for prefix, uri in NAMESPACES.items()}
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -42,6 +55,10 @@ class Xmp:
         """The first value of a property, or None."""
         values = self.properties.get(name)
         return values[0] if values else None
+
+    def over(self, other: Xmp) -> Xmp:
+        """The properties of both; of one that both have, this one's values."""
+        return Xmp({**other.properties, **self.properties})
 
     def all(self, name: str) -> list[str]:
         """All values of a property."""
@@ -73,6 +90,9 @@ def _properties(root: Element) -> Iterator[tuple[str, str]]:
             name = _name(child.tag)
             if not name:
                 continue
+            if name in REGIONS:
+                yield from _region_names(child, *REGIONS[name])
+                continue
             items = list(child.iter(f"{_RDF}li"))
             items.sort(key=lambda item: item.get(_LANGUAGE) != "x-default")
             if child.find(f"{_RDF}Alt") is not None:
@@ -81,6 +101,18 @@ def _properties(root: Element) -> Iterator[tuple[str, str]]:
                 yield name, item.text or ""
             if not items:
                 yield name, child.text or ""
+
+
+def _region_names(
+    regions: Element, field: str, kind: str, kinds: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """The names of the regions below an element, as values of ``field``. Each element is visited
+    once, however deep it is nested."""
+    for element in regions.iter():
+        fields = {_name(key): value for key, value in element.attrib.items()}
+        fields |= {name: one.text or "" for one in element if (name := _name(one.tag))}
+        if field in fields and fields.get(kind, "").strip() in kinds:
+            yield field, fields[field]
 
 
 def _name(key: str) -> str | None:

@@ -180,6 +180,7 @@ def schema(dimension: int, pa: ModuleType) -> Any:
             ("caption", pa.string()),
             ("place", pa.string()),
             ("keywords", pa.list_(pa.string())),
+            ("people", pa.list_(pa.string())),
             ("rating", pa.int8()),
             ("color", pa.string()),
             ("url", pa.string()),
@@ -194,7 +195,7 @@ def schema(dimension: int, pa: ModuleType) -> Any:
 
 INFO_COLUMNS = (
     "width", "height", "format", "orientation", "taken_at", "camera", "lens", "latitude",
-    "longitude", "title", "caption", "place", "keywords", "rating", "color", "url",
+    "longitude", "title", "caption", "place", "keywords", "people", "rating", "color", "url",
 )  # fmt: skip
 """The columns that are fields of ``PhotoInfo``."""
 
@@ -321,8 +322,9 @@ def _rows(table: Any) -> list[ShardRow]:
     for n in range(table.num_rows):
         info = None
         if embedded[n]:
-            known = {name: values[name][n] for name in INFO_COLUMNS}
-            info = PhotoInfo(**{**known, "keywords": tuple(known["keywords"] or ())})
+            known = {name: values[name][n] for name in INFO_COLUMNS if name in values}
+            lists = {name: tuple(known.get(name) or ()) for name in ("keywords", "people")}
+            info = PhotoInfo(**known | lists)
         own = {name: values[name][n] for name in ROW_COLUMNS if name in values}
         rows.append(ShardRow(**own, vector=vectors[n] if embedded[n] else None, info=info))
     return rows

@@ -71,8 +71,9 @@ def search(
     sightline search "birthday cake" --paths-only -0 | xargs -0 open
 
     Text describes the image; -word and -"a phrase" are negative terms; 2:word has twice the weight.
-    after: before: in: camera: lens: type: is: near: keyword: rating: name: are exact filters; quote
-    text that only looks like a filter. Put -- before a QUERY that starts with a dash.
+    after: before: in: camera: lens: type: is: near: keyword: person: rating: name: are exact
+    filters; quote text that only looks like a filter. Put -- before a QUERY that starts with a
+    dash.
     """
     query = " ".join(words)
     if like is not None:

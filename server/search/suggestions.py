@@ -18,6 +18,7 @@ CATALOG_KINDS = {
     "lens": "lens",
     "type": "type",
     "keyword": "keyword",
+    "person": "person",
     "label": "label",
     "rating": "rating",
     "after": "year",
@@ -31,7 +32,7 @@ FIXED_VALUES = {
     "match": ("all", "sum"),
 }
 
-UNPREFIXED = ("in", "keyword", "label", "camera")
+UNPREFIXED = ("in", "person", "keyword", "label", "camera")
 """Filters whose values are also suggested for a plain word."""
 
 MIN_LETTERS = 2

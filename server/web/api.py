@@ -13,6 +13,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from sightline.indexer.errors import UsageError
 from sightline.server.search import SearchResult, parse
+from sightline.server.search.engine import FACETS
 from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.originals import is_available
 from sightline.server.search.suggestions import filter_text, suggestions
@@ -180,10 +181,10 @@ def timeline() -> Response:
 @api.get("/api/facets")
 @operation(
     Operation(
-        "Labels and keywords of the relevant hits (without terms: of all images that match the"
-        " filters)",
+        "Labels, people and keywords of the relevant hits (without terms: of all images that match"
+        " the filters)",
         (QUERY,),
-        answer=obj({"label": listed(ref("Facet")), "keyword": listed(ref("Facet"))}),
+        answer=obj({kind: listed(ref("Facet")) for kind in FACETS}),
         missing=True,
     )
 )
@@ -235,6 +236,7 @@ def image(id: int) -> Response:
         "place": info.place,
         "url": info.url,
         "keywords": list(info.keywords),
+        "people": list(info.people),
         "rating": info.rating,
         "orientation": info.orientation,
         "added_at": record.added_at.isoformat(),

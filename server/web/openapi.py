@@ -86,6 +86,7 @@ SCHEMAS: dict[str, Any] = {
             "place": nullable("string"),
             "url": nullable("string"),
             "keywords": listed(STRING),
+            "people": listed(STRING),
             "rating": nullable("integer", minimum=0, maximum=5),
             "orientation": {"type": "integer"},
             "added_at": STRING,

@@ -22,6 +22,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from sightline.indexer.errors import SightlineError
 from sightline.server.search import SearchResult, parse
+from sightline.server.search.engine import FACETS
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.parameters import MAX_OFFSET, OFFSET, QUERY
 from sightline.server.web.public import public_error, public_failures, public_status
@@ -62,7 +63,7 @@ def index() -> Response:
     if not plain:
         # Reserve space for what scripts add after the images, so that the layout does not shift.
         library = engine().library
-        values["faceted"] = library.has("label") or library.has("keyword")
+        values["faceted"] = any(map(library.has, FACETS))
         values["dated"] = library.has("year")
         values["parts"] = any(mark in q for mark in ':"-')
         return make_response(render_template("index.html", **values))

@@ -116,6 +116,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
         href: `https://www.openstreetmap.org/?mlat=${all.latitude}&mlon=${all.longitude}#map=15/${all.latitude}/${all.longitude}`,
         target: "_blank", rel: "noopener noreferrer",
       }, "Open in OpenStreetMap"), " ", link("Photos nearby", `near:${all.latitude},${all.longitude},5`))],
+      ["People", all.people?.length && h("span", {}, ...all.people.flatMap((name, i) => [i ? ", " : "", link(name, `person:${quote(name)}`)]))],
       ["Keywords", all.keywords?.length && all.keywords.join(", ")],
       ["Labels", all.labels?.length && h("span", {}, ...all.labels.flatMap(({ label }, i) => [i ? ", " : "", link(label, `label:${quote(label)}`)]))],
       ["Rating", all.rating && "★".repeat(all.rating)],
