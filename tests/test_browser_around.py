@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 TOKEN = "a token of more than sixteen characters"
-MAX_BYTES = 60_000
+MAX_BYTES = 75_000
 """Bytes loaded at first sight, uncompressed, without thumbnails."""
 
 

@@ -240,9 +240,16 @@ def test_programs_authenticate_with_a_bearer_token(guarded: FlaskClient, address
 def test_browsers_sign_in_once_with_a_form(guarded: FlaskClient) -> None:
     html = {"Accept": "text/html"}
     asked = guarded.get("/?q=dog", headers=html)
-    assert (asked.status_code, asked.headers["Location"]) == (303, "/signin")
-    form = guarded.get("/signin", headers=html)
+    # The form leads to the search that was asked for, and never to another site.
+    wanted = "/signin?next=%2F%3Fq%3Ddog"
+    assert (asked.status_code, asked.headers["Location"]) == (303, wanted)
+    form = guarded.get(wanted, headers=html)
     assert form.status_code == 200
+    assert 'name="next" value="/?q=dog"' in form.get_data(as_text=True)
+    for given, leads in (("/?q=dog#5", "/?q=dog#5"), ("//evil.example", "/"), ("/\\evil", "/")):
+        answer = guarded.post("/signin", data={"token": TOKEN, "next": given})
+        assert (answer.status_code, answer.headers["Location"]) == (303, leads)
+    guarded.delete_cookie("sightline")
     assert 'type="password"' in form.get_data(as_text=True)
     style = re.search(r'href="(/static/[^"]+\.css)"', form.get_data(as_text=True))
     assert style is not None

@@ -7,6 +7,7 @@ import logging
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from flask import (
@@ -179,7 +180,9 @@ def _http_error(error: HTTPException) -> AnyResponse:
     if code in (301, 302, 304, 307, 308):
         return error.get_response()
     if code == 401 and not wants_json() and request.method == "GET":
-        return redirect("/signin", 303)
+        wanted = request.full_path.rstrip("?")
+        query = "" if wanted == "/" else f"?{urlencode({'next': wanted})}"
+        return redirect(f"/signin{query}", 303)
     reason = error.description or error.name
     if isinstance(error, NotFound):
         reason = "there is no page at this address"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def sign_in_form() -> AnyResponse:
     """The form for the token."""
     if _token() is None:
         return redirect("/")
-    return make_response(render_template("signin.html", problem=None))
+    following = local_address(request.args.get("next"))
+    return make_response(render_template("signin.html", problem=None, following=following))
 
 
 @pages.post("/signin")
@@ -99,15 +101,25 @@ def sign_in() -> AnyResponse:
     token = _token()
     if token is None:
         return redirect("/", 303)
+    following = local_address(request.form.get("next"))
     if wait := sign_in_wait():
-        page = render_template("signin.html", problem=TOO_MANY_TOKENS)
+        page = render_template("signin.html", problem=TOO_MANY_TOKENS, following=following)
         return make_response(page, 429, {"Retry-After": str(wait)})
     if not token.equals(request.form.get("token", "").strip()):
         sign_in_failed()
-        return make_response(render_template("signin.html", problem="incorrect token"), 403)
-    response = make_response(redirect("/", 303))
+        page = render_template("signin.html", problem="incorrect token", following=following)
+        return make_response(page, 403)
+    response = make_response(redirect(following, 303))
     set_cookie(response, token)
     return response
+
+
+def local_address(text: str | None) -> str:
+    """``text`` if it is an address of this server: a path, query and fragment. "/" otherwise, so
+    that a link to the sign-in form cannot lead to another site."""
+    if text and re.fullmatch(r"/(?![/\\])[\x21-\x7e]*", text):
+        return text
+    return "/"
 
 
 @pages.post("/signout")

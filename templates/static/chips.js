@@ -1,6 +1,6 @@
 // The terms and filters of a query as chips below the search box, its images in the box too: each can
 // be weighted, negated and removed. Loaded with the first query that has parts.
-import { $, ask, button, h, icon, style } from "./dom.js";
+import { $, ask, button, h, icon, load, style } from "./dom.js";
 import { change, imageTerm, split } from "./query.js";
 import { serialise } from "./terms.js";
 import "./icons.js";
@@ -18,7 +18,7 @@ function thumbnailUrl(id) {
 /** A square of `size` pixels that shows an image of the query, or its crop. */
 async function thumbnail(kind, ref, size) {
   const [id, box] = ref.split("@");
-  const src = await (kind === "like" ? thumbnailUrl(id) : import("./uploads.js").then(({ urlOf }) => urlOf(id)));
+  const src = await (kind === "like" ? thumbnailUrl(id) : load("uploads.js").then(({ urlOf }) => urlOf(id)));
   if (!src) return icon("image");
   const image = h("img", { src, alt: "", width: size, height: size, onerror: () => image.replaceWith(icon("image")) });
   if (!box) return image;
@@ -86,7 +86,7 @@ export function createChips({ go, query, focus }) {
     const name = kind === "text" ? text : box ? "part of a photo" : "photo";
     const body = kind === "text" ? h("span", { class: "words" }, text) : h("button", {
       type: "button", class: "words", "aria-label": box ? "Choose another part of this photo" : "Choose a part of this photo", title: "Search with part of this photo",
-      onclick: async () => (await import("./crop_dialog.js")).chooseCrop(term, (crop) => replace({ ...term, box: crop })),
+      onclick: async () => (await load("crop_dialog.js", "stage.js")).chooseCrop(term, (crop) => replace({ ...term, box: crop })),
     }, await thumbnail(kind, `${kind === "like" ? id : token}${box ? `@${box}` : ""}`, 26), icon("crop"));
     const weights = [...new Set([...WEIGHTS, size])].sort((a, b) => a - b);
     return h("div", { class: `chip${weight < 0 ? " less" : ""}`, role: "group", "aria-label": name },

@@ -1,6 +1,6 @@
 // A dialog in which a part of one of the query's images is chosen. Loaded with the first click on such
 // an image's chip.
-import { ask, button, h, loadStyles, toast } from "./dom.js";
+import { ask, button, h, load, loadStyles, toast } from "./dom.js";
 import { createStage } from "./stage.js";
 
 async function libraryImage(id) {
@@ -9,7 +9,7 @@ async function libraryImage(id) {
 }
 
 async function uploadedImage(token) {
-  const { urlOf } = await import("./uploads.js");
+  const { urlOf } = await load("uploads.js");
   const image = new Image();
   image.src = (await urlOf(token)) ?? "data:,";
   await image.decode().catch(() => {

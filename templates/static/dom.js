@@ -1,5 +1,8 @@
 // Helpers for the page: elements, requests, messages, formats.
 
+/** Milliseconds after which loading is shown. */
+const SLOW = 150;
+
 export const $ = (id) => document.getElementById(id);
 
 /** h("li", {class: "tile", onclick: f, "aria-label": "…"}, child, "text"): an element. */
@@ -31,15 +34,70 @@ export function icon(name) {
 export const button = (name, label, onclick, props = {}) =>
   h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...props }, icon(name));
 
+/** The server did not answer. Nothing is lost: an action that failed can be repeated. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The server isn’t responding. Is it still running?");
+  }
+}
+// An action that nobody waits for fails here.
+addEventListener("unhandledrejection", (event) => {
+  if (!(event.reason instanceof Unreachable)) return;
+  event.preventDefault();
+  toast(event.reason.message);
+});
+
+/** `work`, done until it succeeds once; its result is kept. */
+export function once(work) {
+  let result = null;
+  return () => (result ??= work().catch((error) => {
+    result = null;
+    throw error;
+  }));
+}
+
+const fetched = new Set(["dom.js", "query.js"]), tries = new Map();
+
+/** Puts a module and its imports into the browser's cache. */
+async function prefetch(name, seen) {
+  if (fetched.has(name) || seen.has(name)) return;
+  seen.add(name);
+  const answer = await fetch(new URL(name, import.meta.url)).catch(() => null);
+  if (!answer?.ok) throw new Unreachable();
+  const imports = (await answer.text()).matchAll(/(?:\bfrom|^import) "\.\/([\w.]+)"/gm);
+  await Promise.all(Array.from(imports, ([, other]) => prefetch(other, seen)));
+  fetched.add(name);
+}
+
+/** Imports a module that is not needed at first sight; `others` names imports of it, so that they are
+ * requested at the same time. Browsers remember a failed import() for ever: so everything is fetched
+ * first, and another attempt uses another URL. */
+export async function load(name, ...others) {
+  const slow = setTimeout(() => document.body.classList.add("waiting"), SLOW), seen = new Set();
+  try {
+    await Promise.all([name, ...others].map((one) => prefetch(one, seen)));
+    const attempt = tries.get(name);
+    return await import(new URL(attempt ? `${name}?${attempt}` : name, import.meta.url)).catch((error) => {
+      if (!/module/i.test(error.message)) throw error;
+      tries.set(name, (attempt ?? 0) + 1);
+      throw new Unreachable();
+    });
+  } finally {
+    clearTimeout(slow);
+    document.body.classList.remove("waiting");
+  }
+}
+
 const styles = new Map();
 
 /** Loads a style sheet that is not needed at first sight. */
 export function loadStyles(name) {
-  if (!styles.has(name)) styles.set(name, new Promise((done) => {
-    const href = new URL(name, import.meta.url).href;
-    document.head.append(h("link", { rel: "stylesheet", href, onload: done, onerror: done }));
-  }));
-  return styles.get(name);
+  if (!styles.has(name)) styles.set(name, once(() => new Promise((done, fail) => {
+    const link = h("link", { rel: "stylesheet", href: new URL(name, import.meta.url).href, onload: done });
+    link.onerror = () => (link.remove(), fail(new Unreachable()));
+    document.head.append(link);
+  })));
+  return styles.get(name)();
 }
 
 /** Sets styles through the CSSOM, which the content security policy allows. */
@@ -51,14 +109,14 @@ export function style(node, values) {
  * retried twice. 400 and 404 arrive inside a 200, because browsers log every other status. */
 export async function ask(path, options, retries = 2) {
   const answer = await fetch(path, { ...options, headers: { "Sightline-Errors": "inside" } }).catch((error) => {
-    throw error.name === "AbortError" ? error : new Error("The server isn’t responding. Is it still running?");
+    throw error.name === "AbortError" ? error : new Unreachable();
   });
   const wait = Number(answer.headers.get("Retry-After"));
   if (answer.status === 503 && wait && retries) {
     await new Promise((done) => setTimeout(done, 1000 * Math.min(wait, 3)));
     return ask(path, options, retries - 1);
   }
-  if (answer.status === 401) throw new Error("You have been signed out. Sign in again.");
+  if (answer.status === 401) throw Object.assign(new Error("You have been signed out. Sign in again."), { status: 401 });
   // A request aborted while its body arrives rejects here, and must not look like {}.
   const body = await answer.json().catch((error) => {
     if (answer.ok) throw error;

@@ -1,6 +1,6 @@
 // Justified rows over any number of images. The results carry their sizes, so nothing moves when a
 // thumbnail arrives; only tiles near the window are in the document.
-import { $, date, debounce, h, icon, loadStyles, style } from "./dom.js";
+import { $, date, debounce, h, icon, load, loadStyles, plural, style } from "./dom.js";
 
 const GAP = 6; // pixels between tiles
 const DIVIDER = 64; // pixels, the row between strong and less likely matches
@@ -42,7 +42,8 @@ function justify(items, { from = 0, top = 0, width, target, positions, good }) {
   return { rows, height: top };
 }
 
-export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }) {
+/** `onAll` loads the results that are not loaded yet. */
+export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, stateOf }) {
   const list = $("results");
   const bubble = h("div", { class: "bubble", "aria-hidden": "true", hidden: true });
   list.after(bubble);
@@ -59,8 +60,24 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
     const made = justify(items, { width, target: target(), positions, good });
     rows = made.rows;
     style(list, { height: `${made.height}px` });
+    const focused = list.contains(document.activeElement);
     clear();
     draw();
+    if (focused) tiles.get(active)?.firstChild.focus({ preventScroll: true });
+  }
+
+  /** The window's y in the grid, below the header. */
+  const top = () => scrollY + $("main").offsetTop - offset;
+  let held = null; // the image that keeps its place in the window until the next scroll
+
+  /** Lays out the same results again; the first visible image stays where it is. */
+  function relayout() {
+    const row = rows[rowAt(top())];
+    if (top() > 0 && row) held ??= { item: row.from, y: row.top - top() };
+    layout();
+    if (!held) return;
+    scrollTo(0, rows[positions[held.item].row].top - held.y + scrollY - top());
+    held.scrollY = scrollY;
   }
 
   /** Lays out items added at the end; everything above the last row stays as it is. */
@@ -74,10 +91,9 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
     });
     for (let i = end?.to ?? 0; i < items.length; i++) {
       positions[i].row += complete.length;
-      tiles.get(i)?.remove();
-      tiles.delete(i);
     }
     rows = [...complete, ...made.rows];
+    for (const tile of tiles.values()) place(tile);
     style(list, { height: `${made.height}px` });
     drawSoon();
   }
@@ -146,7 +162,7 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
   const hideBubble = debounce(900, () => (bubble.hidden = true));
 
   /** Starts the download of a tile's thumbnail; false if it is under way. */
-  function load(tile) {
+  function loadImage(tile) {
     const image = tile.querySelector("img");
     if (image.src) return false;
     const { id, v, width: w, height: hh } = items[tile.index], wide = w / hh || 1;
@@ -158,41 +174,52 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
   }
   function loadSome() {
     let budget = PER_FRAME;
-    for (const tile of tiles.values()) if (load(tile) && !--budget) return requestAnimationFrame(loadSome);
+    for (const tile of tiles.values()) if (loadImage(tile) && !--budget) return requestAnimationFrame(loadSome);
   }
   const loadSoon = debounce(90, loadSome);
 
   function add(i, fast) {
-    const hit = items[i], { x, w, row } = positions[i], many = hit.duplicates?.length;
+    const hit = items[i], many = hit.duplicates?.length;
     const image = h("img", { alt: "", decoding: "async" });
     image.addEventListener("load", () => image.classList.add("in"), { once: true });
+    image.addEventListener("error", () => ["srcset", "src"].forEach((name) => image.removeAttribute(name)));
     const link = h("a", { href: `#${hit.id}`, tabindex: i === active ? 0 : -1 }, image);
     const tile = h("li", { class: "tile" }, link);
     if (many) {
-      const label = `${many} near-identical photo${many === 1 ? "" : "s"}`;
+      const label = plural(many, "near-identical photo");
       tile.append(h("button", {
-        type: "button", class: "stack", tabindex: -1, "aria-expanded": String(!!hit.expanded),
-        "aria-label": label, title: label, onclick: () => onKey("stack", i),
+        type: "button", class: "stack", tabindex: i === active ? 0 : -1, "aria-expanded": String(!!hit.expanded),
+        "aria-label": label, title: `${label} (e)`, onclick: () => onKey("stack", i),
       }, hit.expanded ? icon("minus") : `+${many}`));
     }
     tile.index = i;
     tile.setAttribute("aria-setsize", total);
     tile.setAttribute("aria-posinset", i + 1);
-    style(tile, {
-      width: `${w}px`, height: `${rows[row].height}px`, transform: `translate(${x}px, ${rows[row].top}px)`,
-      "background-color": hit.color ?? "var(--soft)",
-    });
+    style(tile, { "background-color": hit.color ?? "var(--soft)" });
+    place(tile);
     paint(tile);
-    if (!fast) load(tile);
+    if (!fast) loadImage(tile);
     list.append(tile);
     return tile;
+  }
+
+  function place(tile) {
+    const { x, w, row } = positions[tile.index], { top, height } = rows[row];
+    style(tile, { width: `${w}px`, height: `${height}px`, transform: `translate(${x}px, ${top}px)` });
+  }
+
+  /** Makes an image the one that Tab reaches, with the button of its stack. */
+  function activate(i) {
+    for (const [at, value] of [[active, -1], [i, 0]]) tiles.get(at)?.querySelectorAll("a,.stack").forEach((node) => (node.tabIndex = value));
+    active = i;
   }
 
   /** Shows the state of a tile: selected, feedback, member of a stack. */
   function paint(tile) {
     const hit = items[tile.index], { selected, feedback } = stateOf(hit);
     tile.className = ["tile", selected && "on", feedback && (feedback > 0 ? "more" : "less"), hit.member && "member"].filter(Boolean).join(" ");
-    const label = [hit.name, hit.taken_at && date(hit.taken_at, { dateStyle: "long" }), selected && "selected",
+    const label = [hit.name, hit.taken_at && date(hit.taken_at, { dateStyle: "long" }),
+      hit.duplicates?.length && plural(hit.duplicates.length, "near-identical photo"), selected && "selected",
       feedback && (feedback > 0 ? "more like this" : "less like this")];
     tile.firstChild.setAttribute("aria-label", label.filter(Boolean).join(", "));
   }
@@ -211,10 +238,8 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
     const row = rows[positions[i].row], margin = 90, y = row.top + offset;
     if (y < scrollY + $("main").offsetTop + margin) scrollTo(0, y - $("main").offsetTop - margin);
     else if (y + row.height > scrollY + innerHeight - margin) scrollTo(0, y + row.height - innerHeight + margin);
-    tiles.get(active)?.firstChild.setAttribute("tabindex", -1);
-    active = i;
+    activate(i);
     draw();
-    tiles.get(i).firstChild.setAttribute("tabindex", 0);
     tiles.get(i).firstChild.focus({ preventScroll: true });
   }
 
@@ -232,7 +257,7 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
 
   const tileOf = (event) => event.target.closest?.(".tile");
   const showActions = async (tile) => {
-    await Promise.all([loadStyles("more.css"), import("./icons.js")]);
+    await Promise.all([loadStyles("more.css"), load("icons.js")]).catch(() => (tile = null));
     if (tile?.isConnected && actions.parentNode !== tile) tile.append(actions);
   };
 
@@ -240,8 +265,8 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
   list.addEventListener("focusin", (event) => {
     const tile = tileOf(event);
     if (!tile) return;
-    active = tile.index;
-    showActions(tile);
+    activate(tile.index);
+    if (tile.querySelector(":focus-visible")) showActions(tile);
   });
   actions.addEventListener("click", (event) => {
     const action = event.target.closest("button")?.dataset.do;
@@ -259,33 +284,45 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
     anchor = i;
   });
   if (matchMedia("(any-pointer: coarse)").matches)
-    import("./touch.js").then(({ longPress }) => longPress(list, (event) => onSelect((anchor = tileOf(event).index), anchor + 1, true)));
+    load("touch.js").then(({ longPress }) => longPress(list, (event) => onSelect((anchor = tileOf(event).index), anchor + 1, true)));
 
   list.addEventListener("keydown", (event) => {
     const tile = tileOf(event);
     if (!tile || event.ctrlKey || event.metaKey || event.altKey) return;
     const i = tile.index;
     const next = {
-      ArrowLeft: i - 1, ArrowRight: i + 1, ArrowUp: neighbour(i, -1), ArrowDown: neighbour(i, 1), Home: 0, End: items.length - 1,
+      ArrowLeft: i - 1, ArrowRight: i + 1, ArrowUp: neighbour(i, -1), ArrowDown: neighbour(i, 1), Home: 0,
     }[event.key];
-    if (next !== undefined) {
-      event.preventDefault();
-      focus(next);
+    const go = (to) => {
+      focus(to);
       if (event.shiftKey) onSelect(Math.min(i, active), Math.max(i, active) + 1, true);
       anchor = active;
-    } else if (event.key !== "Enter" && onKey(event.key, (anchor = i))) event.preventDefault();
+    };
+    if (next !== undefined) {
+      event.preventDefault();
+      go(next);
+    } else if (event.key === "End") {
+      event.preventDefault();
+      onAll().then(() => go(items.length - 1));
+    } else if (event.key !== "Enter" && !(event.key === " " && event.target.matches("button")) && onKey(event.key, (anchor = i))) event.preventDefault();
   });
 
   list.addEventListener("dragstart", (event) =>
     event.dataTransfer.setData("text/x-sightline", items[tileOf(event)?.index]?.id ?? ""));
 
-  addEventListener("scroll", drawSoon, { passive: true });
+  addEventListener("scroll", () => {
+    if (held && Math.abs(held.scrollY - scrollY) > 1) held = null;
+    drawSoon();
+  }, { passive: true });
   let seenWidth = 0;
-  new ResizeObserver(debounce(60, () => list.clientWidth !== seenWidth && ((seenWidth = list.clientWidth), layout()))).observe(list);
+  new ResizeObserver(debounce(60, () => list.clientWidth !== seenWidth && ((seenWidth = list.clientWidth), relayout()))).observe(list);
 
   return {
-    focus,
-    relayout: layout,
+    /** Focuses an image, by default the active one. */
+    focus: (i = active) => focus(i),
+    relayout,
+    /** Requests again what the server did not answer. */
+    retry: () => (loadSome(), drawSoon()),
     item: (i) => items[i],
     slice: (from, to) => items.slice(from, to),
     indexOf: (id) => items.findIndex((hit) => hit.id === id),
@@ -294,7 +331,7 @@ export function createGrid({ onOpen, onNeed, onSelect, onKey, actions, stateOf }
     /** Shows new results from the top. */
     set(result) {
       ({ hits: items, total, divider: good, dated } = result);
-      [active, anchor] = [0, 0];
+      [active, anchor, held] = [0, 0, null];
       layout();
     },
     /** Adds the next page of the same results. */

@@ -8,5 +8,7 @@ document.querySelector(".sprite").insertAdjacentHTML("beforeend", `
 <symbol id="i-info" viewBox="0 0 24 24"><circle cx="12" cy="12" r="8.5"/><path d="M12 11v5.5M12 7.7v.1"/></symbol>
 <symbol id="i-open" viewBox="0 0 24 24"><path d="M13.5 4.5h6v6M19 5l-8 8M10 5H6.5a2 2 0 0 0-2 2v10.5a2 2 0 0 0 2 2H17a2 2 0 0 0 2-2V14"/></symbol>
 <symbol id="i-down" viewBox="0 0 24 24"><path d="M12 4v11m-4.5-4.5L12 15l4.5-4.5M5 19.5h14"/></symbol>
+<symbol id="i-more" viewBox="0 0 24 24"><path d="M7.5 10.5v9h-3v-9h3l4-7c1.7 0 2.5 1.2 2.2 2.7L13 9.5h5a2 2 0 0 1 2 2.4l-1.2 6a2 2 0 0 1-2 1.6H7.5"/></symbol>
+<symbol id="i-less" viewBox="0 0 24 24"><path d="M16.5 13.5v-9h3v9h-3l-4 7c-1.7 0-2.5-1.2-2.2-2.7l.7-3.300H6a2 2 0 0 1-2-2.400l1.2-6a2 2 0 0 1 2-1.600h9.300"/></symbol>
 <symbol id="i-copy" viewBox="0 0 24 24"><rect x="8.5" y="8.5" width="11.5" height="11.5" rx="2.5"/><path d="M15.5 5.5a2 2 0 0 0-2-1.5H6.5A2.5 2.5 0 0 0 4 6.5v7a2 2 0 0 0 1.5 2"/></symbol>
 `);

@@ -1,14 +1,16 @@
 // One image at full size, with its details, captions, similar images, and search with a part of it.
 // Loaded when the pointer or the focus first reaches a result.
-import { announce, ask, button, date, h, icon, number } from "./dom.js";
+import { announce, ask, button, date, h, icon, number, plural } from "./dom.js";
 import { createStage } from "./stage.js";
 import { bytes, copy } from "./tools.js";
 
 const wide = matchMedia("(min-width: 800px)");
+/** Thumbnails of a stack. */
+const MAX_MEMBERS = 12;
 
 export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSelected }) {
   let hit = null, at = -1, controller;
-  const stage = createStage({ onCrop: (box) => onQuery(`like:${hit.id}@${box.join(",")}`), onSwipe: move });
+  const stage = createStage({ onCrop: (box) => onQuery(`like:${hit.id}@${box.join(",")}`), onSwipe: move, onDismiss: () => close() });
   const position = h("span", { class: "position" });
   const tools = {
     crop: button("crop", "Search with part of the photo (c)", () => setCropping(!stage.cropping), { "aria-pressed": "false" }),
@@ -20,7 +22,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
   stage.cropbar.before(previous, following);
   stage.node.append(h("div", { class: "over" }, button("close", "Close (Esc)", () => close()), position, h("span", { class: "gap" }), ...stage.tools, ...Object.values(tools)));
   const details = h("aside", { class: "details", "aria-label": "Details", hidden: !wide.matches });
-  const dialog = h("dialog", { class: "lightbox", "aria-label": "Photo" }, stage.node, details);
+  const dialog = h("dialog", { class: "lightbox", "aria-label": "Photo", tabindex: -1 }, stage.node, details);
   document.body.append(dialog);
   tools.info.setAttribute("aria-pressed", String(!details.hidden));
 
@@ -29,9 +31,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     controller?.abort();
     controller = new AbortController();
     const { id, name, v, color, width, height } = hit;
-    position.textContent = at < 0 ? "" : grid.position(at);
-    previous.hidden = at <= 0;
-    following.hidden = at < 0 || !grid.item(at + 1);
+    place(index);
     setCropping(false);
     stage.show({ src: `/thumbnails/${id}${v ? `?v=${v}` : ""}`, preview: `/images/${id}?size=2048`, original: `/images/${id}`, alt: name, color, width, height });
     paint();
@@ -40,6 +40,17 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     describe(controller.signal);
     const ahead = grid.item(at + 1);
     if (at >= 0 && ahead) new Image().src = `/images/${ahead.id}?size=2048`;
+  }
+
+  /** Shows the rank of the open image; a photo from a link may get it after it is opened. */
+  function place(index) {
+    at = index;
+    position.textContent = at < 0 ? "" : grid.position(at);
+    const focused = document.activeElement;
+    previous.hidden = at <= 0;
+    following.hidden = at < 0 || !grid.item(at + 1);
+    // Focus on a hidden element is lost, and with it every key.
+    if (focused.hidden) dialog.focus();
   }
 
   const paint = () => tools.select.setAttribute("aria-pressed", String(isSelected(hit.id)));
@@ -91,12 +102,14 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
   // -- details
 
   function showDetails(on) {
+    if (details.contains(document.activeElement)) tools.info.focus();
     details.hidden = !on;
     tools.info.setAttribute("aria-pressed", String(on));
     if (on && !details.childElementCount) describe(controller.signal);
   }
 
   async function describe(signal) {
+    if (details.contains(document.activeElement)) dialog.focus();
     details.replaceChildren();
     if (details.hidden) return;
     const { id } = hit;
@@ -122,7 +135,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
       ["Rating", all.rating && "★".repeat(all.rating)],
     ];
     const captions = h("p", { class: "tags", hidden: true });
-    const near = h("div", { class: "near", hidden: true });
+    const near = h("div", { class: "near", hidden: true }), stack = h("div", { class: "near", hidden: true });
     const act = (name, text, props) => h(props.href ? "a" : "button", { class: "pill", ...props }, icon(name), text);
     details.replaceChildren(
       h("h2", {}, all.title || all.name), all.caption ? h("p", {}, all.caption) : "",
@@ -133,17 +146,25 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
         act("open", "Open", { href: `/images/${id}`, target: "_blank" }),
         act("down", "Download", { href: `/images/${id}?download=1`, download: "" }),
         act("copy", "Copy path", { type: "button", onclick: () => copy(all.absolute ?? all.path, "Path copied") })),
-      near);
-    const [described, similar] = await Promise.all([
+      stack, near);
+    const members = hit.duplicates ?? [];
+    const [described, similar, ...stacked] = await Promise.all([
       ask(`/api/images/${id}?words=1`, { signal }).catch(() => ({})),
       ask(`/api/images/${id}/similar?k=12`, { signal }).catch(() => ({})),
+      ...members.slice(0, MAX_MEMBERS).map((member) => ask(`/api/images/${member}`, { signal }).catch(() => null)),
     ]);
     if (hit.id !== id) return;
     captions.replaceChildren(...(described.words ?? []).slice(0, 8).map(({ text }) => link(text, text)));
     captions.hidden = !captions.childElementCount;
     const hits = (similar.hits ?? []).filter((other) => other.id !== id).slice(0, 9);
-    near.hidden = !hits.length;
-    near.replaceChildren(h("h3", {}, "Similar"), ...hits.map((other) => h("button", {
+    show(stack, plural(members.length, "near-identical photo"), stacked.filter(Boolean));
+    show(near, "Similar", hits);
+  }
+
+  /** Thumbnails that open their photos. */
+  function show(section, title, hits) {
+    section.hidden = !hits.length;
+    if (hits.length) section.replaceChildren(h("h3", {}, title), ...hits.map((other) => h("button", {
       type: "button", "aria-label": other.name, onclick: () => (onMove(other, -1), open(other, grid.indexOf(other.id))),
     }, h("img", { src: `/thumbnails/${other.id}?w=256`, alt: "", loading: "lazy" }))));
   }
@@ -167,5 +188,5 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
 
   const dayAfter = (text) => new Date(Date.parse(`${text.slice(0, 10)}T00:00Z`) + 864e5).toISOString().slice(0, 10);
 
-  return { open, close, get shown() { return dialog.open ? hit : null; } };
+  return { open, close, place, get shown() { return dialog.open ? hit : null; } };
 }

@@ -1,22 +1,24 @@
 // The search page: the address holds the query, the query determines the results, the grid shows them.
-import { $, announce, ask, button, h, loadStyles, matches, number, plural, toast } from "./dom.js";
-import { imageTerm, setting, split, tokens } from "./query.js";
+import { $, Unreachable, announce, ask, button, h, load, loadStyles, matches, number, once, plural, toast } from "./dom.js";
+import { dateRange, imageTerm, setting, split, tokens } from "./query.js";
 import { createFacets } from "./facets.js";
 import { createGrid } from "./grid.js";
 import { createSearchBox } from "./search_box.js";
 import { createSelection } from "./selection.js";
 import { createStatus } from "./status.js";
 
-const PAGE_SIZE = 120;
+const PAGE_SIZE = 120, MAX_PAGE_SIZE = 1000;
+/** Results loaded in search of the rank of a photo from a link. */
+const MAX_RANK = 20_000;
 const CACHED_RESULTS = 8;
 const ERROR_DELAY = 1200; // milliseconds, while a query is being typed
 
-let result = { q: null, hits: [], total: 0 };
-let searching = null, loading = false;
+let result = { q: null, hits: [], total: 0, random: null };
+let searching = null, loading = null;
 const cache = new Map(); // query -> results and scroll position, for going back and forward
 
 const actions = h("div", { class: "actions" },
-  ...[["check", "select", "Select (x)"], ["similar", "s", "Similar photos (s)"], ["plus", "+", "More like this (+)"], ["minus", "-", "Less like this (−)"]]
+  ...[["check", "select", "Select (x)"], ["similar", "s", "Similar photos (s)"], ["more", "+", "More like this (+)"], ["less", "-", "Less like this (−)"]]
     .map(([name, action, label]) => button(name, label, null, { "data-do": action })));
 
 const inQuery = new Map(); // id -> weight of the library's images in the query
@@ -31,49 +33,44 @@ const selection = createSelection({
 const grid = createGrid({
   actions,
   onNeed: more,
+  onAll: all,
   onOpen: (i) => openPhoto(grid.item(i), i, true),
   onSelect: (from, to, on) => selection.select(grid.slice(from, to), on),
   onKey: act,
   stateOf: ({ id }) => ({ selected: selection.has(id), feedback: selection.feedback(id) ?? inQuery.get(id) }),
 });
 const facets = createFacets({ onQuery: (q) => go(q) });
-const status = createStatus({ onCountChange });
+const status = createStatus({ onCountChange, onReturn });
 const box = createSearchBox({ onQuery: (q, how) => go(q, how) });
 
 // -- the address
 
-const address = () => ({
-  q: new URLSearchParams(location.search).get("q") ?? "",
-  random: new URLSearchParams(location.search).has("random"),
-  id: Number(location.hash.slice(1)) || null,
-});
+/** The parts of the address; `random` is the seed of a random selection. */
+function address() {
+  const parameters = new URLSearchParams(location.search);
+  return { q: parameters.get("q") ?? "", random: parameters.get("random"), id: Number(location.hash.slice(1)) || null };
+}
 const href = (q, id = null) => (q ? `/?${new URLSearchParams({ q })}` : "/") + (id ? `#${id}` : "");
 
-let timeline = null;
-
-async function showTimeline(q) {
-  if ($("timeline").hidden) return;
-  timeline ??= import("./timeline.js").then(({ createTimeline }) => createTimeline({ onQuery: (to) => go(to) }));
-  (await timeline).show(q);
-}
+const timeline = once(() => load("timeline.js").then(({ createTimeline }) => createTimeline({ onQuery: (to) => go(to) })));
+const showTimeline = async (q) => $("timeline").hidden || (await timeline()).show(q);
 
 /** Goes to a query. Continuous typing shares one history entry, which `settle` (Enter) ends. */
 function go(q, { typed = false, settle = false } = {}) {
-  if (settle) return endTyping();
-  cacheResult();
-  const step = typed && history.state?.typed ? "replaceState" : "pushState";
-  history[step]({ typed }, "", href(q));
-  box.show(q, { typed });
-  search(q, { typed });
-}
-
-function endTyping() {
+  if (q !== address().q || !typed || failed) {
+    cacheResult();
+    const step = typed && history.state?.typed ? "replaceState" : "pushState";
+    history[step]({ typed }, "", href(q));
+    box.show(q, { typed });
+    search(q, { typed: typed && !settle });
+  }
+  if (!settle) return;
   history.replaceState({}, "", location.href);
   if (pendingError) showError(pendingError);
 }
 
 function cacheResult() {
-  if (result.q === null || result.random) return;
+  if (result.q === null || result.random !== null) return;
   cache.delete(result.q);
   cache.set(result.q, { ...result, y: scrollY });
   if (cache.size > CACHED_RESULTS) cache.delete(cache.keys().next().value);
@@ -81,51 +78,77 @@ function cacheResult() {
 
 async function route() {
   const { q, random, id } = address();
-  if (q !== result.q || random !== !!result.random) {
+  if (random === "") return surprise({ replace: true });
+  if (q !== result.q || random !== result.random) {
     cacheResult();
     box.show(q);
-    const cached = !random && cache.get(q);
+    const cached = random === null && cache.get(q);
     if (cached) {
       searching?.abort();
       present(cached, { y: cached.y });
-    } else await search(q, { random });
+    } else await search(q, { random, ...(result.q === null && savedPosition()) });
   }
   if (!id) viewer?.close();
   else if (viewer?.shown?.id !== id) {
     const i = grid.indexOf(id);
     const hit = grid.item(i) ?? (await ask(`/api/images/${id}`).catch((error) => toast(error.message)));
-    if (hit && address().id === id) openPhoto(hit, i);
+    if (!hit || address().id !== id) return;
+    await openPhoto(hit, i);
+    // The rank of a photo from a link, which the first page does not show.
+    if (i < 0 && await all({ until: () => grid.indexOf(id) >= 0, limit: MAX_RANK }) && viewer.shown?.id === id) viewer.place(grid.indexOf(id));
   }
 }
 addEventListener("popstate", route);
 history.scrollRestoration = "manual";
 
+// A reload, and Back from another page, return to the same position.
+addEventListener("pagehide", () => {
+  try {
+    sessionStorage.setItem("position", JSON.stringify({ at: location.href, y: scrollY, k: result.received }));
+  } catch { /* storage is disabled */ }
+});
+
+/** The scroll position of this address before the page was reloaded, and the results it needs. */
+function savedPosition() {
+  if (performance.getEntriesByType("navigation")[0]?.type === "navigate") return {};
+  try {
+    const { at, y, k } = JSON.parse(sessionStorage.getItem("position"));
+    return at === location.href ? { y, k: Math.min(MAX_PAGE_SIZE, Math.max(PAGE_SIZE, k)) } : {};
+  } catch {
+    return {}; // none is stored
+  }
+}
+
 // -- results
 
-const page = (q, offset, signal) =>
-  ask(`/api/search?${new URLSearchParams({ q, k: PAGE_SIZE, offset })}`, { signal });
+const page = (q, offset, { signal, k = PAGE_SIZE } = {}) =>
+  ask(`/api/search?${new URLSearchParams({ q, k, offset })}`, { signal });
 
-async function search(q, { random = false, typed = false, retried = false } = {}) {
+async function search(q, { random = null, typed = false, retried = false, y = 0, k = PAGE_SIZE } = {}) {
   searching?.abort();
   clearTimeout(errorTimer);
-  pendingError = null;
+  pendingError = failed = null;
   const { signal } = (searching = new AbortController());
   document.body.classList.add("searching");
   try {
-    const found = random ? await ask(`/api/random?k=${PAGE_SIZE}`, { signal }) : await page(q, 0, signal);
+    const found = await (random !== null ? ask(`/api/random?k=${PAGE_SIZE}&seed=${random}`, { signal }) : page(q, 0, { signal, k }));
     const order = tokens(q).find((token) => token.startsWith("sort:"))?.slice(5);
-    const { hits, good } = found, total = random ? hits.length : found.total;
+    const { hits, good } = found, total = random !== null ? hits.length : found.total;
     present({
       ...found, q, random, hits, total, order, received: hits.length,
       good: good ?? null, unranked: good == null,
       divider: good != null && good < total ? good : null,
-      dated: !random && (good == null || order === "newest" || order === "oldest"),
-    });
+      dated: random === null && (good == null || order === "newest" || order === "oldest"),
+    }, { y });
   } catch (error) {
     if (error.name === "AbortError") return;
+    if (error instanceof Unreachable) {
+      failed = { q, random };
+      status.losing();
+    }
     if (error.status < 500 && !retried && /upload:/.test(q)) {
       // The server has restarted and lost the uploads.
-      const renewed = await import("./uploads.js").then((uploads) => uploads.uploadAgain(q)).catch((lost) => void (error = lost));
+      const renewed = await load("uploads.js", "terms.js").then((uploads) => uploads.uploadAgain(q)).catch((lost) => void (error = lost));
       if (renewed) {
         history.replaceState({}, "", href(renewed));
         box.show(renewed);
@@ -133,8 +156,8 @@ async function search(q, { random = false, typed = false, retried = false } = {}
       }
     }
     // A filter may be incomplete while it is being typed.
-    if (typed) errorTimer = setTimeout(showError, ERROR_DELAY, (pendingError = error.message));
-    else showError(error.message);
+    if (typed) errorTimer = setTimeout(showError, ERROR_DELAY, (pendingError = error));
+    else showError(error);
   } finally {
     if (searching?.signal === signal) document.body.classList.remove("searching");
   }
@@ -143,12 +166,24 @@ async function search(q, { random = false, typed = false, retried = false } = {}
 /** A server message as a sentence; a filter at its start keeps its case. */
 const sentence = (text) => text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase()) + (/[.:!?]$/.test(text) ? "" : ".");
 
-let errorTimer, pendingError = null;
+let errorTimer, pendingError = null, failed = null;
 
-function showError(message) {
+function showError({ message, status: code }) {
   clearTimeout(errorTimer);
   notice(message, "bad");
+  if (code === 401) {
+    const [problem, remedy] = message.split(/(?<=\.) /);
+    $("notice").replaceChildren(`${problem} `, h("a", { href: `/signin?${new URLSearchParams({ next: location.pathname + location.search + location.hash })}` }, remedy));
+  }
   announce(message);
+}
+
+/** The server answers again: what failed is repeated. */
+function onReturn() {
+  if (failed) {
+    box.show(failed.q, { typed: true });
+    search(failed.q, failed);
+  } else grid.retry();
 }
 
 function notice(text, kind = "") {
@@ -160,7 +195,7 @@ function notice(text, kind = "") {
 function present(next, { y = 0 } = {}) {
   if (next.q !== result.q) selection.clearFeedback();
   result = next;
-  const { q, hits, total, good, took_ms: took, unranked, random, order } = result;
+  const { q, hits, total, good, took_ms: took, unranked, order } = result, random = result.random !== null;
   const weak = result.nothing_matches && !!hits.length;
   document.title = q ? `${split(q).text || "Photos"} · Sightline` : "Sightline";
   inQuery.clear();
@@ -170,14 +205,14 @@ function present(next, { y = 0 } = {}) {
   document.body.classList.toggle("home", empty);
   let summary = !total ? (q ? "No photos" : "") : weak ? "No strong matches" : unranked ? plural(total, "photo") : matches(good);
   if (random) summary = "Random selection";
-  $("summary").replaceChildren(summary, h("small", {}, empty ? "" : [
+  $("summary").replaceChildren(summary, " ", h("small", {}, empty ? "" : [
     !unranked && total && `of ${number(total)}`, unranked && total && !random && (order === "oldest" ? "oldest first" : "newest first"),
     q && took != null && `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`].filter(Boolean).join(" · ")));
   const message = result.message ?? (q && !hits.length ? "No photos match these filters." : null);
   notice(empty && $("empty") ? "" : message);
   $("shuffle").hidden = !!q || empty;
   $("shuffle").setAttribute("aria-pressed", String(!!random));
-  $("months").hidden = empty || random;
+  $("months").hidden = empty || random || $("timeline").classList.contains("none");
   const sort = $("sort");
   sort.options[0].hidden = sort.options[0].disabled = unranked;
   sort.value = order ?? (unranked ? "newest" : "relevance");
@@ -186,29 +221,46 @@ function present(next, { y = 0 } = {}) {
   scrollTo(0, y);
   atEnd();
   announce(message ?? $("summary").textContent);
-  // Without strong matches there are no labels and months, and no space for them.
-  const bare = !total || weak;
+  // Without strong matches there are no labels and months, and no space for them; the months of an
+  // empty range lead out of it.
+  const bare = weak || (!total && !dateRange(q).after);
   document.body.classList.toggle("bare", bare);
   facets.show(random || bare ? null : q);
   if (!random && !bare) showTimeline(q);
 }
 
-async function more() {
-  if (loading || result.q === null || result.random || result.received >= result.total) return;
-  loading = true;
-  const now = result;
+const complete = () => result.q === null || result.random !== null || result.received >= result.total;
+
+/** Loads the next page of results; a call while it is loading waits for it. */
+function more({ k = PAGE_SIZE } = {}) {
+  if (complete()) return null;
+  return (loading ??= append(result, k).finally(() => (loading = null)));
+}
+
+async function append(now, k) {
   try {
-    const { hits } = await page(now.q, now.received);
+    const { hits } = await page(now.q, now.received, { k });
     if (now !== result) return;
-    now.received = hits.length ? now.received + hits.length : now.total;
+    now.received = hits.length < k ? now.total : now.received + hits.length; // a stack counts as one hit
     now.known ??= new Set(now.hits.map(({ id }) => id));
     grid.append(hits.filter(({ id }) => !now.known.has(id) && now.known.add(id)));
     atEnd();
   } catch (error) {
+    now.stopped = true;
+    if (error instanceof Unreachable) status.losing();
     toast(error.message);
-  } finally {
-    loading = false;
   }
+}
+
+/** Loads the remaining results, `until` a condition holds; returns whether it does, or all are loaded. */
+async function all({ until = complete, limit = Infinity } = {}) {
+  const now = result;
+  now.stopped = false;
+  for (let part = 0; !until() && !complete() && now === result && !now.stopped && now.received < limit; part++) {
+    if (part) toast(`Loading ${number(now.received)} of ${number(now.total)}`);
+    await more({ k: MAX_PAGE_SIZE });
+  }
+  return now === result && until();
 }
 
 function atEnd() {
@@ -218,7 +270,7 @@ function atEnd() {
 
 /** The library grew or shrank by `change` images while the page was open. */
 function onCountChange(change, before) {
-  if (!before || (!result.q && !result.random && scrollY < 200 && !viewer?.shown)) search(result.q ?? "", { random: result.random });
+  if (!before || (!result.q && result.random === null && scrollY < 200 && !viewer?.shown)) search(result.q ?? "", { random: result.random });
   else if (change > 0) {
     $("summary").append(" ", h("button", { type: "button", class: "pill", title: "Refresh results", onclick: () => search(result.q) }, plural(change, "new photo")));
   }
@@ -231,25 +283,24 @@ function act(key, i) {
   else if (key === "s") go(`like:${hit.id}`);
   else if (key === "+" || key === "=") selection.setFeedback(hit.id, 1);
   else if (key === "-") selection.setFeedback(hit.id, -1);
-  else if (key === "stack") import("./stacks.js").then(({ toggleStack }) => toggleStack(grid, i));
+  else if ((key === "stack" || key === "e") && hit.duplicates?.length) load("stacks.js").then(({ toggleStack }) => toggleStack(grid, i));
   else return false;
   return true;
 }
 
 // -- the lightbox
 
-let viewer = null, loadingViewer = null;
-
-function loadViewer() {
-  loadingViewer ??= Promise.all([import("./viewer.js"), loadStyles("lightbox.css")]).then(([{ createViewer }]) => (viewer = createViewer({
+let viewer = null;
+const loadViewer = once(async () => {
+  const [{ createViewer }] = await Promise.all([load("viewer.js", "lightbox.js", "stage.js", "tools.js", "icons.js"), loadStyles("lightbox.css")]);
+  return (viewer = createViewer({
     grid, selection, go, more,
     result: () => result,
     openId: () => address().id,
-    hrefOf: (id) => (result.random ? `/?random${id ? `#${id}` : ""}` : href(result.q, id)),
-  })));
-  return loadingViewer;
-}
-for (const name of ["pointerover", "focusin"]) $("results").addEventListener(name, loadViewer, { once: true });
+    hrefOf: (id) => (result.random === null ? href(result.q, id) : `/?random=${result.random}${id ? `#${id}` : ""}`),
+  }));
+});
+for (const name of ["pointerover", "focusin"]) $("results").addEventListener(name, () => loadViewer().catch(() => null), { once: true });
 
 const openPhoto = async (hit, i, push = false) => (await loadViewer()).open(hit, i, { push });
 
@@ -259,10 +310,14 @@ $("sort").addEventListener("change", ({ target: { value } }) => {
   const standard = result.unranked ? "newest" : "relevance";
   go(setting(result.q, "sort", value === standard ? "" : value));
 });
-$("shuffle").addEventListener("click", () => {
-  history.pushState({}, "", "/?random");
-  search("", { random: true });
-});
+/** Shows a random selection; its seed is in the address. */
+function surprise({ replace = false } = {}) {
+  const random = String(crypto.getRandomValues(new Uint32Array(1))[0] >>> 1);
+  cacheResult();
+  history[replace ? "replaceState" : "pushState"]({}, "", `/?random=${random}`);
+  return search("", { random });
+}
+$("shuffle").addEventListener("click", () => surprise());
 $("months").addEventListener("click", () => toggleTimeline($("timeline").hidden));
 function toggleTimeline(on) {
   $("timeline").hidden = !on;
@@ -271,8 +326,8 @@ function toggleTimeline(on) {
   grid.relayout();
   showTimeline(result.q ?? "");
 }
-if ($("empty")) import("./icons.js");
-$("copy-command")?.addEventListener("click", async () => (await import("./tools.js")).copy("sightline index ~/Pictures", "Copied"));
+if ($("empty")) load("icons.js");
+$("copy-command")?.addEventListener("click", async () => (await load("tools.js")).copy("sightline index ~/Pictures", "Copied"));
 document.querySelector(".brand").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
@@ -286,14 +341,14 @@ addEventListener("keydown", (event) => {
   if (key === "Escape" && !typing) selection.clear();
   else if (key === "Escape") event.target.blur();
   else if (key === "k" && control) box.focus();
-  else if (key === "ArrowDown" && event.target === $("q")) grid.focus(0);
+  else if (key === "ArrowDown" && event.target === $("q")) grid.focus();
   else if (typing || event.altKey) return;
-  else if (key === "a" && control && $("results").contains(document.activeElement)) selection.select(grid.items, true);
+  else if (key === "a" && control && $("results").contains(document.activeElement)) all().then(() => selection.select(grid.items, true));
   else if (control) return;
   else if (key === "/") box.focus();
   else if (key === "?") status.help();
   else if (key === "r") selection.refine();
-  else if (key === "ArrowDown" && document.activeElement === document.body) grid.focus(0);
+  else if (key === "ArrowDown" && [document.body, $("results")].includes(document.activeElement)) grid.focus();
   else return;
   event.preventDefault();
 });

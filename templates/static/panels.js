@@ -1,5 +1,5 @@
 // The two panels: the status of the library, and help.
-import { ask, button, h, number, plural } from "./dom.js";
+import { Unreachable, ask, button, h, number, plural } from "./dom.js";
 import { bytes } from "./tools.js";
 
 const MAX_FAILURES = 100;
@@ -20,7 +20,11 @@ export function createPanels() {
     const { dialog, body } = panels[name];
     if (!dialog.open) dialog.showModal();
     if (name === "status") return draw(status);
-    if (!body.childElementCount) body.innerHTML = await (await fetch(new URL("help.html", import.meta.url))).text();
+    if (!body.childElementCount) {
+      const answer = await fetch(new URL("help.html", import.meta.url)).catch(() => null);
+      if (!answer?.ok) throw new Unreachable();
+      body.innerHTML = await answer.text();
+    }
   }
 
   /** The time left of a run, from its pace since this page first saw it. */

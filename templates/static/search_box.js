@@ -1,5 +1,5 @@
 // The search box: text and uploaded images. Chips, suggestions and uploads are loaded when needed.
-import { $, debounce, loadStyles } from "./dom.js";
+import { $, debounce, load, loadStyles, once } from "./dom.js";
 import { incomplete, join, split, tokens } from "./query.js";
 
 /** Milliseconds without a keystroke after which the text is searched. */
@@ -7,7 +7,7 @@ const PAUSE = 100;
 
 export function createSearchBox({ onQuery }) {
   const input = $("q"), form = input.form;
-  let q = "", images = [], chips = null, menu = null, dropped = false;
+  let q = "", images = [], dropped = false;
 
   // An image term that was typed (like:5) stays in the text while the text is edited.
   const current = () => join(images, input.value.trim());
@@ -32,34 +32,31 @@ export function createSearchBox({ onQuery }) {
     const parts = tokens(q).some((token) => /^[-“„«]|[":]/.test(token));
     $("chips").hidden = !parts;
     if (!parts) return $("thumbs").replaceChildren();
-    chips ??= Promise.all([import("./chips.js"), loadStyles("more.css")])
-      .then(([{ createChips }]) => createChips({ go, query: () => q, focus: () => input.focus() }));
-    (await chips).draw();
+    (await chips()).draw();
   }
-
-  function suggest() {
-    menu ??= Promise.all([import("./suggest.js"), loadStyles("more.css")])
-      .then(([{ createSuggestions }]) => createSuggestions({ input, onAccept: () => go(current(), { typed: true }) }));
-    return menu;
-  }
+  const chips = once(() => Promise.all([load("chips.js", "terms.js", "icons.js"), loadStyles("more.css")])
+    .then(([{ createChips }]) => createChips({ go, query: () => q, focus: () => input.focus() })));
+  const menu = once(() => Promise.all([load("suggest.js"), loadStyles("more.css")])
+    .then(([{ createSuggestions }]) => createSuggestions({ input, onAccept: () => go(current(), { typed: true }) })));
+  const quietly = (work) => menu().then(work, () => null); // the box works without suggestions
 
   const searchTyped = debounce(PAUSE, () => !incomplete(input.value) && current() !== q && go(current(), { typed: true }));
 
-  input.addEventListener("focus", suggest);
-  input.addEventListener("input", async () => {
+  input.addEventListener("focus", () => quietly());
+  input.addEventListener("input", () => {
     searchTyped();
-    (await suggest()).update();
+    quietly((menu) => menu.update());
   });
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Backspace" || input.selectionEnd || !images.length) return;
     go(join(images.slice(0, -1), input.value));
     event.preventDefault();
   });
-  form.addEventListener("submit", async (event) => {
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (current() !== q) go(current(), { typed: true });
-    else onQuery(q, { settle: true });
-    (await menu)?.dismiss();
+    show(current(), { typed: true });
+    onQuery(q, { typed: true, settle: true });
+    quietly((menu) => menu.dismiss());
   });
   $("clear").addEventListener("click", () => (go(""), input.focus()));
 
@@ -68,9 +65,7 @@ export function createSearchBox({ onQuery }) {
   async function receive(files) {
     const list = [...files]; // a DataTransfer's files are empty once its event is over
     form.classList.add("busy");
-    const { uploadAll } = await import("./uploads.js");
-    const added = await uploadAll(list);
-    form.classList.remove("busy");
+    const added = await load("uploads.js", "terms.js").then(({ uploadAll }) => uploadAll(list)).finally(() => form.classList.remove("busy"));
     if (added.length) go(join(added.filter((token) => !tokens(q).includes(token)), q));
   }
 
@@ -89,7 +84,7 @@ export function createSearchBox({ onQuery }) {
     if (!accepts(event)) return;
     event.preventDefault();
     dropped = false;
-    loadStyles("more.css").then(() => ($("drop").hidden = dropped));
+    loadStyles("more.css").then(() => ($("drop").hidden = dropped), () => null);
   });
   const hideDrop = () => ($("drop").hidden = dropped = true);
   addEventListener("dragleave", (event) => event.relatedTarget || hideDrop());
@@ -98,7 +93,7 @@ export function createSearchBox({ onQuery }) {
     if (!accepts(event)) return;
     event.preventDefault();
     const id = event.dataTransfer.getData("text/x-sightline");
-    if (id) go((await import("./terms.js")).withImage(q, id, 1));
+    if (id) go((await load("terms.js")).withImage(q, id, 1));
     else receive(event.dataTransfer.files);
   });
 

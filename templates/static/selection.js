@@ -1,21 +1,23 @@
 // Selected images (to copy, download or search with), and feedback ("more like this", "less like
 // this") that waits to refine the search. The tray that shows both is loaded when it is needed.
-import { loadStyles } from "./dom.js";
+import { load, loadStyles, once } from "./dom.js";
 
 export function createSelection({ onChange, onQuery, query }) {
   const selected = new Map(), feedback = new Map(); // id -> hit; id -> 1 or -1
-  let tray = null;
+  let drawn = false;
+  const tray = once(async () => {
+    const [{ createTray }] = await Promise.all([load("tray.js", "tools.js", "terms.js", "icons.js"), loadStyles("more.css")]);
+    drawn = true;
+    return createTray({ selected, feedback, changed, onQuery, query });
+  });
 
   async function changed() {
     onChange();
-    if (!tray && !selected.size && !feedback.size) return;
-    tray ??= Promise.all([import("./tray.js"), loadStyles("more.css")])
-      .then(([{ createTray }]) => createTray({ selected, feedback, changed, onQuery, query }));
-    (await tray).draw();
+    if (drawn || selected.size || feedback.size) (await tray()).draw();
   }
 
   return {
-    refine: async () => (await tray)?.refine(),
+    refine: async () => drawn && (await tray()).refine(),
     has: (id) => selected.has(id),
     feedback: (id) => feedback.get(id),
     get size() { return selected.size; },

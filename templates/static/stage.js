@@ -16,8 +16,9 @@ const CORNER = 24;
 const PREVIEW_SIZE = 2048;
 const MAX_ZOOM = 12;
 
-/** `onCrop` gets the chosen box; `onSwipe` 1 for the next image, -1 for the previous one. */
-export function createStage({ onCrop, onSwipe = () => null }) {
+/** `onCrop` gets the chosen box; `onSwipe` 1 for the next image, -1 for the previous one; `onDismiss`
+ * follows a swipe down. */
+export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => null }) {
   let source = { width: 1, height: 1 }, view = { scale: 1, x: 0, y: 0 }, box = null;
   const image = h("img", { alt: "", draggable: "false" });
   image.setAttribute("draggable", "false");
@@ -144,17 +145,20 @@ export function createStage({ onCrop, onSwipe = () => null }) {
       box = [Math.min(ax, bx), Math.min(ay, by), Math.max(ax, bx), Math.max(ay, by)];
       layout();
     } else if (view.scale > 1) panTo(drag.view.x + x - fromX, drag.view.y + y - fromY);
+    else if (event.pointerType === "touch") style(image, { translate: `0 ${Math.max(0, y - fromY - Math.abs(x - fromX))}px` });
   });
   for (const name of ["pointerup", "pointercancel"]) node.addEventListener(name, (event) => {
     if (!pointers.delete(event.pointerId) || pointers.size) return;
-    const [x, y] = local(event), sideways = x - drag.from[0];
+    const [x, y] = local(event), sideways = x - drag.from[0], down = y - drag.from[1];
+    const swiped = event.pointerType === "touch" && view.scale === 1 && !drag.pinched;
+    style(image, { translate: "none" });
     if (box) {
       // A tap draws no box.
       if (box[2] - box[0] < STEP || box[3] - box[1] < STEP) box = drag.box;
       layout();
       searchButton.focus();
-    } else if (event.pointerType === "touch" && view.scale === 1 && !drag.pinched && Math.abs(sideways) > 50
-      && Math.abs(sideways) > 2 * Math.abs(y - drag.from[1])) onSwipe(sideways < 0 ? 1 : -1);
+    } else if (swiped && Math.abs(sideways) > 50 && Math.abs(sideways) > 2 * Math.abs(down)) onSwipe(sideways < 0 ? 1 : -1);
+    else if (swiped && down > 90 && down > 2 * Math.abs(sideways)) onDismiss();
     drag = null;
   });
   new ResizeObserver(resetZoom).observe(node);

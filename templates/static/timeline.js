@@ -3,6 +3,7 @@ import { $, ask, date, h, plural, style } from "./dom.js";
 import { dateRange, withDateRange } from "./query.js";
 
 const MIN_WIDTH = 9; // pixels per bar
+const LABEL_WIDTH = 40; // pixels of a year
 
 const addMonths = (from, months) => {
   const [year, month = 1] = from.split("-").map(Number);
@@ -53,13 +54,18 @@ export function createTimeline({ onQuery }) {
     const max = Math.max(...bars.map(({ count }) => count), 1);
     if (bars.length) chart.classList.remove("none");
     else return chart.replaceChildren(h("small", {}, "No dates"));
+    const width = chart.clientWidth / bars.length, first = bars.findIndex(({ count }) => count);
+    const years = bars.flatMap(({ after }, i) => (after.length === 4 || after.endsWith("-01") ? [i] : []));
+    // The first bar has a label if the next January leaves space for it.
+    if (!(years[0] * width < LABEL_WIDTH)) years.unshift(0);
+    let free = 0;
+    const labelled = new Set(years.filter((i) => i * width >= free && (free = i * width + LABEL_WIDTH)));
     chart.replaceChildren(...bars.map(({ after, before, count, name }, i) => {
       const fill = h("i");
       style(fill, { height: count ? `${Math.max(6, 100 * Math.sqrt(count / max))}%` : "0" });
-      const january = after.endsWith("-01");
-      const label = !i || january || (after.length === 4 && bars.length * 26 < chart.clientWidth) ? after.slice(0, 4) : null;
+      const label = labelled.has(i) && after.slice(0, 4);
       const bar = h("button", {
-        type: "button", class: "month", tabindex: i ? -1 : 0, title: `${name}: ${plural(count, "photo")}`,
+        type: "button", class: "month", disabled: !count, tabindex: i === first ? 0 : -1, title: `${name}: ${plural(count, "photo")}`,
         "aria-label": `${name}, ${plural(count, "photo")}`,
       }, fill, label && h("small", { "aria-hidden": "true" }, label));
       return Object.assign(bar, { after, before });
@@ -68,7 +74,7 @@ export function createTimeline({ onQuery }) {
 
   chart.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const bars = [...chart.children], next = bars[bars.indexOf(event.target) + step];
+    const bars = [...chart.querySelectorAll("button:enabled")], next = bars[bars.indexOf(event.target) + step];
     if (!next) return;
     event.preventDefault();
     event.target.tabIndex = -1;

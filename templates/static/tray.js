@@ -19,9 +19,21 @@ export function createTray({ selected, feedback, changed, onQuery, query }) {
         h("button", { type: "button", class: "solid", title: "Refine (r)", onclick: refine }, "Refine"),
         button("close", "Clear feedback", () => (feedback.clear(), changed()))),
       selected.size && h("div", {}, h("strong", {}, `${number(selected.size)} selected`),
-        pill("similar", "Find similar", () => onQuery([...selected.keys()].slice(0, MAX_TERMS).map((id) => `like:${id}`).join(" "))),
+        pill("similar", "Find similar", findSimilar), pill("more", "More like this", () => rate(1)), pill("less", "Less like this", () => rate(-1)),
         pill("copy", "Copy paths", copyPaths), pill("down", "Download zip", downloadZip), button("close", "Clear selection", () => (selected.clear(), changed()))),
     ].filter(Boolean));
+  }
+
+  function findSimilar() {
+    if (selected.size > MAX_TERMS) toast(`Similar to the first ${MAX_TERMS} of ${number(selected.size)} selected photos`);
+    onQuery([...selected.keys()].slice(0, MAX_TERMS).map((id) => `like:${id}`).join(" "));
+  }
+
+  /** The selected photos become feedback. */
+  function rate(sign) {
+    for (const id of selected.keys()) feedback.set(id, sign);
+    selected.clear();
+    changed();
   }
 
   /** Feedback becomes terms of weight .5, so that the original query dominates. */

@@ -8,10 +8,12 @@ const PREFETCH = 20;
 
 export function createViewer({ grid, selection, result, go, more, hrefOf, openId }) {
   let searching = false;
+  /** Photos of a stack count as one, which is known once all are loaded. */
+  const total = () => (result().received < result().total ? result().total : grid.items.length);
   const prefetch = (i) => grid.items.length - i < PREFETCH && more();
 
   const lightbox = createLightbox({
-    grid: { item: grid.item, indexOf: grid.indexOf, position: (i) => `${number(i + 1)} of ${number(result().total)}` },
+    grid: { item: grid.item, indexOf: grid.indexOf, position: (i) => `${number(i + 1)} of ${number(total())}` },
     isSelected: (id) => selection.has(id),
     onSelect: (hit) => selection.select([hit]),
     onMove(hit, i) {
@@ -42,6 +44,8 @@ export function createViewer({ grid, selection, result, go, more, hrefOf, openId
       prefetch(i);
     },
     close: () => lightbox.close(),
+    /** Sets the rank of the open image, once it is loaded. */
+    place: (i) => (lightbox.place(i), prefetch(i)),
     get shown() { return lightbox.shown; },
   };
 }
