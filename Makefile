@@ -52,6 +52,7 @@ format: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-test
 	$(BIN)/python docs/make_cli_reference.py
+	$(BIN)/python docs/make_mcp_transcript.py
 
 wheel: $(VENV)/.installed-test
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .

@@ -24,6 +24,7 @@ COMMANDS = {
     "embed": "sightline.server.commands.embed",
     "search": "sightline.server.commands.search",
     "serve": "sightline.server.commands.serve",
+    "mcp": "sightline.server.commands.mcp",
     "label": "sightline.server.commands.label",
     "describe": "sightline.server.commands.describe",
     "eval": "sightline.server.commands.eval",

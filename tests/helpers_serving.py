@@ -12,7 +12,7 @@ import sys
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ def serving(*arguments: str | Path) -> Iterator[str]:
 
 
 @contextmanager
-def serving_process(*arguments: str | Path) -> Iterator[tuple[str, int]]:
+def serving_process(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, int]]:
     """The URL and the process id."""
     command = [sys.executable, "-m", "sightline", "serve", "--port", "0", *map(str, arguments)]
     with subprocess.Popen(
@@ -38,7 +40,7 @@ def serving_process(*arguments: str | Path) -> Iterator[tuple[str, int]]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=TOP,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})},
     ) as process:
         assert process.stderr is not None
         output = ""

@@ -11,11 +11,12 @@ import pytest
 
 TOP = Path(__file__).resolve().parent.parent
 
-SHARED = {"indexer.errors", "indexer.types", ""}
+SHARED = {"indexer.errors", "indexer.installation", "indexer.types", ""}
 """Modules that every room may import; "" is the root package, which holds the version."""
 
 ARROWS: dict[str, set[str]] = {
     "indexer.errors": set(),
+    "indexer.installation": set(),
     "indexer.types": set(),
     "indexer.files": set(),
     "indexer.catalog": set(),
@@ -60,7 +61,8 @@ ARROWS: dict[str, set[str]] = {
         "indexer.catalog",
         "indexer.library",
     },
-    "server.web": {"server.search", "indexer.library", "indexer.files"},
+    "server.mcp": {"server.search", "indexer.library"},
+    "server.web": {"server.mcp", "server.search", "indexer.library", "indexer.files"},
     "data.scenes": set(),
     "data.training": {"data.scenes", "indexer.encoder"},
 }
@@ -77,6 +79,7 @@ HEAVY = {
     "sqlite_utils": {"indexer.catalog"},
     "flask": {"server.web"},
     "waitress": {"server.web"},
+    "mcp": {"server.mcp"},
     "ray": {"indexer.shards"},
     "fsspec": {"indexer.shards"},
     "pymilvus": {"indexer.milvus"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from contextlib import ExitStack
 from datetime import datetime
@@ -16,6 +17,7 @@ import xxhash
 from PIL import Image, ImageCms
 
 from sightline.indexer.errors import PhotoError
+from sightline.indexer.installation import install_command
 from sightline.indexer.photo import formats, photo
 from sightline.indexer.types import Geometry
 
@@ -407,6 +409,6 @@ def test_the_error_without_the_raw_extra_says_how_to_install_it(
     path = tmp_path / "image.dng"
     path.write_bytes(files.dng(files.scene()))
     monkeypatch.setitem(sys.modules, "rawpy", None)  # as if it were not installed
-    with pytest.raises(PhotoError, match=r'pip install "sightline\[raw\]"') as caught:
+    with pytest.raises(PhotoError, match=re.escape(install_command("raw"))) as caught:
         photo.read(path, CLIP)
     assert caught.value.transient

@@ -35,6 +35,7 @@ from sightline.indexer.evaluation.metrics import (
     unadjusted,
     z_scores,
 )
+from sightline.indexer.installation import install_command
 from sightline.indexer.photo import Decoder
 from sightline.indexer.types import Candidate, Embeddings, Ids, Photo, Progress, no_progress
 from sightline.indexer.zero_shot.captions import CAPTIONS
@@ -362,9 +363,7 @@ def linear_probe(
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise UsageError(
-            "a linear probe needs scikit-learn: pip install 'sightline[eval]'"
-        ) from error
+        raise UsageError(f"a linear probe needs scikit-learn: {install_command('eval')}") from error
     counts = np.bincount(train_truth)
     if counts[counts > 0].min() < 2 or np.count_nonzero(counts) < 2:
         raise UsageError("a linear probe needs at least two training images of each of two classes")

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.errors import UsageError
+from sightline.indexer.installation import install_command
 from sightline.indexer.types import ImageRecord
 
 FORMATS = ("parquet", "npy", "jsonl")
@@ -52,7 +53,7 @@ def pyarrow() -> ModuleType:
         import pyarrow.parquet
     except ImportError as error:
         raise UsageError(
-            'parquet files are read and written by pyarrow: pip install "sightline[exchange]"'
+            f"parquet files are read and written by pyarrow: {install_command('exchange')}"
         ) from error
     return pyarrow
 

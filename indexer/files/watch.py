@@ -20,6 +20,7 @@ from typing import Any
 from sightline.indexer.errors import LibraryError, UsageError
 from sightline.indexer.files import archives, sidecars
 from sightline.indexer.files.walk import IGNORE_FILE, IMAGE_SUFFIXES
+from sightline.indexer.installation import install_command
 
 WATCHED_SUFFIXES = IMAGE_SUFFIXES | sidecars.SUFFIXES | {archives.SUFFIX}
 
@@ -81,9 +82,7 @@ def _watching(roots: Sequence[Path], events: queue.SimpleQueue[Path]) -> Iterato
         from watchdog.events import FileSystemEvent, FileSystemEventHandler
         from watchdog.observers import Observer
     except ImportError as error:
-        raise UsageError(
-            'watching needs the extra `watch`: pip install "sightline[watch]"'
-        ) from error
+        raise UsageError(f"watching needs the extra `watch`: {install_command('watch')}") from error
 
     class Handler(FileSystemEventHandler):
         """Called in the observer's thread."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.indexer.errors import LibraryAwayError, LibraryError, QueryError, UsageError
+from sightline.indexer.installation import install_command
 
 TOKEN_VARIABLE = "SIGHTLINE_MILVUS_TOKEN"
 
@@ -109,7 +110,7 @@ class Milvus:
         try:
             import pymilvus
         except ImportError as error:
-            raise UsageError('Milvus needs its client: pip install "sightline[milvus]"') from error
+            raise UsageError(f"Milvus needs its client: {install_command('milvus')}") from error
         if address.is_file:
             with suppress(FileNotFoundError):
                 Path(address.uri).parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files.walk import RAW_SUFFIXES
+from sightline.indexer.installation import install_command
 from sightline.indexer.photo.formats import check_size, open_image, photo_errors
 
 MIN_PREVIEW = 1000
@@ -48,7 +49,7 @@ def open_raw(file: BinaryIO, *, max_pixels: int) -> Iterator[RawImage]:
         import rawpy
     except ImportError as error:
         raise PhotoError(
-            'camera RAW needs the raw extra: pip install "sightline[raw]"', transient=True
+            f"camera RAW needs the raw extra: {install_command('raw')}", transient=True
         ) from error
     data = file.read()
     with photo_errors():

@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 from sightline.indexer.errors import LibraryError, SightlineError, UsageError
+from sightline.indexer.installation import install_command
 
 BUCKET_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 """Stores without folders, whose ``makedirs`` would create a bucket: one with a mistyped name."""
@@ -123,7 +124,7 @@ def _open_file_system(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise UsageError('shards need fsspec: pip install "sightline[ray]"') from error
+        raise UsageError(f"shards need fsspec: {install_command('ray')}") from error
     if "://" in url and ":" in urlsplit(url).netloc.rpartition("@")[0]:
         raise UsageError(
             "an address with a password in it would be written into every shard: put the password"

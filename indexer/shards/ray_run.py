@@ -33,6 +33,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sightline.indexer.errors import LibraryError, SightlineError, UsageError
+from sightline.indexer.installation import install_command
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.plan import Item, Shard, find_items, plan
 from sightline.indexer.shards.ray_capacity import NodeWait, Resources, tasks_in_flight
@@ -332,7 +333,7 @@ def cluster(address: str | None) -> Iterator[ModuleType]:
             import ray
         except ImportError as error:
             raise UsageError(
-                'embedding on many machines needs Ray: pip install "sightline[ray]"'
+                f"embedding on many machines needs Ray: {install_command('ray')}"
             ) from error
         with _ray_folder(address) as folder:
             _connect(ray, address, folder)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.errors import LibraryError, ModelMismatchError, UsageError
+from sightline.indexer.installation import install_command
 from sightline.indexer.shards.place import Place
 from sightline.indexer.types import PhotoInfo
 
@@ -96,7 +97,7 @@ def pyarrow() -> ModuleType:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UsageError('shards need pyarrow: pip install "sightline[ray]"') from error
+        raise UsageError(f"shards need pyarrow: {install_command('ray')}") from error
     return pyarrow
 
 

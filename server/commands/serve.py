@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sightline.indexer.errors import SightlineError
+from sightline.indexer.errors import SightlineError, UsageError
 from sightline.indexer.files import sensitive
+from sightline.indexer.installation import install_command
 from sightline.server.commands.common import (
     allow_root_option,
     device_option,
@@ -76,6 +78,11 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 256),
     help="Threads that answer requests.",
 )
+@click.option(
+    "--mcp",
+    is_flag=True,
+    help="Also serve /mcp, for assistants (Model Context Protocol). Requires the extra mcp.",
+)
 @allow_root_option
 @click.option("--open", "browse", is_flag=True, help="Open the page in a browser.")
 @place_option
@@ -96,6 +103,7 @@ def serve(
     token_file: Path | None,
     origins: tuple[str, ...],
     threads: int,
+    mcp: bool,
     allow_roots: tuple[Path, ...],
     browse: bool,
     directory: Path | str,
@@ -108,7 +116,7 @@ def serve(
     sightline serve
     sightline serve ~/Pictures --open
     sightline serve --library milvus+http://localhost:19530/photos
-    SIGHTLINE_TOKEN=... sightline serve --host 0.0.0.0
+    SIGHTLINE_TOKEN=... sightline serve --host 0.0.0.0 --mcp
 
     Each PATH is indexed first, as by `sightline index`. Images that are indexed while the server
     runs are found at once. Only this machine can reach the server unless --host, --host-name or
@@ -123,7 +131,10 @@ def serve(
         trusted_proxy=trusted_proxy,
         origins=origins,
         threads=threads,
+        mcp=mcp,
     )
+    if mcp:
+        require_mcp()
     prepare_process()
     from sightline.indexer.indexing.encoders import encoder_for, load_encoder
 
@@ -239,3 +250,9 @@ def warm(encoder: Encoder, library: AnyLibrary) -> None:
         say("searches run on the GPU, filtered searches on the CPU")
     elif state.device_note:
         say(f"searches run on the CPU: {state.device_note}")
+
+
+def require_mcp() -> None:
+    """Raises ``UsageError`` unless the extra ``mcp`` is installed."""
+    if util.find_spec("mcp") is None:
+        raise UsageError(f"MCP needs its SDK: {install_command('mcp')}")

@@ -88,6 +88,10 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     protect(app, config)
     for blueprint in (api, health, images, duplicates, clip_retrieval, metrics, pages):
         app.register_blueprint(blueprint)
+    if config.mcp:
+        from sightline.server.web.mcp_endpoint import mcp_endpoint
+
+        app.register_blueprint(mcp_endpoint(engine))
     app.register_error_handler(SightlineError, _sightline_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected_error)

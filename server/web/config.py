@@ -46,6 +46,8 @@ class ServerConfig:
     origins: tuple[str, ...] = ()
     """Origins (``https://front.example.org``) whose pages may use the clip-retrieval routes, and
     nothing else, from a browser."""
+    mcp: bool = False
+    """Whether ``/mcp`` is served (extra ``mcp``)."""
     threads: int = 40
     max_waiting: int = 256
     """Requests that may wait for a thread; above this the answer is 503."""
