@@ -174,7 +174,7 @@ def test_a_photo_is_described(client: McpClient, engine: SearchEngine) -> None:
     assert answer["shows"] == [text for text, _ in engine.words_for(1, k=5)]
 
 
-@pytest.mark.parametrize("kind", ["folder", "camera", "lens", "type", "keyword", "label", "rating"])
+@pytest.mark.parametrize("kind", ["folder", "camera", "lens", "type", "keyword", "person", "label"])
 def test_the_filter_of_a_facet_finds_its_photos(client: McpClient, kind: str) -> None:
     for facet in client.call("facets", kind=kind, limit=3)["values"]:
         answer = client.call("search_photos", query=facet["filter"], k=1)

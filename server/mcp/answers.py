@@ -54,6 +54,7 @@ class PhotoDetails(BaseModel):
     camera: str | None = None
     lens: str | None = None
     rating: int | None = None
+    people: list[str] | None = None
     keywords: list[str] | None = None
     labels: list[str] | None = None
     shows: list[str] | None = Field(
@@ -187,6 +188,7 @@ def details(
         camera=info.camera,
         lens=info.lens,
         rating=info.rating,
+        people=list(info.people) or None,
         keywords=list(info.keywords) or None,
         labels=labels or None,
         shows=shows or None,

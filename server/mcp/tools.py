@@ -65,7 +65,8 @@ class PhotoTools:
           2:golden retriever        a term with double weight
           like:42                   photos that resemble photo 42
           after:2023-06-01 before:2024   taken on or after, taken before
-          in:Holidays  camera:iphone  lens:50mm  type:heic  keyword:family  label:dog  rating:4
+          in:Holidays  camera:iphone  lens:50mm  type:heic  rating:4
+          person:Ada  keyword:family  label:dog
           is:portrait  is:landscape  is:square  near:52.5,13.4,10 (latitude, longitude, km)
           sort:newest  sort:oldest  (default: best match first)
         Quote values with spaces: in:"Lake Como". Filters alone list their photos, newest first.
@@ -117,8 +118,8 @@ class PhotoTools:
         )
 
     def describe_photo(self, id: PhotoId) -> Annotated[CallToolResult, answers.PhotoDetails]:
-        """Everything the catalog has about one photo: date, place, camera, title, caption,
-        keywords, rating, labels, and what the model guesses that it shows."""
+        """Everything the catalog has about one photo: date, place, people, camera, title,
+        caption, keywords, rating, labels, and what the model guesses that it shows."""
         record = self._record(id)
         found = self._engine.library.labels([id]).get(id, [])
         return answers.as_result(
@@ -135,8 +136,8 @@ class PhotoTools:
         kind: Annotated[str, Field(json_schema_extra={"enum": list(KINDS)})],
         limit: Annotated[int, Field(ge=1, le=MAX_FACETS, description="Number of values.")] = 50,
     ) -> Annotated[CallToolResult, answers.Facets]:
-        """List the folders, cameras, lenses, file types, years, keywords, labels or ratings of the
-        library with their number of photos, most frequent first."""
+        """List the folders, people, cameras, lenses, file types, years, keywords, labels or ratings
+        of the library with their number of photos, most frequent first."""
         if kind not in KINDS:
             raise UsageError(f"kind is {kind[:40]!r}; it must be one of {', '.join(KINDS)}")
         library = self._engine.library
