@@ -260,6 +260,109 @@ def test_search_prints_paths_for_pipes(sightline: CommandLine, library: Path) ->
     assert all(Path(path).is_file() for path in paths)
 
 
+def test_search_prints_hits_by_a_template(sightline: CommandLine, library: Path) -> None:
+    arguments = ("search", "blots", "-k", "3", "--library", library)
+    hits = sightline(*arguments, "--json").document["hits"]
+    result = sightline(*arguments, "--format", r"{relevance:.2f}\t{absolute}\t{lens}")
+    assert result.out.splitlines() == [
+        f"{hit['relevance']:.2f}\t{hit['absolute']}\t"
+        for hit in hits  # type: ignore[attr-defined]
+    ]
+    zeros = sightline(*arguments, "--format", "{id:>5}", "-0").out
+    assert [int(number) for number in zeros.split("\0")[:-1]] == [
+        hit["id"]
+        for hit in hits  # type: ignore[attr-defined]
+    ]
+
+
+@pytest.mark.parametrize(
+    "template", ["{nothing}", "{path.__class__}", "{0}", "{}", "{id", "{path:d}", "{id!x}"]
+)
+def test_an_invalid_template_is_an_error_of_one_line(
+    sightline: CommandLine, library: Path, template: str
+) -> None:
+    result = sightline("search", "blots", "--format", template, "--library", library)
+    assert_one_line(result, "--format", status=2)
+
+
+def test_search_prints_a_line_of_json_for_each_hit(sightline: CommandLine, library: Path) -> None:
+    arguments = ("search", "blots", "-k", "3", "--library", library)
+    lines = sightline(*arguments, "--jsonl").out.splitlines()
+    assert [json.loads(line) for line in lines] == sightline(*arguments, "--json").document["hits"]
+    both = sightline(*arguments, "--jsonl", "--json")
+    assert_one_line(both, "exclude each other", status=2)
+
+
+def test_search_fails_without_matches_if_a_script_asks_for_it(
+    sightline: CommandLine, library: Path
+) -> None:
+    arguments = ("search", "--fail-empty", "--json", "--library", library)
+    assert sightline(*arguments, "in:Nowhere").status == 1
+    found = sightline(*arguments, "in:Home")
+    assert (found.status, sightline(*arguments[:1], *arguments[2:], "in:Nowhere").status) == (0, 0)
+    searched = sightline(*arguments, "blots")
+    matches = any(hit["match"] for hit in searched.document["hits"])  # type: ignore[attr-defined]
+    assert searched.status == (0 if matches else 1)
+
+
+def test_search_opens_the_hits_in_the_browser(
+    sightline: CommandLine, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import webbrowser
+
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert sightline("search", "in:Odd", "--open", "--library", library).status == 0
+    page = tmp_path / "sightline" / "search.html"
+    assert opened == [page.as_uri()]
+    assert page.stat().st_mode & 0o777 == 0o600
+    text = page.read_text(encoding="utf-8")
+    assert "sign #1 % of &#x27;x&#x27;.png" in text
+    assert text.count("data:image/webp;base64,") >= 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "shown"),
+    [
+        (b"\x1b[?62;4c", [], True),  # a terminal with sixel
+        (b"\x1b[?62;4c", ["--no-previews"], False),
+        (b"\x1b[?62c", [], False),
+        (b"\x1b[?62;4c", ["--paths-only"], False),
+    ],
+)
+def test_search_shows_previews_in_terminals_that_can(
+    library: Path, answer: bytes, options: list[str], shown: bool
+) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    command = [sys.executable, "-m", "sightline", "search", "in:Odd", "--library", str(library)]
+    terminal, child_end = pty.openpty()
+    fcntl.ioctl(child_end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 1200, 1000))
+    with subprocess.Popen(
+        [*command, *options], stdin=child_end, stdout=child_end, stderr=subprocess.DEVNULL, cwd=TOP
+    ) as process:
+        os.close(child_end)
+        output = b""
+        while True:
+            try:
+                block = os.read(terminal, 65536)
+            except OSError:  # the child has closed its end
+                break
+            if not block:
+                break
+            if b"\x1b[c" in block:
+                os.write(terminal, answer)
+            output += block
+    os.close(terminal)
+    assert process.returncode == 0
+    assert b"copy.jpg" in output
+    assert (b"\x1bP" in output) == shown
+
+
 def test_invalid_searches_are_errors_of_one_line(
     sightline: CommandLine, library: Path, pictures: Path
 ) -> None:

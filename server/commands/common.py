@@ -137,8 +137,9 @@ def open_library(
     return Library.open(directory, read_only=read_only, search_device=search_device)
 
 
-def printable(path: Path) -> str:
-    """``path`` for people: control characters, which could steer the terminal, become ``?``."""
+def printable(path: Path | str) -> str:
+    """``path``, or a text, for people: control characters, which could steer the terminal, become
+    ``?``."""
     return "".join("?" if unicodedata.category(c) == "Cc" else c for c in str(path))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,13 +15,14 @@ from sightline.server.commands.common import (
     place_option,
     print_json,
     print_path,
-    printable,
-    say,
+)
+from sightline.server.commands.hits import (
+    open_in_browser,
+    print_formatted,
+    print_hits,
+    print_json_lines,
 )
 from sightline.server.commands.priority import OWN_PROCESS
-
-if TYPE_CHECKING:
-    from sightline.server.search import SearchResult
 
 
 @click.command()
@@ -47,6 +47,25 @@ if TYPE_CHECKING:
 @click.option("--offset", default=0, type=click.IntRange(0), help="Hits to skip.")
 @click.option("--paths-only", is_flag=True, help="Print paths only, one per line.")
 @click.option("-0", "--null", is_flag=True, help="End each path with a NUL byte, for xargs -0.")
+@click.option(
+    "--format",
+    "template",
+    metavar="TEMPLATE",
+    help="Print this for each hit, with the fields of --json: '{relevance:.2f}\\t{absolute}'.",
+)
+@click.option("--jsonl", is_flag=True, help="Print a line of JSON for each hit.")
+@click.option("--open", "browse", is_flag=True, help="Show the hits in the browser.")
+@click.option(
+    "--previews/--no-previews",
+    default=None,
+    help="Show the images in a terminal that can (kitty's protocol, sixel); by default if the extra"
+    " previews is installed. Off in pipes.",
+)
+@click.option(
+    "--fail-empty",
+    is_flag=True,
+    help="Exit with status 1 unless a hit is above the relevance threshold.",
+)
 @json_option
 @place_option
 @device_option
@@ -58,6 +77,11 @@ def search(
     offset: int,
     paths_only: bool,
     null: bool,
+    template: str | None,
+    jsonl: bool,
+    browse: bool,
+    previews: bool | None,
+    fail_empty: bool,
     as_json: bool,
     directory: Path | str,
     device: str,
@@ -69,6 +93,7 @@ def search(
     sightline search "dog on a beach -people after:2023-06-01 in:Holidays"
     sightline search --image sofa.jpg "2:in leather"
     sightline search "birthday cake" --paths-only -0 | xargs -0 open
+    sightline search "birthday cake" --format '{relevance:.2f}\\t{absolute}'
 
     Text describes the image; -word and -"a phrase" are negative terms; 2:word has twice the weight.
     after: before: in: camera: lens: type: is: near: keyword: person: rating: name: are exact
@@ -80,6 +105,8 @@ def search(
         query = f"{query} like:{like}".strip()
     if not query and not images:
         raise click.UsageError("nothing to search for: give QUERY, --image FILE or --like ID")
+    if sum((as_json, jsonl, paths_only, template is not None)) > 1:
+        raise click.UsageError("--json, --jsonl, --paths-only and --format exclude each other")
 
     if click.get_current_context().find_root().obj == OWN_PROCESS:
         # Before numpy is imported: more threads wait for each other longer than one search takes.
@@ -105,26 +132,17 @@ def search(
             result = engine.search(
                 query, k=count, offset=offset, images=data, fold=not (paths_only or null)
             )
-    if as_json:
-        print_json(result.as_dict())
-    elif paths_only or null:
-        for hit in result.hits:
-            print_path(hit.record.absolute, null=null)
-    else:
-        print_hits(result)
-    return 0
-
-
-def print_hits(result: SearchResult) -> None:
-    """Prints a line per hit (score, id, path), and the relevance threshold between them."""
-    below = False
-    for hit in result.hits:
-        if not hit.match and not below:
-            below = True
-            if result.hits[0].match:
-                say("-- the following hits are below the relevance threshold --")
-        click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {printable(hit.record.absolute)}")
-    if result.message:
-        say(result.message)
-    elif not result.hits:
-        say("no hits")
+            if as_json:
+                print_json(result.as_dict())
+            elif jsonl:
+                print_json_lines(result)
+            elif template is not None:
+                print_formatted(result, template, null=null)
+            elif paths_only or null:
+                for hit in result.hits:
+                    print_path(hit.record.absolute, null=null)
+            else:
+                print_hits(result, previews=previews)
+            if browse:
+                open_in_browser(result)
+    return 1 if fail_empty and not any(hit.match for hit in result.hits) else 0
