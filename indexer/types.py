@@ -105,7 +105,10 @@ class Photo:
     content_hash: str
     """xxh3-128 of the file's bytes, in hex."""
     phash: int | None = None
-    """64-bit perceptual hash, for near-duplicates; signed, as SQLite stores it."""
+    """64-bit perceptual hash, for near-duplicates; signed, as SQLite stores it. None for an image
+    without detail."""
+    notes: tuple[str, ...] = ()
+    """What was ignored to read it: ``its colour profile is broken and was ignored``."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,8 @@ class IndexReport:
     held_back: tuple[str, ...] = ()
     """One line per folder from which nothing was deleted because too much was missing."""
     notes: tuple[str, ...] = ()
-    """One line per folder that is another path of a folder of the library, or now contains one."""
+    """One line per folder that is another path of a folder of the library, or now contains one; per
+    format that is not supported; and per thing that was ignored to read images."""
     interrupted: bool = False
     seconds: float = 0.0
     library: str = ""

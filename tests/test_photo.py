@@ -14,7 +14,7 @@ import helpers_photos as files
 import numpy as np
 import pytest
 import xxhash
-from PIL import Image, ImageCms
+from PIL import Image
 
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.installation import install_command
@@ -90,14 +90,6 @@ def test_formats_have_their_common_names() -> None:
     assert named["two in one.jpg"] == named["plain.jpg"] == "jpeg"
     assert named["plain.heic"] == "heif"
     assert set(named.values()) == {"jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"}
-
-
-def test_a_thumbnail_keeps_the_colour_profile() -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    read = photo.read_bytes(files.saved(files.scene(), icc_profile=profile), CLIP)
-    assert opened(read.thumbnail).info["icc_profile"] == profile
-    grey = photo.read_bytes(files.saved(files.scene().convert("L"), icc_profile=profile), CLIP)
-    assert "icc_profile" not in opened(grey.thumbnail).info
 
 
 def test_nan_pixels_are_black() -> None:

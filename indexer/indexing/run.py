@@ -188,6 +188,8 @@ class _Run:
     """The user named the scopes, so that their files may be served."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     held_back: list[str] = field(default_factory=list)
+    noted: dict[str, list[Path]] = field(default_factory=dict)
+    """Images by what was ignored to read them."""
     failures: dict[Path, list[Failure]] = field(default_factory=lambda: defaultdict(list))
     """Not stored yet, by root."""
     complete: bool = True
@@ -482,6 +484,8 @@ class _Run:
                     ),
                 )
             else:
+                for note in outcome.notes:
+                    self.noted.setdefault(note, []).append(candidate.absolute)
                 yield candidate, outcome
 
     def write(
@@ -560,6 +564,12 @@ class _Run:
             progress=self.progress,
         )
 
+    def notes_on_images(self) -> Iterator[str]:
+        """One line for each note, with the number of images and the first of them."""
+        for note, paths in self.noted.items():
+            which = f"{paths[0]}" if len(paths) == 1 else f"{len(paths):,} images, as {paths[0]}"
+            yield f"{which}: {note}"
+
     def report(self, seconds: float) -> IndexReport:
         """What the run did."""
         failures = [
@@ -572,7 +582,7 @@ class _Run:
             **self.tally(),
             failures=tuple(failures),
             held_back=tuple(self.held_back),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self.notes_on_images()),
             interrupted=self.stop.is_set(),
             seconds=seconds,
             library=str(self.library.directory),

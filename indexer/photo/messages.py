@@ -84,6 +84,7 @@ def _plain(result: Any) -> tuple[str, Any, list[bytes]]:
                 result.pixels.shape,
                 result.content_hash,
                 result.phash,
+                result.notes,
             ]
             return "photo", value, [result.pixels.tobytes(), result.thumbnail]
         case PhotoInfo():
@@ -155,7 +156,7 @@ def _to_info(value: dict[str, Any]) -> PhotoInfo:
 
 
 def _to_photo(value: Any, parts: list[memoryview]) -> Photo:
-    info, shape, content_hash, phash = value
+    info, shape, content_hash, phash, notes = value
     data, thumbnail = parts
     if phash is not None and type(phash) is not int:
         raise ValueError("unexpected hash")
@@ -165,6 +166,7 @@ def _to_photo(value: Any, parts: list[memoryview]) -> Photo:
         thumbnail=bytes(thumbnail),
         content_hash=_is(str, content_hash),
         phash=phash,
+        notes=tuple(_is(str, note) for note in notes),
     )
 
 

@@ -19,7 +19,8 @@ from PIL import Image
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives, sidecars
 from sightline.indexer.files.beneath import identity, open_beneath, open_file
-from sightline.indexer.photo import metadata, pixels, raw
+from sightline.indexer.photo import high_depth, metadata, pixels, raw
+from sightline.indexer.photo.colour import ColourSpace, colour_space
 from sightline.indexer.photo.decoder import Box
 from sightline.indexer.photo.formats import (
     MAX_PIXELS,
@@ -192,9 +193,8 @@ def preview(source: Source, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes
     """
     with _open_source(source) as (stream, is_raw), _open(stream, is_raw, max_pixels) as opened:
         image = _decode(opened, pixels.fit_within(opened.size, size))
-        profile = pixels.small_rgb_profile(opened.image)
         image = pixels.downscale(image, size, Image.Resampling.LANCZOS)
-        return _webp(image, profile, {"quality": 85, "method": 2})
+        return _webp(image, {"quality": 85, "method": 2})
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,12 @@ class _Opened:
     """Upright size of a RAW file's sensor image."""
     exif: Image.Exif | None = None
     """Of a RAW file."""
+    space: ColourSpace | None = None
+    """Of ``image``; None for sRGB."""
+    notes: tuple[str, ...] = ()
+    """See ``Photo``."""
+    read_deep: high_depth.Read | None = None
+    """Reads more than the 8 bits of ``image``, where they matter."""
 
 
 @contextmanager
@@ -234,6 +240,7 @@ def _open(stream: BinaryIO, is_raw: bool, max_pixels: int) -> Iterator[_Opened]:
     """Every exception raised in the context becomes a ``PhotoError``."""
     if is_raw:
         with raw.open_raw(stream, max_pixels=max_pixels) as found, photo_errors():
+            space, note = colour_space(found.image)
             yield _Opened(
                 stream,
                 found.image,
@@ -243,6 +250,8 @@ def _open(stream: BinaryIO, is_raw: bool, max_pixels: int) -> Iterator[_Opened]:
                 found.orientation,
                 found.size,
                 found.exif,
+                space,
+                (note,) if note else (),
             )
         return
     with open_image(stream, max_pixels=max_pixels) as image:
@@ -251,6 +260,7 @@ def _open(stream: BinaryIO, is_raw: bool, max_pixels: int) -> Iterator[_Opened]:
         transpose = 1 if image.format == "TIFF" else orientation
         # pillow_heif applies the orientation of a HEIC, and keeps the original here.
         in_file = image.info.get("original_orientation") or orientation
+        space, note = colour_space(image, stream)
         yield _Opened(
             stream,
             image,
@@ -258,14 +268,21 @@ def _open(stream: BinaryIO, is_raw: bool, max_pixels: int) -> Iterator[_Opened]:
             transpose,
             pixels.oriented(image.size, transpose),
             in_file if 1 <= in_file <= 8 else 1,
+            space=space,
+            notes=(note,) if note else (),
+            read_deep=high_depth.reader(image, stream, space),
         )
 
 
 def _decode(opened: _Opened, min_size: tuple[int, int]) -> Image.Image:
     """The image in RGB, upright, reduced to not less than ``min_size``."""
     stored = pixels.oriented(min_size, opened.transpose)
-    opened.image.draft(None, stored)  # JPEG decodes to 1/2, 1/4 or 1/8 of its size
-    return pixels.make_upright(pixels.reduce_to_rgb(opened.image, stored), opened.transpose)
+    if opened.read_deep is not None:
+        rgb = pixels.reduce_deep_to_rgb(opened.read_deep(), stored, opened.space)
+    else:
+        opened.image.draft(None, stored)  # JPEG decodes to 1/2, 1/4 or 1/8 of its size
+        rgb = pixels.reduce_to_rgb(opened.image, stored, opened.space)
+    return pixels.make_upright(rgb, opened.transpose)
 
 
 def _photo(
@@ -282,13 +299,13 @@ def _photo(
         image = _decode(opened, pixels.min_decoded_size(opened.size, geometry, THUMBNAIL_SIZE))
         # Colour and perceptual hash are computed from the thumbnail, also if it is not encoded.
         small = pixels.downscale(image, THUMBNAIL_SIZE, THUMBNAIL_FILTER)
-        profile = pixels.small_rgb_profile(opened.image)
         return Photo(
             info=replace(_info(opened, beside), color=pixels.mean_colour(small)),
             pixels=pixels.model_input(image, opened.size, geometry),
-            thumbnail=_webp(small, profile, THUMBNAIL_WEBP) if thumbnail else b"",
+            thumbnail=_webp(small, THUMBNAIL_WEBP) if thumbnail else b"",
             content_hash=digest,
             phash=pixels.perceptual_hash(small),
+            notes=opened.notes,
         )
 
 
@@ -302,7 +319,7 @@ def _info(opened: _Opened, beside: metadata.Sidecars) -> PhotoInfo:
     return metadata.add_metadata(info, opened.image, opened.exif, sidecars=beside)
 
 
-def _webp(image: Image.Image, profile: bytes | None, options: dict[str, int]) -> bytes:
+def _webp(image: Image.Image, options: dict[str, int]) -> bytes:
     out = io.BytesIO()
-    image.save(out, "WEBP", icc_profile=profile or b"", **options)
+    image.save(out, "WEBP", icc_profile=b"", **options)  # else that of image.info
     return out.getvalue()

@@ -7,13 +7,13 @@ cropped in one step with the model's own filter.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageStat
+from PIL import Image, ImageStat
 
+from sightline.indexer.photo import high_depth
+from sightline.indexer.photo.colour import ColourSpace, to_srgb
 from sightline.indexer.types import Geometry, Pixels
 
 MARGIN = 2
@@ -23,9 +23,14 @@ image (cosine > .999, ``benchmarks/decoding.py``); at 1 they do not quite."""
 STRIP_PIXELS = 8 * 2**20
 """Pixels that are converted to RGB at a time, so that there is no second full image in memory."""
 
-MAX_PROFILE_BYTES = 8192
-"""Larger colour profiles are left out of thumbnails. Cameras' have 500 to 3,200 bytes, printers'
-megabytes."""
+BRIGHT = 192
+"""Mean tone of the visible parts, of 255, from which an image with transparency is shown on
+``DARK`` instead of white."""
+
+DARK = (32, 32, 32)
+
+GROUND_SIZE = 64
+"""Pixels on the longer side of the copy that the ground is chosen by."""
 
 FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -76,71 +81,86 @@ def min_decoded_size(size: Size, geometry: Geometry, thumbnail: int) -> Size:
     return max(MARGIN * model[0], small[0]), max(MARGIN * model[1], small[1])
 
 
-def reduce_to_rgb(image: Image.Image, min_size: Size) -> Image.Image:
-    """``image``, of any mode, as RGB over white, reduced by a whole factor to >= ``min_size``."""
+def reduce_to_rgb(
+    image: Image.Image, min_size: Size, space: ColourSpace | None = None
+) -> Image.Image:
+    """``image``, of any mode, as sRGB, reduced by a whole factor to >= ``min_size``.
+
+    ``space`` is its colour space, None for sRGB. Transparent parts show a ground that contrasts
+    with the rest."""
     image.load()
     factor = max(1, min(image.width // min_size[0], image.height // min_size[1]))
-    simple = image.mode in ("RGB", "L") and "transparency" not in image.info
     if image.mode in ("I", "F"):
         image = _scale_to_bytes(image)
-        simple = True
+    simple = image.mode in ("RGB", "L", "CMYK") and "transparency" not in image.info
     if simple:
         small = image.reduce(factor) if factor > 1 else image
-        return small.convert("RGB")
-    return _reduce_in_strips(image, factor)
+    else:
+        small = _reduce_in_strips(image, factor, space)
+    if image.mode != "LAB":
+        small = to_srgb(small, space)
+    return _over_ground(small) if small.mode == "RGBA" else small
 
 
-def _reduce_in_strips(image: Image.Image, factor: int) -> Image.Image:
+def reduce_deep_to_rgb(
+    values: high_depth.Deep, min_size: Size, space: ColourSpace | None
+) -> Image.Image:
+    """As ``reduce_to_rgb``, of pixels of 16 bits."""
+    height, width, _ = values.shape
+    factor = max(1, min(width // min_size[0], height // min_size[1]))
+    small = high_depth.to_srgb(high_depth.reduced(values, factor), space)
+    return _over_ground(small) if small.mode == "RGBA" else small
+
+
+def _reduce_in_strips(image: Image.Image, factor: int, space: ColourSpace | None) -> Image.Image:
+    """In mode ``L``, ``RGB`` or ``RGBA``."""
     width, height = image.size
-    out = Image.new("RGB", (-(-width // factor), -(-height // factor)))
     rows = max(1, STRIP_PIXELS // width // factor) * factor
-    convert = _converter(image)
+    convert = _converter(image, space)
+    out: Image.Image | None = None
     for top in range(0, height, rows):
         strip = convert(image.crop((0, top, width, min(height, top + rows))))
+        if out is None:
+            out = Image.new(strip.mode, (-(-width // factor), -(-height // factor)))
         out.paste(strip.reduce(factor) if factor > 1 else strip, (0, top // factor))
+    assert out is not None
     return out
 
 
-def _converter(image: Image.Image) -> Callable[[Image.Image], Any]:
-    """The function that converts a strip of ``image`` to RGB."""
+def _converter(
+    image: Image.Image, space: ColourSpace | None
+) -> Callable[[Image.Image], Image.Image]:
+    """The function that converts a strip of ``image``."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _over_white
+        return _to_rgba
     if image.mode.startswith("I;16"):
         return _from_16_bits
-    transform = _colour_transform(image)
-    if transform is not None:
-        return lambda strip: ImageCms.applyTransform(strip, transform)
+    if image.mode == "LAB" and space is not None:
+        return space.convert
     return lambda strip: strip.convert("RGB")
 
 
-def _over_white(strip: Image.Image) -> Image.Image:
-    if strip.mode == "La":
-        strip = strip.convert("LA")
-    strip = strip.convert("RGBA")
-    background = Image.new("RGB", strip.size, "white")
-    background.paste(strip, mask=strip.getchannel("A"))
-    return background
+def _to_rgba(strip: Image.Image) -> Image.Image:
+    return (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
 
 
-def _colour_transform(image: Image.Image) -> ImageCms.ImageCmsTransform | None:
-    """CMYK or LAB to sRGB by the colour profile; None if there is none or it is corrupt."""
-    if image.mode not in ("CMYK", "LAB"):
-        return None
-    try:
-        if image.mode == "LAB":
-            profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        else:
-            embedded = image.info.get("icc_profile")
-            if not embedded:
-                return None
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
-        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None  # Pillow's arithmetic conversion is used instead
+def _over_ground(image: Image.Image) -> Image.Image:
+    """An ``RGBA`` image over white, or over ``DARK`` if what is visible is bright."""
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return image.convert("RGB")
+    small = image.resize(fit_within(image.size, GROUND_SIZE), Image.Resampling.BOX)
+    opacity = np.asarray(small.getchannel("A"), np.float32)
+    grey = np.asarray(small.convert("RGB").convert("L"), np.float32)
+    visible = float(opacity.sum())
+    bright = visible > 0 and float((grey * opacity).sum()) / visible >= BRIGHT
+    ground = Image.new("RGB", image.size, DARK if bright else "white")
+    ground.paste(image, mask=alpha)
+    return ground
 
 
 def _from_16_bits(strip: Image.Image) -> Image.Image:
-    return Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8)).convert("RGB")
+    return Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
 
 
 def _scale_to_bytes(image: Image.Image) -> Image.Image:
@@ -195,14 +215,6 @@ def downscale(image: Image.Image, longest: int, filter: Image.Resampling) -> Ima
     """``image`` with its longer side at most ``longest``."""
     size = fit_within(image.size, longest)
     return image if size == image.size else image.resize(size, filter)
-
-
-def small_rgb_profile(image: Image.Image) -> bytes | None:
-    """The colour profile to copy into thumbnails and previews of ``image``, if it has one."""
-    profile = image.info.get("icc_profile")
-    if not isinstance(profile, bytes) or not 128 <= len(profile) <= MAX_PROFILE_BYTES:
-        return None
-    return profile if image.mode == "RGB" and profile[16:20] == b"RGB " else None
 
 
 def mean_colour(image: Image.Image) -> str:

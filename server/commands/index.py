@@ -151,7 +151,7 @@ def print_report(report: IndexReport) -> None:
     )
     click.echo(f"{report.found:,} images found: {counts} ({report.seconds:.1f} s)")
     for line in report.notes:
-        say(f"note: {line}")
+        say(f"note: {printable(line)}")
     for line in report.held_back:
         say(f"warning: {line}")
     for failure in report.failures[:10]:
