@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, Field
 
-from mcp.types import CallToolResult, TextContent
 from sightline.indexer.types import ImageRecord
 from sightline.server.search import SearchResult
 from sightline.server.search.image_json import folder_of

@@ -10,7 +10,6 @@ import asyncio
 from typing import Any
 
 import httpx2
-
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
-
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError
 from mcp.types import ToolAnnotations
+
 from sightline import __version__
 from sightline.indexer.errors import NotFoundError, SightlineError
 from sightline.server.mcp.tools import MAX_PIXELS, PhotoTools

@@ -8,10 +8,10 @@ import io
 from pathlib import PurePath
 from typing import Annotated
 
+from mcp.types import CallToolResult, ImageContent, TextContent
 from PIL import Image
 from pydantic import Field
 
-from mcp.types import CallToolResult, ImageContent, TextContent
 from sightline.indexer.errors import NotFoundError, PhotoError, UsageError
 from sightline.indexer.library import Library
 from sightline.indexer.types import ImageRecord
