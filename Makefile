@@ -67,9 +67,9 @@ $(VENV)/.made:
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[cpu]"
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,places]"
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.made pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[cpu,test]"
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,places,test]"
 	touch $@

@@ -112,6 +112,29 @@ class Photo:
 
 
 @dataclass(frozen=True)
+class Location:
+    """The place at an image's position, in the names of GeoNames."""
+
+    country_code: str
+    """ISO 3166-1, two capital letters."""
+    country: str
+    region: str | None
+    """State, province, canton."""
+    city: str
+    district: str | None = None
+    """The nearest place, if it is not the city itself."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """From the smallest to the largest, each once."""
+        names = (self.district, self.city, self.region, self.country)
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    def __str__(self) -> str:
+        return f"{self.city}, {self.country}" if self.city != self.country else self.country
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """One image of a library, from the catalog."""
 
@@ -131,6 +154,8 @@ class ImageRecord:
     decoded: bool = False
     """Whether this library decoded the file below a folder that the user named. The original of
     any other image, whose row an imported set may have made up, must not be served."""
+    location: Location | None = None
+    """The place at its position; None if it has none, or was not looked up."""
     metadata_stamp: int = field(default=0, compare=False)
     """``Candidate.metadata_stamp`` when its metadata was read; 0 if no run has read it."""
 
@@ -210,6 +235,8 @@ class Condition:
     ``near``              ``(latitude, longitude, kilometres)``
     ``label``             ``str``: a label stored by ``sightline label``
     ``keyword``           ``str``: an XMP/IPTC keyword, any case
+    ``place``             ``str``: words of the name of a city, region or country, or of its place
+    ``country``           ``str``: two letters of ISO 3166, or words of its name
     ``person``            ``str``: words of the name of a person in the image, any case
     ``rating``            ``int``: at least that many stars
     ``name``              ``str``: contained in the file's name, any case

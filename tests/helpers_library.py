@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.library import Library
 
+POSITIONS = {4: (43.7696, 11.2558), 5: (52.5163, 13.3777), 6: (47.1410, 9.5209)}
+"""Of three pictures: Florence, Berlin, Vaduz."""
+
 COUNT = 60
 """Pictures in Trips and Home together; Odd holds six more."""
 
@@ -49,6 +52,9 @@ def make_pictures(folder: Path) -> Path:
     for seed in range(COUNT):
         place = "Trips/Lake Como" if seed % 3 else "Home"
         exif = dated(2019 + seed % 4, 1 + seed % 12)
+        if seed in POSITIONS:
+            latitude, longitude = POSITIONS[seed]
+            exif.get_ifd(0x8825).update({1: "N", 2: (latitude, 0, 0), 3: "E", 4: (longitude, 0, 0)})
         path = folder / place / f"IMG_{seed:04}.jpg"
         path.write_bytes(as_bytes(draw(seed), quality=90, exif=exif))
     for seed, people in ((1, ["Ada Lovelace"]), (2, ["Grace Hopper", "Ada Lovelace"])):

@@ -84,6 +84,7 @@ FILTERS = (
     "-camera:nine", "type:jpg", "-type:png", "is:portrait", "is:landscape", "-is:square",
     "name:002", "-name:img_", "name:%", "name:_00", "label:blots", "-label:blots", "keyword:none",
     "rating:3", "near:46,9,100", "person:ada", "person:grace person:ada", "-person:lovelace",
+    "place:florence", "-place:tiergarten", "country:de", "country:liechtenstein",
     "person:lace",
 )  # fmt: skip
 
@@ -153,11 +154,13 @@ def test_facets_suggestions_and_lists_are_the_same(
         "year",
         "keyword",
         "person",
+        "country",
+        "place",
         "label",
         "rating",
     ):
         assert remote.suggest(kind) == local.suggest(kind), kind
-    for kind in ("keyword", "person", "label", "year"):
+    for kind in ("keyword", "person", "country", "place", "label", "year"):
         assert remote.has(kind) == local.has(kind), kind
     assert remote.roots() == local.roots()
     assert remote.random(9, seed=3).tolist() == local.random(9, seed=3).tolist()

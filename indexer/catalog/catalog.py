@@ -38,7 +38,7 @@ from sightline.indexer.catalog.filters import prepare
 from sightline.indexer.catalog.reader import RUN_COUNTS, CatalogReader
 from sightline.indexer.catalog.store import Database, FileKind, Store, create
 from sightline.indexer.errors import LibraryError
-from sightline.indexer.types import Candidate, Failure, Ids, NewImage, PhotoInfo, Root
+from sightline.indexer.types import Candidate, Failure, Ids, Location, NewImage, PhotoInfo, Root
 
 CATALOG = FileKind(
     name="a Sightline library",
@@ -311,6 +311,14 @@ class Catalog(CatalogReader):
         for name in (*RUN_COUNTS, "total"):
             if counts.get(name) is not None:
                 connection.execute(f"UPDATE runs SET {name} = ? WHERE id = ?", [counts[name], run])
+
+    # places ---------------------------------------------------------------------------------------
+
+    def write_locations(self, found: Sequence[tuple[int, Location | None]]) -> None:
+        """Stores the place of each image, or that there is none."""
+        with self._store.writing() as connection:
+            image_rows.write_locations(connection, found)
+            full_text.write(connection, [i for i, place in found if place is not None])
 
     # labels ---------------------------------------------------------------------------------------
 

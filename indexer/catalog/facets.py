@@ -19,7 +19,10 @@ from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.catalog.image_rows import LISTED
 from sightline.indexer.types import Ids
 
-KINDS = ("folder", "camera", "lens", "type", "year", "keyword", "person", "label", "rating")
+KINDS = (
+    "folder", "camera", "lens", "type", "year", "keyword", "person", "country", "place", "label",
+    "rating",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ class Dates:
     months: Months
 
 
+_LOCATED = "FROM images JOIN locations ON locations.id = images.location_id"
+
+
 def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
     """Every value of ``kind`` (not ``folder``), most frequent first."""
     sql = {
@@ -71,6 +77,8 @@ def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
         "lens": "SELECT lens, count(*) FROM images WHERE lens IS NOT NULL GROUP BY lens",
         "type": "SELECT format, count(*) FROM images GROUP BY format",
         "keyword": "SELECT min(keyword), count(DISTINCT image_id) FROM keywords GROUP BY folded",
+        "country": f"SELECT country, count(*) {_LOCATED} GROUP BY country",
+        "place": f"SELECT city, count(*) {_LOCATED} GROUP BY city",
         "person": "SELECT min(person), count(DISTINCT image_id) FROM people GROUP BY folded",
         "label": "SELECT min(label), count(DISTINCT image_id) FROM labels GROUP BY folded",
         "rating": "SELECT rating, count(*) FROM images WHERE rating IS NOT NULL GROUP BY rating",
@@ -84,15 +92,21 @@ def counts(connection: sqlite3.Connection, kind: str) -> list[Suggestion]:
         rows = connection.execute(sql[kind]).fetchall()
     else:
         raise ValueError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}")
+    return _by_count(kind, rows)
+
+
+def _by_count(kind: str, rows: Iterable[tuple]) -> list[Suggestion]:
     found = [Suggestion(kind, str(text), count) for text, count in rows]
     return sorted(found, key=lambda one: (-one.count, fold(one.text)))
 
 
 def has(connection: sqlite3.Connection, kind: str) -> bool:
-    """Whether any image has a ``keyword``, a ``person``, a ``label`` or a ``year``."""
+    """Whether any image has one: ``keyword``, ``person``, ``place``, ``label``, ``year``."""
     sql = {
         "keyword": "SELECT EXISTS (SELECT 1 FROM keywords)",
         "person": "SELECT EXISTS (SELECT 1 FROM people)",
+        "country": "SELECT EXISTS (SELECT 1 FROM images WHERE location_id > 0)",
+        "place": "SELECT EXISTS (SELECT 1 FROM images WHERE location_id > 0)",
         "label": "SELECT EXISTS (SELECT 1 FROM labels)",
         "year": "SELECT EXISTS (SELECT 1 FROM images WHERE taken_at IS NOT NULL)",
     }
@@ -100,8 +114,16 @@ def has(connection: sqlite3.Connection, kind: str) -> bool:
 
 
 def counts_of(connection: sqlite3.Connection, kind: str, ids: Ids) -> list[Suggestion]:
-    """Every ``keyword``, ``person`` or ``label`` of the images ``ids``, most frequent first."""
+    """Every ``keyword``, ``person``, ``label``, ``country`` or ``place`` (city) of the images
+    ``ids``, most frequent first."""
     table = {"keyword": "keywords", "person": "people", "label": "labels"}.get(kind)
+    if kind in ("country", "place"):
+        column = "country" if kind == "country" else "city"
+        located = connection.execute(
+            f"SELECT {column}, count(*) {_LOCATED} WHERE images.id IN {LISTED} GROUP BY {column}",
+            [json.dumps(ids.tolist())],
+        )
+        return _by_count(kind, located.fetchall())
     if table is None:
         raise ValueError(f"{kind!r} is counted over the whole catalog only")
     rows = connection.execute(
@@ -109,8 +131,7 @@ def counts_of(connection: sqlite3.Connection, kind: str, ids: Ids) -> list[Sugge
         " GROUP BY folded",
         [json.dumps(ids.tolist())],
     ).fetchall()
-    found = [Suggestion(kind, str(text), count) for text, count in rows]
-    return sorted(found, key=lambda one: (-one.count, fold(one.text)))
+    return _by_count(kind, rows)
 
 
 def folders(connection: sqlite3.Connection) -> list[FolderCount]:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
-from sightline.indexer.catalog.full_text import fold
+from sightline.indexer.catalog.full_text import fold, plain
 from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Condition, Filters
 
@@ -233,6 +233,39 @@ def _person(connection: sqlite3.Connection, value: str) -> Clause:
     return sql, [json.dumps(names)]
 
 
+def _place(connection: sqlite3.Connection, value: str) -> Clause:
+    pattern = whole_words(plain(value))
+    sql = "SELECT id, district, city, region, country FROM locations"
+    locations = [
+        location
+        for location, *names in connection.execute(sql)
+        if any(pattern.search(plain(name)) for name in names)
+    ]
+    places = [place for place in distinct(connection, "place") if pattern.search(plain(place))]
+    listed = "(SELECT value FROM json_each(?))"
+    return (
+        f"images.location_id IN {listed} OR images.place IN {listed}",
+        [json.dumps(locations), json.dumps(places)],
+    )
+
+
+def _country(connection: sqlite3.Connection, value: str) -> Clause:
+    locations = [
+        location
+        for location, code, name in connection.execute(
+            "SELECT id, country_code, country FROM locations"
+        )
+        if is_country(value, plain(code)) or is_country(value, plain(name))
+    ]
+    return "images.location_id IN (SELECT value FROM json_each(?))", [json.dumps(locations)]
+
+
+def is_country(value: str, name: str) -> bool:
+    """Whether ``value`` is the code ``name``, or words of the country's ``name``."""
+    wanted = plain(value.strip())
+    return wanted == name if len(name) == 2 else whole_words(wanted).search(name) is not None
+
+
 def whole_words(value: str) -> re.Pattern[str]:
     """Matches folded text that contains ``value`` as whole words."""
     return re.compile(rf"(?<![^\W_]){re.escape(fold(value.strip()))}(?![^\W_])")
@@ -258,6 +291,8 @@ _CLAUSES: dict[str, Callable[[sqlite3.Connection, Any], Clause]] = {
     "label": _listed("labels"),
     "keyword": _listed("keywords"),
     "person": _person,
+    "place": _place,
+    "country": _country,
     "rating": _rating,
     "name": _name,
 }

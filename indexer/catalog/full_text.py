@@ -51,6 +51,15 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 
+def plain(text: str) -> str:
+    """``text`` case-folded and without accents."""
+    folded = fold(text)
+    if folded.isascii():
+        return folded
+    decomposed = unicodedata.normalize("NFD", folded)
+    return "".join(one for one in decomposed if not unicodedata.combining(one))
+
+
 def split_words(text: str) -> str:
     """``text`` with spaces between words that are joined: ``GermanyTrip2019``, ``北京``."""
     if not text.isascii():
@@ -69,15 +78,29 @@ _SOURCES = """
     SELECT images.id, images.name, roots.path, folders.path, images.title, images.caption,
         (SELECT group_concat(keyword, ' | ') FROM keywords WHERE image_id = images.id),
         (SELECT group_concat(person, ' | ') FROM people WHERE image_id = images.id),
-        images.place, images.taken_at
+        images.place, district || ' | ' || city || ' | ' || region || ' | ' || country,
+        images.taken_at
     FROM images
     JOIN folders ON folders.id = images.folder_id
     JOIN roots ON roots.id = folders.root_id
+    LEFT JOIN locations ON locations.id = images.location_id
 """
 
 
 def _rows(sources: Iterable[tuple]) -> Iterable[tuple]:
-    for image, name, root, folder, title, caption, keywords, people, place, taken_at in sources:
+    for (
+        image,
+        name,
+        root,
+        folder,
+        title,
+        caption,
+        keywords,
+        people,
+        place,
+        names,
+        taken_at,
+    ) in sources:
         yield (
             image,
             split_words(name),
@@ -86,7 +109,7 @@ def _rows(sources: Iterable[tuple]) -> Iterable[tuple]:
             split_words(caption or ""),
             split_words(keywords or ""),
             split_words(people or ""),
-            split_words(place or ""),
+            split_words(" | ".join(filter(None, (place, names)))),
             _date_text(taken_at),
         )
 
@@ -97,7 +120,9 @@ def texts_of(record: ImageRecord) -> tuple[str, ...]:
     info = record.info
     taken_at = info.taken_at.isoformat() if info.taken_at else None
     lists = (" | ".join(info.keywords), " | ".join(info.people))
-    facts = (name, record.root, folder, info.title, info.caption, *lists, info.place, taken_at)
+    names = " | ".join(record.location.names) if record.location else None
+    places = (info.place, names)
+    facts = (name, record.root, folder, info.title, info.caption, *lists, *places, taken_at)
     return next(iter(_rows([(record.id, *facts)])))[1:]
 
 

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.errors import CorruptError, LibraryError
-from sightline.indexer.types import Candidate, Failure, Ids, ImageRecord, NewImage, PhotoInfo
+from sightline.indexer.types import (
+    Candidate,
+    Failure,
+    Ids,
+    ImageRecord,
+    Location,
+    NewImage,
+    PhotoInfo,
+)
 
 _T = TypeVar("_T")
 
@@ -40,22 +48,30 @@ _INSERT = (
     f" VALUES (?{', ?' * (len(_OF_FILE) + len(_OF_PHOTO))}, ?)"
 )
 _UPDATE = (
-    f"UPDATE images SET {', '.join(f'{name} = ?' for name in (*_OF_FILE, *_OF_PHOTO))} WHERE id = ?"
+    f"UPDATE images SET {', '.join(f'{name} = ?' for name in (*_OF_FILE, *_OF_PHOTO))},"
+    " location_id = NULL WHERE id = ?"
 )
-_DESCRIBE = f"UPDATE images SET {', '.join(f'{name} = ?' for name in _OF_METADATA)} WHERE id = ?"
+_DESCRIBE = (
+    f"UPDATE images SET {', '.join(f'{name} = ?' for name in _OF_METADATA)},"
+    " location_id = NULL WHERE id = ?"
+)
 _MOVE = f"UPDATE images SET {', '.join(f'{name} = ?' for name in _OF_FILE)} WHERE id = ?"
 _COPY = (
-    f"INSERT INTO images (id, {', '.join((*_OF_FILE, *_OF_PHOTO))}, added_at)"
-    f" SELECT ?{', ?' * len(_OF_FILE)}, {', '.join(_OF_PHOTO)}, ? FROM images WHERE id = ?"
+    f"INSERT INTO images (id, {', '.join((*_OF_FILE, *_OF_PHOTO))}, location_id, added_at)"
+    f" SELECT ?{', ?' * len(_OF_FILE)}, {', '.join(_OF_PHOTO)}, location_id, ?"
+    " FROM images WHERE id = ?"
 )
 
 _RECORDS = f"""
     SELECT images.id, roots.path,
         iif(folders.path = '', '', folders.path || '/') || images.name,
-        images.size, images.mtime_ns, images.added_at, {", ".join("images." + n for n in _OF_PHOTO)}
+        images.size, images.mtime_ns, images.added_at,
+        country_code, country, region, city, district,
+        {", ".join("images." + n for n in _OF_PHOTO)}
     FROM images
     JOIN folders ON folders.id = images.folder_id
     JOIN roots ON roots.id = folders.root_id
+    LEFT JOIN locations ON locations.id = images.location_id
 """
 
 COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
@@ -309,6 +325,30 @@ def copy(
             )
 
 
+def write_locations(
+    connection: sqlite3.Connection, found: Sequence[tuple[int, Location | None]]
+) -> None:
+    """Stores the place of each image; 0 is the number of none."""
+    for image, place in found:
+        number = 0
+        if place is not None:
+            values = (
+                place.country_code, place.country, place.region or "", place.city,
+                place.district or "",
+            )  # fmt: skip
+            connection.execute(
+                "INSERT OR IGNORE INTO locations (country_code, country, region, city, district)"
+                " VALUES (?, ?, ?, ?, ?)",
+                values,
+            )
+            (number,) = connection.execute(
+                "SELECT id FROM locations WHERE (country_code, region, city, district)"
+                " = (?, ?, ?, ?)",
+                (values[0], *values[2:]),
+            ).fetchone()
+        connection.execute("UPDATE images SET location_id = ? WHERE id = ?", [number, image])
+
+
 def in_the_way(
     connection: sqlite3.Connection, folders: Folders, moved: Sequence[tuple[int, Candidate]]
 ) -> list[int]:
@@ -394,12 +434,12 @@ def records(
 
 
 def _record(row: tuple, keywords: tuple[str, ...], people: tuple[str, ...]) -> ImageRecord:
-    image, root, path, size, mtime_ns, added_at, *of_photo = row
+    image, root, path, size, mtime_ns, added_at, code, country, region, city, district = row[:11]
     (
         content_hash, width, height, format, orientation, taken_at, camera, lens,
         latitude, longitude, title, caption, place, rating, color, phash, url, decoded,
         metadata_stamp,
-    ) = of_photo  # fmt: skip
+    ) = row[11:]  # fmt: skip
     if type(width) is not int or type(height) is not int:
         raise ValueError(f"image {image} is {width!r} x {height!r} pixels")
     info = _filled(
@@ -435,6 +475,7 @@ def _record(row: tuple, keywords: tuple[str, ...], people: tuple[str, ...]) -> I
         added_at=datetime.fromisoformat(added_at),
         phash=phash,
         decoded=decoded == 1,
+        location=Location(code, country, region or None, city, district or None) if code else None,
         metadata_stamp=metadata_stamp,
     )
 

@@ -151,7 +151,7 @@ def words(db: Database) -> None:
             name, folders, title, caption, keywords, place, date,
             tokenize = 'unicode61 remove_diacritics 2'
         )"""
-    )  # ``people`` makes it again and fills it
+    )  # ``people`` makes it again, ``locations`` fills it
 
 
 @catalog()
@@ -272,7 +272,6 @@ def people(db: Database) -> None:
             tokenize = 'unicode61 remove_diacritics 2'
         )"""
     )
-    full_text.fill(db.conn)
     db.create_view(
         "pictures_per_person",
         "SELECT person, count(*) AS pictures FROM people GROUP BY folded",
@@ -297,6 +296,61 @@ def people(db: Database) -> None:
         FROM images
         JOIN folders ON folders.id = images.folder_id
         JOIN roots ON roots.id = folders.root_id""",
+    )
+
+
+@catalog()
+def locations(db: Database) -> None:
+    """The places at images' positions."""
+    db.execute(
+        """CREATE TABLE locations (
+            id INTEGER PRIMARY KEY,
+            country_code TEXT NOT NULL,
+            country TEXT NOT NULL,
+            region TEXT NOT NULL,
+            city TEXT NOT NULL,
+            district TEXT NOT NULL,
+            UNIQUE (country_code, region, city, district)
+        )"""
+    )
+    db.execute("ALTER TABLE images ADD COLUMN location_id INTEGER")
+    db.execute(
+        "CREATE INDEX images_location_id ON images (location_id) WHERE location_id IS NOT NULL"
+    )
+    db.execute(
+        "CREATE INDEX images_unlocated ON images (id)"
+        " WHERE latitude IS NOT NULL AND location_id IS NULL"
+    )
+    db.execute("CREATE INDEX images_place ON images (place) WHERE place IS NOT NULL")
+    full_text.fill(db.conn)
+    db.create_view(
+        "pictures_per_place",
+        """SELECT country, region, city, count(*) AS pictures
+        FROM images JOIN locations ON locations.id = images.location_id
+        GROUP BY country, region, city""",
+    )
+    db.execute("DROP VIEW pictures")
+    db.create_view(
+        "pictures",
+        """SELECT images.id,
+            rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
+                || images.name AS path,
+            roots.path AS root, folders.path AS folder, images.name,
+            images.format, images.width, images.height,
+            round(images.width * images.height / 1e6, 1) AS megapixels, images.size,
+            datetime(images.mtime_ns / 1000000000, 'unixepoch') AS modified_at,
+            images.taken_at, images.camera, images.lens, images.latitude, images.longitude,
+            images.title, images.caption, images.place, locations.city, locations.region,
+            locations.country, images.rating, images.color,
+            (SELECT group_concat(keyword, ', ') FROM keywords WHERE image_id = images.id)
+                AS keywords,
+            (SELECT group_concat(person, ', ') FROM people WHERE image_id = images.id) AS people,
+            (SELECT group_concat(label, ', ') FROM labels WHERE image_id = images.id) AS labels,
+            images.url, images.added_at
+        FROM images
+        JOIN folders ON folders.id = images.folder_id
+        JOIN roots ON roots.id = folders.root_id
+        LEFT JOIN locations ON locations.id = images.location_id""",
     )
 
 

@@ -232,6 +232,15 @@ class CatalogReader:
         with self._store.reading() as connection:
             return np.sort(ids_of(connection, "SELECT id FROM images WHERE mtime_ns = 0"))
 
+    def unlocated(self, limit: int) -> list[tuple[int, float, float]]:
+        """``(id, latitude, longitude)`` of up to ``limit`` images whose place was not looked up."""
+        with self._store.reading() as connection:
+            return connection.execute(
+                "SELECT id, latitude, longitude FROM images"
+                " WHERE latitude IS NOT NULL AND location_id IS NULL LIMIT ?",
+                [limit],
+            ).fetchall()
+
     def known_sizes(self, sizes: Collection[int]) -> set[int]:
         """Those of ``sizes`` (bytes) that some image's file has."""
 
@@ -432,9 +441,9 @@ class CatalogReader:
         return np.array(found, np.int64)
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
-        """Every ``camera``, ``lens``, ``type``, ``year``, ``keyword``, ``person``, ``label`` or
-        ``rating`` with its number of images, most frequent first; with ``ids``, the keywords,
-        persons or labels of those images."""
+        """Every value of one of ``facets.KINDS`` (not ``folder``) with its number of images, most
+        frequent first; with ``ids``, every ``keyword``, ``person``, ``label``, ``country`` or
+        ``place`` (city) of those images."""
         if ids is not None:
             return self._read(lambda connection: facets.counts_of(connection, kind, ids))
         return self._cached(
@@ -442,8 +451,8 @@ class CatalogReader:
         )
 
     def has(self, kind: str) -> bool:
-        """Whether any image has a ``keyword``, a ``person``, a ``label`` or a ``year``. Faster than
-        ``facets``."""
+        """Whether any image has one: ``keyword``, ``person``, ``place``, ``label``, ``year``.
+        Faster than ``facets``."""
         return self._read(lambda connection: facets.has(connection, kind))
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:

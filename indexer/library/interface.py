@@ -107,12 +107,12 @@ class AnyLibrary(Protocol):
         """The number of images (of ``ids``) per month."""
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
-        """Every ``camera``, ``lens``, ``type``, ``year``, ``keyword``, ``person``, ``label`` or
-        ``rating`` with its number of images, most frequent first; with ``ids``, the keywords,
-        persons or labels of those images."""
+        """Every value of one of ``facets.KINDS`` (not ``folder``) with its number of images, most
+        frequent first; with ``ids``, every ``keyword``, ``person``, ``label``, ``country`` or
+        ``place`` (city) of those images."""
 
     def has(self, kind: str) -> bool:
-        """Whether any image has a ``keyword``, a ``person``, a ``label`` or a ``year``."""
+        """Whether any image has one: ``keyword``, ``person``, ``place``, ``label``, ``year``."""
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
         """Values of ``kind`` (as in ``facets``, or ``folder``) in which a word starts with

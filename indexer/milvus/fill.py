@@ -62,6 +62,9 @@ from sightline.indexer.shards.shard_files import (
 from sightline.indexer.shards.superseded import superseded
 from sightline.indexer.types import Failure, ImageRecord, Progress, no_progress
 
+LISTED = ("keyword", "person", "label", "country", "place", "places", "countries")
+"""What ``count_facts`` counts in records."""
+
 BATCH = 2048
 """Images compared and written at a time."""
 
@@ -515,7 +518,7 @@ class _Fill:
             name: Counter() for name in ("folder", "camera", "lens", "format", "rating")
         }
         months: Counter[str] = Counter()
-        listed = {kind: ValueCounter() for kind in ("keyword", "person", "label")}
+        listed = {kind: ValueCounter() for kind in LISTED}
         low, high, done = 2**62, 0, 0
         for rows in self.milvus.iterate(
             self.collection, "id >= 0", ["id", "taken", "record", *scalars]

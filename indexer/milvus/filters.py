@@ -19,10 +19,11 @@ from sightline.indexer.catalog.filters import (
     FORMATS,
     bounding_box,
     folder_pattern,
+    is_country,
     kilometres,
     whole_words,
 )
-from sightline.indexer.catalog.full_text import fold
+from sightline.indexer.catalog.full_text import fold, plain
 from sightline.indexer.errors import QueryError
 from sightline.indexer.milvus.connection import all_of, is_among, quoted
 from sightline.indexer.milvus.tokens import name_contains, without_wildcards
@@ -54,7 +55,7 @@ class Collection(Protocol):
         """All of them."""
 
     def values(self, kind: str) -> Sequence[str]:
-        """Every ``camera``, ``lens`` or ``person``."""
+        """Every ``camera``, ``lens``, ``person``, or name of a place."""
 
     @property
     def finds_names_by_ngrams(self) -> bool:
@@ -179,10 +180,23 @@ def _listed(field: str) -> Callable[[str, Collection], str]:
 def _person(value: str, collection: Collection) -> str:
     pattern = whole_words(value)
     names = [name for name in map(fold, collection.values("person")) if pattern.search(name)]
-    if not names:
-        return NO_IMAGE
-    listed = ", ".join(map(quoted, names))
-    return f'json_contains_any(record["people_folded"], [{listed}])'
+    return _in_record("people_folded", names)
+
+
+def _place(value: str, collection: Collection) -> str:
+    pattern = whole_words(plain(value))
+    return _in_record("places", [one for one in collection.values("places") if pattern.search(one)])
+
+
+def _country(value: str, collection: Collection) -> str:
+    names = collection.values("countries")
+    return _in_record("countries", [one for one in names if is_country(value, one)])
+
+
+def _in_record(name: str, values: Sequence[str]) -> str:
+    """A list in the record that has one of ``values``."""
+    listed = ", ".join(map(quoted, values))
+    return f'json_contains_any(record["{name}"], [{listed}])' if values else NO_IMAGE
 
 
 def _rating(value: int, _: Collection) -> str:
@@ -220,6 +234,8 @@ _CLAUSES: dict[str, Callable[[Any, Collection], str]] = {
     "label": _listed("labels"),
     "keyword": _listed("keywords"),
     "person": _person,
+    "place": _place,
+    "country": _country,
     "rating": _rating,
     "name": _name,
 }

@@ -506,7 +506,7 @@ class MilvusLibrary:
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:
         """Every value of one kind of filter with its number of images, the most frequent first;
-        with ``ids`` every ``keyword``, ``person`` or ``label`` of those images."""
+        with ``ids`` those of these images: see ``catalog.facets.counts_of``."""
         if kind == "year":
             years: Counter[str] = Counter()
             for month, count in self.histogram().months:
@@ -522,7 +522,7 @@ class MilvusLibrary:
         return sorted(found, key=lambda one: (-one.count, fold(one.text)))
 
     def has(self, kind: str) -> bool:
-        """Whether any image has a ``keyword``, a ``person``, a ``label`` or a ``year``."""
+        """Whether any image has one: ``keyword``, ``person``, ``place``, ``label``, ``year``."""
         return bool(self.facets(kind))
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
@@ -638,7 +638,11 @@ class ValueCounter:
 
 
 def values_of(record: dict[str, Any], kind: str) -> list[str]:
-    """The ``keyword``s, ``person``s or ``label``s of a stored record."""
+    """The ``keyword``s, ``person``s, ``label``s, ``country``, ``place`` (city), and names of
+    places (``places``, ``countries``) in a stored record."""
     if kind == "label":
         return [label for label, _ in record["labels"]]
-    return record["keywords"] if kind == "keyword" else record.get("people", [])
+    if kind in ("country", "place"):
+        location = record.get("location")
+        return [location[1 if kind == "country" else 3]] if location else []
+    return record.get({"keyword": "keywords", "person": "people"}.get(kind, kind), [])

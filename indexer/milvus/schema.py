@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from sightline.indexer.catalog.full_text import fold
+from sightline.indexer.catalog.full_text import fold, plain
 from sightline.indexer.milvus.tokens import (
     MAX_TOKEN_BYTES,
     MAX_TOKENS,
@@ -29,7 +30,7 @@ from sightline.indexer.milvus.tokens import (
     truncated,
     without_wildcards,
 )
-from sightline.indexer.types import ImageRecord, PhotoInfo
+from sightline.indexer.types import ImageRecord, Location, PhotoInfo
 
 FORMAT = "sightline-milvus-1"
 """Which layout the fact ``library`` names; readers refuse any other."""
@@ -159,6 +160,9 @@ def to_row(
                 "keywords": list(info.keywords),
                 "people": list(info.people),
                 "people_folded": _folded(info.people),
+                "location": None if record.location is None else list(astuple(record.location)),
+                "places": list(dict.fromkeys(map(plain, place_names(record)))),
+                "countries": country_names(record),
                 "labels": [[label, score] for label, score in labels],
                 "caption": info.caption,
             }
@@ -172,6 +176,18 @@ def to_row(
     row["stamp"] = digest.intdigest() - 2**63
     row["embedding"] = np.asarray(vector, np.float32)
     return row
+
+
+def place_names(record: ImageRecord) -> list[str]:
+    """Names that ``place:`` finds."""
+    names = record.location.names if record.location else ()
+    return [*names, *((record.info.place,) if record.info.place else ())]
+
+
+def country_names(record: ImageRecord) -> list[str]:
+    """What ``country:`` finds, as filters compare it."""
+    place = record.location
+    return [] if place is None else [plain(place.country_code), plain(place.country)]
 
 
 def _folded(values: Iterable[str]) -> list[str]:
@@ -223,6 +239,7 @@ def to_record(row: dict[str, Any], folders: dict[int, tuple[str, str]]) -> Image
         content_hash=stored["content_hash"],
         info=info,
         added_at=datetime.fromisoformat(stored["added_at"]),
+        location=Location(*stored["location"]) if stored.get("location") else None,
         phash=None if stored["phash"] is None else int(stored["phash"]),
         decoded=row["mtime_ns"] != 0,
     )

@@ -96,9 +96,9 @@ def search(
     sightline search "birthday cake" --format '{relevance:.2f}\\t{absolute}'
 
     Text describes the image; -word and -"a phrase" are negative terms; 2:word has twice the weight.
-    after: before: in: camera: lens: type: is: near: keyword: person: rating: name: are exact
-    filters; quote text that only looks like a filter. Put -- before a QUERY that starts with a
-    dash.
+    after: before: in: camera: lens: type: is: near: keyword: person: place: country: rating:
+    name: are exact filters; quote text that only looks like a filter. Put -- before a QUERY that
+    starts with a dash.
     """
     query = " ".join(words)
     if like is not None:

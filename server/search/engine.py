@@ -65,7 +65,7 @@ EXACT_COUNT = 1024
 MIN_CAPTIONS = 3
 """Captions that ``words_for`` returns even if none is a match."""
 
-FACETS = ("label", "person", "keyword")
+FACETS = ("label", "person", "country", "place", "keyword")
 
 NO_STRONG_MATCHES = "No strong matches. Closest results:"
 NONE_TO_SORT = "No strong matches to sort by date."
@@ -178,7 +178,8 @@ class SearchEngine:
         return self._ranking(by_relevance, (), version, fold=True).match_ids(MAX_MATCHES)
 
     def facets(self, query: Query | str, *, most: int = 30) -> dict[str, list[Suggestion]]:
-        """The ``most`` frequent labels, people and keywords of a query's matches, and counts."""
+        """The ``most`` frequent labels, people, countries, cities and keywords of a query's
+        matches, with their counts."""
         parsed = _parsed(query)
         known = [kind for kind in FACETS if self.library.facets(kind)]
         ids = self.ids(parsed) if known and (parsed.terms or parsed.filters) else None

@@ -343,6 +343,8 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "near": (_near, "a place, as in near:48.137,11.575,5 (latitude, longitude, kilometres)"),
     "label": (_word, "a label, as in label:dog"),
     "keyword": (_word, "a keyword, as in keyword:family"),
+    "place": (_word, "a city, region or country, as in place:Lisbon"),
+    "country": (_word, "a country, as in country:pt or country:Portugal"),
     "person": (_word, "a person's name, as in person:Ada"),
     "rating": (_stars, "0 to 5 stars, as in rating:4"),
     "name": (_word, "part of a file name, as in name:IMG_2041"),

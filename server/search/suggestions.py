@@ -19,6 +19,8 @@ CATALOG_KINDS = {
     "type": "type",
     "keyword": "keyword",
     "person": "person",
+    "place": "place",
+    "country": "country",
     "label": "label",
     "rating": "rating",
     "after": "year",
@@ -32,7 +34,7 @@ FIXED_VALUES = {
     "match": ("all", "sum"),
 }
 
-UNPREFIXED = ("in", "person", "keyword", "label", "camera")
+UNPREFIXED = ("in", "person", "place", "country", "keyword", "label", "camera")
 """Filters whose values are also suggested for a plain word."""
 
 MIN_LETTERS = 2

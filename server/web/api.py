@@ -6,6 +6,7 @@ import re
 import secrets
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -181,8 +182,8 @@ def timeline() -> Response:
 @api.get("/api/facets")
 @operation(
     Operation(
-        "Labels, people and keywords of the relevant hits (without terms: of all images that match"
-        " the filters)",
+        "Labels, people, countries, cities and keywords of the relevant hits (without terms: of"
+        " all images that match the filters)",
         (QUERY,),
         answer=obj({kind: listed(ref("Facet")) for kind in FACETS}),
         missing=True,
@@ -237,6 +238,7 @@ def image(id: int) -> Response:
         "url": info.url,
         "keywords": list(info.keywords),
         "people": list(info.people),
+        "location": asdict(record.location) if record.location else None,
         "rating": info.rating,
         "orientation": info.orientation,
         "added_at": record.added_at.isoformat(),

@@ -87,6 +87,7 @@ SCHEMAS: dict[str, Any] = {
             "url": nullable("string"),
             "keywords": listed(STRING),
             "people": listed(STRING),
+            "location": nullable("object"),
             "rating": nullable("integer", minimum=0, maximum=5),
             "orientation": {"type": "integer"},
             "added_at": STRING,

@@ -1,4 +1,4 @@
-// Labels, people and keywords of the results with their counts; a click filters.
+// Labels, people, countries, cities and keywords of the results with their counts; a click filters.
 import { $, ask, h, number } from "./dom.js";
 import { change, tokens } from "./query.js";
 
@@ -16,7 +16,7 @@ export function createFacets({ onQuery }) {
     const found = await ask(`/api/facets?q=${encodeURIComponent(q)}`, { signal: request.signal }).catch(() => null);
     if (!found) return;
     const active = new Set(tokens(q));
-    const facets = [...found.label, ...found.person, ...found.keyword].filter(({ filter }) => filter).slice(0, MAX_FACETS)
+    const facets = [...found.label, ...found.person, ...found.country, ...found.place, ...found.keyword].filter(({ filter }) => filter).slice(0, MAX_FACETS)
       .sort((a, b) => active.has(b.filter) - active.has(a.filter));
     bar.replaceChildren(...facets.map(({ value, filter, count }) => h("button", {
       type: "button", class: "pill", "aria-pressed": String(active.has(filter)), title: filter,

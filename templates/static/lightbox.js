@@ -117,7 +117,9 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     const link = (text, q) => h("a", { href: `/?q=${encodeURIComponent(q)}`, onclick: (event) => (event.preventDefault(), onQuery(q)) }, text);
     const all = await ask(`/api/images/${id}`, { signal }).catch(() => null);
     if (!all || hit.id !== id) return;
-    const where = all.latitude != null && `${all.latitude.toFixed(5)}, ${all.longitude.toFixed(5)}`;
+    const at = all.latitude != null && `${all.latitude.toFixed(5)}, ${all.longitude.toFixed(5)}`;
+    const town = all.location && [...new Set([all.location.city, all.location.country])].join(", ");
+    const where = town || at;
     const rows = [
       ["Taken", all.taken_at && link(date(all.taken_at, { dateStyle: "long", timeStyle: "short" }), `after:${all.taken_at.slice(0, 10)} before:${dayAfter(all.taken_at)}`)],
       ["Camera", all.camera && link(all.camera, `camera:${quote(all.camera)}`)],
@@ -125,7 +127,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
       ["Size", all.width > 0 && `${number(all.width)} × ${number(all.height)}, ${(all.width * all.height / 1e6).toFixed(1)} MP, ${bytes(all.size)} ${all.format.toUpperCase()}`],
       ["Source", /^https?:/i.test(all.url ?? "") && h("a", { href: all.url, target: "_blank", rel: "noopener noreferrer" }, all.url)],
       ["Folder", all.folder && link(all.folder, `in:${quote(all.folder)}`)],
-      ["Location", where && h("details", {}, h("summary", {}, where), h("a", {
+      ["Location", where && h("details", {}, h("summary", {}, where), town && h("div", {}, at, " ", link(`Photos in ${all.location.city}`, `place:${quote(all.location.city)} country:${all.location.country_code.toLowerCase()}`)), h("a", {
         href: `https://www.openstreetmap.org/?mlat=${all.latitude}&mlon=${all.longitude}#map=15/${all.latitude}/${all.longitude}`,
         target: "_blank", rel: "noopener noreferrer",
       }, "Open in OpenStreetMap"), " ", link("Photos nearby", `near:${all.latitude},${all.longitude},5`))],

@@ -1,0 +1,5 @@
+"""Names of places by their position, offline."""
+
+from sightline.indexer.places.gazetteer import Gazetteer
+
+__all__ = ["Gazetteer"]
