@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Test processes side by side; tests of one file stay in one process and share its fixtures.
 WORKERS ?= -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-browser fuzz lint leaks audit lock format docs wheel clean
+.PHONY: demo test test-all test-browser test-openclip fuzz lint leaks audit lock format docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
@@ -20,6 +20,14 @@ test-all: $(VENV)/.installed-test
 
 test-browser: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m browser
+
+# Models in OpenCLIP's format against the package itself, which lies beside the environment: with
+# torchvision, transformers would prepare images in another way. torchvision's wheels are for CUDA;
+# 0.15 (Python 3.11) can be imported without it.
+test-openclip: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/openclip \
+	    "open_clip_torch>=3.3,<4" timm ftfy wcwidth "torchvision==0.15.2"
+	PYTHONPATH=$(VENV)/openclip $(BIN)/python -m pytest tests/test_open_clip.py
 
 # More than 10,000 generated requests to the API, good and bad: some minutes.
 fuzz: $(VENV)/.installed-test

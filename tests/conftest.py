@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+# `make test-openclip` has the package.
+collect_ignore = [] if importlib.util.find_spec("open_clip") else ["test_open_clip.py"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that starts the tests in the background lets them ignore Ctrl-C, and with them every

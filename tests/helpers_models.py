@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 TEXT = [
     "a photo of a golden retriever on a sandy beach at sunset",
@@ -477,3 +478,76 @@ def _trainable(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter
     for name, weight in model.named_parameters():
         if not name.startswith("logit_"):
             yield name, weight
+
+
+def save_as_open_clip(source: Path, directory: Path) -> Path:
+    """A model of ``build_clip`` in OpenCLIP's format, with the tokenizer's files."""
+    directory.mkdir()
+    for path in source.iterdir():
+        if path.name not in ("config.json", "preprocessor_config.json", "model.safetensors"):
+            (directory / path.name).write_bytes(path.read_bytes())
+    config = json.loads((source / "config.json").read_text())
+    text, vision = config["text_config"], config["vision_config"]
+    found = load_file(source / "model.safetensors")
+    tensors = {
+        "logit_scale": found["logit_scale"],
+        "token_embedding.weight": found["text_model.embeddings.token_embedding.weight"],
+        "positional_embedding": found["text_model.embeddings.position_embedding.weight"],
+        "text_projection": found["text_projection.weight"].T,
+        "visual.proj": found["visual_projection.weight"].T,
+        "visual.class_embedding": found["vision_model.embeddings.class_embedding"],
+        "visual.conv1.weight": found["vision_model.embeddings.patch_embedding.weight"],
+        "visual.positional_embedding": found["vision_model.embeddings.position_embedding.weight"],
+    }
+    norms = {
+        "ln_final": "text_model.final_layer_norm",
+        "visual.ln_pre": "vision_model.pre_layrnorm",
+        "visual.ln_post": "vision_model.post_layernorm",
+    }
+    parts = {
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "attn.out_proj": "self_attn.out_proj",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+    }
+    for kind in ("weight", "bias"):
+        for new, old in norms.items():
+            tensors[f"{new}.{kind}"] = found[f"{old}.{kind}"]
+        for new, old in (("", "text_model."), ("visual.", "vision_model.")):
+            for number in range(text["num_hidden_layers"]):
+                layer = f"{new}transformer.resblocks.{number}."
+                before = f"{old}encoder.layers.{number}."
+                for part, name in parts.items():
+                    tensors[f"{layer}{part}.{kind}"] = found[f"{before}{name}.{kind}"]
+                tensors[f"{layer}attn.in_proj_{kind}"] = torch.cat(
+                    [found[f"{before}self_attn.{one}_proj.{kind}"] for one in "qkv"]
+                )
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        directory / "open_clip_model.safetensors",
+    )
+    model = {
+        "embed_dim": config["projection_dim"],
+        "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": vision["image_size"],
+            "layers": vision["num_hidden_layers"],
+            "width": vision["hidden_size"],
+            "head_width": vision["hidden_size"] // vision["num_attention_heads"],
+            "patch_size": vision["patch_size"],
+            "mlp_ratio": vision["intermediate_size"] / vision["hidden_size"],
+        },
+        "text_cfg": {
+            "context_length": text["max_position_embeddings"],
+            "vocab_size": text["vocab_size"],
+            "width": text["hidden_size"],
+            "heads": text["num_attention_heads"],
+            "layers": text["num_hidden_layers"],
+            "mlp_ratio": text["intermediate_size"] / text["hidden_size"],
+        },
+    }
+    (directory / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": model, "preprocess_cfg": {"interpolation": "bicubic"}})
+    )
+    return directory

@@ -35,6 +35,49 @@ def folder(tiny_clip: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_clip, tmp_path / "model")
 
 
+# --- OpenCLIP's format ---------------------------------------------------------------------------
+
+
+def test_a_model_in_open_clips_format_gives_the_same_vectors(
+    tiny_clip: Path, tmp_path: Path
+) -> None:
+    folder = helpers_models.save_as_open_clip(tiny_clip, tmp_path / "open-clip")
+    texts = ["a dog on a beach", "", "naïve café", " ".join(["two people"] * 250)]
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    for options in ({"few_texts": True}, {"device": "cpu"}):
+        expected = Encoder.load(str(tiny_clip), dtype="float32", **options)
+        found = Encoder.load(str(folder), dtype="float32", **options)
+        np.testing.assert_allclose(
+            found.encode_texts(texts), expected.encode_texts(texts), atol=1e-5
+        )
+    assert found.geometry == expected.geometry
+    np.testing.assert_allclose(
+        found.encode_images(pixels), expected.encode_images(pixels), atol=1e-5
+    )
+    assert found.logit_scale == expected.logit_scale
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("vision_cfg", {"ls_init_value": 0.1}, r"pip install 'sightline\[openclip\]'"),
+        ("vision_cfg", {"timm_model_name": "fastvit_mci2"}, r"sightline\[openclip\]"),
+        ("text_cfg", {"no_causal_mask": True}, r"sightline\[openclip\]"),
+        ("text_cfg", None, "names no vision_cfg and text_cfg"),
+    ],
+)
+def test_an_architecture_that_is_not_ours_names_the_package(
+    tiny_clip: Path, tmp_path: Path, part: str, change: dict[str, object] | None, message: str
+) -> None:
+    folder = helpers_models.save_as_open_clip(tiny_clip, tmp_path / "open-clip")
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"][part] = change and {**config["model_cfg"][part], **change}
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=message):
+        Encoder.load(str(folder)).encode_texts(["a dog"])
+
+
 # --- the registry --------------------------------------------------------------------------------
 
 
@@ -465,7 +508,17 @@ def test_a_bin_file_is_downloaded_only_if_there_are_no_safetensors(
     assert load_from(hub.url, tmp_path, texts=["a dog"]) == f"owner/model {COMMIT} 32"
     del hub.files["pytorch_model.bin"]
     message = load_from(hub.url, tmp_path / "other")
-    assert "owner/model holds no weights in transformers' format" in message
+    assert "owner/model holds no weights in the format of transformers or OpenCLIP" in message
+
+
+def test_a_model_in_open_clips_format_is_downloaded_if_there_is_no_other(
+    hub: Hub, tmp_path: Path, tiny_clip: Path
+) -> None:
+    folder = helpers_models.save_as_open_clip(tiny_clip, tmp_path / "folder")
+    hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    home = tmp_path / "home"
+    assert load_from(hub.url, home, texts=["a dog"]) == f"owner/model {COMMIT} 32"
+    assert load_from(hub.url, home, HF_HUB_OFFLINE="1") == f"owner/model {COMMIT} 32"
 
 
 def test_an_incomplete_cache_is_completed(hub: Hub, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from sightline.indexer.encoder import families, model_files, registry
 from sightline.indexer.encoder.model_files import ModelFiles
+from sightline.indexer.encoder.open_clip import OpenClipWeights
 from sightline.indexer.encoder.preprocessing import read_preprocessing
 from sightline.indexer.encoder.text_batcher import TextBatcher
 from sightline.indexer.encoder.weights import Weights
@@ -76,7 +77,7 @@ class Encoder:
         self.requested_device = device
         self._requested_dtype = dtype
         self._files = files
-        self._weights = Weights(files.weights)
+        self._weights = (OpenClipWeights if files.open_clip else Weights)(files.weights)
         self._preprocessing = read_preprocessing(files)
         self._text_tower: TextTower | None = None
         self._image_tower: ImageTower | None = None

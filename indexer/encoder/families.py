@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sightline.indexer.encoder import open_clip
 from sightline.indexer.encoder.model_files import ModelFiles
 from sightline.indexer.errors import ModelError
 
@@ -29,7 +30,7 @@ SIGMOID_FAMILIES = frozenset({"siglip"})
 
 def require_supported(files: ModelFiles) -> None:
     """Raises ``ModelError`` for a model of another family."""
-    if files.family in TRANSFORMERS_CLASSES or files.family == OWN_FAMILY:
+    if files.family in (*TRANSFORMERS_CLASSES, OWN_FAMILY, open_clip.FAMILY):
         return
     if files.family == "siglip2":
         raise ModelError(
@@ -44,6 +45,8 @@ def require_supported(files: ModelFiles) -> None:
 
 def embedding_dimension(files: ModelFiles, weights: Weights) -> int:
     """The dimension of the embeddings, from the shape of the projection."""
+    if files.family == open_clip.FAMILY and isinstance(files.config["projection_dim"], int):
+        return files.config["projection_dim"]
     for name in ("visual_projection.weight", "text_projection.weight", "text_model.head.weight"):
         shape = weights.shape(name)
         if shape:

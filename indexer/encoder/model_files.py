@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sightline.indexer.encoder import registry
+from sightline.indexer.encoder import open_clip, registry
 from sightline.indexer.errors import ModelError
 
 TOKENIZER_FILES = (
@@ -30,6 +30,7 @@ TOKENIZER_FILES = (
 
 SMALL_FILES = (
     "config.json",
+    open_clip.CONFIG,
     "preprocessor_config.json",
     "processor_config.json",
     "tokenizer_config.json",
@@ -42,7 +43,8 @@ SMALL_FILES = (
 SAFETENSORS = re.compile(
     r"model\.safetensors|model\.safetensors\.index\.json|model-\d+-of-\d+\.safetensors"
 )
-"""As transformers names them; OpenCLIP's files (``open_clip_*``) have other tensor names."""
+"""As transformers names them. OpenCLIP's files (``open_clip_*``), with other names of the tensors,
+are read where a model has no others."""
 PICKLES = re.compile(
     r"pytorch_model\.bin|pytorch_model\.bin\.index\.json|pytorch_model-\d+-of-\d+\.bin"
 )
@@ -73,6 +75,8 @@ class ModelFiles:
     preprocessor: dict[str, Any]
     weights: tuple[Path, ...]
     info: registry.ModelInfo | None = None
+    open_clip: bool = False
+    """Whether ``config`` was translated from OpenCLIP's, and the tensors have its names."""
 
     @property
     def family(self) -> str:
@@ -137,6 +141,8 @@ def _read(
     directory: Path, *, id: str, revision: str, info: registry.ModelInfo | None
 ) -> ModelFiles:
     missing = _missing_file(directory)
+    if missing and open_clip.is_complete(directory):
+        return _read_open_clip(directory, id=id, revision=revision, info=info)
     if missing:
         raise ModelError(f"{id} cannot be used: {directory} has no {missing}")
     config = read_json(directory / "config.json")
@@ -152,6 +158,22 @@ def _read(
         preprocessor=_preprocessor_config(directory),
         weights=weight_files(directory),
         info=info,
+    )
+
+
+def _read_open_clip(
+    directory: Path, *, id: str, revision: str, info: registry.ModelInfo | None
+) -> ModelFiles:
+    config, preprocessor = open_clip.translate(read_json(directory / open_clip.CONFIG), id)
+    return ModelFiles(
+        id=id,
+        revision=revision,
+        directory=directory,
+        config=config,
+        preprocessor=preprocessor,
+        weights=open_clip.weight_files(directory),
+        info=info,
+        open_clip=True,
     )
 
 
@@ -235,14 +257,16 @@ def _from_cache(repo: str, revision: str | None) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    try:
-        found = try_to_load_from_cache(repo, "config.json", revision=revision)
-    except HFValidationError as error:
-        raise ModelError(f"{repo} cannot be the id of a model on the hub: {error}") from error
-    if not isinstance(found, str):
-        return None
-    directory = Path(found).parent
-    return None if _missing_file(directory) else directory
+    for name in ("config.json", open_clip.CONFIG):
+        try:
+            found = try_to_load_from_cache(repo, name, revision=revision)
+        except HFValidationError as error:
+            raise ModelError(f"{repo} cannot be the id of a model on the hub: {error}") from error
+        if isinstance(found, str):
+            directory = Path(found).parent
+            if not _missing_file(directory) or open_clip.is_complete(directory):
+                return directory
+    return None
 
 
 def _download(repo: str, revision: str | None) -> Path:
@@ -294,10 +318,13 @@ def _files_to_download(names: Iterable[str], repo: str) -> list[str]:
     names = sorted(names)
     weights = [name for name in names if SAFETENSORS.fullmatch(name)]
     weights = weights or [name for name in names if PICKLES.fullmatch(name)]
+    if open_clip.CONFIG in names and not (weights and "config.json" in names):
+        weights = [name for name in open_clip.WEIGHTS if name in names][:1]
     if not weights:
         raise ModelError(
-            f"{repo} holds no weights in transformers' format (model.safetensors): "
-            "look for a conversion of it on the hub"
+            f"{repo} holds no weights in the format of transformers or OpenCLIP "
+            "(model.safetensors, open_clip_model.safetensors): look for a conversion of it on the "
+            "hub"
         )
     return weights + [name for name in names if name in SMALL_FILES]
 

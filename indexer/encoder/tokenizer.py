@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.indexer.encoder import open_clip
 from sightline.indexer.encoder.model_files import ModelFiles, read_json
 from sightline.indexer.encoder.weights import Weights
 from sightline.indexer.errors import ModelError
@@ -56,6 +57,7 @@ class TextRules:
 
 
 TEXT_RULES = {
+    open_clip.FAMILY: TextRules(attention_mask=False),
     "clip": TextRules(attention_mask=False),
     "metaclip_2": TextRules(attention_mask=False),
     "siglip": TextRules(pad_to_max_length=True, attention_mask=False, lowercase=True),
@@ -89,6 +91,8 @@ class Tokenizer:
 
     def __init__(self, files: ModelFiles, weights: Weights) -> None:
         self.rules = TEXT_RULES.get(files.family, TextRules())
+        text_config = files.config.get("text_config") or {}
+        self._without_punctuation = text_config.get("without_punctuation") is True
         try:
             self.max_length = self._max_length(files, weights)
             self._backend = _backend(files, self.max_length)
@@ -109,8 +113,7 @@ class Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenizes, truncates and pads: to the longest of these texts, or to ``max_length``."""
-        lowered = [text.lower() if self.rules.lowercase else text for text in texts]
-        rows = self._backend(lowered)
+        rows = self._backend([self._prepared(text) for text in texts])
         length = self.max_length if self.rules.pad_to_max_length else max(map(len, rows))
         ids = np.full((len(rows), length), self._backend.pad_id, np.int64)
         mask = np.zeros_like(ids) if self.rules.attention_mask else None
@@ -119,6 +122,13 @@ class Tokenizer:
             if mask is not None:
                 mask[index, : len(row)] = 1
         return Tokens(ids, mask)
+
+    def _prepared(self, text: str) -> str:
+        if self.rules.lowercase:
+            text = text.lower()
+        if self._without_punctuation:
+            text = " ".join(text.replace("_", " ").translate(NO_PUNCTUATION).split())
+        return text
 
     def _max_length(self, files: ModelFiles, weights: Weights) -> int:
         """Tokens that the tower takes, special tokens included."""
@@ -142,6 +152,10 @@ def _rows(weights: Weights, names: Sequence[str]) -> int | None:
 def _backend(files: ModelFiles, max_length: int) -> Backend:
     """The backend with the cheapest import that reads this model's tokenizer correctly."""
     folder = files.directory
+    if files.family == open_clip.FAMILY:
+        from sightline.indexer.encoder.open_clip_towers import OpenClipTokenizer
+
+        return OpenClipTokenizer(files)
     if files.family == "siglip" and (folder / "spiece.model").is_file():
         return _SentencePiece(folder / "spiece.model", _tokenizer_config(files), max_length)
     found = _from_json(folder) or (_from_merges(folder) if files.family == "clip" else None)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from sightline.indexer.encoder import efficientnet_lite, resnet
+from sightline.indexer.encoder import efficientnet_lite, open_clip, resnet
 from sightline.indexer.encoder.bag_of_wordpieces import BagOfWordpiecesTower
 from sightline.indexer.encoder.families import OWN_FAMILY, TRANSFORMERS_CLASSES
 from sightline.indexer.encoder.layers import Source
@@ -54,6 +54,10 @@ def load_text_tower(
     files: ModelFiles, weights: Weights, *, device: torch.device, dtype: torch.dtype
 ) -> TextTower:
     """The text tower with its weights. Raises ``ModelError`` if a weight is missing."""
+    if files.family == open_clip.FAMILY:
+        from sightline.indexer.encoder.open_clip_towers import OpenClipTextTower
+
+        return OpenClipTextTower(files, device, dtype)
     source = Source(weights, device, dtype)
     if clip := clip_text_config(files):
         return ClipTextTower(source, clip)
@@ -84,6 +88,10 @@ def load_image_tower(
 
     Raises ``ModelError`` if a weight is missing or the size is not the model's.
     """
+    if files.family == open_clip.FAMILY:
+        from sightline.indexer.encoder.open_clip_towers import OpenClipImageTower
+
+        return OpenClipImageTower(files, device, dtype)
     source = Source(weights, device, dtype)
     config = tower_config(files, "vision_config")
     layers = None

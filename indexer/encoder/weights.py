@@ -40,6 +40,10 @@ NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "F64": 
 """numpy's types of safetensors' types; it has no bfloat16."""
 
 
+Table = Callable[["torch.Tensor"], "torch.Tensor"]
+"""A lookup of rows: ids ``(...) int64`` to ``(..., d)`` on the CPU."""
+
+
 class Weights:
     """The tensors of a model's files, by name. Safetensors are read on demand."""
 
@@ -99,8 +103,8 @@ class Weights:
             mapped = self._mapped[path] = _MappedFile(path)
         return mapped.array(stored, rows)
 
-    def table(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        """A lookup of rows of a 2-D tensor: ids ``(...) int64`` to ``(..., d)`` on the CPU.
+    def table(self, name: str) -> Table:
+        """A lookup of rows of a 2-D tensor.
 
         Rows are read from a safetensors file when they are looked up: word embeddings are a
         quarter of CLIP's text tower and two thirds of SigLIP 2's, and a query needs ten rows.
@@ -149,9 +153,12 @@ class Weights:
                 f"{path} was not loaded: it holds more than weights, or is corrupt; "
                 "use a safetensors version of the model"
             ) from error
+        if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+            found = found["state_dict"]  # OpenCLIP's training checkpoints
         if not isinstance(found, dict):
             raise ModelError(f"{path} does not hold named weights")
-        for name, tensor in found.items():
+        for full_name, tensor in found.items():
+            name = str(full_name).removeprefix("module.")
             if isinstance(tensor, torch.Tensor):
                 self._paths[name] = path
                 self._shapes[name] = tuple(tensor.shape)
