@@ -231,7 +231,8 @@ class Condition:
     ``in``                ``str``: a folder's name or path anywhere in root/path, any case
     ``camera``, ``lens``  ``str``: contained in the name, any case
     ``type``              ``str``: the format's name (``jpeg``; ``jpg``, ``heic`` are understood)
-    ``is``                ``"portrait" | "landscape" | "square"``
+    ``is``                ``"portrait" | "landscape" | "square" | "favourite"``
+    ``collection``        ``str``: the name of a collection, any case
     ``near``              ``(latitude, longitude, kilometres)``
     ``label``             ``str``: a label stored by ``sightline label``
     ``keyword``           ``str``: an XMP/IPTC keyword, any case
@@ -253,7 +254,8 @@ class Filters:
     """Conditions that an image must meet; every image meets empty ones.
 
     All must hold, but positive conditions of one name are alternatives (``in:A in:B``), except
-    those named ``after``, ``before``, ``rating``, ``label``, ``keyword`` and ``person``.
+    those named ``after``, ``before``, ``rating``, ``label``, ``keyword``, ``person`` and
+    ``collection``, and ``is:favourite`` beside a shape.
     """
 
     conditions: tuple[Condition, ...] = ()

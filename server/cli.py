@@ -36,6 +36,7 @@ COMMANDS = {
     "doctor": "sightline.server.commands.doctor",
     "models": "sightline.server.commands.manage",
     "duplicates": "sightline.server.commands.duplicates",
+    "collections": "sightline.server.commands.collections",
     "export": "sightline.server.commands.export",
     "import": "sightline.server.commands.import_",
 }

@@ -3,6 +3,18 @@
 from sightline.indexer.catalog.catalog import Catalog, WriteResult
 from sightline.indexer.catalog.check import Problem
 from sightline.indexer.catalog.facets import Months, Suggestion
+from sightline.indexer.catalog.kept import FAVOURITES, Collection, Kept, SavedSearch
 from sightline.indexer.catalog.thumbnails import Thumbnails
 
-__all__ = ["Catalog", "Months", "Problem", "Suggestion", "Thumbnails", "WriteResult"]
+__all__ = [
+    "FAVOURITES",
+    "Catalog",
+    "Collection",
+    "Kept",
+    "Months",
+    "Problem",
+    "SavedSearch",
+    "Suggestion",
+    "Thumbnails",
+    "WriteResult",
+]

@@ -11,8 +11,8 @@ its transactions alone make ``kill -9`` harmless.
 
 ``reader`` holds every query, this module every change. Below them are ``image_rows`` (images),
 ``embeddings`` (vectors), ``filters`` (conditions -> SQL), ``full_text`` (FTS5), ``facets`` (counts,
-dates), ``check`` (doctor), ``migrations`` (tables) and ``store`` (the file).
-``docs/catalog.md`` documents every table.
+dates), ``kept`` (saved searches, collections), ``check`` (doctor), ``migrations`` (tables) and
+``store`` (the file). ``docs/catalog.md`` documents every table.
 
 *Version.* Each commit that changes embeddings increments ``version``; the rows it writes and the
 tombstones of the images it deletes carry that number. ``changes(version)`` brings an index of an

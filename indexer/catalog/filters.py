@@ -23,6 +23,7 @@ from datetime import date
 from typing import Any
 
 from sightline.indexer.catalog.full_text import fold, plain
+from sightline.indexer.catalog.kept import FAVOURITES, MEMBERS
 from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Condition, Filters
 
@@ -37,8 +38,11 @@ FORMATS = {
 }  # fmt: skip
 """Other names of formats, mostly file extensions."""
 
-ALL_HOLD = frozenset({"after", "before", "rating", "label", "keyword", "person"})
+ALL_HOLD = frozenset({"after", "before", "rating", "label", "keyword", "person", "collection"})
 """Names whose positive conditions must all hold; of other names, one must."""
+
+FAVOURITE = "favourite"
+"""The value of ``is:`` for the favourites."""
 
 Clause = tuple[str, list]
 """An SQL expression over ``images`` (true, false or null) and its parameters."""
@@ -70,7 +74,9 @@ def where(connection: sqlite3.Connection, filters: Filters) -> Clause:
         elif condition.name in ALL_HOLD:
             clauses.append((sql, parameters))
         else:
-            alternatives.setdefault(condition.name, []).append((sql, parameters))
+            # A shape and the favourites are no alternatives: is:portrait is:favourite.
+            group = "favourite" if condition.value == FAVOURITE else condition.name
+            alternatives.setdefault(group, []).append((sql, parameters))
     clauses += [_joined(group, " OR ") for group in alternatives.values()]
     return _joined(clauses, " AND ") if clauses else ("TRUE", [])
 
@@ -166,14 +172,26 @@ def _type(_: sqlite3.Connection, value: str) -> Clause:
 
 
 def _is(_: sqlite3.Connection, value: str) -> Clause:
+    if value.lower() == FAVOURITE:
+        return _in_collection(FAVOURITES)
     shapes = {
         "portrait": "images.height > images.width",
         "landscape": "images.width > images.height",
         "square": "images.width = images.height AND images.width > 0",
     }
     if value.lower() not in shapes:
-        raise ValueError("portrait, landscape or square is meant")
+        raise ValueError("portrait, landscape, square or favourite is meant")
     return shapes[value.lower()], []
+
+
+def _collection(connection: sqlite3.Connection, value: str) -> Clause:
+    sql = "SELECT id FROM collections WHERE folded = ?"
+    row = connection.execute(sql, [fold(" ".join(value.split()))]).fetchone()
+    return ("FALSE", []) if row is None else _in_collection(row[0])
+
+
+def _in_collection(id: int) -> Clause:
+    return f"images.id IN (SELECT id FROM ({MEMBERS.replace('?1', '?')}))", [id, id]
 
 
 def _near(_: sqlite3.Connection, value: tuple[float, float, float]) -> Clause:
@@ -287,6 +305,7 @@ _CLAUSES: dict[str, Callable[[sqlite3.Connection, Any], Clause]] = {
     "lens": _contained("lens"),
     "type": _type,
     "is": _is,
+    "collection": _collection,
     "near": _near,
     "label": _listed("labels"),
     "keyword": _listed("keywords"),

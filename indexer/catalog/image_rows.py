@@ -77,6 +77,9 @@ _RECORDS = f"""
 COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 """The form of a colour."""
 
+CONTENT = "iif(images.content_hash = '', 'image:' || images.id, images.content_hash)"
+"""What a collection stores of an image; see ``kept``."""
+
 LISTED = "(SELECT value FROM json_each(?))"
 
 
@@ -234,8 +237,14 @@ def update(
     connection: sqlite3.Connection, folders: Folders, images: Sequence[tuple[int, NewImage]]
 ) -> None:
     """Updates images whose files have changed, and deletes their labels: they described the old
-    content."""
+    content. The images stay in their collections."""
     ids = json.dumps([i for i, _ in images])
+    connection.executemany(
+        "INSERT OR IGNORE INTO collection_images (collection_id, content, position, added_at)"
+        " SELECT collection_id, ?2, position, added_at FROM collection_images"
+        f" WHERE content = (SELECT {CONTENT} FROM images WHERE id = ?1) AND ?2 <> ''",
+        [(i, image.photo.content_hash) for i, image in images],
+    )
     _park(connection, [i for i, _ in images])
     connection.executemany(
         _UPDATE,

@@ -354,6 +354,41 @@ def locations(db: Database) -> None:
     )
 
 
+@catalog()
+def kept(db: Database) -> None:
+    """Saved searches, the favourites and collections."""
+    db.execute(
+        """CREATE TABLE saved_searches (
+            name TEXT NOT NULL,
+            folded TEXT PRIMARY KEY,
+            query TEXT NOT NULL,
+            saved_at TEXT NOT NULL
+        )"""
+    )
+    db.execute(
+        """CREATE TABLE collections (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL,
+            folded TEXT NOT NULL UNIQUE,
+            created_at TEXT NOT NULL
+        )"""
+    )
+    db.execute(
+        """CREATE TABLE collection_images (
+            collection_id INTEGER NOT NULL REFERENCES collections (id) ON DELETE CASCADE,
+            content TEXT NOT NULL,
+            position INTEGER NOT NULL,
+            added_at TEXT NOT NULL,
+            PRIMARY KEY (collection_id, content)
+        ) WITHOUT ROWID"""
+    )
+    db.execute("CREATE INDEX collection_images_content ON collection_images (content)")
+    db.execute(
+        "INSERT INTO collections (id, name, folded, created_at)"
+        " VALUES (1, 'Favourites', 'favourites', strftime('%Y-%m-%dT%H:%M:%S', 'now'))"
+    )
+
+
 @thumbnails()
 def thumbnail_blobs(db: Database) -> None:
     """One WebP per image."""

@@ -21,6 +21,7 @@ from sightline.indexer.catalog.check import Problem
 from sightline.indexer.catalog.embeddings import Changes
 from sightline.indexer.catalog.facets import Months, Suggestion
 from sightline.indexer.catalog.filters import where
+from sightline.indexer.catalog.kept import Kept
 from sightline.indexer.catalog.store import Store, ids_of
 from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, Known, Root
 
@@ -62,6 +63,8 @@ class CatalogReader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.kept = Kept(store)
+        """Saved searches, the favourites and collections."""
         self._cache: dict[object, tuple[int, Any]] = {}
         self._selected: dict[tuple[int, Filters], Ids] = {}
         self._last_data_version = store.data_version()
@@ -103,6 +106,11 @@ class CatalogReader:
         """The number of commits that changed embeddings. Takes some ten microseconds."""
         with self._store.reading() as connection:
             return self._this_version(connection)
+
+    @property
+    def stamp(self) -> int:
+        """Changes with every commit of any process. Takes some microseconds."""
+        return self._store.data_version()
 
     @property
     def count(self) -> int:
@@ -456,12 +464,18 @@ class CatalogReader:
         return self._read(lambda connection: facets.has(connection, kind))
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
-        """Values of ``kind`` (as in ``facets``, or ``folder``) in which a word starts with
-        ``prefix``, most frequent first."""
+        """Values of ``kind`` (as in ``facets``, or ``folder`` or ``collection``) in which a word
+        starts with ``prefix``, most frequent first; collections by name."""
         if kind == "folder":
             known = self._cached("folders", lambda: self._read(facets.folders))
             return facets.suggest_folders(known, prefix, limit)
         wanted = full_text.fold(prefix)
+        if kind == "collection":
+            return [
+                Suggestion("collection", one.name, one.count)
+                for one in self.kept.collections()
+                if facets.starts_a_word(one.name, wanted)
+            ][:limit]
         fitting = (one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted))
         return [one for one, _ in zip(fitting, range(limit), strict=False)]
 

@@ -23,7 +23,8 @@ from sightline.indexer.errors import LibraryError
 TABLES = {
     "roots": "rowid", "folders": "rowid", "images": "rowid", "embeddings": "rowid",
     "removals": "rowid", "runs": "rowid", "keywords": "image_id", "people": "image_id",
-    "locations": "rowid", "labels": "image_id", "failures": "root_id",
+    "locations": "rowid", "labels": "image_id", "failures": "root_id", "saved_searches": "rowid",
+    "collections": "rowid", "collection_images": "collection_id",
 }  # fmt: skip
 """Tables, each after those it refers to, with the integer that its key is or starts with."""
 

@@ -37,6 +37,10 @@ class AnyLibrary(Protocol):
         """Grows with every change of the embeddings."""
 
     @property
+    def stamp(self) -> int:
+        """Changes with every change of anything that a query can find."""
+
+    @property
     def count(self) -> int:
         """The number of images."""
 
@@ -71,8 +75,9 @@ class AnyLibrary(Protocol):
     def select(self, filters: Filters = ...) -> Ids:
         """The ids of the images that meet ``filters``, ascending. Read-only."""
 
-    def listed(self, filters: Filters, *, descending: bool = True) -> Ids:
-        """``select(filters)`` ordered ``by_date``."""
+    def listed(self, filters: Filters, *, descending: bool | None = None) -> Ids:
+        """``select(filters)`` ordered ``by_date``. Without ``descending``: in the order of the
+        collection if the filters name one, otherwise newest first."""
 
     def by_date(self, ids: Ids, *, descending: bool = True) -> Ids:
         """``ids`` by the date the images were taken, undated ones last, by modification time."""

@@ -23,9 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-from sightline.indexer.catalog import Catalog, Thumbnails
+from sightline.indexer.catalog import Catalog, Kept, Thumbnails
 from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.types import (
     Candidate,
@@ -125,6 +126,7 @@ class Library:
         check_search_device(search_device)
         self.directory = directory
         self._search_device = search_device
+        self._writable = not read_only
         self.catalog = Catalog.open(directory / CATALOG, read_only=read_only)
         self._thumbnails: Thumbnails | None = None
         try:
@@ -285,6 +287,11 @@ class Library:
         return self.catalog.version
 
     @property
+    def stamp(self) -> int:
+        """Changes with every commit of any process."""
+        return self.catalog.stamp
+
+    @property
     def count(self) -> int:
         """The number of images."""
         return self.catalog.count
@@ -344,9 +351,16 @@ class Library:
                 self._sampled = count, self.catalog.sample(SAMPLE, seed=0)[1]
             return self._sampled[1]
 
-    def listed(self, filters: Filters, *, descending: bool = True) -> Ids:
-        """``select(filters)`` ordered ``by_date``."""
-        return self.by_date(self.select(filters), descending=descending)
+    def listed(self, filters: Filters, *, descending: bool | None = None) -> Ids:
+        """``select(filters)`` ordered ``by_date``. Without ``descending``: in the order of the
+        collection if the filters name one, otherwise newest first."""
+        found = self.select(filters)
+        names = [one.value for one in filters.conditions if one.name == "collection"]
+        positive = not any(one.negated for one in filters.conditions if one.name == "collection")
+        if descending is None and len(names) == 1 and positive and len(found):
+            ids = self.kept.images(self.kept.collection_named(str(names[0])).id)
+            return ids[np.isin(ids, found)]
+        return self.by_date(found, descending=descending is not False)
 
     def roots(self) -> list[dict[str, Any]]:
         """``{"path", "images", "available"}`` of each folder that was indexed."""
@@ -474,6 +488,29 @@ class Library:
     def sweep_index(self) -> int:
         """Deletes those files and returns their number. Call it inside ``writing``."""
         return remove_orphans(self.directory / INDEX)
+
+    # what the user keeps --------------------------------------------------------------------------
+
+    @property
+    def kept(self) -> Kept:
+        """The saved searches, the favourites and collections, for reading."""
+        return self.catalog.kept
+
+    @contextmanager
+    def keeping(self) -> Iterator[Kept]:
+        """The same for writing: short transactions beside a running indexer, without the write
+        lock. A library that was opened read-only opens its catalog once more meanwhile.
+
+        UsageError on a read-only disk.
+        """
+        if self._writable:
+            yield self.catalog.kept
+            return
+        path = self.directory / CATALOG
+        if not os.access(path, os.W_OK) or not os.access(self.directory, os.W_OK):
+            raise UsageError("this library is read-only here: nothing can be saved in it")
+        with Catalog.open(path) as catalog:
+            yield catalog.kept
 
     # roots ----------------------------------------------------------------------------------------
 

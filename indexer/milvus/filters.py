@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sightline.indexer.catalog.filters import (
     ALL_HOLD,
+    FAVOURITE,
     FORMATS,
     bounding_box,
     folder_pattern,
@@ -142,6 +143,8 @@ def _is(value: str, _: Collection) -> str:
         "landscape": "width > height",
         "square": "width == height",
     }
+    if value.lower() == FAVOURITE:
+        raise ValueError("a Milvus collection has no favourites")
     if value.lower() not in shapes:
         raise ValueError("use portrait, landscape or square")
     return shapes[value.lower()]

@@ -198,6 +198,11 @@ class MilvusLibrary:
         return self._version
 
     @property
+    def stamp(self) -> int:
+        """Increases with every import."""
+        return self._version
+
+    @property
     def level(self) -> str:
         """The consistency level of reads at this moment."""
         return STRONG if time.monotonic() < self._strong_until else BOUNDED
@@ -478,8 +483,10 @@ class MilvusLibrary:
             self._rows(np.unique(ids), "taken", "mtime_ns"), descending=descending
         )
 
-    def listed(self, filters: Filters, *, descending: bool = True) -> Ids:
-        """The images that meet ``filters`` by date, the first ``MAX_LISTED`` of them."""
+    def listed(self, filters: Filters, *, descending: bool | None = None) -> Ids:
+        """The images that meet ``filters`` by date, newest first unless ``descending`` is False,
+        the first ``MAX_LISTED`` of them."""
+        descending = descending is not False
         return self._cached(
             ("listed", filters, descending),
             lambda: dates.list_by_date(
@@ -532,6 +539,8 @@ class MilvusLibrary:
                 FolderCount(one.root, one.path, one.folded, one.count) for one in self.folders()
             ]
             return facets.suggest_folders(known, prefix, limit)
+        if kind == "collection":
+            return []
         wanted = fold(prefix)
         return [one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted)][:limit]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from sightline.indexer.errors import UsageError
 from sightline.server.commands.common import (
     device_option,
     json_option,
@@ -23,6 +26,9 @@ from sightline.server.commands.hits import (
     print_json_lines,
 )
 from sightline.server.commands.priority import OWN_PROCESS
+
+if TYPE_CHECKING:
+    from sightline.indexer.library import AnyLibrary
 
 
 @click.command()
@@ -94,16 +100,14 @@ def search(
     sightline search --image sofa.jpg "2:in leather"
     sightline search "birthday cake" --paths-only -0 | xargs -0 open
     sightline search "birthday cake" --format '{relevance:.2f}\\t{absolute}'
+    sightline search @Beaches after:2024
 
     Text describes the image; -word and -"a phrase" are negative terms; 2:word has twice the weight.
     after: before: in: camera: lens: type: is: near: keyword: person: place: country: rating:
-    name: are exact filters; quote text that only looks like a filter. Put -- before a QUERY that
-    starts with a dash.
+    name: collection: are exact filters; quote text that only looks like a filter. @NAME is a search
+    that was saved on the page. Put -- before a QUERY that starts with a dash.
     """
-    query = " ".join(words)
-    if like is not None:
-        query = f"{query} like:{like}".strip()
-    if not query and not images:
+    if not words and not images and like is None:
         raise click.UsageError("nothing to search for: give QUERY, --image FILE or --like ID")
     if sum((as_json, jsonl, paths_only, template is not None)) > 1:
         raise click.UsageError("--json, --jsonl, --paths-only and --format exclude each other")
@@ -117,6 +121,9 @@ def search(
     from sightline.server.search import SearchEngine
 
     with closing(open_any(directory)) as library:
+        query = " ".join(_with_saved_search(words, library))
+        if like is not None:
+            query = f"{query} like:{like}".strip()
         encoder = encoder_for(library, device=device, few_texts=True)
         stored = None
         if isinstance(directory, Path):
@@ -146,3 +153,14 @@ def search(
             if browse:
                 open_in_browser(result)
     return 1 if fail_empty and not any(hit.match for hit in result.hits) else 0
+
+
+def _with_saved_search(words: Sequence[str], library: AnyLibrary) -> Sequence[str]:
+    """``words`` with the query of the saved search that the first one (``@name``) names."""
+    if not words or not words[0].startswith("@") or words[0] == "@":
+        return words
+    from sightline.indexer.library import Library
+
+    if not isinstance(library, Library):
+        raise UsageError("saved searches are in a library in a folder, not in Milvus")
+    return [library.kept.search(words[0][1:]).query, *words[1:]]

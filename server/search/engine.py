@@ -41,7 +41,7 @@ from sightline.server.search.ranking import (
     combine,
 )
 from sightline.server.search.relevance import Scores, ScoreScale, relevance
-from sightline.server.search.results import Hit, SearchResult
+from sightline.server.search.results import Hit, ResultOrder, SearchResult
 
 if TYPE_CHECKING:
     from sightline.indexer.catalog import Months, Suggestion
@@ -66,6 +66,9 @@ MIN_CAPTIONS = 3
 """Captions that ``words_for`` returns even if none is a match."""
 
 FACETS = ("label", "person", "country", "place", "keyword")
+
+CHANGEABLE = ("label", "collection", "is")
+"""Filters by what can change while no embedding does."""
 
 NO_STRONG_MATCHES = "No strong matches. Closest results:"
 NONE_TO_SORT = "No strong matches to sort by date."
@@ -177,6 +180,28 @@ class SearchEngine:
         by_relevance = replace(parsed, sort="relevance")
         return self._ranking(by_relevance, (), version, fold=True).match_ids(MAX_MATCHES)
 
+    def order(self, query: Query | str) -> ResultOrder:
+        """All results of a query in the order of ``search``. Text and image queries are ranked up
+        to ``ranking.MAX_DEPTH``."""
+        parsed = _parsed(query)
+        ranking = self._ranking(parsed, (), self._refresh(), fold=True)
+        ids, heads, matches = ranking.order()
+        is_head = np.isin(ids, ranking.ids[heads])
+        offsets = np.cumsum(is_head) - 1
+        strong = None if matches is None else int(np.searchsorted(offsets, matches))
+        in_collection = any(one.name == "collection" for one in parsed.filters.conditions)
+        if parsed.sort == "relevance" and (_weighted(parsed.terms) or in_collection):
+            return ResultOrder(ids, offsets, strong, ())
+        counted = self.library.histogram(ranking.ids)
+        by_date = counted.months if parsed.sort == "oldest" else tuple(reversed(counted.months))
+        months: list[tuple[str | None, int]] = []
+        rank = 0
+        for month, count in (*by_date, (None, counted.undated)):
+            if count:
+                months.append((month, int(np.searchsorted(heads, rank))))
+            rank += count
+        return ResultOrder(ids, offsets, strong, tuple(months))
+
     def facets(self, query: Query | str, *, most: int = 30) -> dict[str, list[Suggestion]]:
         """The ``most`` frequent labels, people, countries, cities and keywords of a query's
         matches, with their counts."""
@@ -245,8 +270,14 @@ class SearchEngine:
     def _total(self, filters: Filters) -> int:
         if not filters:
             return self.library.count
-        key = (filters, self.library.version)
+        key = (filters, self.library.version, self._stamp(filters))
         return self._totals.get_or_create(key, lambda: self.library.matching(filters))
+
+    def _stamp(self, filters: Filters) -> int:
+        """Part of the key of what is cached for ``filters``: labels and collections change without
+        a new version."""
+        changeable = any(one.name in CHANGEABLE for one in filters.conditions)
+        return self.library.stamp if changeable else 0
 
     def _scale(self, vector: NDArray[np.float32], match_cosine: float | None) -> ScoreScale:
         """The scale of a vector's cosines to the library's sample. These are cached: clients change
@@ -267,7 +298,8 @@ class SearchEngine:
         words: bool = True,
     ) -> Ranking:
         """The ranking of a query in one version of the library, cached."""
-        key = (query, tuple(upload.token for upload in uploads), fold, words, version)
+        stamp = self._stamp(query.filters)
+        key = (query, tuple(upload.token for upload in uploads), fold, words, version, stamp)
         found = self._rankings.get(key)
         if found is None:
             found = self._rankings.put(key, self._rank(query, uploads, fold=fold, words=words))
@@ -281,7 +313,8 @@ class SearchEngine:
         ]
         vectors += [WeightedVector(upload.vector, 1.0, is_image=True) for upload in uploads]
         if not vectors:
-            ids = self.library.listed(query.filters, descending=query.sort != "oldest")
+            descending = None if query.sort == "relevance" else query.sort == "newest"
+            ids = self.library.listed(query.filters, descending=descending)
             return ListedRanking(self.library, ids, fold)
         ranking: Ranking
         if query.combine == "all" and sum(one.weight > 0 for one in vectors) > 1:

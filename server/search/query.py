@@ -321,7 +321,10 @@ def _stars(value: str) -> int | None:
 
 
 def _shape(value: str) -> str | None:
-    return value.lower() if value.lower() in ("portrait", "landscape", "square") else None
+    value = {"favorite": "favourite", "favorites": "favourite", "favourites": "favourite"}.get(
+        value.lower(), value.lower()
+    )
+    return value if value in ("portrait", "landscape", "square", "favourite") else None
 
 
 def _word(value: str) -> str | None:
@@ -339,7 +342,8 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "camera": (_word, "a camera, as in camera:iphone"),
     "lens": (_word, "a lens, as in lens:50mm"),
     "type": (_lower, "a format, as in type:jpeg"),
-    "is": (_shape, "is:portrait, is:landscape or is:square"),
+    "is": (_shape, "is:portrait, is:landscape, is:square or is:favourite"),
+    "collection": (_word, 'a collection, as in collection:"Summer"'),
     "near": (_near, "a place, as in near:48.137,11.575,5 (latitude, longitude, kilometres)"),
     "label": (_word, "a label, as in label:dog"),
     "keyword": (_word, "a keyword, as in keyword:family"),

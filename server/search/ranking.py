@@ -157,6 +157,20 @@ class Ranking:
                 self._shown = max(self._shown, ranks[-1] + 1)
             return [(rank, tuple(self._duplicates.get(int(self.ids[rank]), ()))) for rank in ranks]
 
+    def order(self) -> tuple[Ids, NDArray[np.int64], int | None]:
+        """The ids of the whole ranking, each head followed by its near-duplicates; the ranks of the
+        heads; and how many of the heads are matches (None without a threshold)."""
+        with self._lock:
+            self.ensure(MAX_DEPTH)
+            while self._fold_more(FOLD_STEP):
+                pass
+            heads = self.ids[self._heads].tolist()
+            ids = [one for head in heads for one in (head, *self._duplicates.get(head, ()))]
+            strong = None
+            if self.threshold is not None:
+                strong = int((self.z_scores[self._heads] >= self.threshold).sum())
+            return np.array(ids, np.int64), self._heads.copy(), strong
+
     def count_matches(self, exact: int, *, page: int = 0) -> int | None:
         """Images that reach the threshold, near-duplicates counted once; None without a threshold.
 

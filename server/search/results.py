@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sightline.indexer.types import ImageRecord
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.indexer.types import Ids, ImageRecord
 from sightline.server.search import notebook
 from sightline.server.search.image_json import image_as_dict
 
@@ -57,6 +60,30 @@ class Hit:
         """The image, in a notebook."""
         thumbnail = self.thumbnail() if self.thumbnail is not None else None
         return notebook.figure(self.record, self.score, len(self.duplicates), thumbnail)
+
+
+@dataclass(frozen=True)
+class ResultOrder:
+    """All results of a query, in order."""
+
+    ids: Ids
+    """Near-duplicates follow the image that they are folded under."""
+    offsets: NDArray[np.int64]
+    """The ``offset`` of ``SearchEngine.search`` at which each of ``ids`` is, alone or folded."""
+    strong: int | None
+    """How many of ``ids`` are strong matches; None without a threshold."""
+    months: tuple[tuple[str | None, int], ...]
+    """For results by date: each month (None: undated), and the offset of its first result."""
+
+    @property
+    def results(self) -> int:
+        """The number of results, near-duplicates counted once."""
+        return int(self.offsets[-1]) + 1 if len(self.offsets) else 0
+
+    def offset_of(self, id: int) -> int | None:
+        """The offset of an image; None if it is no result."""
+        found = self.offsets[self.ids == id]
+        return int(found[0]) if len(found) else None
 
 
 @dataclass(frozen=True)

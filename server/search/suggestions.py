@@ -25,16 +25,17 @@ CATALOG_KINDS = {
     "rating": "rating",
     "after": "year",
     "before": "year",
+    "collection": "collection",
 }
 """Filter -> the catalog's name for its values."""
 
 FIXED_VALUES = {
-    "is": ("portrait", "landscape", "square"),
+    "is": ("portrait", "landscape", "square", "favourite"),
     "sort": ("newest", "oldest", "relevance"),
     "match": ("all", "sum"),
 }
 
-UNPREFIXED = ("in", "person", "place", "country", "keyword", "label", "camera")
+UNPREFIXED = ("in", "person", "collection", "place", "country", "keyword", "label", "camera")
 """Filters whose values are also suggested for a plain word."""
 
 MIN_LETTERS = 2

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
-from werkzeug.exceptions import UnsupportedMediaType
 
 from sightline.indexer.errors import UsageError
+from sightline.indexer.library import Library
 from sightline.server.search import SearchResult, parse
 from sightline.server.search.engine import FACETS
 from sightline.server.search.image_json import image_as_dict
@@ -20,7 +20,17 @@ from sightline.server.search.originals import is_available
 from sightline.server.search.suggestions import filter_text, suggestions
 from sightline.server.web import zip_download
 from sightline.server.web.app_state import engine, state
-from sightline.server.web.openapi import COUNT, ID, STRING, document, listed, nullable, obj, ref
+from sightline.server.web.openapi import (
+    COUNT,
+    FACTS,
+    ID,
+    STRING,
+    document,
+    listed,
+    nullable,
+    obj,
+    ref,
+)
 from sightline.server.web.parameters import (
     FOLD,
     OFFSET,
@@ -30,6 +40,7 @@ from sightline.server.web.parameters import (
     Number,
     Operation,
     Text,
+    ids_from_json,
     operation,
     values,
 )
@@ -49,6 +60,9 @@ MAX_TEXT_LENGTH = 4000
 
 MAX_TEXTS = 100
 """Texts that an image is compared with."""
+
+MAX_RECORDS = 1000
+"""Images in one answer of ``/api/images``."""
 
 
 @api.get("/api/search")
@@ -179,6 +193,38 @@ def timeline() -> Response:
     )
 
 
+@api.get("/api/order")
+@operation(
+    Operation(
+        "The ids of all results of a query in their order, near-duplicates after the result that"
+        " they are folded under; for results by date, the first result of each month",
+        (QUERY, Number("at", "The id of an image whose offset is returned.", None, 1, 2**63 - 1)),
+        answer=obj(
+            {
+                "ids": listed(ID),
+                "results": COUNT,
+                "strong": nullable("integer", minimum=0),
+                "at": nullable("integer", minimum=0),
+                "months": listed(obj({"month": nullable("string"), "offset": COUNT})),
+            }
+        ),
+        missing=True,
+    )
+)
+def order() -> Response:
+    """Text and image queries are ranked up to ``ranking.MAX_DEPTH``. A month is null for images
+    without a date."""
+    given = values()
+    found = engine().order(given["q"])
+    return jsonify(
+        ids=found.ids.tolist(),
+        results=found.results,
+        strong=found.strong,
+        at=None if given["at"] is None else found.offset_of(given["at"]),
+        months=[{"month": month, "offset": offset} for month, offset in found.months],
+    )
+
+
 @api.get("/api/facets")
 @operation(
     Operation(
@@ -217,6 +263,20 @@ def random() -> Response:
     return _hits(engine().random(k=given["k"], seed=seed))
 
 
+@api.post("/api/images")
+@operation(
+    Operation(
+        "The metadata of several images, in the order given; unknown ids are skipped",
+        body=obj({"ids": {**listed(ID), "minItems": 1, "maxItems": MAX_RECORDS}}),
+        answer=obj({"images": listed(obj(FACTS, absolute=STRING))}),
+    )
+)
+def images() -> Response:
+    """What search results have of each image."""
+    records = engine().library.images(ids_from_json(MAX_RECORDS))
+    return jsonify(images=[image_as_dict(one, absolute=sees_paths()) for one in records])
+
+
 @api.get("/api/images/<int:id>")
 @operation(
     Operation(
@@ -247,12 +307,19 @@ def image(id: int) -> Response:
             {"label": name, "fit": round(fit, 4)}
             for name, fit in engine().library.labels([id]).get(id, [])
         ],
+        "collections": _collections_of(id),
     }
     if given["words"] == "1":
         answer["words"] = [
             {"text": text, "score": round(score, 4)} for text, score in engine().words_for(id)
         ]
     return jsonify(answer)
+
+
+def _collections_of(id: int) -> list[dict[str, Any]]:
+    library = engine().library
+    found = library.kept.collections_of(id) if isinstance(library, Library) else []
+    return [{"id": one.id, "name": one.name} for one in found]
 
 
 @api.get("/api/images/<int:id>/similar")
@@ -300,7 +367,8 @@ def captions(id: int) -> Response:
 )
 def download_zip() -> Response:
     """A zip file, streamed while it is written."""
-    files = zip_download.contents(engine().library.images(_ids_from_json()))
+    ids = ids_from_json(zip_download.MAX_FILES)
+    files = zip_download.contents(engine().library.images(ids))
     state().zips.acquire()
     response = Response(
         zip_download.stream(files, engine().query_encoder.decoder), mimetype="application/zip"
@@ -308,22 +376,6 @@ def download_zip() -> Response:
     response.call_on_close(state().zips.release)
     response.headers["Content-Disposition"] = 'attachment; filename="sightline.zip"'
     return response
-
-
-def _ids_from_json() -> list[int]:
-    if not request.is_json:
-        raise UnsupportedMediaType('send JSON: {"ids": [1, 2, 3]}')
-    given: Any = request.get_json(silent=True)
-    ids = given.get("ids") if isinstance(given, dict) else None
-    if (
-        not isinstance(ids, list)
-        or not 0 < len(ids) <= zip_download.MAX_FILES
-        or not all(type(one) is int and 0 < one < 2**63 for one in ids)
-    ):
-        raise UsageError(
-            f'the body must be {{"ids": [...]}} with 1 to {zip_download.MAX_FILES:,} image ids'
-        )
-    return list(dict.fromkeys(ids))
 
 
 @api.get("/api/status")

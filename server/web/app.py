@@ -34,6 +34,7 @@ from sightline.server.web.clip_retrieval import clip_retrieval
 from sightline.server.web.config import ServerConfig
 from sightline.server.web.duplicates import duplicates
 from sightline.server.web.health import Health, health
+from sightline.server.web.kept import kept
 from sightline.server.web.metrics import measure, metrics
 from sightline.server.web.pages import pages, sentence, static_url, static_version
 from sightline.server.web.public import public_error
@@ -86,7 +87,7 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     measure(app, engine)
     protect(app, config)
-    for blueprint in (api, health, images, duplicates, clip_retrieval, metrics, pages):
+    for blueprint in (api, health, images, duplicates, kept, clip_retrieval, metrics, pages):
         app.register_blueprint(blueprint)
     if config.mcp:
         from sightline.server.web.mcp_endpoint import mcp_endpoint

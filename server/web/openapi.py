@@ -93,9 +93,20 @@ SCHEMAS: dict[str, Any] = {
             "added_at": STRING,
             "available": {"type": "boolean"},
             "labels": listed(obj({"label": STRING, "fit": {"type": "number"}})),
+            "collections": listed(obj({"id": ID, "name": STRING})),
         },
         absolute=STRING,
         words=listed(obj({"text": STRING, "score": {"type": "number"}})),
+    ),
+    "SavedSearch": obj({"name": STRING, "query": STRING, "saved_at": STRING}),
+    "Collection": obj(
+        {
+            "id": ID,
+            "name": STRING,
+            "count": COUNT,
+            "cover": nullable("integer"),
+            "favourites": {"type": "boolean"},
+        }
     ),
     "Facet": obj({"value": STRING, "filter": STRING, "count": COUNT}),
     "Caption": obj(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flask import current_app, request
+from werkzeug.exceptions import UnsupportedMediaType
 
 from sightline.indexer.errors import UsageError
 from sightline.server.search.query import MAX_LENGTH
@@ -142,3 +143,34 @@ def values() -> dict[str, Any]:
     found = {one.name: one.read(request.args.get(one.name)) for one in declared.parameters}
     found |= {one.name: one.read(request.form.get(one.name)) for one in declared.form}
     return found
+
+
+def json_body() -> dict[str, Any]:
+    """The JSON object in this request's body. ``UnsupportedMediaType`` for another type,
+    ``UsageError`` for another value."""
+    if not request.is_json:
+        raise UnsupportedMediaType("send JSON, with the header Content-Type: application/json")
+    given: Any = request.get_json(silent=True)
+    if not isinstance(given, dict):
+        raise UsageError("the body must be a JSON object")
+    return given
+
+
+def ids_from_json(most: int) -> list[int]:
+    """``ids`` in this request's JSON body, each once."""
+    ids = json_body().get("ids")
+    if (
+        not isinstance(ids, list)
+        or not 0 < len(ids) <= most
+        or not all(type(one) is int and 0 < one < 2**63 for one in ids)
+    ):
+        raise UsageError(f'the body must be {{"ids": [...]}} with 1 to {most:,} image ids')
+    return list(dict.fromkeys(ids))
+
+
+def text_from_json(name: str, longest: int) -> str:
+    """The text ``name`` in this request's JSON body."""
+    text = json_body().get(name)
+    if not isinstance(text, str) or not 0 < len(text) <= longest:
+        raise UsageError(f"{name} must be a text of 1 to {longest:,} characters")
+    return text

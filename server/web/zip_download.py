@@ -59,16 +59,16 @@ class _Sink(io.RawIOBase):
         return data
 
 
-def contents(records: Sequence[ImageRecord]) -> list[tuple[ImageRecord, str]]:
+def contents(
+    records: Sequence[ImageRecord], *, most: int | None = MAX_BYTES
+) -> list[tuple[ImageRecord, str]]:
     """The available files of ``records`` and their names in the zip.
 
     Raises ``NotFoundError`` when no file is available and ``RequestEntityTooLarge`` for more than
-    ``MAX_BYTES``.
+    ``most`` bytes.
     """
-    if sum(record.size for record in records) > MAX_BYTES:
-        raise RequestEntityTooLarge(
-            f"these images are more than {MAX_BYTES // 2**30} GB; choose fewer"
-        )
+    if most is not None and sum(record.size for record in records) > most:
+        raise RequestEntityTooLarge(f"these images are more than {most // 2**30} GB; choose fewer")
     found: list[tuple[ImageRecord, str]] = []
     taken: set[str] = set()
     for record in records:
