@@ -60,9 +60,9 @@ def test_a_model_in_open_clips_format_gives_the_same_vectors(
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        ("vision_cfg", {"ls_init_value": 0.1}, r"pip install 'sightline\[openclip\]'"),
-        ("vision_cfg", {"timm_model_name": "fastvit_mci2"}, r"sightline\[openclip\]"),
-        ("text_cfg", {"no_causal_mask": True}, r"sightline\[openclip\]"),
+        ("vision_cfg", {"ls_init_value": 0.1}, "needs the extra openclip"),
+        ("vision_cfg", {"timm_model_name": "fastvit_mci2"}, "needs the extra openclip"),
+        ("text_cfg", {"no_causal_mask": True}, "needs the extra openclip"),
         ("text_cfg", None, "names no vision_cfg and text_cfg"),
     ],
 )

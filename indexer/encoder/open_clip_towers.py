@@ -14,6 +14,7 @@ import torch
 
 from sightline.indexer.encoder.model_files import ModelFiles
 from sightline.indexer.errors import ModelError
+from sightline.indexer.installation import install_command
 
 
 class OpenClipTextTower:
@@ -81,7 +82,7 @@ def _package(files: ModelFiles) -> Any:
         import open_clip
     except ImportError as error:
         raise ModelError(
-            f"{files.id} has an architecture that the package open_clip_torch computes: "
-            "`pip install 'sightline[openclip]'`"
+            f"{files.id} has an architecture that needs the extra openclip: "
+            f"{install_command('openclip')}"
         ) from error
     return open_clip
