@@ -38,7 +38,7 @@ from sightline.indexer.milvus.index_params import (
     search_params,
     uses_nlist,
 )
-from sightline.indexer.milvus.library import ValueCounter, values_of
+from sightline.indexer.milvus.library import ValueCounter, fact_of, values_of
 from sightline.indexer.milvus.schema import (
     FORMAT,
     METRIC,
@@ -550,7 +550,7 @@ class _Fill:
         for kind, name in (("camera", "camera"), ("lens", "lens"), ("type", "format")):
             lists[kind] = [[text, n] for text, n in scalars[name].most_common() if text]
         for kind, values in listed.items():
-            lists[kind] = [[text, n] for text, n in values.counts()]
+            lists[fact_of(kind)] = [[text, n] for text, n in values.counts()]
         self.write_lists(lists, low=low if high else 0, high=high)
 
 

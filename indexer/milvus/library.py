@@ -520,7 +520,9 @@ class MilvusLibrary:
                 years[month[:4]] += count
             found = [Suggestion(kind, year, count) for year, count in years.items()]
         elif ids is None:
-            found = [Suggestion(kind, str(text), count) for text, count in self._list(kind)]
+            found = [
+                Suggestion(kind, str(text), count) for text, count in self._list(fact_of(kind))
+            ]
         else:
             counter = ValueCounter()
             for row in self._rows(ids, "record"):
@@ -644,6 +646,11 @@ class ValueCounter:
     def counts(self) -> list[tuple[str, int]]:
         """``(text, number of images)``, the most frequent first."""
         return [(self._shown[key], count) for key, count in self._counts.most_common()]
+
+
+def fact_of(kind: str) -> str:
+    """The name of the fact that lists the values of a facet: ``place`` are folders."""
+    return "city" if kind == "place" else kind
 
 
 def values_of(record: dict[str, Any], kind: str) -> list[str]:
