@@ -1,4 +1,8 @@
-"""How this installation was made, and the command that adds an extra to it."""
+"""How this installation was made, and the command that adds an extra to it.
+
+Many modules import this one, and decoding processes start often: what only an error message needs
+is imported when there is one.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,9 @@ import os
 import re
 import shlex
 import sys
-import tomllib
-from importlib import metadata, util
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 PACKAGE = "sightline"
 
@@ -32,7 +33,7 @@ def install_command(extra: str) -> str:
     if _is_in_uv_cache(environment):
         source = _with_extras({extra} | installed_extras())
         return f"uvx --from {source} {PACKAGE}"
-    if util.find_spec("pip") is None:
+    if find_spec("pip") is None:
         return f"uv pip install --python {_quoted(sys.executable)} {_with_extras({extra})}"
     return f"{_quoted(sys.executable)} -m pip install {_with_extras({extra})}"
 
@@ -53,6 +54,8 @@ def installed_extras() -> set[str]:
 
 def _optional() -> list[tuple[str, str]]:
     """Each requirement of an extra, with the name of the extra."""
+    from importlib import metadata
+
     try:
         lines = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:  # a checkout on sys.path
@@ -61,6 +64,8 @@ def _optional() -> list[tuple[str, str]]:
 
 
 def _is_installed(name: str) -> bool:
+    from importlib import metadata
+
     try:
         metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -70,6 +75,8 @@ def _is_installed(name: str) -> bool:
 
 def _extras_of_uv(receipt: Path) -> set[str]:
     """The extras that ``uv tool install`` was given, which a new call must repeat."""
+    import tomllib
+
     tool: dict[str, Any] = tomllib.loads(receipt.read_text(encoding="utf-8")).get("tool", {})
     own = (one for one in tool.get("requirements", []) if one.get("name") == PACKAGE)
     return {extra for one in own for extra in one.get("extras", [])}
@@ -89,6 +96,9 @@ def _with_extras(extras: set[str]) -> str:
     url, editable = origin
     if not editable:
         return _quoted(f"{PACKAGE}{chosen} @ {url}")
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import url2pathname
+
     folder = url2pathname(unquote(urlsplit(url).path))
     return f"--editable {_quoted(folder + chosen)}"
 
@@ -96,6 +106,8 @@ def _with_extras(extras: set[str]) -> str:
 def _origin() -> tuple[str, bool] | None:
     """The URL of the file or checkout that was installed (PEP 610), and whether it is editable;
     None for a package index."""
+    from importlib import metadata
+
     try:
         text = metadata.distribution(PACKAGE).read_text("direct_url.json")
     except metadata.PackageNotFoundError:
