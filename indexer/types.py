@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.indexer.dates import Precision, to_text
+
 Embeddings = NDArray[np.float32]
 """``(n, d) float32, unit norm``."""
 
@@ -47,11 +49,16 @@ class Candidate:
     path: str
     """Relative to ``root``, with forward slashes."""
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
+    """Of its archive, for a file in one; None for an imported image whose file was never read."""
     sidecars: tuple[str, ...] = ()
     """Names of the files in its folder that hold metadata of it, the most important first."""
     metadata_stamp: int = 0
     """Changes with the sidecars; 0 if they were not looked for."""
+    ctime_ns: int | None = field(default=None, compare=False)
+    """Time of the last change of the file or its inode (of its archive); None where the platform
+    has none."""
+    inode: int | None = field(default=None, compare=False)
 
     @property
     def absolute(self) -> Path:
@@ -71,7 +78,13 @@ class PhotoInfo:
     orientation: int = 1
     """The EXIF value, 1 to 8, before it was applied."""
     taken_at: datetime | None = None
-    """Local time as the camera wrote it, without a time zone."""
+    """Local time as the camera wrote it, without a time zone: the start of what is known."""
+    taken_precision: Precision = "second"
+    """How much of ``taken_at`` is known; ``taken`` is that part as text."""
+    taken_from: str | None = None
+    """Where the date is from: ``exif``, ``xmp`` or ``iptc`` (date of capture), ``sidecar``,
+    ``name`` (of the file), ``digitized`` or ``modified`` (date of a scan, of the file); None if
+    unknown."""
     camera: str | None = None
     lens: str | None = None
     latitude: float | None = None
@@ -91,6 +104,11 @@ class PhotoInfo:
     """Mean colour of the thumbnail as ``#rrggbb``, a placeholder while it loads."""
     url: str | None = None
     """Web address of an image that was imported with a set of embeddings."""
+
+    @property
+    def taken(self) -> str | None:
+        """What is known of ``taken_at``, in ISO 8601: ``1943``, ``2004-03-07T09:05:03``."""
+        return None if self.taken_at is None else to_text(self.taken_at, self.taken_precision)
 
 
 @dataclass(frozen=True)
@@ -144,8 +162,8 @@ class ImageRecord:
     path: str
     """Relative to ``root``, with forward slashes."""
     size: int
-    mtime_ns: int
-    """0 for an imported image whose file was never read."""
+    mtime_ns: int | None
+    """None for an imported image whose file was never read."""
     content_hash: str
     info: PhotoInfo
     added_at: datetime
@@ -186,12 +204,25 @@ class Known(NamedTuple):
     path: str
     """Relative to its root, with forward slashes."""
     size: int
-    mtime_ns: int
-    """0 for a file that was never read; see ``ImageRecord``."""
+    mtime_ns: int | None
+    """See ``ImageRecord``."""
     decoded: bool = False
     """See ``ImageRecord``."""
     metadata_stamp: int = 0
     """See ``ImageRecord``."""
+    ctime_ns: int | None = None
+    """See ``Candidate``; None if it is unknown."""
+    inode: int | None = None
+
+
+class FileStamp(NamedTuple):
+    """What shows whether a file that could not be read has changed."""
+
+    size: int
+    mtime_ns: int | None
+    """None if it is to be read again in any case."""
+    ctime_ns: int | None = None
+    """None if it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -200,23 +231,27 @@ class NewImage:
 
     candidate: Candidate
     photo: Photo
-    vector: NDArray[np.float32]
-    """``(d,) float32, unit norm``."""
+    vector: NDArray[np.float32] | None
+    """``(d,) float32, unit norm``; None if the existing image keeps its embedding."""
     image: int | None = None
     """The existing image's id if its file has changed; None for a new image."""
     decoded: bool = False
     """Whether this library decoded the file itself, below a folder that the user named."""
+    pixels_hash: str | None = None
+    """xxh3-128 of the pixels that the model was shown, in hex; None if it was shown none."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be read, and why. It is read again only when it changes."""
+    """A file that could not be read, and why. It is read again when it changes."""
 
     root: str
     path: str
     size: int
-    mtime_ns: int
+    mtime_ns: int | None
+    """None if it is to be read again in any case."""
     reason: str
+    ctime_ns: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -228,6 +263,7 @@ class Condition:
     ====================  ============================================================
     ``after``             ``date``: taken on that day or later
     ``before``            ``date``: taken before that day
+    ``date``              ``(date, date)``: taken on the first day or later, before the second
     ``in``                ``str``: a folder's name or path anywhere in root/path, any case
     ``camera``, ``lens``  ``str``: contained in the name, any case
     ``type``              ``str``: the format's name (``jpeg``; ``jpg``, ``heic`` are understood)
@@ -245,7 +281,7 @@ class Condition:
     """
 
     name: str
-    value: str | int | date | tuple[float, float, float]
+    value: str | int | date | tuple[float, float, float] | tuple[date, date]
     negated: bool = False
 
 
@@ -255,7 +291,8 @@ class Filters:
 
     All must hold, but positive conditions of one name are alternatives (``in:A in:B``), except
     those named ``after``, ``before``, ``rating``, ``label``, ``keyword``, ``person`` and
-    ``collection``, and ``is:favourite`` beside a shape.
+    ``collection``, and ``is:favourite`` beside a shape. A date of which only a part is known meets
+    a condition if all that it may be does: of ``1943``, ``before:1944`` and not ``before:1943-06``.
     """
 
     conditions: tuple[Condition, ...] = ()

@@ -11,10 +11,11 @@ import pytest
 
 TOP = Path(__file__).resolve().parent.parent
 
-SHARED = {"indexer.errors", "indexer.installation", "indexer.types", ""}
+SHARED = {"indexer.dates", "indexer.errors", "indexer.installation", "indexer.types", ""}
 """Modules that every room may import; "" is the root package, which holds the version."""
 
 ARROWS: dict[str, set[str]] = {
+    "indexer.dates": set(),
     "indexer.errors": set(),
     "indexer.installation": set(),
     "indexer.types": set(),

@@ -14,7 +14,7 @@ from helpers_catalog import DIMENSION, TOP, file, new_catalog, picture, unit
 
 from sightline.indexer.catalog import Catalog, Months, Suggestion, WriteResult
 from sightline.indexer.errors import LibraryError
-from sightline.indexer.types import Condition, Failure, Filters, Known, Root
+from sightline.indexer.types import Condition, Failure, FileStamp, Filters, Known, Root
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_known_images_and_failures_are_listed_per_root(made: tuple[Catalog, Root
         "c.jpg": Known(2, "c.jpg", 6, 1),
     }
     assert catalog.known(other) == {"a/b.jpg": Known(3, "a/b.jpg", 1000, 1)}
-    assert catalog.failed(root) == {"bad.jpg": (3, 4)}
+    assert catalog.failed(root) == {"bad.jpg": FileStamp(3, 4)}
     assert catalog.failed(other) == {}
     assert catalog.failures(root) == [Failure(str(TOP), "bad.jpg", 3, 4, "cut short")]
     assert catalog.known_sizes({5, 6, 7}) == {5, 6}

@@ -132,6 +132,33 @@ def test_tables_and_views_that_users_add_do_no_harm(tmp_path: Path) -> None:
         assert catalog.check() == []
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".db.gz"))
+def test_views_that_users_made_on_ours_stay_through_a_migration(file: Path, tmp_path: Path) -> None:
+    path = unpacked(file, tmp_path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE VIEW dogs AS SELECT id FROM pictures_per_day")
+        connection.execute("CREATE VIEW mine AS SELECT id, modified_at FROM pictures")
+        connection.execute("CREATE VIEW old AS SELECT id, mtime_ns FROM images")
+    Catalog.open(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM mine").fetchone() == (2,)
+        assert connection.execute("SELECT mtime_ns FROM old ORDER BY id").fetchall() == [
+            (11,),
+            (21,),
+        ]
+
+
+def test_a_file_that_was_never_read_has_no_mtime_after_the_migration(tmp_path: Path) -> None:
+    path = unpacked(FILES[STEPS.index("decoded_files")], tmp_path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE images SET mtime_ns = 0 WHERE id = 1")
+        connection.execute("UPDATE failures SET mtime_ns = 0")
+    with Catalog.open(path) as catalog:
+        assert catalog.unseen().tolist() == [1]
+        assert [record.mtime_ns for record in catalog.images([1, 2])] == [None, 21]
+        assert [failure.mtime_ns for failure in catalog.failures()] == [None]
+
+
 def test_thumbnails_have_separate_migrations(tmp_path: Path) -> None:
     path = tmp_path / "thumbnails.db"
     Thumbnails.open_or_create(path).close()

@@ -127,6 +127,13 @@ class Catalog(CatalogReader):
             if connection.execute(sql, [text, root]).fetchone():
                 raise LibraryError(f"{new} is a folder of this library already")
             connection.execute("UPDATE roots SET path = ?, named = 1 WHERE id = ?", [text, root])
+            # A copy of a file has another inode and ctime.
+            connection.execute(
+                "UPDATE images SET ctime_ns = NULL, inode = NULL WHERE folder_id IN"
+                " (SELECT id FROM folders WHERE root_id = ?)",
+                [root],
+            )
+            connection.execute("UPDATE failures SET ctime_ns = NULL WHERE root_id = ?", [root])
             if old.name != new.name:
                 sql = (
                     "SELECT images.id FROM images JOIN folders ON folders.id = images.folder_id"
@@ -185,7 +192,8 @@ class Catalog(CatalogReader):
     ) -> WriteResult:
         """Writes what a run found under ``root``, in one transaction.
 
-        - ``images``: new ones, or changed ones, which name their id and keep it
+        - ``images``: new ones, or changed ones, which name their id and keep it; without a vector
+          a changed one keeps its embedding and labels
         - ``moved``: ids with their new files
         - ``copied``: ids with further files of the same content
         - ``touched``: ids with files of a new date and the same content
@@ -204,7 +212,8 @@ class Catalog(CatalogReader):
         Raises LibraryError for a vector of another dimension or with non-finite values, and for a
         full disk.
         """
-        blobs = embeddings.to_blobs([image.vector for image in images], self.dimension)
+        vectors = [image.vector for image in images if image.vector is not None]
+        blobs = embeddings.to_blobs(vectors, self.dimension)
         with self._store.writing() as connection:
             folders = image_rows.Folders(connection, root.id)
             ids = image_rows.known_as(connection, folders, images)
@@ -214,7 +223,7 @@ class Catalog(CatalogReader):
                 *((0, candidate) for _, candidate in copied),
             ]
             leaving = {*removed, *image_rows.in_the_way(connection, folders, arriving)}
-            changes_vectors = bool(images or copied or leaving)
+            changes_vectors = bool(vectors or copied or leaving)
             version = (self._next_version if changes_vectors else self._this_version)(connection)
             gone = image_rows.remove(connection, json.dumps([int(i) for i in leaving]), version)
             ids = [None if i in leaving else i for i in ids]
@@ -223,6 +232,8 @@ class Catalog(CatalogReader):
             new: list[tuple[int, NewImage]] = []
             old: list[tuple[int, NewImage]] = []
             for i, image in zip(ids, images, strict=True):
+                if i is None and image.vector is None:
+                    raise LibraryError(f"{image.candidate.path} is new and has no embedding")
                 (new if i is None else old).append((next(fresh) if i is None else i, image))
             image_rows.move(connection, folders, [*moved, *touched])
             connection.executemany(
@@ -233,9 +244,12 @@ class Catalog(CatalogReader):
             image_rows.insert(connection, folders, new)
             fresh_ids = iter([i for i, _ in new])
             final = tuple(next(fresh_ids) if i is None else i for i in ids)
+            encoded = [
+                i for i, image in zip(final, images, strict=True) if image.vector is not None
+            ]
             connection.executemany(
                 "INSERT OR REPLACE INTO embeddings (image_id, vector, version) VALUES (?, ?, ?)",
-                [(i, blob, version) for i, blob in zip(final, blobs, strict=True)],
+                [(i, blob, version) for i, blob in zip(encoded, blobs, strict=True)],
             )
             copies = [(next(fresh), i, candidate) for i, candidate in copied]
             image_rows.copy(connection, folders, copies, version)
@@ -259,6 +273,14 @@ class Catalog(CatalogReader):
             if before_commit is not None:
                 before_commit(written)
         return written
+
+    def stamp_files(self, files: Sequence[tuple[int, Candidate]]) -> None:
+        """Stores the ctime and the inode of the files of images that are otherwise unchanged."""
+        with self._store.writing() as connection:
+            connection.executemany(
+                "UPDATE images SET ctime_ns = ?, inode = ? WHERE id = ?",
+                [(file.ctime_ns, file.inode, image) for image, file in files],
+            )
 
     def remove(self, ids: Iterable[int]) -> Ids:
         """Deletes images, and returns the ids of those that existed."""

@@ -208,7 +208,8 @@ def _full_text(connection: sqlite3.Connection, where: str) -> list[Problem]:
 def _thumbnails(connection: sqlite3.Connection, thumbnails: Ids) -> list[Problem]:
     existing = {image for (image,) in connection.execute("SELECT id FROM images")}
     # An imported image whose file was never read has no thumbnail.
-    unseen = {image for (image,) in connection.execute("SELECT id FROM images WHERE mtime_ns = 0")}
+    sql = "SELECT id FROM images WHERE mtime_ns IS NULL"
+    unseen = {image for (image,) in connection.execute(sql)}
     have = set(thumbnails.tolist())
     problems = []
     if missing := sorted(existing - have - unseen):

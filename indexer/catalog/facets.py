@@ -52,7 +52,8 @@ class Months:
     """Images per month in which they were taken."""
 
     months: tuple[tuple[str, int], ...]
-    """``("2023-06", 12)``, oldest first, without empty months."""
+    """``("2023-06", 12)``, oldest first, without empty months; ``("1943", 1)`` for images of which
+    only the year is known, before its months."""
     undated: int
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from sightline.indexer.catalog.full_text import fold, plain
 from sightline.indexer.catalog.kept import FAVOURITES, MEMBERS
+from sightline.indexer.dates import shortest
 from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Condition, Filters
 
@@ -100,15 +101,28 @@ def _clause(connection: sqlite3.Connection, condition: Condition) -> Clause:
 
 
 def _after(_: sqlite3.Connection, value: date) -> Clause:
-    return "images.taken_at >= ?", [_day(value)]
+    return "images.taken_at >= ?", [shortest(_day(value))]
 
 
 def _before(_: sqlite3.Connection, value: date) -> Clause:
-    return "images.taken_at < ?", [_day(value)]
+    # A year and a month that end after the day, but start before it.
+    day = _day(value)
+    limit = shortest(day)
+    around = [limit[:length] for length in (4, 7) if length < len(limit)]
+    return f"images.taken_at < ? AND images.taken_at NOT IN ({_marks(around)})", [limit, *around]
 
 
-def _day(value: date) -> str:
-    return date(value.year, value.month, value.day).isoformat()
+def _date(connection: sqlite3.Connection, value: tuple[date, date]) -> Clause:
+    first, end = value
+    return _joined([_after(connection, first), _before(connection, end)], " AND ")
+
+
+def _day(value: date) -> date:
+    return date(value.year, value.month, value.day)
+
+
+def _marks(values: Sequence) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _in(connection: sqlite3.Connection, value: str) -> Clause:
@@ -146,8 +160,7 @@ def _contained(column: str) -> Callable[[sqlite3.Connection, str], Clause]:
     def clause(connection: sqlite3.Connection, value: str) -> Clause:
         wanted = fold(value)
         names = [name for name in distinct(connection, column) if wanted in fold(name)]
-        marks = ", ".join("?" * len(names))
-        return f"images.{column} IN ({marks})", names
+        return f"images.{column} IN ({_marks(names)})", names
 
     return clause
 
@@ -300,6 +313,7 @@ def _name(_: sqlite3.Connection, value: str) -> Clause:
 _CLAUSES: dict[str, Callable[[sqlite3.Connection, Any], Clause]] = {
     "after": _after,
     "before": _before,
+    "date": _date,
     "in": _in,
     "camera": _contained("camera"),
     "lens": _contained("lens"),

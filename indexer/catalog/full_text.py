@@ -68,9 +68,9 @@ def split_words(text: str) -> str:
 
 
 def _date_text(taken_at: str | None) -> str:
-    """``2019-07-04T..`` -> ``2019 July``, as people write it."""
-    if not taken_at:
-        return ""
+    """``2019-07-04T..`` -> ``2019 July``, as people write it; ``1943`` -> ``1943``."""
+    if not taken_at or len(taken_at) < 7:
+        return taken_at or ""
     return f"{taken_at[:4]} {MONTHS[int(taken_at[5:7]) - 1]}"
 
 
@@ -118,11 +118,10 @@ def texts_of(record: ImageRecord) -> tuple[str, ...]:
     """The text of one image for each of COLUMNS."""
     folder, _, name = record.path.rpartition("/")
     info = record.info
-    taken_at = info.taken_at.isoformat() if info.taken_at else None
     lists = (" | ".join(info.keywords), " | ".join(info.people))
     names = " | ".join(record.location.names) if record.location else None
     places = (info.place, names)
-    facts = (name, record.root, folder, info.title, info.caption, *lists, *places, taken_at)
+    facts = (name, record.root, folder, info.title, info.caption, *lists, *places, info.taken)
     return next(iter(_rows([(record.id, *facts)])))[1:]
 
 

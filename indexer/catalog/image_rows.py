@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.catalog.full_text import fold
+from sightline.indexer.dates import from_text
 from sightline.indexer.errors import CorruptError, LibraryError
 from sightline.indexer.types import (
     Candidate,
@@ -30,16 +31,16 @@ from sightline.indexer.types import (
 
 _T = TypeVar("_T")
 
-_OF_FILE = ("folder_id", "name", "folded", "size", "mtime_ns")
+_OF_FILE = ("folder_id", "name", "folded", "size", "mtime_ns", "ctime_ns", "inode")
 _OF_PHOTO = (
     "content_hash", "width", "height", "format", "orientation", "taken_at", "camera", "lens",
     "latitude", "longitude", "title", "caption", "place", "rating", "color", "phash",
-    "url", "decoded", "metadata_stamp",
+    "url", "decoded", "metadata_stamp", "pixels_hash", "taken_from",
 )  # fmt: skip
 
 _OF_METADATA = (
     "taken_at", "camera", "lens", "latitude", "longitude", "title", "caption", "place", "rating",
-    "metadata_stamp",
+    "metadata_stamp", "taken_from",
 )  # fmt: skip
 """The columns that change with a sidecar."""
 
@@ -176,21 +177,18 @@ class Folders:
                 " rename the file"
             ) from None
         folder, _, name = candidate.path.rpartition("/")
-        return (self.id(folder), name, fold(name), candidate.size, candidate.mtime_ns)
-
-
-def _taken_at(info: PhotoInfo) -> str | None:
-    return info.taken_at.replace(tzinfo=None).isoformat() if info.taken_at else None
+        status = candidate.size, candidate.mtime_ns, candidate.ctime_ns, candidate.inode
+        return (self.id(folder), name, fold(name), *status)
 
 
 def _of_photo(image: NewImage) -> tuple:
     info = image.photo.info
-    taken_at = _taken_at(info)
     return (
-        image.photo.content_hash, info.width, info.height, info.format, info.orientation, taken_at,
-        _text(info.camera), _text(info.lens), info.latitude, info.longitude, _text(info.title),
-        _text(info.caption), _text(info.place), info.rating, info.color, image.photo.phash,
-        _text(info.url), int(image.decoded), image.candidate.metadata_stamp,
+        image.photo.content_hash, info.width, info.height, info.format, info.orientation,
+        info.taken, _text(info.camera), _text(info.lens), info.latitude, info.longitude,
+        _text(info.title), _text(info.caption), _text(info.place), info.rating, info.color,
+        image.photo.phash, _text(info.url), int(image.decoded), image.candidate.metadata_stamp,
+        image.pixels_hash, _text(info.taken_from),
     )  # fmt: skip
 
 
@@ -236,9 +234,9 @@ def insert(
 def update(
     connection: sqlite3.Connection, folders: Folders, images: Sequence[tuple[int, NewImage]]
 ) -> None:
-    """Updates images whose files have changed, and deletes their labels: they described the old
-    content. The images stay in their collections."""
-    ids = json.dumps([i for i, _ in images])
+    """Updates images whose files have changed, and deletes the labels of those with a new
+    embedding: they described the old content. The images stay in their collections."""
+    encoded = json.dumps([i for i, image in images if image.vector is not None])
     connection.executemany(
         "INSERT OR IGNORE INTO collection_images (collection_id, content, position, added_at)"
         " SELECT collection_id, ?2, position, added_at FROM collection_images"
@@ -250,7 +248,7 @@ def update(
         _UPDATE,
         [(*folders.of_file(image.candidate), *_of_photo(image), i) for i, image in images],
     )
-    connection.execute(f"DELETE FROM labels WHERE image_id IN {LISTED}", [ids])
+    connection.execute(f"DELETE FROM labels WHERE image_id IN {LISTED}", [encoded])
     _write_listed(connection, [(i, image.photo.info) for i, image in images])
 
 
@@ -260,9 +258,9 @@ def describe(
     """Replaces the metadata of images whose files have not changed."""
     for i, candidate, info in described:
         values = (
-            _taken_at(info), _text(info.camera), _text(info.lens), info.latitude, info.longitude,
+            info.taken, _text(info.camera), _text(info.lens), info.latitude, info.longitude,
             _text(info.title), _text(info.caption), _text(info.place), info.rating,
-            candidate.metadata_stamp,
+            candidate.metadata_stamp, _text(info.taken_from),
         )  # fmt: skip
         connection.execute(_DESCRIBE, [*values, i])
     _write_listed(connection, [(i, info) for i, _, info in described])
@@ -404,9 +402,13 @@ def write_failures(connection: sqlite3.Connection, root: int, failed: Sequence[F
     """Stores which files could not be read, replacing their earlier failures."""
     moment = now()
     connection.executemany(
-        "INSERT OR REPLACE INTO failures (root_id, path, size, mtime_ns, reason, failed_at)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        [(root, storable(f.path), f.size, f.mtime_ns, storable(f.reason), moment) for f in failed],
+        "INSERT OR REPLACE INTO failures"
+        " (root_id, path, size, mtime_ns, ctime_ns, reason, failed_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (root, storable(f.path), f.size, f.mtime_ns, f.ctime_ns, storable(f.reason), moment)
+            for f in failed
+        ],
     )
 
 
@@ -447,17 +449,20 @@ def _record(row: tuple, keywords: tuple[str, ...], people: tuple[str, ...]) -> I
     (
         content_hash, width, height, format, orientation, taken_at, camera, lens,
         latitude, longitude, title, caption, place, rating, color, phash, url, decoded,
-        metadata_stamp,
+        metadata_stamp, _, taken_from,
     ) = row[11:]  # fmt: skip
     if type(width) is not int or type(height) is not int:
         raise ValueError(f"image {image} is {width!r} x {height!r} pixels")
+    moment, precision = from_text(taken_at) if taken_at else (None, "second")
     info = _filled(
         PhotoInfo,
         width=width,
         height=height,
         format=format,
         orientation=orientation,
-        taken_at=datetime.fromisoformat(taken_at) if taken_at else None,
+        taken_at=moment,
+        taken_precision=precision,
+        taken_from=taken_from,
         camera=camera,
         lens=lens,
         latitude=latitude,

@@ -389,6 +389,42 @@ def kept(db: Database) -> None:
     )
 
 
+@catalog()
+def unknown_mtimes(db: Database) -> None:
+    """The mtime of a file that was never read is NULL; 0 is a date that a file can have."""
+    # SQLite changes no column while a view names it or does not work, which users' views may do.
+    views = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'").fetchall()
+    for name, _ in views:
+        db[name].drop()
+    db.execute("ALTER TABLE images ADD COLUMN mtime INTEGER")
+    db.execute("UPDATE images SET mtime = nullif(mtime_ns, 0)")
+    db.execute("DROP INDEX images_taken_at")
+    db.execute("ALTER TABLE images DROP COLUMN mtime_ns")
+    db.execute("ALTER TABLE images RENAME COLUMN mtime TO mtime_ns")
+    db.execute("CREATE INDEX images_taken_at ON images (taken_at, mtime_ns)")
+    db.execute("ALTER TABLE failures ADD COLUMN mtime INTEGER")
+    db.execute("UPDATE failures SET mtime = nullif(mtime_ns, 0)")
+    db.execute("ALTER TABLE failures DROP COLUMN mtime_ns")
+    db.execute("ALTER TABLE failures RENAME COLUMN mtime TO mtime_ns")
+    for _, sql in views:
+        db.execute(sql)
+
+
+@catalog()
+def changed_files(db: Database) -> None:
+    """What shows a change that keeps size and mtime; a hash of what the model was shown."""
+    db.execute("ALTER TABLE images ADD COLUMN ctime_ns INTEGER")
+    db.execute("ALTER TABLE images ADD COLUMN inode INTEGER")
+    db.execute("ALTER TABLE images ADD COLUMN pixels_hash TEXT")
+    db.execute("ALTER TABLE failures ADD COLUMN ctime_ns INTEGER")
+
+
+@catalog()
+def date_sources(db: Database) -> None:
+    """Where an image's date is from."""
+    db.execute("ALTER TABLE images ADD COLUMN taken_from TEXT")
+
+
 @thumbnails()
 def thumbnail_blobs(db: Database) -> None:
     """One WebP per image."""

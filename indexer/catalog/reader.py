@@ -23,7 +23,16 @@ from sightline.indexer.catalog.facets import Months, Suggestion
 from sightline.indexer.catalog.filters import where
 from sightline.indexer.catalog.kept import Kept
 from sightline.indexer.catalog.store import Store, ids_of
-from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, Known, Root
+from sightline.indexer.types import (
+    Embeddings,
+    Failure,
+    FileStamp,
+    Filters,
+    Ids,
+    ImageRecord,
+    Known,
+    Root,
+)
 
 FEW = 5_000
 """Ids up to which a query passes them to SQLite; more are looked up in cached arrays."""
@@ -174,7 +183,7 @@ class CatalogReader:
         """The files that could not be read (of one root), by path."""
         with self._store.reading() as connection:
             found = connection.execute(
-                "SELECT roots.path, failures.path, size, mtime_ns, reason"
+                "SELECT roots.path, failures.path, size, mtime_ns, reason, ctime_ns"
                 " FROM failures JOIN roots ON roots.id = failures.root_id"
                 " WHERE ?1 IS NULL OR root_id = ?1 ORDER BY roots.path, failures.path",
                 [root.id if root else None],
@@ -217,28 +226,38 @@ class CatalogReader:
             ).fetchall()
             prefix = dict(folders)
             images = connection.execute(
-                "SELECT id, folder_id, name, size, mtime_ns, decoded, metadata_stamp FROM images"
-                f" WHERE folder_id IN {image_rows.LISTED}",
+                "SELECT id, folder_id, name, size, mtime_ns, decoded, metadata_stamp, ctime_ns,"
+                f" inode FROM images WHERE folder_id IN {image_rows.LISTED}",
                 [json.dumps(list(prefix))],
             )
             known = {}
-            for image, folder, name, size, mtime_ns, decoded, stamp in images:
+            for image, folder, name, size, mtime_ns, decoded, *stamps in images:
                 path = prefix[folder] + name
-                known[path] = Known(image, path, size, mtime_ns, decoded == 1, stamp)
+                known[path] = Known(image, path, size, mtime_ns, decoded == 1, *stamps)
         return known
 
-    def failed(self, root: Root) -> dict[str, tuple[int, int]]:
-        """``(size, mtime_ns)`` of the files of ``root`` that could not be read, by path."""
+    def failed(self, root: Root) -> dict[str, FileStamp]:
+        """The files of ``root`` that could not be read, by path, as they were then."""
         with self._store.reading() as connection:
             found = connection.execute(
-                "SELECT path, size, mtime_ns FROM failures WHERE root_id = ?", [root.id]
+                "SELECT path, size, mtime_ns, ctime_ns FROM failures WHERE root_id = ?", [root.id]
             )
-            return {path: (size, mtime_ns) for path, size, mtime_ns in found}
+            return {path: FileStamp(*stamp) for path, *stamp in found}
+
+    def pixels_hashes(self, ids: Iterable[int]) -> dict[int, str]:
+        """The hash of the pixels that the model was shown, for each of ``ids`` that has one."""
+        with self._store.reading() as connection:
+            found = connection.execute(
+                "SELECT id, pixels_hash FROM images WHERE pixels_hash IS NOT NULL AND id IN"
+                f" {image_rows.LISTED}",
+                [json.dumps([int(i) for i in ids])],
+            )
+            return dict(found.fetchall())
 
     def unseen(self) -> Ids:
         """The ids of imported images whose files were never read, ascending."""
         with self._store.reading() as connection:
-            return np.sort(ids_of(connection, "SELECT id FROM images WHERE mtime_ns = 0"))
+            return np.sort(ids_of(connection, "SELECT id FROM images WHERE mtime_ns IS NULL"))
 
     def unlocated(self, limit: int) -> list[tuple[int, float, float]]:
         """``(id, latitude, longitude)`` of up to ``limit`` images whose place was not looked up."""

@@ -159,7 +159,8 @@ def _schema(arrow: Any, library: Library) -> Any:
         "caption": text, "keywords": arrow.list_(text), "people": arrow.list_(text),
         "place": text, "rating": arrow.int8(),
         "width": whole, "height": whole, "format": text, "orientation": arrow.int8(),
-        "taken_at": arrow.timestamp("us"), "camera": text, "lens": text, "latitude": number,
+        "taken_at": arrow.timestamp("us"), "taken_precision": text, "taken_from": text,
+        "camera": text, "lens": text, "latitude": number,
         "longitude": number, "size": arrow.int64(), "content_hash": text, "color": text,
         "phash": arrow.int64(),
     }  # fmt: skip

@@ -84,6 +84,8 @@ def to_row(image: ImageRecord) -> Row:
         "format": info.format,
         "orientation": info.orientation,
         "taken_at": info.taken_at,
+        "taken_precision": info.taken_precision if info.taken_at else None,
+        "taken_from": info.taken_from,
         "camera": info.camera,
         "lens": info.lens,
         "latitude": info.latitude,

@@ -3,7 +3,7 @@
     import_set(library, open_set(Path("set")))        # a LAION-style set becomes a library
 
 An image file need not exist. Without it the row comes from the set alone: no thumbnail,
-``mtime_ns`` 0; ``sightline index`` does not count it as missing, and reads the file once it
+``mtime_ns`` None; ``sightline index`` does not count it as missing, and reads the file once it
 appears. A file that exists is read for metadata and thumbnail, as ``sightline index`` reads it.
 """
 
@@ -24,11 +24,14 @@ import numpy as np
 
 from sightline.indexer.catalog import WriteResult
 from sightline.indexer.catalog.image_rows import COLOR
+from sightline.indexer.dates import PRECISIONS, from_text
 from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.exchange.formats import EmbeddingSet, Row, Vectors
 from sightline.indexer.files import sensitive
+from sightline.indexer.files.beneath import ctime_and_inode, mtime_of
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.photo import Decoder
+from sightline.indexer.photo.capture_date import SOURCES, CaptureDate, rank, with_date
 from sightline.indexer.types import (
     Candidate,
     Embeddings,
@@ -189,7 +192,7 @@ class _Import:
             self.seen.add(key)
             root, prefix = self._root(folder)
             candidate = _candidate(root.path, prefix + path, decoder)
-            if candidate.mtime_ns:
+            if candidate.mtime_ns is not None:
                 existing[candidate] = (root, row, vector)
             else:
                 ready.append((root, NewImage(*_from_row(candidate, row), vector)))
@@ -204,7 +207,7 @@ class _Import:
             elif self.stop.is_set():
                 continue  # perhaps it was not read to its end: the next import reads it
             else:  # an unreadable file keeps the vector of the set
-                unread = replace(candidate, mtime_ns=0)
+                unread = replace(candidate, mtime_ns=None)
                 image = NewImage(*_from_row(unread, row), vector)
             ready.append((root, image))
             if len(ready) >= BATCH:
@@ -295,17 +298,19 @@ def _common_folder(source: EmbeddingSet) -> Path:
 
 
 def _candidate(root: Path, path: str, decoder: Decoder) -> Candidate:
-    """The file at ``path``; ``mtime_ns`` is 0 if there is none."""
+    """The file at ``path``; ``mtime_ns`` is None if there is none."""
     try:
         found = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118 (pathlib is slow)
         if stat.S_ISREG(found.st_mode):
-            return Candidate(root, path, found.st_size, found.st_mtime_ns)
+            ctime_ns, inode = ctime_and_inode(found)
+            size, mtime_ns = found.st_size, mtime_of(found)
+            return Candidate(root, path, size, mtime_ns, ctime_ns=ctime_ns, inode=inode)
     except NotADirectoryError:
         with suppress(OSError, PhotoError):  # the archive does not contain it
-            return Candidate(root, path, *decoder.size_and_mtime(Candidate(root, path, 0, 0)))
+            return Candidate(root, path, *decoder.size_and_mtime(Candidate(root, path, 0, None)))
     except (OSError, ValueError):
         pass  # missing, or not a valid file name on this system
-    return Candidate(root, path, 0, 0)
+    return Candidate(root, path, 0, None)
 
 
 def _from_row(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
@@ -341,9 +346,14 @@ def _extension(path: str) -> str:
 def _filled(info: PhotoInfo, row: Row) -> PhotoInfo:
     """``info``, completed from the set."""
     rating = _whole(row, "rating", most=5)
+    taken = _date(row)
+    source = row.get("taken_from")
+    if taken is not None and rank(info) > SOURCES.index("sidecar"):
+        info = with_date(info, taken, "sidecar")
+        if source in SOURCES:
+            info = replace(info, taken_from=source)
     return replace(
         info,
-        taken_at=info.taken_at or _time(row.get("taken_at")),
         camera=info.camera or _text(row, "camera"),
         lens=info.lens or _text(row, "lens"),
         latitude=info.latitude if info.latitude is not None else _number(row, "latitude", 90),
@@ -392,10 +402,15 @@ def _number(row: Row, name: str, most: float) -> float | None:
     return float(value) if isinstance(value, int | float) and abs(value) <= most else None
 
 
-def _time(value: object) -> datetime | None:
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=None)
-    try:
-        return datetime.fromisoformat(value).replace(tzinfo=None) if value else None  # type: ignore[arg-type]
-    except (ValueError, TypeError):
+def _date(row: Row) -> CaptureDate | None:
+    value, precision = row.get("taken_at"), row.get("taken_precision")
+    if not isinstance(value, datetime):
+        try:
+            value, written = from_text(value) if isinstance(value, str) else (None, None)
+        except ValueError:
+            return None
+        precision = precision if precision in PRECISIONS else written
+    if value is None:
         return None
+    known = [one for one in PRECISIONS if one == precision]
+    return CaptureDate(value.replace(tzinfo=None), known[0] if known else "second")

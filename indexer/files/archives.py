@@ -89,7 +89,8 @@ def split(path: Path) -> tuple[Path, str] | None:
 @cached(LRUCache(CACHED_LISTINGS), key=identity, lock=Lock())
 def list_members(archive: BinaryIO) -> Listing:
     """The listing of an open archive, cached until the file changes. Raises ``OSError``."""
-    _, _, size, mtime_ns = identity(archive)
+    found = identity(archive)
+    size, mtime_ns = found.size, found.mtime_ns
     members: dict[str, Member] = {}
     archive.seek(0)
     try:

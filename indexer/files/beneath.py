@@ -35,12 +35,29 @@ class Identity(NamedTuple):
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int
 
 
 def identity(file: BinaryIO) -> Identity:
     """The identity of an open file."""
     status = os.fstat(file.fileno())
-    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    changed = status.st_mtime_ns if os.name == "nt" else status.st_ctime_ns
+    return Identity(status.st_dev, status.st_ino, status.st_size, mtime_of(status), changed)
+
+
+def mtime_of(status: os.stat_result) -> int:
+    """The mtime in nanoseconds since 1970, as 64 bits hold it: the years 1677 to 2262. A file may
+    have any date, also one of the year 9999."""
+    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
+
+
+def ctime_and_inode(status: os.stat_result) -> tuple[int | None, int | None]:
+    """The ctime, in nanoseconds since 1970, and the inode, as signed 64-bit numbers. None on
+    Windows, where st_ctime is the time of creation and a listing has no inodes."""
+    if os.name == "nt":
+        return None, None
+    inode = status.st_ino - 2**64 if status.st_ino >= 2**63 else status.st_ino
+    return min(max(status.st_ctime_ns, -(2**63)), 2**63 - 1), inode
 
 
 def open_beneath(root: Path, path: str) -> tuple[BinaryIO, str | None]:

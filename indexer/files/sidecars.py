@@ -27,7 +27,7 @@ SUFFIXES = frozenset({XMP_SUFFIX, TAKEOUT_SUFFIX})
 MAX_BYTES = 4 * 2**20
 """Larger sidecars are ignored. Most have a few thousand bytes; darktable stores its history."""
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Part of every stamp: increased when metadata is read differently, so that the next run reads it
 again."""
 

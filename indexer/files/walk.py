@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives
-from sightline.indexer.files.beneath import OUTSIDE, is_beneath, open_beneath
+from sightline.indexer.files.beneath import (
+    OUTSIDE,
+    ctime_and_inode,
+    is_beneath,
+    mtime_of,
+    open_beneath,
+)
 from sightline.indexer.files.sidecars import NO_SIDECARS, Sidecars
 from sightline.indexer.types import Candidate, Failure
 
@@ -239,8 +245,9 @@ class _Scan:
                         self._fail(path, "its name is not text in UTF-8: rename it")
                         continue
                     status = entry.stat()
-                    size, mtime_ns = status.st_size, status.st_mtime_ns
-                    yield Candidate(self.root, path, size, mtime_ns, *sidecars.of(name))
+                    size, stamps = status.st_size, ctime_and_inode(status)
+                    beside = sidecars.of(name)
+                    yield Candidate(self.root, path, size, mtime_of(status), *beside, *stamps)
                 elif entry.is_dir():
                     if (
                         folders is None
@@ -266,18 +273,21 @@ class _Scan:
     def _members(self, folder: _Folder, path: str) -> Iterator[Candidate]:
         """The candidates in an archive at ``path`` in ``folder``; path is empty for the root."""
         assert self.list_archive is not None
+        archive = Candidate(self.root, path, 0, None)
         try:
-            listing = self.list_archive(Candidate(self.root, path, 0, 0))
-        except PhotoError as error:
+            # Before it is read, so that a change meanwhile shows.
+            changed = ctime_and_inode(archive.absolute.stat())
+            listing = self.list_archive(archive)
+        except (PhotoError, OSError) as error:
             self._fail(path, f"this archive cannot be read: {error}")
             return
         prefix = f"{path}/" if path else ""
         for name, member in listing.members.items():
             suffix = PurePosixPath(name).suffix.lower()
             if suffix in IMAGE_SUFFIXES and not self._is_excluded(prefix + name, False, folder):
-                yield Candidate(
-                    self.root, prefix + name, member.size, listing.mtime_ns, *NO_SIDECARS
-                )
+                path = prefix + name
+                size, mtime_ns = member.size, listing.mtime_ns
+                yield Candidate(self.root, path, size, mtime_ns, *NO_SIDECARS, *changed)
         if listing.problem is not None:
             self._fail(path, listing.problem)
 
@@ -322,9 +332,9 @@ class _Scan:
         escaped."""
         try:
             status = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118
-            size, mtime_ns = status.st_size, status.st_mtime_ns
+            size, mtime_ns = status.st_size, mtime_of(status)
         except (OSError, ValueError):
-            size, mtime_ns = 0, 0
+            size, mtime_ns = 0, None
         self.report(Failure(_escaped(str(self.root)), _escaped(path), size, mtime_ns, reason))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from sightline.indexer.errors import UsageError
 from sightline.indexer.files import archives, sensitive, walk
 from sightline.indexer.library.library import position_in
-from sightline.indexer.types import Candidate, Failure, Known
+from sightline.indexer.types import Candidate, Failure, FileStamp, Known
 
 MAX_MISSING = 0.2
 """Fraction of a scope's images that one run deletes without ``--prune``."""
@@ -50,6 +50,8 @@ class Comparison:
     recognised: list[tuple[int, Candidate]] = field(default_factory=list)
     """The same among the images that were moved, copied or touched."""
     unchanged: int = 0
+    unstamped: list[tuple[int, Candidate]] = field(default_factory=list)
+    """``(image id, file)`` of unchanged files whose ctime or inode is to be stored."""
     still_failing: int = 0
     """Files that could not be read before and have not changed since."""
     gone: dict[str, Known] = field(default_factory=dict)
@@ -163,10 +165,11 @@ def scopes_of(
 def compare(
     scope: Scope,
     known: Mapping[str, Known],
-    failed: Mapping[str, tuple[int, int]],
+    failed: Mapping[str, FileStamp],
     *,
     exclude: Sequence[str] = (),
     retry_failures: bool = False,
+    reread: bool = False,
     decode: bool = False,
     list_archive: walk.ListArchive,
     stop: walk.Stop | None = None,
@@ -174,7 +177,7 @@ def compare(
     """Compares the files in ``scope`` with ``known`` images and ``failed`` files of its root.
 
     ``decode``: an imported image that was not decoded yet counts as changed.
-    ``failed`` maps a path to ``(size, mtime_ns)`` at its failure. Returns None if ``stop`` was set
+    ``reread``: every file counts as changed. Returns None if ``stop`` was set
     before the comparison was complete: what is missing is then unknown. ``list_archive`` lists the
     images in an archive.
     """
@@ -182,12 +185,13 @@ def compare(
     images = {path: image for path, image in known.items() if scope.holds(path)}
     failures = {path: seen for path, seen in failed.items() if scope.holds(path)}
     # The file of an imported image may never have existed here: it cannot be missing.
-    unseen = {path for path, image in images.items() if not image.mtime_ns}
+    unseen = {path for path, image in images.items() if image.mtime_ns is None}
     result.known = len(images) - len(unseen)
     if not scope.path.exists():
         result.missing = True
         result.gone = {path: image for path, image in images.items() if path not in unseen}
         return result
+    renumbered: list[tuple[int, Candidate]] = []
     for candidate in walk.scan(
         scope.root,
         below=scope.below,
@@ -199,26 +203,42 @@ def compare(
             return None
         result.found += 1
         image = images.pop(candidate.path, None)
-        seen = (candidate.size, candidate.mtime_ns)
-        if image is not None:
-            if (image.size, image.mtime_ns) == seen and (image.decoded or not decode):
-                if image.decoded and image.metadata_stamp != candidate.metadata_stamp:
-                    result.outdated.append((image.id, candidate))
-                else:
-                    result.unchanged += 1
-            elif failures.pop(candidate.path, None) == seen and not retry_failures:
-                result.still_failing += 1
+        seen = FileStamp(candidate.size, candidate.mtime_ns, candidate.ctime_ns)
+        if (
+            image is not None
+            and _is_same(FileStamp(image.size, image.mtime_ns, image.ctime_ns), seen)
+            and (image.decoded or not decode)
+            and not reread
+        ):
+            if candidate.inode is not None and image.inode not in (None, candidate.inode):
+                renumbered.append((image.id, candidate))
+                continue
+            if candidate.ctime_ns is not None and image.ctime_ns is None:
+                result.unstamped.append((image.id, candidate))
+            if image.decoded and image.metadata_stamp != candidate.metadata_stamp:
+                result.outdated.append((image.id, candidate))
             else:
-                result.changed.append((image.id, candidate))
-        elif failures.pop(candidate.path, None) == seen and not retry_failures:
+                result.unchanged += 1
+            continue
+        failure = failures.pop(candidate.path, None)
+        if failure is not None and _is_same(failure, seen) and not (retry_failures or reread):
             result.still_failing += 1
+        elif image is not None:
+            result.changed.append((image.id, candidate))
         else:
             result.new.append(candidate)
+    # Network shares and FAT number their files anew at every mount: if most inodes differ, that
+    # is no sign of a change.
+    if len(renumbered) > result.unchanged + len(result.outdated):
+        result.unchanged += len(renumbered)
+        result.unstamped += renumbered
+    else:
+        result.changed += renumbered
     result.found += len(result.unreadable)
-    for failure in result.unreadable:
-        failures.pop(failure.path, None)
+    for one in result.unreadable:
+        failures.pop(one.path, None)
     # Below a folder that could not be listed, nothing is known to be missing.
-    unlisted = [PurePosixPath(failure.path) for failure in result.unreadable]
+    unlisted = [PurePosixPath(one.path) for one in result.unreadable]
     result.gone = {
         path: image
         for path, image in images.items()
@@ -231,3 +251,10 @@ def compare(
         if not any(PurePosixPath(path).is_relative_to(folder) for folder in unlisted)
     ]
     return result
+
+
+def _is_same(stored: FileStamp, seen: FileStamp) -> bool:
+    """Whether a file is the one whose stamp was stored: an unknown ctime is not compared."""
+    if None in (stored.ctime_ns, seen.ctime_ns):
+        return stored[:2] == seen[:2]
+    return stored == seen

@@ -120,7 +120,8 @@ def _compared_files(library: Library, decoder: Decoder, progress: Progress) -> l
     total, done = library.count, 0
     for root in library.catalog.roots():
         # Imported images whose files were never read cannot be missing.
-        seen = [known for known in library.catalog.known(root).values() if known.mtime_ns]
+        known_files = library.catalog.known(root).values()
+        seen = [known for known in known_files if known.mtime_ns is not None]
         if not seen:
             continue
         if not root.path.exists():

@@ -36,6 +36,7 @@ def index_folders(
     exclude: Sequence[str] = (),
     prune: bool = False,
     retry_failures: bool = False,
+    reread: bool = False,
     workers: int | None = None,
     allow_roots: Sequence[Path] = (),
     on_report: Callable[[IndexReport], None] | None = None,
@@ -54,6 +55,8 @@ def index_folders(
     - ``exclude``: patterns in .gitignore syntax.
     - ``prune``: delete images from the library even if over a fifth of a folder is missing.
     - ``retry_failures``: read files again that could not be read before and have not changed.
+    - ``reread``: read every file again, also those that have not changed, for its metadata; only
+      images whose pixels differ from those encoded before are encoded again.
     - ``workers``: decoding processes (default: one per core).
     - ``allow_roots``: folders that are indexed although they contain a system's or a user's private
       files (``files.sensitive``): ``/``, ``/etc``, the home folder itself.
@@ -82,7 +85,7 @@ def index_folders(
             progress=progress,
             stop=stop,
         )
-        report = run(folders, prune=prune, retry_failures=retry_failures)
+        report = run(folders, prune=prune, retry_failures=retry_failures, reread=reread)
         if on_report is not None and not report.interrupted:
             on_report(report)
             watch_folders(opened, partial(run, named=False), on_report, stop, progress=progress)

@@ -25,7 +25,8 @@ BATCH = 100
 def seem_complete(library: Library) -> bool:
     """Whether a random sample of images all have a thumbnail. Cheap enough for every run."""
     some = library.images(library.random(SAMPLE, seed=library.version).tolist())
-    return all(library.thumbnail(image.id) is not None for image in some if image.mtime_ns)
+    read = [image for image in some if image.mtime_ns is not None]
+    return all(library.thumbnail(image.id) is not None for image in read)
 
 
 def sweep(library: Library) -> int:

@@ -4,7 +4,8 @@
     compare             folders with the catalog                     (changes)
     recognise           moved, copied and touched files, by content hash
     describe            images whose sidecars have changed: metadata only
-    decode_and_encode   what is new or changed, in batches           (decoder, image_batches)
+    decode_and_encode   what is new or changed, in batches           (decoder, image_batches);
+                        an image with the same pixels keeps its embedding
     store               rows, embeddings and thumbnails, one transaction per batch
     delete_missing      what is gone, unless suspiciously much is
     locate              the names of places at images' positions
@@ -27,6 +28,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xxhash
 
 from sightline.indexer.catalog import WriteResult
 from sightline.indexer.encoder import encode_photos
@@ -42,6 +44,7 @@ from sightline.indexer.indexing.changes import (
 from sightline.indexer.indexing.encoders import encoder_for
 from sightline.indexer.library.library import Library, absolute
 from sightline.indexer.photo import Decoder
+from sightline.indexer.photo.capture_date import SOURCES, from_name, rank
 from sightline.indexer.places import Gazetteer
 from sightline.indexer.types import (
     Candidate,
@@ -53,6 +56,7 @@ from sightline.indexer.types import (
     NewImage,
     Photo,
     PhotoInfo,
+    Pixels,
     Progress,
     Root,
     no_progress,
@@ -74,6 +78,9 @@ DESCRIBED_BATCH = 500
 FAILURE_BATCH = 100
 """Failures written together if no batch of images takes them along."""
 
+SAME_BATCH = 100
+"""Images with the same pixels as before whose metadata is written together."""
+
 PROGRESS_SECONDS = 0.2
 """Seconds between two calls of ``progress`` while files are recognised."""
 
@@ -86,6 +93,7 @@ def update_library(
     exclude: Sequence[str] = (),
     prune: bool = False,
     retry_failures: bool = False,
+    reread: bool = False,
     workers: int | None = None,
     allow_roots: Sequence[Path] = (),
     named: bool = True,
@@ -110,9 +118,10 @@ def update_library(
         with closing(work):
             workers = workers or os.cpu_count() or 1
             work.repair_thumbnails(workers)
-            comparisons = work.compare(exclude, retry_failures=retry_failures)
-            work.recognise(comparisons)
-            work.verify(comparisons, workers)
+            comparisons = work.compare(exclude, retry_failures=retry_failures, reread=reread)
+            work.recognise(comparisons, touched=not reread)
+            if not reread:
+                work.verify(comparisons, workers)
             work.describe(comparisons, workers)
             work.decode_and_encode(comparisons, workers)
             work.delete_missing(comparisons, prune=prune)
@@ -159,12 +168,10 @@ def completed(info: PhotoInfo, record: ImageRecord) -> PhotoInfo:
     if record.metadata_stamp:
         return info
     stored = record.info
-    return replace(
-        info,
-        **{
-            name: getattr(stored, name) for name in DESCRIPTION if getattr(info, name) in (None, ())
-        },
-    )
+    missing = [name for name in DESCRIPTION if getattr(info, name) in (None, ())]
+    if rank(stored) < rank(info):
+        missing += ["taken_at", "taken_precision", "taken_from"]
+    return replace(info, **{name: getattr(stored, name) for name in missing})
 
 
 def same_metadata(one: PhotoInfo, other: PhotoInfo) -> bool:
@@ -173,10 +180,26 @@ def same_metadata(one: PhotoInfo, other: PhotoInfo) -> bool:
 
 
 DESCRIPTION = (
-    "taken_at", "camera", "lens", "latitude", "longitude", "title", "caption", "place", "keywords",
-    "people", "rating",
+    "taken_at", "taken_precision", "taken_from", "camera", "lens", "latitude", "longitude",
+    "title", "caption", "place", "keywords", "people", "rating",
 )  # fmt: skip
 """The fields of ``PhotoInfo`` that do not depend on the pixels."""
+
+
+def hash_pixels(pixels: Pixels) -> str:
+    """xxh3-128 of what the model is shown, in hex: its embedding depends on nothing else."""
+    return xxhash.xxh3_128_hexdigest(pixels.tobytes())
+
+
+def has_other_date_by_name(info: PhotoInfo, path: str) -> bool:
+    """Whether the name ``path`` gives an image another date than ``info``, which was read under
+    another name."""
+    if rank(info) < SOURCES.index("name"):
+        return False
+    found = from_name(path)
+    if info.taken_from == "name":
+        return found != (info.taken_at, info.taken_precision)
+    return found is not None
 
 
 @dataclass
@@ -198,6 +221,8 @@ class _Run:
     """Images by what was ignored to read them."""
     failures: dict[Path, list[Failure]] = field(default_factory=lambda: defaultdict(list))
     """Not stored yet, by root."""
+    stored: int = 0
+    """Images that were decoded and written."""
     complete: bool = True
     """Every scope was compared completely and everything in it processed."""
     succeeded: bool = False
@@ -245,7 +270,9 @@ class _Run:
                 self.library, workers=workers, progress=self.progress, stop=self.stop
             )
 
-    def compare(self, exclude: Sequence[str], *, retry_failures: bool) -> list[Comparison]:
+    def compare(
+        self, exclude: Sequence[str], *, retry_failures: bool, reread: bool
+    ) -> list[Comparison]:
         """Compares each scope with the catalog."""
         comparisons = []
         for scope in self.scopes:
@@ -257,6 +284,7 @@ class _Run:
                 self.catalog.failed(root),
                 exclude=exclude,
                 retry_failures=retry_failures,
+                reread=reread,
                 decode=self.may_serve(root),
                 list_archive=self.reader.list_archive,
                 stop=self.stop,
@@ -265,6 +293,8 @@ class _Run:
                 self.complete = False
                 break
             comparisons.append(seen)
+            if seen.unstamped:
+                self.catalog.stamp_files(seen.unstamped)
             self.counts["unchanged"] += seen.unchanged
             self.counts["failed"] += seen.still_failing
             self.counts["found"] += seen.found
@@ -272,20 +302,20 @@ class _Run:
                 self.failed(scope.root, failure)
         return comparisons
 
-    def recognise(self, comparisons: Sequence[Comparison]) -> None:
+    def recognise(self, comparisons: Sequence[Comparison], *, touched: bool) -> None:
         """Stores files whose content is already in the library, without encoding them.
 
         Only files of a size in the catalog are hashed, so that a folder of new images costs nothing
         here. If the image's old file is gone, the file was moved and the image keeps its id;
-        otherwise it is a copy and gets the same embedding. A file with a new date and the old
-        content is unchanged.
+        otherwise it is a copy and gets the same embedding. With ``touched``, a file with a new
+        date and the old content is unchanged.
         """
         gone = {image.id: seen for seen in comparisons for image in seen.gone.values()}
         for seen in comparisons:
             sizes = self.catalog.known_sizes({c.size for c in seen.new})
             new = [c for c in seen.new if c.size in sizes]
             before = {i.id: i for i in self.catalog.images([i for i, _ in seen.changed])}
-            touched = [
+            suspects = [
                 (i, c) for i, c in seen.changed if before[i].decoded and before[i].size == c.size
             ]
             done: set[str] = set()
@@ -293,7 +323,8 @@ class _Run:
             copies: list[tuple[int, Candidate]] = []
             touches: list[tuple[int, Candidate]] = []
             for candidate, image in self.hashing(
-                [(c, None) for c in new] + [(c, before[i]) for i, c in touched]
+                [(c, None) for c in new]
+                + [(c, before[i]) for i, c in (suspects if touched else [])]
             ):
                 content_hash = self.hash(candidate)
                 if content_hash is None:
@@ -359,9 +390,14 @@ class _Run:
 
     def compare_metadata(self, seen: Comparison, images: Sequence[tuple[int, Candidate]]) -> None:
         """Adds those of ``images`` to ``seen.recognised`` whose sidecars differ from those that
-        their metadata was read from."""
-        stamps = {one.id: one.metadata_stamp for one in self.catalog.images([i for i, _ in images])}
-        seen.recognised += [(i, c) for i, c in images if stamps[i] != c.metadata_stamp]
+        their metadata was read from, or whose names tell another date."""
+        known = {one.id: one for one in self.catalog.images([i for i, _ in images])}
+        seen.recognised += [
+            (i, c)
+            for i, c in images
+            if known[i].metadata_stamp != c.metadata_stamp
+            or has_other_date_by_name(known[i].info, c.path)
+        ]
 
     def describe(self, comparisons: Sequence[Comparison], workers: int) -> None:
         """Reads the metadata of images whose sidecars have changed, without encoding them. An
@@ -429,8 +465,51 @@ class _Run:
             with Decoder(geometry, workers=min(workers, len(todo)), stop=self.stop) as decoder:
                 # The first images are decoded while torch and the model are loaded.
                 photos = self.readable(decoder.photos(self.until_stopped(todo)))
-                self.store(encode_photos(self.encoder, photos), ids, len(todo))
+                changed = self.with_new_pixels(photos, ids, len(todo))
+                self.store(encode_photos(self.encoder, changed), ids, len(todo))
         self.flush_failures()
+
+    def with_new_pixels(
+        self, photos: Iterable[tuple[Candidate, Photo]], ids: dict[Path, int], total: int
+    ) -> Iterator[tuple[Candidate, Photo]]:
+        """The photos to encode. An image of which the model would be shown the same pixels again
+        keeps its embedding and labels: its metadata and thumbnail are stored here."""
+        known = self.catalog.pixels_hashes(ids.values())
+        same: list[tuple[Candidate, Photo]] = []
+        for candidate, photo in photos:
+            image = ids.get(candidate.absolute)
+            if image is not None and known.get(image) == hash_pixels(photo.pixels):
+                same.append((candidate, photo))
+                if len(same) >= SAME_BATCH:
+                    self.store_metadata(same, ids, total)
+                    same = []
+            else:
+                yield candidate, photo
+        self.store_metadata(same, ids, total)
+
+    def store_metadata(
+        self, photos: Sequence[tuple[Candidate, Photo]], ids: dict[Path, int], total: int
+    ) -> None:
+        """Writes photos whose images keep their embeddings, with progress."""
+        before = {
+            record.id: record
+            for record in self.catalog.images([ids[c.absolute] for c, _ in photos])
+        }
+        by_root: dict[Path, list[NewImage]] = defaultdict(list)
+        for candidate, photo in photos:
+            image = ids[candidate.absolute]
+            decoded = self.may_serve(self.root(candidate.root))
+            old = before[image].info
+            info = replace(completed(photo.info, before[image]), url=old.url)
+            new = replace(photo, info=info)
+            by_root[candidate.root].append(
+                NewImage(candidate, new, None, image, decoded, hash_pixels(photo.pixels))
+            )
+            self.counts["unchanged" if info == old else "updated"] += 1
+        for root, images in by_root.items():
+            self.write(root, images=images)
+        self.stored += len(photos)
+        self.progress("indexing", min(total, self.stored), total)
 
     def store(
         self,
@@ -441,22 +520,22 @@ class _Run:
         """Writes each batch, with progress."""
         next_maintenance = MAINTAIN_EVERY
         before = self.counts["failed"]
-        stored = 0
         for batch in batches:
             by_root: dict[Path, list[NewImage]] = defaultdict(list)
             for candidate, picture, vector in batch:
                 image = ids.get(candidate.absolute)
                 decoded = self.may_serve(self.root(candidate.root))
-                new = NewImage(candidate, picture, vector, image, decoded)
+                pixels_hash = hash_pixels(picture.pixels)
+                new = NewImage(candidate, picture, vector, image, decoded, pixels_hash)
                 by_root[candidate.root].append(new)
                 self.counts["added" if image is None else "updated"] += 1
             for root, images in by_root.items():
                 self.write(root, images=images)
-            stored += len(batch)
-            done = min(total, stored + self.counts["failed"] - before)
+            self.stored += len(batch)
+            done = min(total, self.stored + self.counts["failed"] - before)
             self.progress("indexing", done, total)
             self.catalog.update_run(self.log, self.tally(), total=total)
-            if stored >= next_maintenance:
+            if self.stored >= next_maintenance:
                 next_maintenance += MAINTAIN_EVERY
                 self.maintain_index()
 
@@ -484,9 +563,9 @@ class _Run:
                         str(candidate.root),
                         candidate.path,
                         candidate.size,
-                        # 0: the next run takes the file for changed and reads it again.
-                        0 if outcome.transient else candidate.mtime_ns,
+                        None if outcome.transient else candidate.mtime_ns,
                         str(outcome),
+                        candidate.ctime_ns,
                     ),
                 )
             else:

@@ -528,7 +528,17 @@ class Library:
             if not prefix:  # elsewhere, or the folder itself
                 continue
             moved = [
-                (known.id, Candidate(path, f"{prefix}/{known.path}", known.size, known.mtime_ns))
+                (
+                    known.id,
+                    Candidate(
+                        path,
+                        f"{prefix}/{known.path}",
+                        known.size,
+                        known.mtime_ns,
+                        ctime_ns=known.ctime_ns,
+                        inode=known.inode,
+                    ),
+                )
                 for known in self.catalog.known(root).values()
             ]
             written = self.catalog.write(owner, moved=moved)

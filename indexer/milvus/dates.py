@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from sightline.indexer.dates import Precision, to_text
 from sightline.indexer.milvus.connection import Milvus, all_of
-from sightline.indexer.milvus.schema import UNKNOWN_TIME, to_moment
+from sightline.indexer.milvus.schema import UNKNOWN_MTIME, UNKNOWN_TIME, to_moment
 from sightline.indexer.types import Ids
 
 MAX_TIED = 200_000
@@ -46,7 +47,7 @@ def list_by_date(
     found = first(f"taken > {UNKNOWN_TIME}", "taken", limit, _YEARS_1_TO_9999)
     if len(found) < limit:
         undated = f"taken == {UNKNOWN_TIME}"
-        found += first(undated, "mtime_ns", limit - len(found), (-(2**62), 2**62))
+        found += first(undated, "mtime_ns", limit - len(found), (UNKNOWN_MTIME, 2**62))
     return sort_by_date(found, descending=descending)[:limit]
 
 
@@ -60,7 +61,13 @@ def sort_by_date(rows: Sequence[dict[str, Any]], *, descending: bool) -> Ids:
     return ids[np.lexsort((sign * ids, sign * mtime, sign * taken, taken == UNKNOWN_TIME))]
 
 
-def month_of(taken: int) -> str:
-    """``2023-06``; ``""`` for an unknown date."""
+def may_be_year(taken: int) -> bool:
+    """Whether it is the start of a year, so that perhaps only the year is known."""
     when = to_moment(taken)
-    return when.isoformat()[:7] if when else ""
+    return when is not None and (when.month, when.day, when.hour, when.minute) == (1, 1, 0, 0)
+
+
+def month_of(taken: int, precision: Precision = "second") -> str:
+    """``2023-06``; ``2023`` if only the year is known, ``""`` for an unknown date."""
+    when = to_moment(taken)
+    return to_text(when, precision)[:7] if when else ""

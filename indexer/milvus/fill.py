@@ -527,8 +527,8 @@ class _Fill:
                 low, high = min(low, row["id"]), max(high, row["id"])
                 for name, counter in scalars.items():
                     counter[row[name]] += 1
-                months[month_of(row["taken"])] += 1
                 record = from_json(row["record"])
+                months[month_of(row["taken"], record.get("taken_precision", "second"))] += 1
                 for kind, values in listed.items():
                     values.add(values_of(record, kind))
             done += len(rows)

@@ -105,7 +105,19 @@ def _after(value: date, _: Collection) -> str:
 
 def _before(value: date, _: Collection) -> str:
     # An unknown date is stored as one before all others, and must not match.
-    return f"taken < {_seconds(value)} and taken > {-(2**59)}"
+    clause = f"taken < {_seconds(value)} and taken > {-(2**59)}"
+    # A year and a month that end after the day, but start before it.
+    around = {"year": value.replace(month=1, day=1), "month": value.replace(day=1)}
+    for precision, start in around.items():
+        if start < value:
+            known = f'record["taken_precision"] == "{precision}"'
+            clause += f" and not (taken == {_seconds(start)} and {known})"
+    return clause
+
+
+def _date(value: tuple[date, date], collection: Collection) -> str:
+    first, end = value
+    return all_of(_after(first, collection), _before(end, collection))
 
 
 def _in(value: str, collection: Collection) -> str:
@@ -228,6 +240,7 @@ def _name(value: str, collection: Collection) -> str:
 _CLAUSES: dict[str, Callable[[Any, Collection], str]] = {
     "after": _after,
     "before": _before,
+    "date": _date,
     "in": _in,
     "camera": _contained("camera"),
     "lens": _contained("lens"),

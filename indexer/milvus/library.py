@@ -505,7 +505,14 @@ class MilvusLibrary:
             counted = Counter(dict(self._list("month")))
         else:
             rows = self._rows(np.unique(ids), "taken")
-            counted = Counter(dates.month_of(row["taken"]) for row in rows)
+            counted = Counter(
+                dates.month_of(row["taken"]) for row in rows if not dates.may_be_year(row["taken"])
+            )
+            years = np.array([r["id"] for r in rows if dates.may_be_year(r["taken"])], np.int64)
+            for row in self._rows(years, "taken", "record"):
+                record = from_json(row["record"])
+                precision = record.get("taken_precision", "second")
+                counted[dates.month_of(row["taken"], precision)] += 1
         undated = counted.pop("", 0)
         return Months(tuple(sorted(counted.items())), undated)
 

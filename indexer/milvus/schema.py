@@ -38,6 +38,8 @@ FORMAT = "sightline-milvus-1"
 METRIC = "IP"
 
 UNKNOWN_TIME = -(2**60)
+UNKNOWN_MTIME = -(2**62)
+"""Before all others, as NULL is in SQLite; whether it is known is in the record."""
 UNKNOWN_COORDINATE = 1000.0
 UNKNOWN_RATING = -1
 
@@ -134,7 +136,7 @@ def to_row(
         "folder": folder_number(record.root, folder),
         "name": truncated(without_wildcards(fold(name)), NAME_BYTES),
         "taken": to_seconds(info.taken_at),
-        "mtime_ns": record.mtime_ns,
+        "mtime_ns": UNKNOWN_MTIME if record.mtime_ns is None else record.mtime_ns,
         "width": info.width,
         "height": info.height,
         "format": info.format,
@@ -149,10 +151,13 @@ def to_row(
             {
                 "name": name,
                 "size": record.size,
+                "read": record.mtime_ns is not None,
                 "content_hash": record.content_hash,
                 "phash": None if record.phash is None else str(record.phash),
                 "added_at": record.added_at.isoformat(),
                 "orientation": info.orientation,
+                "taken_precision": info.taken_precision,
+                "taken_from": info.taken_from,
                 "color": info.color,
                 "title": info.title,
                 "place": info.place,
@@ -211,12 +216,16 @@ def to_record(row: dict[str, Any], folders: dict[int, tuple[str, str]]) -> Image
     """The image of a row with ``RECORD_FIELDS``. ``folders`` maps numbers to ``(root, path)``."""
     stored = from_json(row["record"])
     root, path = folders.get(row["folder"], ("/", ""))
+    # Rows of earlier versions hold the mtime 0 of files that were never read.
+    was_read = stored.get("read", row["mtime_ns"] != 0)
     info = PhotoInfo(
         width=row["width"],
         height=row["height"],
         format=row["format"],
         orientation=stored["orientation"],
         taken_at=to_moment(row["taken"]),
+        taken_precision=stored.get("taken_precision", "second"),
+        taken_from=stored.get("taken_from"),
         camera=row["camera"] or None,
         lens=row["lens"] or None,
         latitude=None if row["latitude"] == UNKNOWN_COORDINATE else row["latitude"],
@@ -235,11 +244,11 @@ def to_record(row: dict[str, Any], folders: dict[int, tuple[str, str]]) -> Image
         root=root,
         path=f"{path}/{stored['name']}" if path else stored["name"],
         size=stored["size"],
-        mtime_ns=row["mtime_ns"],
+        mtime_ns=row["mtime_ns"] if was_read else None,
         content_hash=stored["content_hash"],
         info=info,
         added_at=datetime.fromisoformat(stored["added_at"]),
         location=Location(*stored["location"]) if stored.get("location") else None,
         phash=None if stored["phash"] is None else int(stored["phash"]),
-        decoded=row["mtime_ns"] != 0,
+        decoded=was_read,
     )

@@ -26,6 +26,7 @@ from typing import IO, Any, Protocol, TypeVar, cast
 
 from sightline.indexer.errors import PhotoError, SightlineError
 from sightline.indexer.files.archives import Listing, Located
+from sightline.indexer.files.beneath import mtime_of
 from sightline.indexer.photo import messages
 from sightline.indexer.types import Candidate, Geometry, Photo, PhotoInfo, Pixels
 
@@ -251,7 +252,7 @@ class Decoder:
         except NotADirectoryError:
             located = self.locate(file)
             return located.member.size, located.archive.mtime_ns
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, mtime_of(status)
 
     def crop(self, source: File | bytes, box: Box) -> Pixels:
         """``photo.crop`` for this decoder's geometry. Raises ``PhotoError``."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from sightline.indexer.dates import PRECISIONS
 from sightline.indexer.files.archives import Listing, Located, Member
 from sightline.indexer.files.beneath import Identity
 from sightline.indexer.types import Photo, PhotoInfo, Pixels
@@ -131,7 +132,9 @@ def _to_pixels(shape: Any, data: memoryview) -> Pixels:
 
 def _to_info(value: dict[str, Any]) -> PhotoInfo:
     given = dict(value)
-    date = given.pop("taken_at")
+    date, precision = given.pop("taken_at"), given.pop("taken_precision")
+    if precision not in PRECISIONS:
+        raise ValueError("unexpected precision")
     places = {name: given.pop(name) for name in ("latitude", "longitude")}
     for place in places.values():
         if place is not None and not math.isfinite(_is(float, place)):
@@ -152,6 +155,7 @@ def _to_info(value: dict[str, Any]) -> PhotoInfo:
         people=people,
         rating=rating,
         taken_at=None if date is None else datetime.fromisoformat(date),
+        taken_precision=precision,
     )
 
 

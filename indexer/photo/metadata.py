@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, TypeVar
@@ -21,6 +20,7 @@ from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 from sightline.indexer.files.sidecars import XMP_SUFFIX
 from sightline.indexer.photo import takeout, written_text
+from sightline.indexer.photo.capture_date import from_metadata, with_date
 from sightline.indexer.photo.takeout import Takeout
 from sightline.indexer.photo.xmp import Xmp, parse
 from sightline.indexer.types import PhotoInfo
@@ -158,8 +158,7 @@ def gif_xmp(file: BinaryIO) -> bytes:
 def _with_fields(info: PhotoInfo, sources: _Sources) -> PhotoInfo:
     latitude, longitude = _or_default(lambda: _position(sources), NO_POSITION)
     return replace(
-        info,
-        taken_at=_or_default(lambda: _taken_at(sources), None),
+        _or_default(lambda: _with_date(info, sources), info),
         camera=_or_default(lambda: _camera(sources), None),
         lens=_or_default(lambda: _lens(sources), None),
         latitude=latitude,
@@ -363,63 +362,31 @@ def _lens(sources: _Sources) -> str | None:
 
 # --- time -----------------------------------------------------------------------------------------
 
-_EXIF_TIME = re.compile(r"(\d{4})[:/-](\d\d)[:/-](\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
-_ISO_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?)?")
 
-
-def _taken_at(sources: _Sources) -> datetime | None:
+def _with_date(info: PhotoInfo, sources: _Sources) -> PhotoInfo:
+    """``info`` with the date of the best source that has one (``capture_date.SOURCES``)."""
+    camera, xmp = sources.camera, sources.xmp
     iptc_day, iptc_time = _iptc(sources, 55, 8), _iptc(sources, 60, 11)
-    candidates: tuple[Callable[[], datetime | None], ...] = (
-        lambda: _iso_time(sources.sidecar.one("exif:DateTimeOriginal")),
-        lambda: _iso_time(sources.sidecar.one("photoshop:DateCreated")),
-        lambda: _exif_time(sources.camera.get(0x9003), sources.camera.get(0x9291)),
-        lambda: _iso_time(sources.xmp.one("exif:DateTimeOriginal")),
-        lambda: _iso_time(sources.xmp.one("photoshop:DateCreated")),
-        lambda: _iptc_time(iptc_day[0], iptc_time[0] if iptc_time else "") if iptc_day else None,
-        lambda: _exif_time(sources.camera.get(0x9004), sources.camera.get(0x9292)),
-        lambda: _iso_time(sources.sidecar.one("xmp:CreateDate")),
-        lambda: _iso_time(sources.xmp.one("xmp:CreateDate")),
-        lambda: sources.takeout.taken_at,
-        lambda: _exif_time(sources.exif.get(Base.DateTime), sources.camera.get(0x9290)),
+    iptc = f"{iptc_day[0]}T{iptc_time[0]}" if iptc_day and iptc_time else "".join(iptc_day[:1])
+    beside, uploaded = sources.sidecar, sources.takeout.taken_at
+    candidates: tuple[tuple[str, Any, Any], ...] = (
+        ("exif", camera.get(0x9003), camera.get(0x9291)),
+        ("xmp", xmp.one("exif:DateTimeOriginal"), None),
+        ("xmp", xmp.one("photoshop:DateCreated"), None),
+        ("iptc", iptc, None),
+        ("sidecar", beside.one("exif:DateTimeOriginal"), None),
+        ("sidecar", beside.one("photoshop:DateCreated"), None),
+        ("sidecar", uploaded.isoformat() if uploaded else None, None),
+        ("digitized", camera.get(0x9004), camera.get(0x9292)),
+        ("digitized", beside.one("xmp:CreateDate"), None),
+        ("digitized", xmp.one("xmp:CreateDate"), None),
+        ("modified", sources.exif.get(Base.DateTime), camera.get(0x9290)),
     )
-    for candidate in candidates:
-        found = _or_default(candidate, None)
-        if found is not None and found.year >= 1826:  # the year of the oldest surviving photograph
-            return found
-    return None
-
-
-def _exif_time(value: Any, fraction: Any) -> datetime | None:
-    found = _EXIF_TIME.match(text(value, 40) or "")
-    if not found:
-        return None
-    digits = text(fraction, 6) or ""
-    micro = int(digits.ljust(6, "0")) if digits.isdecimal() and digits.isascii() else 0
-    return _datetime([*found.groups()], micro)
-
-
-def _iso_time(value: str | None) -> datetime | None:
-    """Local time; a UTC offset is ignored."""
-    found = _ISO_TIME.match(value or "")
-    if not found:
-        return None
-    *parts, fraction = found.groups()
-    return _datetime(parts, int((fraction or "0").ljust(6, "0")))
-
-
-def _iptc_time(day: str, time: str) -> datetime | None:
-    found = re.match(r"(\d{4})(\d\d)(\d\d)", day)
-    if not found:
-        return None
-    clock = re.match(r"(\d\d)(\d\d)(\d\d)", time)
-    return _datetime([*found.groups(), *(clock.groups() if clock else ())], 0)
-
-
-def _datetime(parts: list[str | None], micro: int) -> datetime:
-    numbers = [int(part or 0) for part in parts]
-    numbers += [0] * (6 - len(numbers))
-    year, month, day, hour, minute, second = numbers
-    return datetime(year, month, day, hour, minute, min(second, 59), micro)
+    for source, value, fraction in candidates:
+        written = text(value, 40) or ""
+        found = _or_default(partial(from_metadata, written, text(fraction, 6) or ""), None)
+        info = with_date(info, found, source)
+    return info
 
 
 # --- place ----------------------------------------------------------------------------------------

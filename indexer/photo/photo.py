@@ -20,6 +20,7 @@ from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives, sidecars
 from sightline.indexer.files.beneath import identity, open_beneath, open_file
 from sightline.indexer.photo import high_depth, metadata, pixels, raw
+from sightline.indexer.photo.capture_date import from_name, with_date
 from sightline.indexer.photo.colour import ColourSpace, colour_space
 from sightline.indexer.photo.decoder import Box
 from sightline.indexer.photo.formats import (
@@ -109,9 +110,10 @@ def read(
             with photo_errors():
                 sidecar = archives.read_sidecars(opened.file, opened.member)
             caption = photo.info.caption or sidecar.get("caption")
-            return replace(photo, info=replace(photo.info, caption=caption, url=sidecar.get("url")))
+            info = replace(photo.info, caption=caption, url=sidecar.get("url"))
+            return replace(photo, info=with_date(info, from_name(opened.member), "name"))
         stream, digest = read_and_hash(opened.file)
-        return _photo(
+        photo = _photo(
             stream,
             digest,
             geometry,
@@ -120,6 +122,11 @@ def read(
             is_raw=opened.is_raw,
             beside=_sidecars(source),
         )
+        return replace(photo, info=with_date(photo.info, from_name(_name(source)), "name"))
+
+
+def _name(source: Source) -> str:
+    return source.path if isinstance(source, Candidate) else source.name
 
 
 def _sidecars(source: Source) -> metadata.Sidecars:
@@ -132,7 +139,8 @@ def describe(source: Source, *, max_pixels: int = MAX_PIXELS) -> PhotoInfo:
     with _open_source(source) as (stream, is_raw), _open(stream, is_raw, max_pixels) as opened:
         if opened.format == "png":
             opened.image.load()  # text may follow the pixels
-        return _info(opened, _sidecars(source))
+        info = _info(opened, _sidecars(source))
+        return with_date(info, from_name(_name(source)), "name")
 
 
 def _read_member(opened: _File) -> bytes:

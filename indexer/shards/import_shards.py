@@ -33,6 +33,7 @@ from sightline.indexer.types import (
     Candidate,
     Embeddings,
     Failure,
+    FileStamp,
     Known,
     NewImage,
     Photo,
@@ -42,6 +43,9 @@ from sightline.indexer.types import (
 
 BATCH = 2048
 """Images per transaction."""
+
+NEVER = FileStamp(-1, None)
+"""The stamp of a file that has not failed."""
 
 MAINTAIN_EVERY = 100_000
 """New images after which the vector index may be updated."""
@@ -101,8 +105,8 @@ class _Import:
         self.stop = stop
         self.counts: dict[str, int] = defaultdict(int)
         self.known: dict[Path, dict[str, Known]] = {}
-        self.failed: dict[Path, dict[str, tuple[int, int]]] = {}
-        """``path -> (size, mtime_ns)`` of the library's failures, by root."""
+        self.failed: dict[Path, dict[str, FileStamp]] = {}
+        """The library's failures, by root and path."""
         self.waiting: dict[Path, dict[str, ShardRow]] = defaultdict(dict)
         """Rows by root and path; of an image that was embedded twice the later one."""
         self.old: set[int] = set()
@@ -170,8 +174,8 @@ class _Import:
             before = known.get(path)
             stamp = row.size, mtime_of(row)
             if row.failure is not None or row.vector is None or row.info is None:
-                mtime_ns = 0 if row.passing else mtime_of(row)
-                if failed_before.get(path) != (row.size, mtime_ns):
+                mtime_ns = None if row.passing else mtime_of(row)
+                if failed_before.get(path, NEVER)[:2] != (row.size, mtime_ns):
                     reason = row.failure or "it was not embedded"
                     failures.append(Failure(str(folder), path, row.size, mtime_ns, reason))
                 self.counts["failed"] += 1
@@ -214,6 +218,6 @@ def library_place(row: ShardRow) -> tuple[Path, str]:
     return Path(row.source), row.path
 
 
-def mtime_of(row: ShardRow) -> int:
-    """The file's date; 0, "never seen as a file", for an image in a store."""
-    return 0 if "://" in row.source else row.mtime_ns
+def mtime_of(row: ShardRow) -> int | None:
+    """The file's mtime; None for an image in a store, which was never read as a file."""
+    return None if "://" in row.source else row.mtime_ns

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self
 
 from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.files import archives, walk
+from sightline.indexer.files.beneath import mtime_of
 from sightline.indexer.photo.decoder import File
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import pyarrow
@@ -92,20 +93,20 @@ def find_items(source: str, *, exclude: Sequence[str] = ()) -> Iterator[tuple[st
 def _find_local(path: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:
     if path.is_file():
         status = path.stat()
-        yield str(path.parent), _checked(Item(path.name, status.st_size, status.st_mtime_ns))
+        yield str(path.parent), _checked(Item(path.name, status.st_size, mtime_of(status)))
         return
     if not path.is_dir():
         raise UsageError(f"there is no folder and no file {path}")
     failures: list[Failure] = []
     for found in walk.scan(path, exclude=exclude, on_error=failures.append):
-        yield str(path), Item(found.path, found.size, found.mtime_ns)
+        yield str(path), Item(found.path, found.size, found.mtime_ns or 0)
     for failure in failures:
-        yield str(path), Item(failure.path, failure.size, failure.mtime_ns, failure.reason)
+        yield str(path), Item(failure.path, failure.size, failure.mtime_ns or 0, failure.reason)
     for archive in sorted(path.rglob(f"*{ARCHIVE}")):
         relative = archive.relative_to(path)
         if archive.is_file() and not any(part.startswith(".") for part in relative.parts):
             status = archive.stat()
-            yield str(path), Item(relative.as_posix(), status.st_size, status.st_mtime_ns)
+            yield str(path), Item(relative.as_posix(), status.st_size, mtime_of(status))
 
 
 def _find_in_store(place: Place, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:

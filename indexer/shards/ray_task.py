@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from sightline.indexer.encoder import encode_photos
 from sightline.indexer.errors import ModelMismatchError
 from sightline.indexer.photo import Decoder
+from sightline.indexer.photo.capture_date import from_name, with_date
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.plan import Shard, ShardImage, Source, images
 from sightline.indexer.shards.shard_files import (
@@ -120,11 +121,12 @@ def embed_shard(job: Job, shard: Shard, retry: frozenset[int] = frozenset()) -> 
         for batch in encode_photos(encoder, photos()):
             for image, photo, vector in batch:
                 caption = photo.info.caption or image.caption
+                info = replace(photo.info, caption=caption, url=photo.info.url or image.url)
                 out.write(
                     replace(
                         _row(shard, image),
                         vector=vector,
-                        info=replace(photo.info, caption=caption, url=photo.info.url or image.url),
+                        info=with_date(info, from_name(image.path), "name"),
                         content_hash=photo.content_hash,
                         phash=photo.phash,
                         thumbnail=photo.thumbnail or None,

@@ -173,6 +173,8 @@ def schema(dimension: int, pa: ModuleType) -> Any:
             ("format", pa.string()),
             ("orientation", pa.int8()),
             ("taken_at", pa.timestamp("s")),
+            ("taken_precision", pa.string()),
+            ("taken_from", pa.string()),
             ("camera", pa.string()),
             ("lens", pa.string()),
             ("latitude", pa.float64()),
@@ -197,8 +199,12 @@ def schema(dimension: int, pa: ModuleType) -> Any:
 INFO_COLUMNS = (
     "width", "height", "format", "orientation", "taken_at", "camera", "lens", "latitude",
     "longitude", "title", "caption", "place", "keywords", "people", "rating", "color", "url",
+    "taken_precision", "taken_from",
 )  # fmt: skip
 """The columns that are fields of ``PhotoInfo``."""
+
+ADDED_COLUMNS = ("taken_precision", "taken_from")
+"""Those that shards of earlier versions lack."""
 
 ROW_COLUMNS = tuple(
     field.name for field in fields(ShardRow) if field.name not in ("vector", "info")
@@ -323,8 +329,10 @@ def _rows(table: Any) -> list[ShardRow]:
     for n in range(table.num_rows):
         info = None
         if embedded[n]:
+            # Shards of earlier versions lack some columns.
             known = {name: values[name][n] for name in INFO_COLUMNS if name in values}
             lists = {name: tuple(known.get(name) or ()) for name in ("keywords", "people")}
+            known["taken_precision"] = known.get("taken_precision") or "second"
             info = PhotoInfo(**known | lists)
         own = {name: values[name][n] for name in ROW_COLUMNS if name in values}
         rows.append(ShardRow(**own, vector=vectors[n] if embedded[n] else None, info=info))

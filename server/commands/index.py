@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     help="Read all failed files again, also those that have not changed.",
 )
 @click.option(
+    "--reread",
+    is_flag=True,
+    help="Read all files again for their metadata, also those that have not changed. Only images"
+    " whose pixels differ are encoded again.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(1, 256),
     help="Number of decoding processes.  [default: one per core]",
@@ -69,6 +75,7 @@ def index(
     exclude: tuple[str, ...],
     prune: bool,
     retry_failures: bool,
+    reread: bool,
     workers: int | None,
     watch: bool,
     allow_roots: tuple[Path, ...],
@@ -84,6 +91,7 @@ def index(
     sightline index ~/Pictures --exclude "Screenshots/" --model siglip2-b16
     sightline index
     sightline index --watch
+    sightline index --reread ~/Pictures/2019
 
     Only new and changed files are read. An interrupted run loses nothing: run it again.
     """
@@ -98,6 +106,7 @@ def index(
             exclude=exclude,
             prune=prune,
             retry_failures=retry_failures,
+            reread=reread,
             workers=workers,
             allow_roots=allow_roots,
             on_report=(print_json_line if as_json else print_report) if watch else None,

@@ -30,7 +30,7 @@ from sightline.server.search.caption_bank import CaptionBank, ScoredText
 from sightline.server.search.fused_ranking import FusedRanking, TextMatches
 from sightline.server.search.language import language_notice
 from sightline.server.search.lru_cache import LruCache
-from sightline.server.search.query import Query, Term, parse
+from sightline.server.search.query import Query, Term, meaning, parse
 from sightline.server.search.query_encoder import QueryEncoder, Upload
 from sightline.server.search.ranking import (
     CosineRanking,
@@ -74,6 +74,11 @@ NO_STRONG_MATCHES = "No strong matches. Closest results:"
 NONE_TO_SORT = "No strong matches to sort by date."
 NO_MATCHES = "No photos match these filters."
 EMPTY_LIBRARY = "This library has no photos yet."
+
+
+def _no_matches(filters: Filters) -> str:
+    dates = meaning(filters.conditions)
+    return NO_MATCHES if dates is None else f"{NO_MATCHES[:-1]} (taken {dates})."
 
 
 class SearchEngine:
@@ -154,7 +159,7 @@ class SearchEngine:
         hits = self._hits(ranking, ranking.page(offset, k))
         message = None
         if not total:
-            message = NO_MATCHES if parsed.filters else EMPTY_LIBRARY
+            message = _no_matches(parsed.filters) if parsed.filters else EMPTY_LIBRARY
         elif good == 0:
             message = NO_STRONG_MATCHES if parsed.sort == "relevance" else NONE_TO_SORT
         foreign = language_notice(_positive_text(parsed.terms), self.library.model)

@@ -11,6 +11,9 @@
 ``like:5``               an image of the library; ``-like:5`` and ``2:like:5`` work too
 ``like:5@0,0,.5,1``      a region of it: left, top, right, bottom as fractions of the image
 ``upload:TOKEN``         an image uploaded before
+``date:2012-06``         taken in that year, month or on that day; ``date:2012-06-01..2012-06-14``
+                         from the first to the last day of a range, ``after:2012`` from its first
+                         day, ``before:2012`` before it
 ``in:"My trip"``         filters, see ``indexer.types.Condition``; ``-in:x`` inverts one
 ``match:all``            every term must match (the default is ``match:sum``)
 ``sort:newest``          matches by date: ``newest``, ``oldest`` or ``relevance``
@@ -23,11 +26,12 @@ cannot contain double quotes. Typographic quotes, which phones write, are read a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import date
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
+from sightline.indexer.dates import PRECISIONS, end_of, from_text, to_text
 from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Condition, Filters
 
@@ -138,7 +142,12 @@ class Query:
         return {
             "terms": [term.as_dict() for term in self.terms],
             "filters": [
-                {"name": c.name, "value": _value_text(c.value), "negated": c.negated}
+                {
+                    "name": c.name,
+                    "value": _value_text(c.value),
+                    "negated": c.negated,
+                    "meaning": meaning([replace(c, negated=False)]),
+                }
                 for c in self.filters.conditions
             ],
             "combine": self.combine,
@@ -306,6 +315,16 @@ def _date(value: str) -> date | None:
         return None
 
 
+def _dates(value: str) -> tuple[date, date] | None:
+    """``(first day, day after the last)`` of a period or of a range of two, ``2012-06..2013``."""
+    first, dots, last = value.partition("..")
+    start, last_start = _date(first), _date(last if dots else first)
+    if start is None or last_start is None:
+        return None
+    end = end_of(last_start, PRECISIONS[(last if dots else first).count("-")])
+    return (start, end) if start < end else None
+
+
 def _near(value: str) -> tuple[float, float, float] | None:
     numbers = _numbers(value, 3, 6) or _numbers(f"{value},{NEAR_KM}", 3, 6)
     if numbers is None:
@@ -336,6 +355,7 @@ def _lower(value: str) -> str | None:
 
 
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "date": (_dates, "a day, month, year or range, as in date:2012-06 or date:2012-06-01..2012-07"),
     "after": (_date, "a day, month or year, as in after:2023-06-01"),
     "before": (_date, "a day, month or year, as in before:2024"),
     "in": (_word, "a folder, as in in:Holidays"),
@@ -375,10 +395,45 @@ def _number(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-def _value_text(value: str | int | date | tuple[float, float, float]) -> str:
+def _value_text(value: Any) -> str:
+    if isinstance(value, tuple) and isinstance(value[0], date):
+        return _dates_text(*value)
     if isinstance(value, tuple):
         return ",".join(map(_number, value))
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _dates_text(start: date, end: date) -> str:
+    """The shortest form of ``date:``; ``end`` is the day after the last."""
+    for precision in PRECISIONS[:-1]:
+        text = to_text(datetime(start.year, start.month, start.day), precision)
+        if from_text(text)[0].date() == start and end_of(start, precision) == end:
+            return text
+    return f"{start}..{end - timedelta(days=1)}"
+
+
+def meaning(conditions: Sequence[Condition]) -> str | None:
+    """The first and the last day that the date filters among ``conditions`` leave, as in ``from
+    2012-01-01 to 2011-12-31``; None if there are none. Negated ones do not count."""
+    periods = [_period(one) for one in conditions if not one.negated]
+    dated = [period for period in periods if period is not None]
+    if not dated:
+        return None
+    first = max((first for first, _ in dated if first), default=None)
+    end = min((end for _, end in dated if end), default=None)
+    parts = [f"from {first}"] if first else []
+    if end is not None:
+        parts.append(f"to {end - timedelta(days=1) if end > date.min else end}")
+    return " ".join(parts)
+
+
+def _period(condition: Condition) -> tuple[date | None, date | None] | None:
+    """The first day of a date filter and the day after its last; None for other filters."""
+    value: Any = condition.value
+    if condition.name == "date":
+        first, end = value
+        return first, end
+    return {"after": (value, None), "before": (None, value)}.get(condition.name)
 
 
 def _condition_text(condition: Condition) -> str:

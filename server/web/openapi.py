@@ -45,6 +45,7 @@ FACTS = {
     "width": COUNT,
     "height": COUNT,
     "taken_at": nullable("string"),
+    "taken_from": nullable("string"),
     "camera": nullable("string"),
     "lens": nullable("string"),
     "latitude": nullable("number"),
@@ -137,7 +138,14 @@ SCHEMAS: dict[str, Any] = {
                 )
             ),
             "filters": listed(
-                obj({"name": STRING, "value": STRING, "negated": {"type": "boolean"}})
+                obj(
+                    {
+                        "name": STRING,
+                        "value": STRING,
+                        "negated": {"type": "boolean"},
+                        "meaning": nullable("string"),
+                    }
+                )
             ),
             "combine": {"enum": ["sum", "all"]},
             "sort": {"enum": ["relevance", "newest", "oldest"]},

@@ -68,7 +68,7 @@ def thumbnail(id: int) -> Response:
     stored: bytes | None = engine().library.thumbnail(id) if 0 < id < 2**63 else None
     if stored is None:
         record = engine().library.image(id) if 0 < id < 2**63 else None
-        if record is None or record.mtime_ns:
+        if record is None or record.mtime_ns is not None:
             raise NotFoundError(f"there is no thumbnail of image {str(id)[:30]}")
         svg = placeholder(record).encode()
         tag = blake2b(svg, digest_size=12).hexdigest()

@@ -100,8 +100,8 @@ export function createChips({ go, query, focus }) {
   }
 
   function filterChip(filter, replace) {
-    const { name, value, negated } = filter, label = `${name}: ${value}`;
-    return h("div", { class: `chip filter${negated ? " less" : ""}`, role: "group", "aria-label": label },
+    const { name, value, negated, meaning } = filter, label = `${name}: ${value}`;
+    return h("div", { class: `chip filter${negated ? " less" : ""}`, role: "group", "aria-label": label, title: meaning && `Taken ${meaning}` },
       sign(negated, `Invert ${label}`, () => replace({ ...filter, negated: !negated })),
       h("span", { class: "words" }, h("b", {}, name), ` ${value}`),
       button("close", `Remove ${label}`, () => replace()));

@@ -158,8 +158,12 @@ export const matches = (n) => `${number(n)} strong match${n === 1 ? "" : "es"}`;
 
 const formats = new Map(); // creating a DateTimeFormat is slow
 
-/** Dates are the camera's local time without a zone: shown as written, never shifted. */
+/** Dates are the camera's local time without a zone: shown as written, never shifted. Of a partial one
+    ("1943", "1962-08", "2004-03-07") only what is known is shown. */
 export function date(text, options) {
+  if (text.length === 4) return text;
+  if (text.length === 7) [text, options] = [`${text}-01T00:00`, { month: "long", year: "numeric" }];
+  if (text.length === 10) [text, options] = [`${text}T00:00`, { ...options, timeStyle: undefined }];
   const key = JSON.stringify(options);
   if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en", options));
   return formats.get(key).format(new Date(text));

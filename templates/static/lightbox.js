@@ -4,6 +4,7 @@ import { announce, ask, button, date, h, icon, number, plural } from "./dom.js";
 import { createStage } from "./stage.js";
 import { bytes, copy } from "./tools.js";
 
+const DATE_NOTES = { name: " (from the file name)", digitized: " (digitised)", modified: " (file date)" };
 const wide = matchMedia("(min-width: 800px)");
 /** Thumbnails of a stack. */
 const MAX_MEMBERS = 12;
@@ -121,7 +122,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     const town = all.location && [...new Set([all.location.city, all.location.country])].join(", ");
     const where = town || at;
     const rows = [
-      ["Taken", all.taken_at && link(date(all.taken_at, { dateStyle: "long", timeStyle: "short" }), `after:${all.taken_at.slice(0, 10)} before:${dayAfter(all.taken_at)}`)],
+      ["Taken", all.taken_at && h("span", {}, link(date(all.taken_at, { dateStyle: "long", timeStyle: "short" }), `date:${all.taken_at.slice(0, 10)}`), DATE_NOTES[all.taken_from])],
       ["Camera", all.camera && link(all.camera, `camera:${quote(all.camera)}`)],
       ["Lens", all.lens && link(all.lens, `lens:${quote(all.lens)}`)],
       ["Size", all.width > 0 && `${number(all.width)} × ${number(all.height)}, ${(all.width * all.height / 1e6).toFixed(1)} MP, ${bytes(all.size)} ${all.format.toUpperCase()}`],
@@ -187,8 +188,6 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
       }
     } }, texts, ranked);
   }
-
-  const dayAfter = (text) => new Date(Date.parse(`${text.slice(0, 10)}T00:00Z`) + 864e5).toISOString().slice(0, 10);
 
   return { open, close, place, get shown() { return dialog.open ? hit : null; } };
 }

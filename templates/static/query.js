@@ -12,7 +12,7 @@ const KEYWORDS = /^(portrait|landscape|square|newest|oldest|relevance|all|sum)$/
 export function incomplete(q) {
   const [, name, value] = (tokens(q).at(-1) ?? "").match(/^-?([a-z]+):(.*)$/i) ?? [];
   if (!name || /\s$/.test(q)) return false;
-  if (/^(after|before)$/i.test(name)) return !/^\d{4}(-\d\d?){0,2}$/.test(value);
+  if (/^(after|before|date)$/i.test(name)) return !/(^|\.\.)\d{4}(-\d\d?){0,2}$/.test(value);
   if (/^(is|sort|match)$/i.test(name)) return !KEYWORDS.test(value);
   return !value.replaceAll('"', "") || (/^near$/i.test(name) && !/\d,-?\d/.test(value));
 }
@@ -46,4 +46,4 @@ export function dateRange(q) {
 }
 
 export const withDateRange = (q, after, before) =>
-  change(q, (token) => /^(after|before):/.test(token), ...(after ? [`after:${after}`, `before:${before}`] : []));
+  change(q, (token) => /^(after|before|date):/.test(token), ...(after ? [`after:${after}`, `before:${before}`] : []));

@@ -14,7 +14,9 @@ const addMonths = (from, months) => {
 function byMonth(months) {
   const counts = new Map(months.map(({ month, count }) => [month, count]));
   const sorted = [...counts.keys()].sort(), bars = [];
-  for (let month = sorted[0]; month && month <= sorted.at(-1); month = addMonths(month, 1)) {
+  for (let month = sorted[0] && addMonths(sorted[0], 0); month && month <= addMonths(sorted.at(-1), 0); month = addMonths(month, 1)) {
+    const year = month.slice(0, 4);  // of which nothing else is known
+    if (month.endsWith("-01") && counts.has(year)) bars.push({ after: year, before: String(Number(year) + 1), count: counts.get(year), name: year });
     bars.push({ after: month, before: addMonths(month, 1), count: counts.get(month) ?? 0, name: date(`${month}-01T00:00`, { month: "long", year: "numeric" }) });
   }
   return bars;
