@@ -84,7 +84,7 @@ def test_a_checkout_stays_editable(site: Path) -> None:
 def test_an_environment_without_pip_is_one_of_uv(
     site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installation.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(installation, "find_spec", lambda name: None)
     python = shlex.quote(sys.executable)
     assert install_command("mcp") == f"uv pip install --python {python} 'sightline[mcp]'"
 
