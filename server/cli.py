@@ -34,6 +34,8 @@ COMMANDS = {
     "roots": "sightline.server.commands.manage",
     "rebuild": "sightline.server.commands.manage",
     "doctor": "sightline.server.commands.doctor",
+    "backup": "sightline.server.commands.backup",
+    "restore": "sightline.server.commands.backup",
     "models": "sightline.server.commands.manage",
     "duplicates": "sightline.server.commands.duplicates",
     "collections": "sightline.server.commands.collections",

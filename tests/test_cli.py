@@ -452,6 +452,27 @@ def test_models_lists_licences_and_the_default(sightline: CommandLine) -> None:
     assert [model["name"] for model in documents if model["default"]] == ["laion-b32"]
 
 
+def test_models_has_a_line_of_80_columns_for_each_model(sightline: CommandLine) -> None:
+    lines = sightline("models").out.splitlines()
+    assert len(lines) == 1 + len(registry.MODELS)
+    assert max(map(len, lines)) <= 80
+    weights = (TOP / "data" / "builtin" / "model.safetensors").stat().st_size / 1e6
+    (builtin,) = (line for line in lines if line.startswith("builtin "))
+    assert weights - 1 <= int(builtin.split()[1]) <= weights + 3
+
+
+def test_models_shows_one_model_whole(sightline: CommandLine) -> None:
+    for model in registry.MODELS:
+        text = sightline("models", model.name).out
+        assert model.note in text
+        assert model.licence in text
+        assert f"{model.dimension} dimensions" in text
+    document = sightline("models", "builtin", "--json").document
+    assert (document["name"], document["download_mb"]) == ("builtin", 0)
+    assert document["size_mb"] > 10  # type: ignore[operator]
+    assert_one_line(sightline("models", "nothing"), "no model is called", status=2)
+
+
 # errors -------------------------------------------------------------------------------------------
 
 

@@ -74,6 +74,7 @@ class CatalogReader:
         self._store = store
         self.kept = Kept(store)
         """Saved searches, the favourites and collections."""
+        self.frozen = store.frozen
         self._cache: dict[object, tuple[int, Any]] = {}
         self._selected: dict[tuple[int, Filters], Ids] = {}
         self._last_data_version = store.data_version()

@@ -472,6 +472,25 @@ class Store:
             yield connection
 
     @contextmanager
+    def frozen(self) -> Iterator[Callable[[Path], None]]:
+        """A function that writes the file, as it is at the start of the block, to a new path;
+        others may write meanwhile."""
+        with self.snapshot() as connection:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # begins to read
+
+            def copy(path: Path) -> None:
+                with (
+                    translated_errors(path, self.kind),
+                    closing(sqlite3.connect(path, isolation_level=None)) as target,
+                ):
+                    target.execute("PRAGMA synchronous = FULL")
+                    connection.backup(target)
+                    target.execute("PRAGMA journal_mode = WAL")
+                _sync_folder(path.parent)
+
+            yield copy
+
+    @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """The writing connection, in a transaction that is committed at the end and rolled back on
         any error. One thread at a time; others wait."""

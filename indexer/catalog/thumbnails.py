@@ -37,6 +37,7 @@ class Thumbnails:
     def __init__(self, store: Store) -> None:
         """Use ``Thumbnails.open`` or ``Thumbnails.open_or_create``."""
         self._store = store
+        self.frozen = store.frozen
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:

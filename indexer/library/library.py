@@ -578,6 +578,11 @@ class Library:
             self._thumbnails.remove(ids)
 
     @property
+    def has_thumbnails(self) -> bool:
+        """Whether there are thumbnails; a library that was opened read-only may have none."""
+        return self._thumbnails is not None
+
+    @property
     def thumbnails(self) -> Thumbnails:
         """The thumbnails; LibraryError in a library that was opened read-only without them."""
         if self._thumbnails is None:

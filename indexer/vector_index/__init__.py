@@ -10,11 +10,13 @@ from sightline.indexer.vector_index.index import (
     orphans,
     remove_orphans,
 )
+from sightline.indexer.vector_index.manifest import copy_index
 
 __all__ = [
     "VectorIndex",
     "build_index",
     "check_search_device",
+    "copy_index",
     "cosines",
     "maintain_index",
     "open_index",

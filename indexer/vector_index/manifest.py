@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,9 @@ FORMAT = 1
 
 UNLIMITED = 2.0
 """A probing radius that excludes no inverted list: cosines differ by at most 2."""
+
+COPY_ATTEMPTS = 3
+"""Copies of an index that is replaced while it is copied; builds take longer than a copy."""
 
 READ_BYTES = 1 << 22
 """Bytes read at a time for a checksum."""
@@ -165,6 +169,26 @@ def install(directory: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
+def copy_index(source: Path, target: Path) -> None:
+    """Copies the current generation in ``source`` to the new folder ``target``. Copies nothing of
+    an index that is corrupt: it is built again from the catalog."""
+    for _ in range(COPY_ATTEMPTS):
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(mode=0o700)
+        try:
+            manifest = read_manifest(source)
+            if manifest is None:
+                return
+            for facts in manifest.files.values():
+                shutil.copyfile(source / facts.name, target / facts.name)
+            verify(target, manifest)
+        except (FileNotFoundError, UntrustedError):
+            continue  # a new generation has replaced it meanwhile
+        install(target, manifest)
+        return
+    shutil.rmtree(target, ignore_errors=True)
+
+
 def stale_files(directory: Path, manifest: Manifest | None) -> list[Path]:
     """Files of earlier generations and of interrupted builds."""
     current = {MANIFEST}
@@ -211,7 +235,8 @@ def checksum(path: Path) -> str:
 def _sync(path: Path) -> None:
     """Flushes a file or a folder to the disk."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        # Windows flushes what is open for writing only.
+        handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     except PermissionError:
         return  # Windows cannot open a folder
     try:
