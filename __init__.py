@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sightline.indexer.indexing.index_folders import index_folders as index_folders
-    from sightline.indexer.library import Library as Library
+    from sightline.indexer.indexing.library import Library as Library
     from sightline.server.search import SearchEngine as SearchEngine
 
 __version__ = "0.1.0"
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _EXPORTS = {
-    "Library": "sightline.indexer.library.library",
+    "Library": "sightline.indexer.indexing.library",
     "index_folders": "sightline.indexer.indexing.index_folders",
     "SearchEngine": "sightline.server.search",
 }

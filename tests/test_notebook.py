@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
+import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers_library import as_bytes, draw, make_library
@@ -68,3 +70,52 @@ def test_unknown_names_of_the_package_raise_attribute_error() -> None:
 
     with pytest.raises(AttributeError):
         _ = sightline.Nothing
+
+
+def test_the_notebook_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = json.loads(PAGE.with_suffix(".ipynb").read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    shown = []
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs"), "cells are stored without outputs"
+        if cell["cell_type"] == "code":
+            *first, last = ast.parse("".join(cell["source"])).body
+            exec(compile(ast.Module(first, []), "cell", "exec"), names)
+            if isinstance(last, ast.Expr):  # what Jupyter shows
+                value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+                shown.append(value._repr_html_() if hasattr(value, "_repr_html_") else value)
+            else:
+                exec(compile(ast.Module([last], []), "cell", "exec"), names)
+    assert shown[:2] == [24, (24, 0)]
+    assert "data:image/webp;base64," in shown[2]
+    assert (4, 28) in shown
+
+
+def test_a_result_is_a_table_of_pandas(directory: Path, tiny_encoder: Encoder) -> None:
+    from sightline.indexer.library import Library
+    from sightline.server.search import SearchEngine
+
+    with (
+        Library.open(directory, read_only=True) as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        result = engine.search("blots")
+        table = result.to_pandas()
+        assert table["id"].tolist() == [hit.id for hit in result.hits]
+        assert table["absolute"].tolist() == [str(hit.record.absolute) for hit in result.hits]
+        assert str(table["taken_at"].dtype).startswith("datetime64")
+        assert engine.search("in:Nowhere").to_pandas().empty
+
+
+def test_an_open_library_indexes_more_folders(
+    directory: Path, tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    from sightline import Library
+
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "new.jpg").write_bytes(as_bytes(draw(50)))
+    with Library.open(directory) as library:
+        before = library.count
+        report = library.add(tmp_path / "more", encoder=tiny_encoder)
+        assert (report.added, library.count) == (1, before + 1)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.indexer.errors import UsageError
+from sightline.indexer.installation import install_command
 from sightline.indexer.types import Ids, ImageRecord
 from sightline.server.search import notebook
 from sightline.server.search.image_json import image_as_dict
+
+if TYPE_CHECKING:
+    import pandas
 
 SCORE_DIGITS, RELEVANCE_DIGITS = 6, 4
 """Decimal places in JSON."""
@@ -117,6 +122,18 @@ class SearchResult:
             "message": self.message,
             "hits": [hit.as_dict(absolute=absolute) for hit in self.hits],
         }
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row per hit, best first, with the fields of ``as_dict`` as columns; ``taken_at`` is a
+        date. Raises ``UsageError`` without pandas."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise UsageError(f"to_pandas needs pandas: {install_command('pandas')}") from error
+        frame = pandas.DataFrame([hit.as_dict() for hit in self.hits])
+        if len(frame):
+            frame["taken_at"] = pandas.to_datetime(frame["taken_at"], format="ISO8601")
+        return frame
 
     def _repr_html_(self) -> str:
         """The images, in a notebook."""
