@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import runpy
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import packages_distributions
@@ -17,33 +20,62 @@ TOP = Path(__file__).resolve().parent.parent
 SETTINGS = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 
 
+DIST = runpy.run_path(str(TOP / ".ci" / "dist.py"))
+
+tracked = DIST["tracked"]
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of what git tracks."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for name in tracked():
-        target = source / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((TOP / name).read_bytes())
-    build = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
-    subprocess.run(
-        [sys.executable, "-c", build, str(folder)], cwd=source, check=True, capture_output=True
-    )
-    (built,) = folder.glob("*.whl")
-    return built
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The wheel and the source distribution, built from a copy of what git tracks."""
+    wheel, sdist = DIST["build"](tmp_path_factory.mktemp("dist"))
+    return wheel, sdist
 
 
-def tracked() -> list[str]:
-    """Paths of the files that git tracks and that exist."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=TOP,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return [name for name in listed.stdout.split("\0") if name and (TOP / name).is_file()]
+@pytest.fixture(scope="module")
+def wheel(built: tuple[Path, Path]) -> Path:
+    return built[0]
+
+
+def test_two_builds_of_one_commit_are_equal_byte_for_byte(
+    built: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    before = os.umask(0o077)
+    try:
+        again = DIST["build"](tmp_path / "again")
+    finally:
+        os.umask(before)
+    for one, other in zip(built, again, strict=True):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_source_distribution_is_complete(built: tuple[Path, Path], tmp_path: Path) -> None:
+    wheel, sdist = built
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        archive.extractall(tmp_path, filter="data")
+    assert {"pyproject.toml", "README.md", "LICENSE", "py.typed"} <= names
+    (source,) = tmp_path.iterdir()
+    code = "import sys, setuptools.build_meta as b; b.build_wheel(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (again,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert {n for n in one.namelist() if ".dist-info/" not in n} == {
+            n for n in other.namelist() if ".dist-info/" not in n
+        }
+
+
+def test_there_is_one_version(wheel: Path) -> None:
+    from sightline import __version__
+
+    changelog = (TOP / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, flags=re.MULTILINE)[0] == __version__
+    assert wheel.name == f"sightline-{__version__}-py3-none-any.whl"
+    for path in (TOP / "pyproject.toml", TOP / "Dockerfile"):
+        assert __version__ not in re.findall(r"\d+\.\d+\.\d+", path.read_text(encoding="utf-8"))
 
 
 def test_every_package_directory_is_listed() -> None:
@@ -87,7 +119,7 @@ def test_the_wheel_contains_every_file_needed_at_run_time(wheel: Path) -> None:
         f"sightline/{name}"
         for name in tracked()
         if name.startswith(("indexer/", "server/", "data/", "templates/"))
-        or name in {"__init__.py", "__main__.py"}
+        or name in {"__init__.py", "__main__.py", "py.typed"}
     }
     assert needed
     with zipfile.ZipFile(wheel) as archive:

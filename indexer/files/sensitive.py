@@ -12,7 +12,11 @@ from pathlib import Path
 
 from sightline.indexer.errors import UsageError
 
-SYSTEM = tuple(Path(path) for path in ("/etc", "/proc", "/sys", "/dev", "/boot"))
+SYSTEM = tuple(
+    Path(os.path.realpath(path))  # macOS: /etc is a link
+    for path in ("/etc", "/proc", "/sys", "/dev", "/boot", "/System", os.environ.get("SYSTEMROOT"))
+    if path
+)
 """Folders that are sensitive with everything below them."""
 
 
