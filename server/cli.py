@@ -17,6 +17,7 @@ import click
 
 from sightline import __version__
 from sightline.indexer.errors import SightlineError, UsageError
+from sightline.server.commands.common import say
 from sightline.server.commands.priority import OWN_PROCESS
 
 COMMANDS = {
@@ -110,7 +111,7 @@ def run(arguments: list[str] | None = None, *, obj: object = None) -> int:
     except (SightlineError, OSError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        click.echo(f"sightline: {one_line(error)}", err=True)
+        say(f"sightline: {one_line(error)}")
         return 2 if isinstance(error, UsageError) else 1
 
 

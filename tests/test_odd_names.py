@@ -16,6 +16,7 @@ from werkzeug.http import parse_options_header
 
 from sightline.server.cli import run
 from sightline.server.commands.common import print_path
+from sightline.server.commands.progress import terminal_bar
 from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 
@@ -78,6 +79,55 @@ def test_lists_for_people_have_no_control_characters(
     lines = capsys.readouterr().out.split("\n")
     assert all(line.isprintable() or "\u2028" in line for line in lines)
     assert any("red ?[31m.jpg" in line for line in lines)
+
+
+EVIL = "evil \x1b[2J\n\x85[bold] pictures"
+
+
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[Library]:
+    """A library whose folder has control characters and markup in its name, and does not exist."""
+    folder = tmp_path_factory.mktemp("evil")
+    (folder / EVIL).mkdir()
+    (folder / EVIL / "a.jpg").write_bytes(as_bytes(draw(1)))
+    (folder / EVIL / "b.jpg").write_bytes(b"no photo")
+    with make_library(folder / "library", tiny_encoder, folder / EVIL) as made:
+        (folder / EVIL).rename(folder / "gone")
+        yield made
+
+
+@pytest.mark.parametrize("command", ["roots", "status", "failures", "doctor", "index"])
+def test_names_of_folders_are_sanitised_in_lists_notes_and_progress(
+    evil: Library, command: str, capsys: pytest.CaptureFixture
+) -> None:
+    run([command, "--library", str(evil.directory)])
+    printed = capsys.readouterr()
+    assert "evil ?[2J??[bold] pictures" in printed.out + printed.err
+    for line in (printed.out + printed.err).split("\n"):
+        assert line.isprintable()
+
+
+def test_json_names_the_folder_as_it_is(evil: Library, capsys: pytest.CaptureFixture) -> None:
+    assert run(["roots", "--json", "--library", str(evil.directory)]) == 0
+    [root] = json.loads(capsys.readouterr().out)
+    assert Path(root["path"]).name == EVIL
+
+
+def test_a_progress_bar_shows_names_without_control_characters_and_markup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as out, os.fdopen(main, "rb", buffering=0) as screen:
+        monkeypatch.setattr("sys.stderr", out)
+        with terminal_bar() as show:
+            show(f"looking at {EVIL}[/x]", 1, 2)
+        out.flush()
+        assert b"evil ?[2J??[bold]" in screen.read(10_000)
+
+
+def test_an_error_names_a_path_without_control_characters(capsys: pytest.CaptureFixture) -> None:
+    assert run(["status", "--library", f"/nowhere/{EVIL}"]) != 0
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_a_path_is_sanitised_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,8 +152,8 @@ def print_path(path: Path, *, null: bool) -> None:
 
 
 def say(message: str) -> None:
-    """Prints a message on standard error; standard output is for results."""
-    click.echo(message, err=True)
+    """Prints a line on standard error, ``printable``; standard output is for results."""
+    click.echo(printable(message), err=True)
 
 
 @contextmanager

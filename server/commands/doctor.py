@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sightline.indexer.errors import LibraryError
-from sightline.server.commands.common import json_option, library_option, print_json, say
+from sightline.server.commands.common import json_option, library_option, print_json, printable, say
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def print_findings(findings: list[Problem]) -> None:
     """Prints one line per finding."""
     for finding in findings:
         mark = "repaired" if finding.repaired else finding.kind
-        click.echo(f"{mark:<9} {finding.where}: {finding.text}: {finding.remedy}")
+        line = printable(f"{finding.where}: {finding.text}: {finding.remedy}")
+        click.echo(f"{mark:<9} {line}")
     if not findings:
         say("no problems found")

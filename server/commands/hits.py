@@ -46,7 +46,8 @@ def print_hits(result: SearchResult, *, previews: bool | None) -> None:
             below = True
             if result.hits[0].match:
                 say("-- the following hits are below the relevance threshold --")
-        click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {printable(hit.record.absolute)}")
+        folded = f"  +{len(hit.duplicates):,} similar" if hit.duplicates else ""
+        click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {printable(hit.record.absolute)}{folded}")
         if show is not None:
             print_preview(hit, show)
     if result.message:

@@ -14,7 +14,6 @@ from sightline.server.commands.common import (
     json_option,
     library_option,
     print_json,
-    printable,
     say,
     stopping,
 )
@@ -160,11 +159,11 @@ def print_report(report: IndexReport) -> None:
     )
     click.echo(f"{report.found:,} images found: {counts} ({report.seconds:.1f} s)")
     for line in report.notes:
-        say(f"note: {printable(line)}")
+        say(f"note: {line}")
     for line in report.held_back:
         say(f"warning: {line}")
     for failure in report.failures[:10]:
-        say(f"could not read {printable(Path(failure.root) / failure.path)}: {failure.reason}")
+        say(f"could not read {Path(failure.root) / failure.path}: {failure.reason}")
     if len(report.failures) > 10:
         say(f"... and {len(report.failures) - 10:,} more: see `sightline failures`")
     if report.interrupted:

@@ -17,6 +17,7 @@ from sightline.server.commands.common import (
     library_option,
     open_library,
     print_json,
+    printable,
     say,
 )
 from sightline.server.commands.priority import nice_option
@@ -164,7 +165,7 @@ def label(
         else:
             for record, rows in found:
                 text = "  ".join(f"{row.label} {row.fit:.2f}" for row in rows) or "-"
-                click.echo(f"{record.absolute}: {text}")
+                click.echo(f"{printable(record.absolute)}: {printable(text)}")
     return 0
 
 

@@ -53,7 +53,7 @@ def status(as_json: bool, directory: Path | str) -> None:
         "pending": f"{index['pending']:,} newer, searched exactly" if index["pending"] else "",
         "note": index["note"],
         "folders": "\n".join(
-            root["path"] + ("" if root["available"] else "  (not available)")
+            printable(root["path"]) + ("" if root["available"] else "  (not available)")
             for root in facts["roots"]
         ),
     }
@@ -73,7 +73,7 @@ def failures(as_json: bool, directory: Path | str) -> None:
         print_json([{"path": str(Path(f.root) / f.path), "reason": f.reason} for f in found])
         return
     for failure in found:
-        click.echo(f"{printable(Path(failure.root) / failure.path)}: {failure.reason}")
+        click.echo(f"{printable(f'{Path(failure.root) / failure.path}: {failure.reason}')}")
     if not found:
         say("no failures")
 
@@ -121,7 +121,7 @@ def roots(
         return
     for root in facts:
         suffix = "" if root["available"] else "  (not available)"
-        click.echo(f"{root['images']:>9,}  {root['path']}{suffix}")
+        click.echo(f"{root['images']:>9,}  {printable(root['path'])}{suffix}")
 
 
 @click.command()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sightline.server.commands.common import say
+from sightline.server.commands.common import printable, say
 
 if TYPE_CHECKING:
     from sightline.indexer.types import Progress
@@ -55,7 +55,7 @@ def terminal_bar() -> Iterator[Progress]:
 
     columns = (
         rich_progress.SpinnerColumn(),
-        rich_progress.TextColumn("{task.description}"),
+        rich_progress.TextColumn("{task.description}", markup=False),
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TextColumn("{task.fields[rate]}"),
@@ -68,7 +68,9 @@ def terminal_bar() -> Iterator[Progress]:
         def show(phase: str, done: int, total: int | None, /) -> None:
             rate = rates.of(phase, done)
             shown_rate = f"{rate:,.1f}/s" if rate else ""
-            bars.update(task, description=phase, completed=done, total=total, rate=shown_rate)
+            bars.update(
+                task, description=printable(phase), completed=done, total=total, rate=shown_rate
+            )
 
         yield show
 

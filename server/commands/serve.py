@@ -58,6 +58,13 @@ if TYPE_CHECKING:
     " count. Requires a token.",
 )
 @click.option(
+    "--base-path",
+    default="",
+    metavar="PATH",
+    help="The path below which your reverse proxy serves this server, such as /photos. Requires a"
+    " token.",
+)
+@click.option(
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file with the token that clients must send.  [default: $SIGHTLINE_TOKEN_FILE, or the"
@@ -100,6 +107,7 @@ def serve(
     port: int,
     host_names: tuple[str, ...],
     trusted_proxy: str | None,
+    base_path: str,
     token_file: Path | None,
     origins: tuple[str, ...],
     threads: int,
@@ -129,6 +137,7 @@ def serve(
         token_file=token_path(token_file),
         hosts=host_names,
         trusted_proxy=trusted_proxy,
+        base_path=base_path.rstrip("/"),
         origins=origins,
         threads=threads,
         mcp=mcp,
@@ -191,7 +200,7 @@ def run_server(
     with SearchEngine(library, encoder) as engine:
         server = Server(create_app(engine, config=config), config)
         name = f"[{config.host}]" if ":" in config.host else config.host
-        url = f"http://{name}:{server.port}/"
+        url = f"http://{name}:{server.port}{config.base_path}/"
 
         def get_ready() -> None:
             warm(encoder, library)

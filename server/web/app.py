@@ -22,6 +22,7 @@ from flask import (
 )
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.routing import RequestRedirect
 from werkzeug.sansio.response import Response as PlainResponse
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -87,6 +88,7 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     measure(app, engine)
     protect(app, config)
+    app.before_request(_redirect_to_page)
     for blueprint in (api, health, images, duplicates, kept, clip_retrieval, metrics, pages):
         app.register_blueprint(blueprint)
     if config.mcp:
@@ -173,6 +175,13 @@ def wants_json() -> bool:
     return "text/html" not in request.headers.get("Accept", "")
 
 
+def _redirect_to_page() -> AnyResponse | None:
+    """From ``/photos`` to ``/photos/``: to a path, because a proxy may have replaced the host."""
+    if isinstance(request.routing_exception, RequestRedirect):
+        return redirect(f"{request.script_root}/", 308)
+    return None
+
+
 def _sightline_error(error: SightlineError) -> AnyResponse:
     code, reason = public_error(error)
     if code < 500 and request.headers.get(ERRORS_HEADER) == "inside" and wants_json():
@@ -185,9 +194,9 @@ def _http_error(error: HTTPException) -> AnyResponse:
     if code in (301, 302, 304, 307, 308):
         return error.get_response()
     if code == 401 and not wants_json() and request.method == "GET":
-        wanted = request.full_path.rstrip("?")
-        query = "" if wanted == "/" else f"?{urlencode({'next': wanted})}"
-        return redirect(f"/signin{query}", 303)
+        wanted = request.script_root + request.full_path.rstrip("?")
+        query = "" if wanted == f"{request.script_root}/" else f"?{urlencode({'next': wanted})}"
+        return redirect(f"{request.script_root}/signin{query}", 303)
     reason = error.description or error.name
     if isinstance(error, NotFound):
         reason = "there is no page at this address"

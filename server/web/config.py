@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class ServerConfig:
     """Additional values of the ``Host`` header that are accepted."""
     trusted_proxy: str | None = None
     """IP address of the reverse proxy whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` count."""
+    base_path: str = ""
+    """The path below which a reverse proxy serves this server: ``/photos``; empty for none."""
     origins: tuple[str, ...] = ()
     """Origins (``https://front.example.org``) whose pages may use the clip-retrieval routes, and
     nothing else, from a browser."""
@@ -61,9 +64,15 @@ class ServerConfig:
             check_token(self.token)
         if self.trusted_proxy is not None and ip_address(self.trusted_proxy) is None:
             raise UsageError(f"the trusted proxy must be an IP address, not {self.trusted_proxy!r}")
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", self.base_path) or ".." in self.base_path:
+            raise UsageError(
+                f"the base path must be a path such as /photos, not {self.base_path!r}"
+            )
         public = [host for host in (self.host, *self.hosts) if not is_loopback(host)]
         if self.trusted_proxy is not None:
             public.append("a server behind a proxy")
+        if self.base_path:
+            public.append(f"a server below {self.base_path}")
         if self.token is None and public:
             raise UsageError(
                 f"{public[0]} is reachable from other machines and needs a token: set"

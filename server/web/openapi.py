@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 
 from sightline import __version__
 from sightline.server.web.parameters import Operation
@@ -179,6 +179,7 @@ def document(app: Flask) -> dict[str, Any]:
             " `Sightline-Errors: inside`, errors below 500 are answered with status 200 and"
             ' `{"error", "status"}`.',
         },
+        "servers": [{"url": request.script_root or "/"}],
         "paths": paths,
         "components": {
             "schemas": SCHEMAS,

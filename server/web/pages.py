@@ -90,7 +90,7 @@ def failures() -> str:
 def sign_in_form() -> AnyResponse:
     """The form for the token."""
     if _token() is None:
-        return redirect("/")
+        return redirect(home())
     following = local_address(request.args.get("next"))
     return make_response(render_template("signin.html", problem=None, following=following))
 
@@ -100,7 +100,7 @@ def sign_in() -> AnyResponse:
     """Checks the token and sets the cookie."""
     token = _token()
     if token is None:
-        return redirect("/", 303)
+        return redirect(home(), 303)
     following = local_address(request.form.get("next"))
     if wait := sign_in_wait():
         page = render_template("signin.html", problem=TOO_MANY_TOKENS, following=following)
@@ -115,17 +115,22 @@ def sign_in() -> AnyResponse:
 
 
 def local_address(text: str | None) -> str:
-    """``text`` if it is an address of this server: a path, query and fragment. "/" otherwise, so
-    that a link to the sign-in form cannot lead to another site."""
+    """``text`` if it is an address of this server: a path, query and fragment. The page otherwise,
+    so that a link to the sign-in form cannot lead to another site."""
     if text and re.fullmatch(r"/(?![/\\])[\x21-\x7e]*", text):
         return text
-    return "/"
+    return home()
+
+
+def home() -> str:
+    """The address of the page."""
+    return f"{request.script_root}/"
 
 
 @pages.post("/signout")
 def sign_out() -> AnyResponse:
     """Deletes the cookie and what the browser has cached."""
-    response = make_response(redirect("/signin", 303))
+    response = make_response(redirect(f"{request.script_root}/signin", 303))
     delete_cookie(response)
     response.headers["Clear-Site-Data"] = '"cache"'
     return response
@@ -162,7 +167,7 @@ def static_version(directory: Path) -> str:
 
 def static_url(name: str) -> str:
     """The URL of a static file, with the hash of all of them."""
-    return f"/static/{state().static_version}/{name}"
+    return f"{request.script_root}/static/{state().static_version}/{name}"
 
 
 def sentence(text: str) -> str:

@@ -205,7 +205,8 @@ def delete_cookie(response: Response) -> None:
 
 def _cookie_attributes() -> dict[str, Any]:
     """``Secure`` where the browser uses TLS, as far as the trusted proxy's headers show."""
-    return {"httponly": True, "samesite": "Strict", "secure": request.is_secure}
+    path = request.script_root or "/"
+    return {"httponly": True, "samesite": "Strict", "secure": request.is_secure, "path": path}
 
 
 def sign_in_wait() -> int:

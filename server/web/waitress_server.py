@@ -54,6 +54,8 @@ class Server:
                 outbuf_high_watermark=64 * 2**20,
                 ident="sightline",
                 clear_untrusted_proxy_headers=False,
+                # Becomes SCRIPT_NAME. Proxies that strip the path and those that do not both work.
+                url_prefix=config.base_path,
                 **_proxy_settings(config),
             )
             self._tasks = ThreadedTaskDispatcher()

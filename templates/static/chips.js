@@ -11,7 +11,7 @@ const thumbnailUrls = new Map();
 
 /** The URL of an image's thumbnail; null for an image that is not in the library. */
 function thumbnailUrl(id) {
-  if (!thumbnailUrls.has(id)) thumbnailUrls.set(id, ask(`/api/images/${id}`).then(({ v }) => `/thumbnails/${id}?w=256&v=${v}`, () => null));
+  if (!thumbnailUrls.has(id)) thumbnailUrls.set(id, ask(`api/images/${id}`).then(({ v }) => `thumbnails/${id}?w=256&v=${v}`, () => null));
   return thumbnailUrls.get(id);
 }
 
@@ -53,7 +53,7 @@ export function createChips({ go, query, focus }) {
     parsing?.abort();
     parsing = new AbortController();
     const q = query();
-    const parsed = await ask(`/api/parse?q=${encodeURIComponent(q)}`, { signal: parsing.signal }).catch(() => null);
+    const parsed = await ask(`api/parse?q=${encodeURIComponent(q)}`, { signal: parsing.signal }).catch(() => null);
     if (!parsed || q !== query()) return;
     const { terms, filters } = parsed;
     const wordsOnly = terms.length === 1 && terms[0].kind === "text" && terms[0].weight === 1 && !filters.length;

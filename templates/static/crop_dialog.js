@@ -4,8 +4,8 @@ import { ask, button, h, load, loadStyles, toast } from "./dom.js";
 import { createStage } from "./stage.js";
 
 async function libraryImage(id) {
-  const { name, v, color, width, height } = await ask(`/api/images/${id}`);
-  return { src: `/thumbnails/${id}${v ? `?v=${v}` : ""}`, preview: `/images/${id}?size=2048`, original: `/images/${id}`, alt: name, color, width, height };
+  const { name, v, color, width, height } = await ask(`api/images/${id}`);
+  return { src: `thumbnails/${id}${v ? `?v=${v}` : ""}`, preview: `images/${id}?size=2048`, original: `images/${id}`, alt: name, color, width, height };
 }
 
 async function uploadedImage(token) {

@@ -13,7 +13,7 @@ export function createFacets({ onQuery }) {
     request?.abort();
     if (q === null) return bar.replaceChildren();
     request = new AbortController();
-    const found = await ask(`/api/facets?q=${encodeURIComponent(q)}`, { signal: request.signal }).catch(() => null);
+    const found = await ask(`api/facets?q=${encodeURIComponent(q)}`, { signal: request.signal }).catch(() => null);
     if (!found) return;
     const active = new Set(tokens(q));
     const facets = [...found.label, ...found.person, ...found.country, ...found.place, ...found.keyword].filter(({ filter }) => filter).slice(0, MAX_FACETS)

@@ -169,8 +169,8 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     const version = v ? `v=${v}` : "";
     const pixels = Math.round(Math.min(1, wide) * 512);
     image.sizes = `${Math.ceil(positions[tile.index].w)}px`;
-    image.srcset = `/thumbnails/${id}?w=256&${version} ${pixels >> 1}w, /thumbnails/${id}?${version} ${pixels}w`;
-    return (image.src = `/thumbnails/${id}?${version}`);
+    image.srcset = `thumbnails/${id}?w=256&${version} ${pixels >> 1}w, thumbnails/${id}?${version} ${pixels}w`;
+    return (image.src = `thumbnails/${id}?${version}`);
   }
   function loadSome() {
     let budget = PER_FRAME;

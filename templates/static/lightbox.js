@@ -34,13 +34,13 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     const { id, name, v, color, width, height } = hit;
     place(index);
     setCropping(false);
-    stage.show({ src: `/thumbnails/${id}${v ? `?v=${v}` : ""}`, preview: `/images/${id}?size=2048`, original: `/images/${id}`, alt: name, color, width, height });
+    stage.show({ src: `thumbnails/${id}${v ? `?v=${v}` : ""}`, preview: `images/${id}?size=2048`, original: `images/${id}`, alt: name, color, width, height });
     paint();
     if (!dialog.open) dialog.showModal();
     announce(`${name}${at < 0 ? "" : `, ${position.textContent}`}`);
     describe(controller.signal);
     const ahead = grid.item(at + 1);
-    if (at >= 0 && ahead) new Image().src = `/images/${ahead.id}?size=2048`;
+    if (at >= 0 && ahead) new Image().src = `images/${ahead.id}?size=2048`;
   }
 
   /** Shows the rank of the open image; a photo from a link may get it after it is opened. */
@@ -115,8 +115,8 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     if (details.hidden) return;
     const { id } = hit;
     const quote = (value) => (/\s/.test(value) ? `"${value}"` : value);
-    const link = (text, q) => h("a", { href: `/?q=${encodeURIComponent(q)}`, onclick: (event) => (event.preventDefault(), onQuery(q)) }, text);
-    const all = await ask(`/api/images/${id}`, { signal }).catch(() => null);
+    const link = (text, q) => h("a", { href: `./?q=${encodeURIComponent(q)}`, onclick: (event) => (event.preventDefault(), onQuery(q)) }, text);
+    const all = await ask(`api/images/${id}`, { signal }).catch(() => null);
     if (!all || hit.id !== id) return;
     const at = all.latitude != null && `${all.latitude.toFixed(5)}, ${all.longitude.toFixed(5)}`;
     const town = all.location && [...new Set([all.location.city, all.location.country])].join(", ");
@@ -146,15 +146,15 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
       captions, captionForm(id, signal),
       h("div", { class: "acts" },
         act("similar", "Similar", { type: "button", onclick: () => onQuery(`like:${id}`) }),
-        act("open", "Open", { href: `/images/${id}`, target: "_blank" }),
-        act("down", "Download", { href: `/images/${id}?download=1`, download: "" }),
+        act("open", "Open", { href: `images/${id}`, target: "_blank" }),
+        act("down", "Download", { href: `images/${id}?download=1`, download: "" }),
         act("copy", "Copy path", { type: "button", onclick: () => copy(all.absolute ?? all.path, "Path copied") })),
       stack, near);
     const members = hit.duplicates ?? [];
     const [described, similar, ...stacked] = await Promise.all([
-      ask(`/api/images/${id}?words=1`, { signal }).catch(() => ({})),
-      ask(`/api/images/${id}/similar?k=12`, { signal }).catch(() => ({})),
-      ...members.slice(0, MAX_MEMBERS).map((member) => ask(`/api/images/${member}`, { signal }).catch(() => null)),
+      ask(`api/images/${id}?words=1`, { signal }).catch(() => ({})),
+      ask(`api/images/${id}/similar?k=12`, { signal }).catch(() => ({})),
+      ...members.slice(0, MAX_MEMBERS).map((member) => ask(`api/images/${member}`, { signal }).catch(() => null)),
     ]);
     if (hit.id !== id) return;
     captions.replaceChildren(...(described.words ?? []).slice(0, 8).map(({ text }) => link(text, text)));
@@ -169,7 +169,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     section.hidden = !hits.length;
     if (hits.length) section.replaceChildren(h("h3", {}, title), ...hits.map((other) => h("button", {
       type: "button", "aria-label": other.name, onclick: () => (onMove(other, -1), open(other, grid.indexOf(other.id))),
-    }, h("img", { src: `/thumbnails/${other.id}?w=256`, alt: "", loading: "lazy" }))));
+    }, h("img", { src: `thumbnails/${other.id}?w=256`, alt: "", loading: "lazy" }))));
   }
 
   /** A form that ranks the user's own captions by how well they fit the image. */
@@ -180,7 +180,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
       event.preventDefault();
       if (!texts.value.trim()) return ranked.replaceChildren();
       try {
-        const { captions } = await ask(`/api/images/${id}/captions?texts=${encodeURIComponent(texts.value)}`, { signal });
+        const { captions } = await ask(`api/images/${id}/captions?texts=${encodeURIComponent(texts.value)}`, { signal });
         ranked.replaceChildren(...captions.map(({ text, probability }) => h("li", {}, h("span", {}, text), h("span", {}, `${Math.round(probability * 100)}%`))));
         announce(captions.map(({ text, probability }) => `${text}: ${Math.round(probability * 100)}%`).join(", "));
       } catch (error) {

@@ -50,7 +50,7 @@ function address() {
   const parameters = new URLSearchParams(location.search);
   return { q: parameters.get("q") ?? "", random: parameters.get("random"), id: Number(location.hash.slice(1)) || null };
 }
-const href = (q, id = null) => (q ? `/?${new URLSearchParams({ q })}` : "/") + (id ? `#${id}` : "");
+const href = (q, id = null) => (q ? `./?${new URLSearchParams({ q })}` : "./") + (id ? `#${id}` : "");
 
 const timeline = once(() => load("timeline.js").then(({ createTimeline }) => createTimeline({ onQuery: (to) => go(to) })));
 const showTimeline = async (q) => $("timeline").hidden || (await timeline()).show(q);
@@ -91,7 +91,7 @@ async function route() {
   if (!id) viewer?.close();
   else if (viewer?.shown?.id !== id) {
     const i = grid.indexOf(id);
-    const hit = grid.item(i) ?? (await ask(`/api/images/${id}`).catch((error) => toast(error.message)));
+    const hit = grid.item(i) ?? (await ask(`api/images/${id}`).catch((error) => toast(error.message)));
     if (!hit || address().id !== id) return;
     await openPhoto(hit, i);
     // The rank of a photo from a link, which the first page does not show.
@@ -122,7 +122,7 @@ function savedPosition() {
 // -- results
 
 const page = (q, offset, { signal, k = PAGE_SIZE } = {}) =>
-  ask(`/api/search?${new URLSearchParams({ q, k, offset })}`, { signal });
+  ask(`api/search?${new URLSearchParams({ q, k, offset })}`, { signal });
 
 async function search(q, { random = null, typed = false, retried = false, y = 0, k = PAGE_SIZE } = {}) {
   searching?.abort();
@@ -131,7 +131,7 @@ async function search(q, { random = null, typed = false, retried = false, y = 0,
   const { signal } = (searching = new AbortController());
   document.body.classList.add("searching");
   try {
-    const found = await (random !== null ? ask(`/api/random?k=${PAGE_SIZE}&seed=${random}`, { signal }) : page(q, 0, { signal, k }));
+    const found = await (random !== null ? ask(`api/random?k=${PAGE_SIZE}&seed=${random}`, { signal }) : page(q, 0, { signal, k }));
     const order = tokens(q).find((token) => token.startsWith("sort:"))?.slice(5);
     const { hits, good } = found, total = random !== null ? hits.length : found.total;
     present({
@@ -173,7 +173,7 @@ function showError({ message, status: code }) {
   notice(message, "bad");
   if (code === 401) {
     const [problem, remedy] = message.split(/(?<=\.) /);
-    $("notice").replaceChildren(`${problem} `, h("a", { href: `/signin?${new URLSearchParams({ next: location.pathname + location.search + location.hash })}` }, remedy));
+    $("notice").replaceChildren(`${problem} `, h("a", { href: `signin?${new URLSearchParams({ next: location.pathname + location.search + location.hash })}` }, remedy));
   }
   announce(message);
 }
@@ -297,7 +297,7 @@ const loadViewer = once(async () => {
     grid, selection, go, more,
     result: () => result,
     openId: () => address().id,
-    hrefOf: (id) => (result.random === null ? href(result.q, id) : `/?random=${result.random}${id ? `#${id}` : ""}`),
+    hrefOf: (id) => (result.random === null ? href(result.q, id) : `./?random=${result.random}${id ? `#${id}` : ""}`),
   }));
 });
 for (const name of ["pointerover", "focusin"]) $("results").addEventListener(name, () => loadViewer().catch(() => null), { once: true });
@@ -314,7 +314,7 @@ $("sort").addEventListener("change", ({ target: { value } }) => {
 function surprise({ replace = false } = {}) {
   const random = String(crypto.getRandomValues(new Uint32Array(1))[0] >>> 1);
   cacheResult();
-  history[replace ? "replaceState" : "pushState"]({}, "", `/?random=${random}`);
+  history[replace ? "replaceState" : "pushState"]({}, "", `./?random=${random}`);
   return search("", { random });
 }
 $("shuffle").addEventListener("click", () => surprise());

@@ -53,12 +53,12 @@ export function createPanels() {
       h("progress", { "aria-labelledby": "progress-name", ...(total ? { max: total, value: done } : {}) })));
     }
     if (failures) {
-      if (failed.count !== failures) failed = { count: failures, rows: (await ask("/api/failures").catch(() => ({}))).failures ?? [] };
+      if (failed.count !== failures) failed = { count: failures, rows: (await ask("api/failures").catch(() => ({}))).failures ?? [] };
       body.push(h("h3", {}, `${plural(failures, "file")} could not be read`), h("ul", { class: "failures" },
         ...failed.rows.slice(0, MAX_FAILURES).map(({ path, reason }) => h("li", {}, h("code", {}, path), h("span", {}, reason)))),
-      failures > MAX_FAILURES && h("p", {}, h("a", { href: "/failures" }, "Show all")));
+      failures > MAX_FAILURES && h("p", {}, h("a", { href: "failures" }, "Show all")));
     }
-    body.push(h("p", {}, h("a", { href: "/duplicates" }, "Duplicates")));
+    body.push(h("p", {}, h("a", { href: "duplicates" }, "Duplicates")));
     panels.status.body.replaceChildren(...body.filter(Boolean));
   }
 

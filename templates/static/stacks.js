@@ -11,7 +11,7 @@ export async function toggleStack(grid, i) {
     hit.expanded = 0;
     grid.splice(i + 1, count, []);
   } else {
-    const found = await Promise.all(hit.duplicates.slice(0, MAX_MEMBERS).map((id) => ask(`/api/images/${id}`).catch(() => null)));
+    const found = await Promise.all(hit.duplicates.slice(0, MAX_MEMBERS).map((id) => ask(`api/images/${id}`).catch(() => null)));
     if (grid.item(i) !== hit) return; // the results changed meanwhile
     const members = found.filter(Boolean).map((member) => ({ ...member, member: true, duplicates: [] }));
     hit.expanded = members.length;

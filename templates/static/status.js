@@ -15,7 +15,7 @@ export function createStatus({ onCountChange, onReturn }) {
     clearTimeout(timer);
     const before = status.images;
     try {
-      status = await ask("/api/status");
+      status = await ask("api/status");
       const { run, images } = status, fraction = run?.total ? run.done / run.total : 0;
       $("count").textContent = number(images) + (fraction ? ` · ${Math.floor(fraction * 100)}%` : "");
       $("status-open").classList.toggle("running", !!run);

@@ -19,7 +19,7 @@ export function createSuggestions({ input, onAccept }) {
   const fetchSuggestions = debounce(PAUSE, async () => {
     const token = currentToken();
     if (dismissed || document.activeElement !== input || token.replace(/^-/, "").length < 2) return close();
-    const found = await ask(`/api/suggest?prefix=${encodeURIComponent(token)}`).catch(() => ({}));
+    const found = await ask(`api/suggest?prefix=${encodeURIComponent(token)}`).catch(() => ({}));
     if (dismissed || currentToken() !== token || document.activeElement !== input) return;
     options = (found.suggestions ?? []).slice(0, MAX_SUGGESTIONS);
     active = -1;

@@ -39,7 +39,7 @@ export function createTimeline({ onQuery }) {
     if (key !== drawn) {
       request?.abort();
       request = new AbortController();
-      const found = await ask(`/api/timeline?q=${encodeURIComponent(undated)}`, { signal: request.signal }).catch(() => null);
+      const found = await ask(`api/timeline?q=${encodeURIComponent(undated)}`, { signal: request.signal }).catch(() => null);
       if (!found) return;
       drawn = key;
       draw(byMonth(found.months));

@@ -51,7 +51,7 @@ export function createTray({ selected, feedback, changed, onQuery, query }) {
     const pressed = event.currentTarget;
     pressed.disabled = true;
     try {
-      const answer = await post("/api/zip", { ids: [...selected.keys()] });
+      const answer = await post("api/zip", { ids: [...selected.keys()] });
       if (!answer.ok) throw new Error((await answer.json()).error);
       const href = URL.createObjectURL(await answer.blob());
       h("a", { href, download: "photos.zip" }).click();

@@ -42,7 +42,7 @@ const NEEDS_PREVIEW = /hei[cf]|tiff?$/i;
 function send(blob) {
   const form = new FormData(), preview = NEEDS_PREVIEW.test(blob.type) || NEEDS_PREVIEW.test(blob.name ?? "");
   form.append("image", blob, blob.name ?? "image");
-  return ask(`/api/uploads${preview ? "?preview=1" : ""}`, { method: "POST", body: form });
+  return ask(`api/uploads${preview ? "?preview=1" : ""}`, { method: "POST", body: form });
 }
 
 /** Uploads an image and returns its token. */
