@@ -11,6 +11,7 @@ and sets an exit status, the server returns it with a status code, and an indexi
     ├── ModelError            a model cannot be found, loaded or used
     │   └── ModelMismatchError   a library was made with another model
     ├── PhotoError            one image cannot be read; becomes a row in ``failures``
+    ├── FilesAwayError        the disk that holds a user's file does not answer (HTTP 503)
     └── LibraryError          a library cannot be opened, read or written
         ├── CorruptError      a file of it is corrupt or truncated: `sightline doctor`
         ├── LibraryBusyError  another run is writing to it (HTTP 503)
@@ -60,6 +61,13 @@ class PhotoError(SightlineError):
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+
+
+class FilesAwayError(SightlineError):
+    """The disk that holds a user's file does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the disk with this file does not answer; try again in a moment")
 
 
 class LibraryError(SightlineError):

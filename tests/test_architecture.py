@@ -26,7 +26,7 @@ ARROWS: dict[str, set[str]] = {
     "indexer.photo": {"indexer.files"},
     "indexer.places": set(),
     "indexer.zero_shot": {"indexer.encoder"},
-    "indexer.library": {"indexer.catalog", "indexer.vector_index"},
+    "indexer.library": {"indexer.catalog", "indexer.vector_index", "indexer.files"},
     "indexer.indexing": {
         "indexer.library",
         "indexer.catalog",

@@ -3,6 +3,7 @@ a proxy. Real sockets on loopback."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -24,9 +25,12 @@ from helpers_client import client_of
 from helpers_library import make_library
 from helpers_shards import make_drawings
 
-from sightline.indexer.errors import UsageError
+from sightline.indexer.errors import PhotoError, UsageError
+from sightline.indexer.files import deadline
 from sightline.indexer.library import Library
-from sightline.server.search import SearchEngine
+from sightline.indexer.photo import Decoder, decoder
+from sightline.indexer.types import Geometry
+from sightline.server.search import SearchEngine, originals
 from sightline.server.search.notebook import figure
 from sightline.server.web import connections, health
 from sightline.server.web.app import create_app
@@ -240,7 +244,13 @@ def test_a_chunked_body_ends_at_the_limit_of_its_route(port: int) -> None:
             + chunk
             + chunk[:100]
         )
-        assert answer_of(connection)[0] == 413
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413")
+    assert b"Content-Type: application/json" in head
+    assert list(json.loads(body)) == ["error"]
 
 
 def test_bodies_of_all_clients_together_are_limited(
@@ -504,6 +514,138 @@ def test_the_cookie_is_secure_behind_a_trusted_proxy_with_tls(engine: SearchEngi
         status, head = ask(port, request + form)
         assert (status, "; Secure" in head) == (303, True)
         assert ask(port, request + form, "127.0.0.2")[0] == 403  # not the proxy
+
+
+# disks that do not answer -------------------------------------------------------------------------
+
+
+def answers_again(pipe: Path, threads: int) -> bool:
+    """Opens ``pipe`` for writing, and closes it; returns whether not more than ``threads`` run."""
+
+    def ended() -> bool:
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+        return threading.active_count() <= threads
+
+    return eventually(ended)
+
+
+@pytest.fixture
+def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A pipe that is never written to: opening it blocks, as a file on a hung network drive does.
+    It ends with the test, and so do the threads that were given up."""
+    pipe = tmp_path / "hung"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(deadline, "SECONDS", 0.2)
+    before = threading.active_count()
+    try:
+        yield pipe
+    finally:
+        assert answers_again(pipe, before)
+
+
+def test_opening_a_file_on_a_hung_disk_ends_with_503(
+    engine: SearchEngine, hung: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(create_app(engine))
+    requests = (
+        lambda: client.get("/images/1"),
+        lambda: client.get("/images/1?size=99"),
+        lambda: client.get("/api/images/1"),
+        lambda: client.post("/api/zip", json={"ids": [1, 2]}),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(originals, "open_beneath", lambda *_: (hung.open("rb"), None))
+        for request in requests:
+            answer = request()
+            assert answer.status_code == 503
+            assert "does not answer" in answer.get_json()["error"]
+    assert [request().status_code for request in requests] == [200] * 4
+
+
+def test_a_hung_disk_occupies_a_bounded_number_of_threads(
+    engine: SearchEngine, hung: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(create_app(engine))
+    free = threading.BoundedSemaphore(3)
+    monkeypatch.setattr(deadline, "_free", free)
+    before = threading.active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr(originals, "open_beneath", lambda *_: (hung.open("rb"), None))
+        assert {client.get("/images/1").status_code for _ in range(6)} == {503}
+        assert threading.active_count() == before + 3
+    assert answers_again(hung, before)
+    assert client.get("/images/1").status_code == 200
+
+
+@pytest.fixture
+def hung_reads(hung: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files can be opened, and reading them blocks."""
+
+    def read(file: deadline.TimedFile, position: int, count: int) -> bytes:
+        with hung.open("rb") as pipe:
+            return pipe.read(count)
+
+    monkeypatch.setattr(deadline.TimedFile, "read_at", read)
+
+
+@pytest.mark.usefixtures("hung_reads")
+@pytest.mark.parametrize("more", ["", "Range: bytes=10-\r\n"])
+def test_a_download_from_a_hung_disk_blocks_nobody_and_is_broken_off(
+    engine: SearchEngine, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(engine) as port, connected(port) as connection:
+        connection.sendall(headers("GET", "/images/1", BEARER, more))
+        monkeypatch.setattr(connections, "IDLE_SECONDS", 2.0)
+        for _ in range(3):
+            assert ask(port, headers("GET", "/thumbnails/1", BEARER))[0] == 200
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    assert received.partition(b"\r\n\r\n")[2] == b""
+
+
+def test_a_zip_from_a_hung_disk_is_broken_off_and_frees_its_slot(
+    engine: SearchEngine, hung_reads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b'{"ids": [1, 2]}'
+    request = headers(
+        "POST",
+        "/api/zip",
+        BEARER,
+        "Content-Type: application/json\r\nConnection: close\r\n",
+        f"Content-Length: {len(body)}\r\n",
+    )
+
+    def download(port: int) -> bytes:
+        with connected(port) as connection:
+            connection.sendall(request + body)
+            received = b""
+            while part := connection.recv(65536):
+                received += part
+        return received
+
+    with serving(engine, max_zips=1) as port:
+        assert not download(port).endswith(b"0\r\n\r\n"), "the zip looks complete"
+        monkeypatch.undo()
+        assert download(port).endswith(b"0\r\n\r\n")
+
+
+def test_a_decoder_that_cannot_be_ended_occupies_no_request(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waits for a hung disk ignores even SIGKILL; here the signal is not sent."""
+    monkeypatch.setattr(decoder, "REAP_SECONDS", 0.1)
+    reader = Decoder(Geometry(32, 32, 32), timeout=5.0)
+    with reader:
+        reader.hash(engine.library.images([1])[0].absolute)
+        [pid] = reader.pids
+        os.kill(pid, signal.SIGSTOP)
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess.Popen, "kill", lambda _: None)
+            with pytest.raises(PhotoError, match="took longer than 5 seconds"):
+                reader.hash(engine.library.images([1])[0].absolute)
+        os.kill(pid, signal.SIGKILL)
+        assert reader.hash(engine.library.images([1])[0].absolute)
 
 
 # health ------------------------------------------------------------------------------------------

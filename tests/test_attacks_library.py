@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zipfile
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from helpers_library import as_bytes, draw, empty_library, make_library
+from helpers_client import client_of
+from helpers_library import as_bytes, draw, empty_library, id_of, make_library
 
 from sightline.indexer.catalog import store
 from sightline.indexer.catalog.catalog import CATALOG
@@ -18,8 +21,11 @@ from sightline.indexer.exchange import import_set, open_set
 from sightline.indexer.files import sensitive
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library
+from sightline.indexer.photo import photo
 from sightline.server.cli import run
+from sightline.server.search import SearchEngine
 from sightline.server.search.originals import original
+from sightline.server.web.app import create_app
 
 
 def write_rows(path: Path, encoder: Encoder, *rows: dict[str, object]) -> Path:
@@ -237,6 +243,60 @@ def test_an_endless_read_ends(crafted: Path, monkeypatch: pytest.MonkeyPatch) ->
         opened.reading() as connection,
     ):
         connection.execute(f"SELECT max(root_id) FROM ({ENDLESS})").fetchone()
+
+
+@pytest.mark.parametrize(
+    ("target", "statement"),
+    [
+        ("notes.txt", "UPDATE images SET name = 'notes.txt', decoded = 1"),
+        # The hash of a file that many machines have is known.
+        ("notes.txt", "UPDATE images SET name = 'notes.txt', content_hash = '{hash}'"),
+        ("private.jpg", "UPDATE images SET name = 'private.jpg', decoded = 1"),
+        ("0.jpg", "UPDATE images SET format = 'raw'"),
+    ],
+)
+def test_a_crafted_catalog_makes_no_other_file_downloadable(
+    crafted: Path, tiny_encoder: Encoder, target: str, statement: str
+) -> None:
+    folder = crafted.parent / "photos"
+    (folder / "notes.txt").write_text("the password is 1234\n" * 9)
+    (folder / "private.jpg").write_bytes(as_bytes(draw(77)))
+    found = photo.hash_file(folder / target)
+    change(crafted, statement.format(hash=found) + " WHERE name = '0.jpg'")
+    with (
+        Library.open(crafted, read_only=True) as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        client = client_of(create_app(engine))
+        image = id_of(library, target)
+        for address in (
+            f"/images/{image}",
+            f"/images/{image}?download=1",
+            f"/images/{image}?size=99",
+        ):
+            assert client.get(address).status_code == 404
+        ids = library.select().tolist()
+        with zipfile.ZipFile(BytesIO(client.post("/api/zip", json={"ids": ids}).data)) as archive:
+            assert [Path(name).name for name in archive.namelist()] == ["1.jpg"]
+        assert client.get(f"/images/{id_of(library, '1.jpg')}").status_code == 200
+
+
+def test_a_file_that_was_replaced_by_another_image_is_not_served(
+    crafted: Path, tiny_encoder: Encoder
+) -> None:
+    file = crafted.parent / "photos" / "0.jpg"
+    with (
+        Library.open(crafted, read_only=True) as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        client = client_of(create_app(engine))
+        address = f"/images/{id_of(library, '0.jpg')}"
+        assert client.get(address).data == file.read_bytes()
+        before = file.stat()
+        file.write_bytes(as_bytes(draw(77)).ljust(before.st_size, b"\0")[: before.st_size])
+        answer = client.get(address)
+        assert answer.status_code == 404
+        assert "run `sightline index`" in answer.get_json()["error"]
 
 
 def test_a_crafted_color_reaches_no_style_sheet(crafted: Path) -> None:

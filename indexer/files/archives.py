@@ -11,21 +11,17 @@ read in place by their offsets, so compressed archives (``.tar.gz``) are not sup
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from cachetools import LRUCache, cached
 
 from sightline.indexer.files.beneath import Identity, identity
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 SUFFIX = ".tar"
 
@@ -137,47 +133,6 @@ def read(archive: BinaryIO, name: str) -> bytes:
         raise OSError(27, "it is too large to be read from an archive", name)
     archive.seek(member.offset)
     return archive.read(member.size)
-
-
-class Window(io.RawIOBase):
-    """``size`` bytes of ``file`` from ``offset`` on, as a file; closes ``file`` with itself."""
-
-    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        self._file, self._offset, self._size = file, offset, size
-        self._position = 0
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """The position, from 0."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Sets the position."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Reads into ``buffer``; returns the number of bytes."""
-        view = memoryview(buffer).cast("B")
-        count = min(len(view), max(0, self._size - self._position))
-        self._file.seek(self._offset + self._position)
-        data = self._file.read(count)
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-        super().close()
 
 
 def read_sidecars(archive: BinaryIO, name: str) -> dict[str, str]:

@@ -27,7 +27,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from sightline.indexer.catalog import Catalog, Kept, Thumbnails
-from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
+from sightline.indexer.errors import (
+    FilesAwayError,
+    LibraryBusyError,
+    LibraryError,
+    ModelMismatchError,
+    UsageError,
+)
+from sightline.indexer.files import deadline
 from sightline.indexer.types import (
     Candidate,
     Embeddings,
@@ -64,6 +71,14 @@ BUILTIN_MODEL = "builtin"
 
 LOCK_SECONDS = 1.0
 """Seconds that a writer waits for the lock, which ``is_being_written`` holds for an instant."""
+
+
+def _exists(folder: Path) -> bool:
+    """Whether ``folder`` is there, on a disk that answers."""
+    try:
+        return deadline.call(folder.exists)
+    except FilesAwayError:
+        return False
 
 
 def absolute(path: Path) -> Path:
@@ -369,7 +384,7 @@ class Library:
             {
                 "path": str(root.path),
                 "images": counts.get(root.id, 0),
-                "available": root.path.exists(),
+                "available": _exists(root.path),
             }
             for root in self.catalog.roots()
         ]

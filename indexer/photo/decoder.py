@@ -78,6 +78,9 @@ most images, and 3,000 page faults took 6 ms of the 66 of an image of 12 megapix
 START_TIMEOUT = 60.0
 """Seconds in which a worker starts; 0.2 on an idle machine."""
 
+REAP_SECONDS = 5.0
+"""Seconds to wait for a killed worker."""
+
 STOP_SECONDS = 0.25
 """Seconds between checks of ``stop`` while a worker is awaited."""
 
@@ -242,6 +245,11 @@ class Decoder:
     def locate(self, image: Candidate) -> Located:
         """``photo.locate``. Raises ``PhotoError``."""
         found: Located = self._call("locate", image)
+        return found
+
+    def check(self, source: File) -> messages.Checked:
+        """``photo.check``. Raises ``PhotoError``."""
+        found: messages.Checked = self._call("check", source)
         return found
 
     def size_and_mtime(self, file: Candidate) -> tuple[int, int]:
@@ -486,7 +494,11 @@ def _close(process: subprocess.Popen[bytes]) -> None:
     for pipe in _pipes(process):
         with contextlib.suppress(OSError):
             pipe.close()
-    process.wait()
+    try:
+        process.wait(REAP_SECONDS)
+    except subprocess.TimeoutExpired:
+        # It waits for a disk that does not answer, which no signal ends.
+        threading.Thread(target=process.wait, name="reap", daemon=True).start()
 
 
 def _exit_reason(code: int) -> str:
@@ -523,6 +535,7 @@ def _run_worker() -> None:
         "crop": lambda source, box: photo.crop(source, box, geometry),
         "preview": photo.preview,
         "describe": photo.describe,
+        "check": photo.check,
         "hash": photo.hash_file,
         "list_archive": photo.list_archive,
         "locate": photo.locate,

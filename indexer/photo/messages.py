@@ -50,6 +50,19 @@ class Failure:
     transient: bool
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A file that was decoded as an image."""
+
+    file: Identity
+    """Of the archive, for an image in one."""
+    format: str
+    content_hash: str
+    offset: int
+    """Of the image in ``file``."""
+    size: int
+
+
 def encode(result: Any) -> bytes:
     """The message for a result of a worker's function."""
     kind, value, parts = _plain(result)
@@ -98,6 +111,9 @@ def _plain(result: Any) -> tuple[str, Any, list[bytes]]:
             return "listing", [[*result.members], *columns, result.problem, result.mtime_ns], []
         case Located():
             return "located", [result.member.offset, result.member.size, *result.archive], []
+        case Checked():
+            where = [result.offset, result.size, *result.file]
+            return "checked", [result.format, result.content_hash, *where], []
         case Failure():
             message = result.message.encode("utf-8", "backslashreplace").decode()
             return "failure", [message, result.transient], []
@@ -190,12 +206,19 @@ def _to_located(value: Any, _: list[memoryview]) -> Located:
     return Located(Member(_is(int, offset), _is(int, size)), Identity(*archive))
 
 
+def _to_checked(value: Any, _: list[memoryview]) -> Checked:
+    format, content_hash, offset, size, *file = value
+    texts = _is(str, format), _is(str, content_hash)
+    return Checked(Identity(*file), *texts, _is(int, offset), _is(int, size))
+
+
 _KINDS: dict[str, Callable[[Any, list[memoryview]], Any]] = {
     "photo": _to_photo,
     "info": lambda value, _: _to_info(value),
     "pixels": lambda shape, parts: _to_pixels(shape, parts[0]),
     "listing": _to_listing,
     "located": _to_located,
+    "checked": _to_checked,
     "failure": lambda value, _: Failure(_is(str, value[0]), _is(bool, value[1])),
     "bytes": lambda _, parts: bytes(parts[0]),
     "text": lambda value, _: _is(str, value),

@@ -13,7 +13,7 @@ but users delete what ``removable`` yields.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.errors import PhotoError
+from sightline.indexer.files import deadline
 from sightline.indexer.files.beneath import open_beneath
 from sightline.indexer.files.identity import FileIdentity, file_identity
 from sightline.indexer.photo.photo import hash_stream
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 BLOCK = 1024
 """Images whose neighbours are searched at a time."""
+
+FILES = 256
+"""Files whose identity is determined at a time, within one deadline."""
 
 FIRST_K, K_GROWTH, MAX_K = 16, 8, 1024
 """Neighbours searched per image at first, growth while all of them are near, and their limit. An
@@ -180,13 +184,22 @@ def _distinct_files(library: Library, ids: Ids) -> tuple[list[int], int]:
     chosen: dict[FileIdentity, tuple[bool, int]] = {}
     row_of = {id: row for row, id in enumerate(ids.tolist())}
     found = 0
-    for record in library.images(row_of):
-        identity = file_identity(record.absolute)
-        if identity is not None:
-            key = record.absolute.is_symlink(), row_of[record.id]
+    records = list(library.images(row_of))
+    for start in range(0, len(records), FILES):
+        for id, identity, is_link in deadline.call(_identities, records[start : start + FILES]):
+            key = is_link, row_of[id]
             chosen[identity] = min(chosen.get(identity, key), key)
             found += 1
     return [row for _, row in chosen.values()], len(ids) - found
+
+
+def _identities(records: Sequence[ImageRecord]) -> list[tuple[int, FileIdentity, bool]]:
+    """``(id, identity, is a symlink)`` of each of ``records`` whose file exists."""
+    return [
+        (record.id, identity, record.absolute.is_symlink())
+        for record in records
+        if (identity := file_identity(record.absolute)) is not None
+    ]
 
 
 def _near_identical(

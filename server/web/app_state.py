@@ -34,7 +34,7 @@ class State:
     """Downloads in progress."""
     duplicate_searches: Limit = field(default_factory=lambda: Limit(1, waiting=8))
     decodes: Limit = field(default_factory=lambda: Limit(2, waiting=8))
-    """Previews being decoded: bounds the memory."""
+    """Originals being checked and previews being decoded: bounds the memory."""
     duplicate_candidates: LruCache[Candidates] = field(
         default_factory=lambda: LruCache(DUPLICATE_SEARCHES)
     )

@@ -5,13 +5,14 @@
 * The bodies of all requests together are limited, and so are the connections, also per client. At a
   limit the connection that has waited longest for its client is closed, so that connections which
   send nothing never keep others out.
-* Headers, bodies and responses have deadlines.
+* Headers, bodies and responses have deadlines, also if a disk does not answer.
 * Without free file descriptors accepting pauses, with one line in the log.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import socket
 import sys
@@ -24,11 +25,15 @@ from functools import partial
 from typing import Any
 
 from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
+from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import WSGITask
+from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import Error, RequestEntityTooLarge
+
+from sightline.indexer.errors import FilesAwayError
+from sightline.indexer.files.deadline import CHUNK, TimedFile, start
 
 log = logging.getLogger("sightline")
 
@@ -174,9 +179,96 @@ class Parser(HTTPRequestParser):
         self._held = 0
 
 
+class Pumped(ReadOnlyFileBasedBuffer):
+    """A file that is sent on ``channel``. It is read by threads: a disk that does not answer would
+    stop the main loop, which sends to all clients."""
+
+    def __init__(self, source: ReadOnlyFileBasedBuffer, file: TimedFile, channel: Channel) -> None:
+        super().__init__(file)
+        self.remain = self._unread = source.remain
+        """Bytes to be sent, and to be read."""
+        self._source, self._file, self._channel = source, file, channel
+        self._position = source.file.tell()
+        self._ready = bytearray()
+        self._lock = threading.Lock()
+        self._reading = self._closed = False
+
+    def is_starved(self) -> bool:
+        """Whether nothing is ready to be sent; starts to read more."""
+        with self._lock:
+            if self._unread and not self._reading and len(self._ready) < CHUNK:
+                self._reading = start(self._read)
+            return not self._ready
+
+    def _read(self) -> None:
+        try:
+            data = self._file.read_at(self._position, min(CHUNK, self._unread))
+        except OSError:
+            data = b""
+        with self._lock:
+            self._ready += data
+            self._position += len(data)
+            self._unread -= len(data)
+            self._reading = False
+            closed = self._closed
+        if closed:
+            self._source.close()
+        elif not data:  # the file has become shorter than the response has announced
+            self._channel.will_close = True
+        with suppress(OSError):  # the server has stopped
+            self._channel.server.pull_trigger()
+
+    def get(self, numbytes: int = -1, skip: bool = False) -> bytes:
+        """Up to ``numbytes`` that are ready."""
+        with self._lock:
+            return bytes(self._ready[:numbytes])
+
+    def skip(self, numbytes: int, allow_prune: bool = False) -> None:
+        """Drops what was sent."""
+        with self._lock:
+            del self._ready[:numbytes]
+        self.remain -= numbytes
+
+    def close(self) -> None:
+        """Closes the file, as soon as it is not being read."""
+        with self._lock:
+            self._closed, reading = True, self._reading
+        if not reading:
+            self._source.close()
+
+
+class RefusedTask(ErrorTask):
+    """A request that is refused before the application sees it."""
+
+    def execute(self) -> None:
+        """Sends the error as JSON."""
+        error = self.request.error
+        self.status, headers, _ = error.to_response()
+        body = json.dumps({"error": f"{error.reason.lower()}: {error.body}"}).encode()
+        self.response_headers += [one for one in headers if one[0] != "Content-Type"]
+        self.response_headers += [("Content-Type", "application/json")]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class Task(WSGITask):
+    """One request."""
+
+    def service(self) -> None:
+        """Answers the request; a response whose file cannot be read to its end is broken off."""
+        try:
+            super().service()
+        except FilesAwayError as error:
+            log.error("%s: %s", self.request.path, error)
+            raise ClientDisconnected from error
+
+
 class Channel(HTTPChannel):
     """One connection."""
 
+    task_class = Task
+    error_task_class = RefusedTask
     server: Listener
     close_when_flushed: bool
 
@@ -194,6 +286,21 @@ class Channel(HTTPChannel):
         if self.drops:
             return False
         return bool(super().received(data))
+
+    def write_soon(self, data: Any) -> int:
+        """Queues ``data`` to be sent."""
+        if isinstance(data, ReadOnlyFileBasedBuffer):
+            file = getattr(data.file, "raw", None)
+            if isinstance(file, TimedFile):
+                data = Pumped(data, file, self)
+        return int(super().write_soon(data))
+
+    def writable(self) -> bool:
+        """Whether there is something to be sent, or the connection is to be closed."""
+        first = self.outbufs[0]
+        if isinstance(first, Pumped) and not self.will_close and first.is_starved():
+            return False
+        return bool(super().writable())
 
     def service(self) -> None:
         """Answers one request, in a thread."""

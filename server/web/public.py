@@ -11,6 +11,7 @@ from typing import Any
 from flask import request
 
 from sightline.indexer.errors import (
+    FilesAwayError,
     LibraryAwayError,
     LibraryBusyError,
     NotFoundError,
@@ -54,6 +55,8 @@ def public_error(error: SightlineError) -> tuple[int, str]:
     if isinstance(error, NotFoundError):
         return 404, whole
     log_fault(whole)
+    if isinstance(error, FilesAwayError):
+        return 503, whole
     if isinstance(error, LibraryAwayError):
         code, message = 503, UNREACHABLE
     elif isinstance(error, LibraryBusyError):

@@ -12,7 +12,6 @@ from PIL import Image
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from sightline.indexer.errors import NotFoundError, PhotoError
-from sightline.indexer.files import archives
 from sightline.indexer.types import ImageRecord
 from sightline.server.search.originals import Original, open_original, original
 from sightline.server.web.app_state import engine, state
@@ -110,12 +109,7 @@ def image(id: int) -> Response:
     ``download``; otherwise a preview (HEIC, TIFF, RAW)."""
     given = values()
     record = find(id)
-    decoder = engine().query_encoder.decoder
-    if archives.SUFFIX + "/" in f"{record.root}/{record.path}".lower():
-        with state().decodes:  # a worker lists the archive
-            opened = open_original(record, decoder)
-    else:
-        opened = open_original(record, decoder)
+    opened = open_original(record, engine().query_encoder.decoder, limit=state().decodes)
     size = given["size"]
     shown = record.info.format in BROWSER_FORMATS and (
         size is None or size >= max(record.info.width, record.info.height)
