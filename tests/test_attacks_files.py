@@ -239,6 +239,35 @@ def test_links_out_of_the_root_are_reported_and_not_indexed(
     assert all("link out of its folder" in failure.reason for failure in report.failures)
 
 
+def test_follow_links_indexes_linked_folders_as_roots_and_nothing_else(
+    tmp_path: Path, tiny_encoder: Encoder, pictures: Path
+) -> None:
+    for name in ("other/d.jpg", "third/e.jpg", "f.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(as_bytes(draw(len(name) + ord(name[0]))))
+    (pictures / "folder").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "further").symlink_to(tmp_path / "third")
+    (tmp_path / "third" / "back").symlink_to(pictures)
+    (pictures / "file.jpg").symlink_to(tmp_path / "f.jpg")
+    (pictures / "up").symlink_to(tmp_path)
+    (pictures / "system").symlink_to("/etc")
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        first = update_library(library, tiny_encoder, [pictures], follow_links=True, workers=1)
+        assert first.added == 5
+        reasons = {failure.path: failure.reason for failure in first.failures}
+        assert set(reasons) == {"file.jpg", "up", "system"}
+        assert "contains" in reasons["up"]
+        assert "confirm with --allow-root /etc" in reasons["system"]
+        roots = {pictures, tmp_path / "other", tmp_path / "third"}
+        assert set(library.root_paths()) == roots
+        records = library.images(library.select().tolist())
+        assert len(records) == 5
+        assert all(record.decoded for record in records)
+        later = update_library(library, tiny_encoder, workers=1)
+        assert (later.unchanged, set(library.root_paths())) == (5, roots)
+        assert {failure.path for failure in later.failures} == {"file.jpg", "up", "system"}
+
+
 @pytest.mark.parametrize("attack", ["pipe", "endless", "outside", "large", "stars", "range"])
 def test_an_ignore_file_that_cannot_be_used_is_reported(
     pictures: Path, tmp_path: Path, attack: str

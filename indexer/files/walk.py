@@ -70,7 +70,7 @@ class Stop(Protocol):
         """Whether to stop."""
 
 
-LINK_OUT = f"{OUTSIDE}: index the folder that it leads to"
+LINK_OUT = f"{OUTSIDE}: index the folder that it leads to, or use --follow-links"
 
 Report = Callable[[Failure], None]
 

@@ -39,6 +39,7 @@ def index_folders(
     reread: bool = False,
     workers: int | None = None,
     allow_roots: Sequence[Path] = (),
+    follow_links: bool = False,
     on_report: Callable[[IndexReport], None] | None = None,
     progress: Progress = no_progress,
     stop: Event | None = None,
@@ -60,6 +61,8 @@ def index_folders(
     - ``workers``: decoding processes (default: one per core).
     - ``allow_roots``: folders that are indexed although they contain a system's or a user's private
       files (``files.sensitive``): ``/``, ``/etc``, the home folder itself.
+    - ``follow_links``: folders and archives that symbolic links lead to, out of all folders of the
+      library, are indexed as folders of their own. Without it such links are listed as failures.
     - ``on_report``: if given, watch the library's folders until ``stop`` is set, and receive the
       report of the first run and of every later run that changed something.
     - ``progress``: called often, from this thread.
@@ -82,6 +85,7 @@ def index_folders(
             exclude=exclude,
             workers=workers,
             allow_roots=allow_roots,
+            follow_links=follow_links,
             progress=progress,
             stop=stop,
         )

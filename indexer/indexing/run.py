@@ -32,7 +32,8 @@ import xxhash
 
 from sightline.indexer.catalog import WriteResult
 from sightline.indexer.encoder import encode_photos
-from sightline.indexer.errors import ModelError, PhotoError
+from sightline.indexer.errors import ModelError, PhotoError, UsageError
+from sightline.indexer.files import archives, sensitive, walk
 from sightline.indexer.indexing import missing_thumbnails
 from sightline.indexer.indexing.changes import (
     Comparison,
@@ -42,7 +43,7 @@ from sightline.indexer.indexing.changes import (
     without_aliases,
 )
 from sightline.indexer.indexing.encoders import encoder_for
-from sightline.indexer.library.library import Library, absolute
+from sightline.indexer.library.library import Library, absolute, position_in
 from sightline.indexer.photo import Decoder
 from sightline.indexer.photo.capture_date import SOURCES, from_name, rank
 from sightline.indexer.places import Gazetteer
@@ -96,6 +97,7 @@ def update_library(
     reread: bool = False,
     workers: int | None = None,
     allow_roots: Sequence[Path] = (),
+    follow_links: bool = False,
     named: bool = True,
     progress: Progress = no_progress,
     stop: Event | None = None,
@@ -113,7 +115,15 @@ def update_library(
         wanted, notes = without_aliases([absolute(path) for path in paths], roots)
         scopes = scopes_of(wanted or roots, roots, allow_roots)
         work = _Run(
-            library, encoder, progress, stop or Event(), scopes, notes, named=named and bool(paths)
+            library,
+            encoder,
+            progress,
+            stop or Event(),
+            scopes,
+            notes,
+            named=named and bool(paths),
+            follow_links=follow_links,
+            allow_roots=allow_roots,
         )
         with closing(work):
             workers = workers or os.cpu_count() or 1
@@ -210,11 +220,16 @@ class _Run:
     encoder: Encoder
     progress: Progress
     stop: Event
-    scopes: Sequence[Scope]
+    scopes: list[Scope]
     notes: list[str]
     """One line per folder that is, or now contains, another folder of the library."""
     named: bool = False
     """The user named the scopes, so that their files may be served."""
+    follow_links: bool = False
+    """Folders that links lead to are compared too, as roots that the user named."""
+    allow_roots: Sequence[Path] = ()
+    linked: set[Path] = field(default_factory=set)
+    """The roots that links led to in this run."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     held_back: list[str] = field(default_factory=list)
     noted: dict[str, list[Path]] = field(default_factory=dict)
@@ -254,6 +269,7 @@ class _Run:
         """The catalog's root at ``path``."""
         if path not in self.roots:
             named = self.named and any(s.root == path and not s.below for s in self.scopes)
+            named |= path in self.linked
             before = set(self.library.root_paths())
             self.roots[path] = self.library.ensure_root(path, named=named)
             for merged in sorted(before - set(self.library.root_paths())):
@@ -273,9 +289,9 @@ class _Run:
     def compare(
         self, exclude: Sequence[str], *, retry_failures: bool, reread: bool
     ) -> list[Comparison]:
-        """Compares each scope with the catalog."""
+        """Compares each scope with the catalog, and the folders that links in it lead to."""
         comparisons = []
-        for scope in self.scopes:
+        for scope in self.scopes:  # ``_follow`` appends to it
             self.progress(f"looking at {scope.path}", self.counts["found"], None)
             root = self.root(scope.root)
             seen = compare(
@@ -299,8 +315,31 @@ class _Run:
             self.counts["failed"] += seen.still_failing
             self.counts["found"] += seen.found
             for failure in seen.unreadable:
-                self.failed(scope.root, failure)
+                if (left := self._follow(failure)) is not None:
+                    self.failed(scope.root, left)
         return comparisons
+
+    def _follow(self, failure: Failure) -> Failure | None:
+        """None for a link whose target is in a root of the library, with ``follow_links`` also for
+        one whose target becomes a root now; any other failure, with its reason."""
+        if failure.reason != walk.LINK_OUT:
+            return failure
+        target = Path(os.path.realpath(Path(failure.root) / failure.path))
+        roots = {*self.library.root_paths(), *(scope.root for scope in self.scopes)}
+        if any(position_in(root, target) is not None for root in roots):
+            return None
+        is_root = target.is_dir() or (target.suffix.lower() == archives.SUFFIX and target.is_file())
+        if not self.follow_links or not is_root:
+            return failure
+        if any(position_in(target, root) is not None for root in roots):
+            return replace(failure, reason=f"it is a link to a folder that contains {failure.root}")
+        try:
+            sensitive.refuse([target], self.allow_roots)
+        except UsageError as error:
+            return replace(failure, reason=str(error))
+        self.linked.add(target)
+        self.scopes.append(Scope(target))
+        return None
 
     def recognise(self, comparisons: Sequence[Comparison], *, touched: bool) -> None:
         """Stores files whose content is already in the library, without encoding them.

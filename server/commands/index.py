@@ -62,6 +62,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Keep running: watch the folders and index changes until Ctrl-C.",
 )
+@click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Index the folders that symbolic links lead to, outside PATH, as folders of their own.",
+)
 @allow_root_option
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 @nice_option
@@ -77,6 +82,7 @@ def index(
     reread: bool,
     workers: int | None,
     watch: bool,
+    follow_links: bool,
     allow_roots: tuple[Path, ...],
     quiet: bool,
     as_json: bool,
@@ -108,6 +114,7 @@ def index(
             reread=reread,
             workers=workers,
             allow_roots=allow_roots,
+            follow_links=follow_links,
             on_report=(print_json_line if as_json else print_report) if watch else None,
             progress=progress,
             stop=stop,
