@@ -44,7 +44,11 @@ def start(work: Callable[[], None], *, wait: float = 0.0) -> bool:
         finally:
             _free.release()
 
-    threading.Thread(target=run, name="read", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="read", daemon=True).start()
+    except RuntimeError:  # the system has no room for another thread
+        _free.release()
+        return False
     return True
 
 
