@@ -110,6 +110,7 @@ class Files:
     content: NDArray[np.int64]
     """Equal numbers for equal contents; -1 if the content is unknown."""
     phash: NDArray[np.int64]
+    """0 for an image without detail."""
     hashed: NDArray[np.bool_]
     """Whether ``phash`` is known."""
     pixels: NDArray[np.int64]
@@ -132,7 +133,9 @@ def files(connection: sqlite3.Connection, ids: Ids | None = None) -> Files:
             size,
         )
         for image, content, phash, area, size in connection.execute(
-            "SELECT id, content_hash, phash, width * height, size FROM images"
+            # An image with a colour was decoded: if it has no hash, it has no detail.
+            "SELECT id, content_hash, CASE WHEN phash IS NULL AND color IS NOT NULL THEN 0"
+            " ELSE phash END, width * height, size FROM images"
             f"{condition} ORDER BY id",
             parameters,
         )

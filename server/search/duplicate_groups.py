@@ -28,7 +28,12 @@ from sightline.indexer.files.identity import FileIdentity, file_identity
 from sightline.indexer.photo.photo import hash_stream
 from sightline.indexer.types import Filters, Ids, ImageRecord
 from sightline.server.search.image_json import image_as_dict
-from sightline.server.search.near_duplicates import IDENTICAL_COSINE, MAX_HASH_BITS, MIN_COSINE
+from sightline.server.search.near_duplicates import (
+    IDENTICAL_COSINE,
+    MAX_HASH_BITS,
+    MIN_COSINE,
+    NO_DETAIL,
+)
 
 if TYPE_CHECKING:
     from sightline.indexer.library import Library
@@ -226,7 +231,8 @@ def _near_identical(
             near = (cosines >= MIN_COSINE) & (ids[neighbours] == found) & (neighbours != own)
             a, b = own[near], neighbours[near]
             differing_bits = np.bitwise_count((phash[a] ^ phash[b]).view(np.uint64))
-            agree = np.where(
+            detailed = (phash != NO_DETAIL) | ~hashed
+            agree = (detailed[a] & detailed[b]) & np.where(
                 hashed[a] & hashed[b],
                 differing_bits <= MAX_HASH_BITS,
                 cosines[near] >= IDENTICAL_COSINE,

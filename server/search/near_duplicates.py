@@ -7,11 +7,11 @@ hashes of two plain skies are equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from sightline.indexer.types import Embeddings, Ids
+from sightline.indexer.types import Embeddings, Ids, ImageRecord
 
 MIN_COSINE = 0.95
 """Cosine from which two embeddings agree."""
@@ -24,12 +24,26 @@ different images."""
 IDENTICAL_COSINE = 0.9995
 """Cosine from which hashes are not compared: copies of one file, even without a hash."""
 
+NO_DETAIL = 0
+"""In the place of the hash of an image without detail, which no other image is near-identical to.
+A hash has as many bits set as not."""
+
 ROUNDING = 1e-5
 """Upper bound of the difference between an entry of a matrix product and the inner product of the
 two rows, which decides: so the result does not depend on how many images are compared at a time."""
 
 BLOCK = 128
 """Images compared with all earlier ones at a time."""
+
+
+def hashes_of(records: Iterable[ImageRecord]) -> dict[int, int | None]:
+    """Perceptual hashes by id: None if unknown, ``NO_DETAIL`` of decoded images that have none."""
+    return {
+        record.id: NO_DETAIL
+        if record.phash is None and record.info.color is not None
+        else record.phash
+        for record in records
+    }
 
 
 def fold(
@@ -43,7 +57,8 @@ def fold(
     it; its own id if there is none. ``(n,) int64``.
 
     ``before`` are ids and vectors that represent themselves in earlier ranks. ``hashes`` returns
-    perceptual hashes by id; it is called only for images whose embeddings agree with another.
+    perceptual hashes by id (``hashes_of``); it is called only for images whose embeddings agree
+    with another.
     """
     earlier_ids, earlier_vectors = before if before is not None else (ids[:0], vectors[:0])
     all_ids = np.concatenate([earlier_ids, ids])
@@ -66,6 +81,8 @@ def fold(
         image, other = int(ids[n]), int(all_ids[m])
         # A folded image represents no other: chains would connect unlike images.
         if image in folded or other in folded:
+            continue
+        if NO_DETAIL in (phash.get(image), phash.get(other)):
             continue
         cosine = float(vectors[n] @ all_vectors[m])
         if cosine >= IDENTICAL_COSINE or (

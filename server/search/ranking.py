@@ -281,7 +281,7 @@ class Ranking:
         return end > start
 
     def _hashes(self, ids: Ids) -> dict[int, int | None]:
-        return {record.id: record.phash for record in self._library.images(ids.tolist())}
+        return near_duplicates.hashes_of(self._library.images(ids.tolist()))
 
 
 class ListedRanking(Ranking):

@@ -186,7 +186,7 @@ def _integer(body: dict[str, Any], name: str, default: int, high: int) -> int:
 
 
 def _hashes(ids: NDArray[np.int64]) -> dict[int, int | None]:
-    return {record.id: record.phash for record in engine().library.images(ids.tolist())}
+    return near_duplicates.hashes_of(engine().library.images(ids.tolist()))
 
 
 def _metadata(record: ImageRecord) -> dict[str, Any]:
