@@ -159,3 +159,62 @@ def test_links_in_archives_are_ignored(tmp_path: Path) -> None:
         tar.addfile(link)
     with (tmp_path / "a.tar").open("rb") as file:
         assert not archives.list_members(file).members
+
+
+# --- unusual archives -----------------------------------------------------------------------------
+
+
+def listed(path: Path) -> archives.Listing:
+    with path.open("rb") as file:
+        return archives.list_members(file)
+
+
+@pytest.mark.parametrize("zeros", [0, 512, 3 * 2**20])
+def test_every_one_of_concatenated_archives_is_read(tmp_path: Path, zeros: int) -> None:
+    parts = [shard(tmp_path / f"{n}.tar", range(n, n + 2)).read_bytes() for n in (0, 2, 4)]
+    (tmp_path / "all.tar").write_bytes(bytes(zeros).join(parts))
+    listing = listed(tmp_path / "all.tar")
+    assert listing.problem is None
+    assert [name for name in listing.members if name.endswith(".jpg")] == [
+        f"{n:09}.jpg" for n in range(6)
+    ]
+    read = photo.read(tmp_path / "all.tar" / "000000005.jpg", Geometry())
+    assert read.info.caption == "an old castle 5"
+
+
+def test_what_follows_an_archive_and_is_none_is_reported(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.tar", range(2))
+    path.write_bytes(path.read_bytes() + b"no archive" * 100)
+    listing = listed(path)
+    assert len(listing.members) == 6
+    assert "cannot be read to its end" in (listing.problem or "")
+
+
+@pytest.mark.parametrize(
+    ("image", "beside"),
+    [
+        ("000.jpg", "000.TXT"),
+        ("000.JPG", "000.Txt"),
+        ("IMG_1.JPG", "img_1.txt"),
+        ("a/b.jpg", "a/B.TXT"),
+    ],
+)
+def test_sidecars_are_found_in_any_case(tmp_path: Path, image: str, beside: str) -> None:
+    path = pack(tmp_path / "a.tar", {image: as_bytes(draw(1)), beside: b"a castle"})
+    assert photo.read(path / image, Geometry()).info.caption == "a castle"
+
+
+def test_a_sidecar_of_the_same_case_comes_first(tmp_path: Path) -> None:
+    files = {"a.jpg": as_bytes(draw(1)), "A.TXT": b"another", "a.txt": b"its own"}
+    path = pack(tmp_path / "a.tar", files)
+    assert photo.read(path / "a.jpg", Geometry()).info.caption == "its own"
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_a_compressed_archive_is_refused_with_the_reason(tmp_path: Path, kind: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", f"w:{kind}") as tar:
+        tar.add(__file__, "a.jpg")
+    name = {"gz": "gzip", "bz2": "bzip2", "xz": "xz"}[kind]
+    assert listed(tmp_path / "a.tar").problem == (
+        f"it is compressed by {name}, and only plain .tar is read: decompress it"
+    )

@@ -298,3 +298,59 @@ def test_a_placeholder_shows_any_caption_and_contains_no_script(
             kinds = {element.tag.rpartition("}")[2] for element in drawn.iter()}
             assert kinds <= {"svg", "rect", "g", "text"}
             assert len(placeholder(record)) < 2000
+
+
+def table_of(path: Path, rows: list[dict[str, object]]) -> Path:
+    """A parquet or JSONL file of ``rows``."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+@pytest.mark.parametrize("missing", [0, 2])
+def test_a_missing_vector_costs_its_own_row_only(
+    tmp_path: Path, tiny_encoder: Encoder, suffix: str, missing: int
+) -> None:
+    vectors: list[object] = unit(3).tolist()
+    vectors[1] = [None, *vectors[1][1:]]  # type: ignore[index]
+    vectors.insert(missing, None)
+    rows = [{"path": f"{n}.jpg", "embedding": vector} for n, vector in enumerate(vectors)]
+    source = open_set(table_of(tmp_path / f"set{suffix}", rows))
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        report = import_set(library, source)
+        assert (report.imported, report.skipped) == (2, 2)
+        assert f"row {missing}: its vector is missing, zero or not finite" in report.problems
+
+
+def test_addresses_in_the_place_of_paths_are_not_files_of_this_machine(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    folder = pictures(tmp_path / "pictures", 1)
+    [file] = folder.iterdir()
+    texts = [
+        "s3://bucket/a/b.jpg",
+        "gs://bucket/c%20d.png?version=1",
+        "https://example.org/e.jpg",
+        f"file://{file}",
+    ]
+    vectors = unit(4).tolist()
+    rows = [{"path": t, "embedding": v} for t, v in zip(texts, vectors, strict=True)]
+    source = open_set(table_of(tmp_path / "set.jsonl", rows))
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        report = import_set(library, source, pictures=folder)
+        found = [
+            (record.info.url, record.path) for record in library.images(library.select(Filters()))
+        ]
+    assert (report.imported, report.read) == (4, 1)
+    assert sorted(found, key=str) == sorted(
+        [
+            (texts[0], "bucket/a/b.jpg"),
+            (texts[1], "bucket/c d.png"),
+            (texts[2], "example.org/e.jpg"),
+            (None, file.name),
+        ],
+        key=str,
+    )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import helpers_photos as photos
 import pytest
 from helpers_photos import named_files, write
 
 from sightline.indexer.files import walk
 from sightline.indexer.files.sidecars import NO_SIDECARS
-from sightline.indexer.types import Candidate, Failure
+from sightline.indexer.photo import Decoder
+from sightline.indexer.types import Candidate, Failure, Geometry, Photo
 
 
 def grow(root: Path, *paths: str) -> Path:
@@ -227,3 +231,83 @@ def test_an_invalid_ignore_file_is_reported_and_the_images_are_found(
 )
 def test_the_reason_for_an_unreadable_folder_names_the_cause(error: OSError, reason: str) -> None:
     assert reason in walk._reason(error, "folder")
+
+
+# --- what the content decides, what is not supported, .nomedia ------------------------------------
+
+
+def left_out(root: Path, **options: bool) -> tuple[list[str], list[str]]:
+    """What is found, and the notes on what is left out."""
+    counts: Counter[str] = Counter()
+    found = walk.scan(root, on_left_out=lambda name: counts.update([name]), **options)
+    return [candidate.path for candidate in found], walk.left_out_notes(counts)
+
+
+def test_images_of_unusual_suffixes_are_found_by_content(tmp_path: Path) -> None:
+    jpeg, png = photos.saved(photos.scene()), photos.saved(photos.scene(), "PNG")
+    images = {
+        "a.img": jpeg,
+        "b.jpg_large": jpeg,
+        "c.jpg:orig": png,
+        "d.psd": jpeg,
+        "e": photos.saved(photos.scene(), "WEBP"),
+        "f.JP2": photos.saved(photos.scene(), "TIFF"),
+        "g.mpo": jpeg,
+        "h.INSP": jpeg,
+        "i.pjpeg": jpeg,
+        "j.apng": png,
+    }
+    others = {
+        "disk.img": bytes(9000),
+        "README": b"text",
+        "x.jpg_original": jpeg,
+        "y.txt": jpeg,
+        "z.jpg~": jpeg,
+    }
+    photos.write(tmp_path, images | others)
+    found, notes = left_out(tmp_path)
+    assert found == sorted(images)
+    assert not notes
+    with Decoder(Geometry(32, 32, 32)) as decoder:
+        outcomes = list(decoder.photos(list(walk.scan(tmp_path))))
+    assert all(isinstance(outcome, Photo) for _, outcome in outcomes)
+
+
+def test_formats_that_are_not_supported_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)  # as if it were not installed
+    grow(tmp_path, *(f"{n}.jxl" for n in range(12)), "a.psd", "b/c.PSD", "x.svg", "old.tar.gz")
+    grow(tmp_path, ".hidden/a.psd", "@eaDir/a.psd", "a.jpg")
+    found, notes = left_out(tmp_path)
+    assert found == ["a.jpg"]
+    assert notes[0].startswith("12 .jxl: not supported without `")
+    assert "sightline[jxl]" in notes[0].replace(str(Path(__file__).parent.parent), "sightline")
+    assert notes[1:] == [
+        "2 .psd: not supported",
+        "1 .svg: not supported",
+        "1 .tar.gz: not supported (decompress the archive to .tar)",
+    ]
+
+
+def test_excluded_files_are_not_counted(tmp_path: Path) -> None:
+    grow(tmp_path, "a.psd", "drafts/b.psd")
+    (tmp_path / ".sightlineignore").write_text("drafts/")
+    assert left_out(tmp_path) == ([], ["1 .psd: not supported"])
+
+
+def test_a_folder_with_nomedia_is_left_out_with_everything_below(tmp_path: Path) -> None:
+    grow(tmp_path, "a.jpg", "voice/b.jpg", "voice/deep/c.jpg", "kept/d.jpg")
+    (tmp_path / "voice" / ".nomedia").touch()
+    note = "folders left out for a .nomedia file: 1 (--include-nomedia)"
+    assert left_out(tmp_path) == (["a.jpg", "kept/d.jpg"], [note])
+    found, notes = left_out(tmp_path, include_nomedia=True)
+    assert (found, notes) == (["a.jpg", "kept/d.jpg", "voice/b.jpg", "voice/deep/c.jpg"], [])
+    assert list(walk.scan(tmp_path, below="voice/deep")) == []
+
+
+def test_patterns_beside_nomedia_may_bring_files_back(tmp_path: Path) -> None:
+    grow(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / ".nomedia").touch()
+    (tmp_path / ".sightlineignore").write_text("!b.jpg")
+    assert left_out(tmp_path)[0] == ["b.jpg"]

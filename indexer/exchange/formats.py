@@ -11,6 +11,7 @@ is imported on first use of parquet.
 from __future__ import annotations
 
 import json
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -212,7 +213,8 @@ class ParquetSet(EmbeddingSet):
         self._column = self._vector_column()
         self.count = sum(file.metadata.num_rows for file in self._files)
         self.model, self.revision = _made_by(self._files[0])
-        first = next((len(vectors[0]) for _, vectors in self._read(1) if len(vectors)), None)
+        self.dimension = 0  # of the missing vectors before the first one
+        first = next((vectors.shape[1] for _, vectors in self._read(ROWS) if vectors.size), None)
         if first is None:
             raise UsageError(f"{path} holds no vectors")
         self.dimension = first
@@ -234,24 +236,28 @@ class ParquetSet(EmbeddingSet):
                 yield _rows(batch, without=self._column), self._vectors(batch.column(number))
 
     def _vectors(self, column: Any) -> Vectors:
-        """``(n, d)`` from a column of lists, without a Python object per number."""
+        """``(n, d)`` from a column of lists, without a Python object per number. Missing vectors
+        and numbers become NaN."""
         from pyarrow import compute
 
         wrong = UsageError(
-            f"{self.path}: the column {self._column} does not hold vectors, or some are missing or"
-            " have different lengths"
+            f"{self.path}: the column {self._column} does not hold vectors, or some have different"
+            " lengths"
         )
         try:
             lengths = compute.min_max(compute.list_value_length(column)).as_py()
         except (ValueError, NotImplementedError) as error:
             raise wrong from error
-        if column.null_count or lengths["min"] != lengths["max"]:
+        present = column.is_valid().to_numpy(zero_copy_only=False)
+        if lengths["min"] is None:
+            return np.full((len(column), self.dimension), np.nan, np.float32)
+        if lengths["min"] != lengths["max"]:
             raise wrong
-        numbers = column.flatten()
-        if numbers.null_count:
-            raise wrong
+        numbers = column.drop_null().flatten()
         values = numbers.to_numpy(zero_copy_only=False)
-        return np.asarray(values, np.float32).reshape(len(column), -1)
+        vectors = np.full((len(column), lengths["max"]), np.nan, np.float32)
+        vectors[present] = np.asarray(values, np.float32).reshape(-1, lengths["max"])
+        return vectors
 
     def batches(self) -> Iterator[tuple[list[Row], Vectors]]:
         """See ``EmbeddingSet``."""
@@ -272,7 +278,7 @@ class JsonlSet(EmbeddingSet):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = None
-        first = next(self._lines(), None)
+        first = next((line for line in self._lines() if line[1]), None)
         if first is None:
             raise UsageError(f"{path} holds no vectors")
         row, vector = first
@@ -291,7 +297,10 @@ class JsonlSet(EmbeddingSet):
                 try:
                     row = {name.lower(): value for name, value in json.loads(line).items()}
                     column = next(name for name in VECTOR_COLUMNS if name in row)
-                    vector = [float(value) for value in row.pop(column)]
+                    vector = [
+                        math.nan if value is None else float(value)
+                        for value in row.pop(column) or ()
+                    ]
                 except (
                     ValueError, TypeError, AttributeError, StopIteration,
                     OverflowError, RecursionError,
@@ -306,10 +315,10 @@ class JsonlSet(EmbeddingSet):
         rows: list[Row] = []
         vectors: list[list[float]] = []
         for row, vector in self._lines():
-            if len(vector) != self.dimension:
+            if vector and len(vector) != self.dimension:
                 raise UsageError(f"the vectors in {self.path} have different dimensions")
             rows.append(row)
-            vectors.append(vector)
+            vectors.append(vector or [math.nan] * self.dimension)
             if len(rows) == ROWS:
                 yield rows, np.array(vectors, np.float32)
                 rows, vectors = [], []

@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -50,6 +51,8 @@ PATHS = ("image_path", "path", "filename", "file_name", "filepath", "key")
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_ -]*(\.[A-Za-z0-9_]+)?")
 """A bare file name."""
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 
 MAX_PATH = 4096
 """Characters of an image's path; the row of a longer one gets a number as its name."""
@@ -182,7 +185,7 @@ class _Import:
             number = self.report.found
             self.report.found += 1
             if not usable:
-                self.report.skip(f"row {number}: its vector is zero or not finite")
+                self.report.skip(f"row {number}: its vector is missing, zero or not finite")
                 continue
             folder, path = self._place(row, number)
             key = hash((folder, path))
@@ -218,6 +221,7 @@ class _Import:
         """The folder that becomes a root, and the path relative to it."""
         text = next((str(row[name]) for name in PATHS if row.get(name) not in (None, "")), "")
         text = text.replace("\\", "/") if len(text) <= MAX_PATH else ""
+        text = _local_path(text)
         if _FILE_NAME.fullmatch(text):  # nearly all of them, and pathlib is slow
             return self.fallback, text
         path = PurePosixPath(text)
@@ -337,6 +341,26 @@ def _from_row(candidate: Candidate, row: Row) -> tuple[Candidate, Photo]:
     return replace(candidate, size=_whole(row, "size") or 0), photo
 
 
+def _address(row: Row) -> str | None:
+    """The URL of an image, in its own column or in the place of the path; None for a file."""
+    path = next((row[name] for name in PATHS if row.get(name) not in (None, "")), None)
+    found = isinstance(path, str) and _URL.match(path)
+    in_path = _text(row, *PATHS) if found and found[1].lower() != "file" else None
+    return _text(row, "url") or in_path
+
+
+def _local_path(text: str) -> str:
+    """The path in a ``file:`` URL. For another URL a relative path of its host and path, where no
+    file of this machine is expected."""
+    found = _URL.match(text)
+    if not found:
+        return text
+    rest = unquote(re.split("[?#]", found[2])[0])
+    if found[1].lower() == "file":
+        return rest[rest.find("/") :] if "/" in rest else ""
+    return rest.strip("/")
+
+
 def _extension(path: str) -> str:
     """``jpg`` of ``a/b.JPG?x=1``."""
     found = re.search(r"\.([A-Za-z0-9]{2,5})(?:[?#].*)?$", path)
@@ -364,7 +388,7 @@ def _filled(info: PhotoInfo, row: Row) -> PhotoInfo:
         keywords=info.keywords or _listed(row.get("keywords")),
         people=info.people or _listed(row.get("people")),
         rating=info.rating if info.rating is not None else rating,
-        url=_text(row, "url"),
+        url=_address(row),
     )
 
 

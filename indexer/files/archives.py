@@ -15,6 +15,7 @@ import json
 import os
 import tarfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -39,6 +40,17 @@ MAX_MEMBERS = 2_000_000
 
 MAX_NAME = 1000
 """Characters of a member's name; longer ones are ignored."""
+
+ZEROS = 2**20
+"""Bytes that are read at a time behind the end of an archive."""
+
+COMPRESSED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+)
+"""First bytes of compressed archives."""
 
 CACHED_LISTINGS = 8
 """Archives whose listing is cached: 10,000 members take 3 MB, and up to 0.6 s to read."""
@@ -71,6 +83,13 @@ class Listing:
     mtime_ns: int = 0
     """Of the archive."""
 
+    @cached_property
+    def sidecars(self) -> dict[str, str]:
+        """Names of the files in ``SIDECAR_SUFFIXES`` by their names in lower case."""
+        return {
+            name.lower(): name for name in self.members if name.lower().endswith(SIDECAR_SUFFIXES)
+        }
+
 
 def split(path: Path) -> tuple[Path, str] | None:
     """The archive and the member's name, for a path inside an archive; None for any other path."""
@@ -88,21 +107,51 @@ def list_members(archive: BinaryIO) -> Listing:
     found = identity(archive)
     size, mtime_ns = found.size, found.mtime_ns
     members: dict[str, Member] = {}
-    archive.seek(0)
+    start: int | None = 0
     try:
-        with tarfile.open(fileobj=archive, mode="r:") as tar:
-            for number, member in enumerate(tar):
-                if member.size < 0 or number >= MAX_MEMBERS:
-                    return Listing(members, "the archive is corrupt", mtime_ns)
-                if not member.isreg():
-                    continue
-                if member.offset_data + member.size > size:
-                    return Listing(members, "the archive is truncated", mtime_ns)
-                if name := _relative_name(member.name):
-                    members[name] = Member(member.offset_data, member.size)
+        while start is not None:
+            if problem := _list_one(archive, start, size, members):
+                return Listing(members, problem, mtime_ns)
+            start = _next_start(archive)
     except (tarfile.TarError, EOFError, ValueError) as error:
-        return Listing(members, f"the archive cannot be read to its end: {error}", mtime_ns)
+        reason = _compression(archive) or f"the archive cannot be read to its end: {error}"
+        return Listing(members, reason, mtime_ns)
     return Listing(members, mtime_ns=mtime_ns)
+
+
+def _list_one(archive: BinaryIO, start: int, size: int, members: dict[str, Member]) -> str | None:
+    """Adds the members of the archive at ``start`` of a file of ``size`` bytes, which is left
+    behind its end. Returns the problem, if there is one."""
+    archive.seek(start)
+    with tarfile.open(fileobj=archive, mode="r:") as tar:
+        for member in tar:
+            if member.size < 0 or len(members) >= MAX_MEMBERS:
+                return "the archive is corrupt"
+            if not member.isreg():
+                continue
+            if member.offset_data + member.size > size:
+                return "the archive is truncated"
+            if name := _relative_name(member.name):
+                members[name] = Member(member.offset_data, member.size)
+        archive.seek(tar.offset)
+    return None
+
+
+def _next_start(archive: BinaryIO) -> int | None:
+    """Where the next of concatenated archives begins: behind zeros, at a whole block."""
+    while block := archive.read(ZEROS):
+        if rest := block.lstrip(b"\0"):
+            at = archive.tell() - len(rest)
+            return at - at % tarfile.BLOCKSIZE
+    return None
+
+
+def _compression(archive: BinaryIO) -> str | None:
+    """Why a compressed archive is not read, or None for any other file."""
+    archive.seek(0)
+    head = archive.read(6)
+    name = next((name for magic, name in COMPRESSED if head.startswith(magic)), None)
+    return name and f"it is compressed by {name}, and only plain .tar is read: decompress it"
 
 
 def _relative_name(name: str) -> str | None:
@@ -139,12 +188,15 @@ def read_sidecars(archive: BinaryIO, name: str) -> dict[str, str]:
     """``caption`` and ``url`` of an image, as far as its sidecar files hold them."""
     folder, slash, base = name.rpartition("/")
     stem = folder + slash + base.partition(".")[0]
-    members = list_members(archive).members
+    listing = list_members(archive)
     found: dict[str, str] = {}
     for suffix in SIDECAR_SUFFIXES:
-        member = members.get(stem + suffix)
+        beside = stem + suffix
+        if beside not in listing.members:
+            beside = listing.sidecars.get(beside.lower(), "")
+        member = listing.members.get(beside)
         if member is not None and member.size <= MAX_SIDECAR_BYTES:
-            found |= parse_sidecar(suffix, read(archive, stem + suffix))
+            found |= parse_sidecar(suffix, read(archive, beside))
     return found
 
 

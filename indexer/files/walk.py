@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +27,7 @@ from sightline.indexer.files.beneath import (
     open_beneath,
 )
 from sightline.indexer.files.sidecars import NO_SIDECARS, Sidecars
+from sightline.indexer.installation import install_command
 from sightline.indexer.types import Candidate, Failure
 
 if TYPE_CHECKING:
@@ -40,15 +42,43 @@ RAW_SUFFIXES = frozenset(
 
 IMAGE_SUFFIXES = RAW_SUFFIXES | {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
-    *(".avif", ".heic", ".heif", ".hif"),
+    *(".avif", ".heic", ".heif", ".hif", ".mpo", ".insp", ".pjpeg", ".pjp", ".apng"),
 }
 """Of files that may be images, lower-case."""
+
+JPEG_XL = ".jxl"
+"""Of images that are read with the ``jxl`` extra."""
+
+UNSUPPORTED_SUFFIXES = frozenset(
+    {JPEG_XL, ".jp2", ".j2k", ".jpf", ".jpx", ".jpm", ".jxr", ".wdp", ".hdp", ".psd", ".psb"}
+    | {".svg", ".svgz", ".ai", ".eps", ".xcf", ".kra", ".ora", ".exr", ".hdr", ".tga", ".pcx"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".qoi", ".bpg", ".flif", ".ico", ".icns", ".dds", ".wmf"}
+    | {".emf", ".tgz", ".tar.gz"}
+)
+"""Of images and archives that are not read: a run reports their number."""
+
+SNIFFED_SUFFIXES = UNSUPPORTED_SUFFIXES | {"", ".img"}
+"""Of files that are images if their content is of a format that is read, lower-case."""
+
+SIZE_SUFFIX = re.compile(r"\.(jpe?g|png|webp|gif)[_:!](?!original$).+")
+"""Suffixes of downloads, ``.jpg_large`` and ``.jpg:orig``, which are sniffed too. Not ExifTool's
+``.jpg_original``, the file before an edit."""
+
+SIGNATURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*"
+    rb"|....ftyp(?:hei[cx]|hev[cx]|mif1|msf1|avi[fs])",
+    re.DOTALL,
+)
+"""First bytes of the formats that are read."""
 
 RAW_COMPANION_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".hif")
 """Of the file that a camera writes beside its RAW file."""
 
 IGNORE_FILE = ".sightlineignore"
 """A file of patterns in .gitignore's syntax, for its folder and everything below."""
+
+NO_MEDIA = ".nomedia"
+"""A file that excludes its folder and everything below, as Android's gallery reads it."""
 
 MAX_IGNORE_BYTES, MAX_PATTERN = 64 * 2**10, 1000
 """Bytes of an ignore file, and characters of a pattern: 1,000 asterisks compile in 1 ms."""
@@ -85,6 +115,8 @@ def scan(
     exclude: Sequence[str] = (),
     on_error: Report | None = None,
     list_archive: ListArchive | None = None,
+    include_nomedia: bool = False,
+    on_left_out: Callable[[str], None] | None = None,
 ) -> Iterator[Candidate]:
     """The files in ``root`` that may be images, folder by folder, sorted by name in each.
 
@@ -97,10 +129,46 @@ def scan(
     paths is listed once, under its real path, so cycles end. ``root`` itself may be a link.
 
     ``on_error`` receives a ``Failure`` for a folder that cannot be listed, a name that is not
-    UTF-8, a broken link, and a pipe, socket or device with an image's suffix.
+    UTF-8, a broken link, and a pipe, socket or device with an image's suffix. ``on_left_out``
+    receives the suffix of each file in ``UNSUPPORTED_SUFFIXES``, and ``NO_MEDIA`` for each folder
+    that is left out for such a file; with ``include_nomedia`` there is none.
     """
     report = on_error or (lambda failure: None)
-    yield from _Scan(root, report, _patterns(exclude), list_archive).run(PurePosixPath(below))
+    left_out = on_left_out or (lambda name: None)
+    work = _Scan(root, report, left_out, _patterns(exclude), list_archive, include_nomedia)
+    yield from work.run(PurePosixPath(below))
+
+
+def image_suffixes() -> frozenset[str]:
+    """``IMAGE_SUFFIXES``, and those of the extras that are installed."""
+    return IMAGE_SUFFIXES | {JPEG_XL} if find_spec("pillow_jxl") else IMAGE_SUFFIXES
+
+
+def left_out_notes(counts: Counter[str]) -> list[str]:
+    """One line for each name that ``on_left_out`` received."""
+    notes = []
+    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if name == NO_MEDIA:
+            notes.append(f"folders left out for a {NO_MEDIA} file: {count:,} (--include-nomedia)")
+        elif name == JPEG_XL:
+            notes.append(f"{count:,} {name}: not supported without `{install_command('jxl')}`")
+        elif name in (".tgz", ".tar.gz"):
+            notes.append(f"{count:,} {name}: not supported (decompress the archive to .tar)")
+        else:
+            notes.append(f"{count:,} {name}: not supported")
+    return notes
+
+
+def is_sniffed(suffix: str) -> bool:
+    """Whether files of a suffix (lower-case) are images only if their content is."""
+    return suffix in SNIFFED_SUFFIXES or SIZE_SUFFIX.fullmatch(suffix) is not None
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file name, lower-case: ``.jpg``, ``.tar.gz``, or nothing."""
+    dot = name.rfind(".")
+    suffix = name[dot:].lower() if dot > 0 else ""
+    return ".tar.gz" if suffix == ".gz" and name.lower().endswith(".tar.gz") else suffix
 
 
 @dataclass(frozen=True)
@@ -149,8 +217,11 @@ class _Folder:
 class _Scan:
     root: Path
     report: Report
+    left_out: Callable[[str], None]
     exclude: tuple[_Patterns, ...]
     list_archive: ListArchive | None
+    include_nomedia: bool = False
+    suffixes: frozenset[str] = field(default_factory=image_suffixes)
     seen: set[tuple[int, int]] = field(default_factory=set)
     """(device, inode) of the folders that were listed."""
     linked: deque[_Folder] = field(default_factory=deque)
@@ -215,7 +286,7 @@ class _Scan:
         except OSError as error:
             self._fail(folder.path.rstrip("/"), _reason(error, "folder"))
             return
-        if only is None and any(entry.name == IGNORE_FILE for entry in entries):
+        if only is None and any(entry.name in (IGNORE_FILE, NO_MEDIA) for entry in entries):
             folder = self._with_ignore_file(folder)
         names: set[str] | None = None
         sidecars = Sidecars(entries)
@@ -225,10 +296,17 @@ class _Scan:
             if name[0] == "." or (only is not None and name != only):
                 continue
             path = folder.path + name
-            dot = name.rfind(".")
-            suffix = name[dot:].lower() if dot > 0 else ""
-            is_image = suffix in IMAGE_SUFFIXES
+            suffix = suffix_of(name)
+            is_image = suffix in self.suffixes
             try:
+                if not is_image and is_sniffed(suffix) and entry.is_file():
+                    if has_patterns and self._is_excluded(path, False, folder):
+                        continue
+                    is_image = self._has_signature(path)
+                    if not is_image and suffix in UNSUPPORTED_SUFFIXES:
+                        self.left_out(suffix)
+                    if not is_image:
+                        continue
                 if (is_image or entry.is_dir()) and self._leads_out(entry):
                     if not (has_patterns and self._is_excluded(path, entry.is_dir(), folder)):
                         self._fail(path, LINK_OUT)
@@ -238,7 +316,7 @@ class _Scan:
                     if suffix in RAW_SUFFIXES:
                         if names is None:
                             names = {other.name.lower() for other in entries}
-                        stem = name[:dot].lower()
+                        stem = name[: -len(suffix)].lower()
                         if any(stem + companion in names for companion in RAW_COMPANION_SUFFIXES):
                             continue
                     if not _is_utf8(name):
@@ -283,13 +361,25 @@ class _Scan:
             return
         prefix = f"{path}/" if path else ""
         for name, member in listing.members.items():
-            suffix = PurePosixPath(name).suffix.lower()
-            if suffix in IMAGE_SUFFIXES and not self._is_excluded(prefix + name, False, folder):
+            suffix = suffix_of(name.rpartition("/")[2])
+            is_image = suffix in self.suffixes or SIZE_SUFFIX.fullmatch(suffix) is not None
+            if not is_image and suffix in UNSUPPORTED_SUFFIXES:
+                self.left_out(suffix)
+            if is_image and not self._is_excluded(prefix + name, False, folder):
                 path = prefix + name
                 size, mtime_ns = member.size, listing.mtime_ns
                 yield Candidate(self.root, path, size, mtime_ns, *NO_SIDECARS, *changed)
         if listing.problem is not None:
             self._fail(path, listing.problem)
+
+    def _has_signature(self, path: str) -> bool:
+        """Whether a file begins like an image of a format that is read."""
+        try:
+            file, member = open_beneath(self.root, path)
+            with file:
+                return member is None and SIGNATURE.match(file.read(16)) is not None
+        except (OSError, PhotoError):
+            return False
 
     def _leads_out(self, entry: os.DirEntry[str]) -> bool:
         """Whether it is a link to a file or folder outside the root."""
@@ -311,7 +401,11 @@ class _Scan:
         return False
 
     def _with_ignore_file(self, folder: _Folder) -> _Folder:
-        """``folder`` with the patterns of its own ignore file added, if there is one."""
+        """``folder`` with the patterns of its own ignore files added, if there are any."""
+        nomedia = os.path.join(folder.absolute, NO_MEDIA)  # noqa: PTH118
+        if not self.include_nomedia and os.path.exists(nomedia):  # noqa: PTH110
+            self.left_out(NO_MEDIA)
+            folder = replace(folder, patterns=folder.patterns + _patterns(["*"], folder.path))
         try:
             file, _ = open_beneath(self.root, folder.path + IGNORE_FILE)
             with file:

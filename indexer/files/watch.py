@@ -19,7 +19,13 @@ from typing import Any
 
 from sightline.indexer.errors import LibraryError, UsageError
 from sightline.indexer.files import archives, sidecars
-from sightline.indexer.files.walk import IGNORE_FILE, IMAGE_SUFFIXES
+from sightline.indexer.files.walk import (
+    IGNORE_FILE,
+    IMAGE_SUFFIXES,
+    NO_MEDIA,
+    is_sniffed,
+    suffix_of,
+)
 from sightline.indexer.installation import install_command
 
 WATCHED_SUFFIXES = IMAGE_SUFFIXES | sidecars.SUFFIXES | {archives.SUFFIX}
@@ -100,12 +106,15 @@ def _watching(roots: Sequence[Path], events: queue.SimpleQueue[Path]) -> Iterato
 
         def _add(self, event: Any, name: str, *, deleted: bool) -> None:
             path = Path(name)
+            suffix, is_ignore_file = suffix_of(path.name), path.name in (IGNORE_FILE, NO_MEDIA)
             if event.is_directory:
                 if event.event_type == "modified":
                     return  # its files have their own events
-            elif path.name != IGNORE_FILE and path.suffix.lower() not in WATCHED_SUFFIXES:
+            elif not is_ignore_file and not (
+                suffix in WATCHED_SUFFIXES or (suffix and is_sniffed(suffix))
+            ):
                 return
-            if deleted or path.name == IGNORE_FILE:
+            if deleted or is_ignore_file:
                 events.put(self.root)
             else:
                 events.put(path if event.is_directory else path.parent)

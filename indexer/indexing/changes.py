@@ -7,6 +7,7 @@ deletion: an unmounted disk looks like a mass deletion.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -61,6 +62,8 @@ class Comparison:
     """Folders that could not be listed and names that cannot be stored."""
     known: int = 0
     """Images of this scope in the catalog, without those whose files were never read."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Files of each suffix that is not supported, and folders that ``.nomedia`` leaves out."""
     missing: bool = False
     """The folder itself does not exist."""
     found: int = 0
@@ -172,6 +175,7 @@ def compare(
     reread: bool = False,
     decode: bool = False,
     list_archive: walk.ListArchive,
+    include_nomedia: bool = False,
     stop: walk.Stop | None = None,
 ) -> Comparison | None:
     """Compares the files in ``scope`` with ``known`` images and ``failed`` files of its root.
@@ -198,6 +202,8 @@ def compare(
         exclude=exclude,
         on_error=result.unreadable.append,
         list_archive=list_archive,
+        include_nomedia=include_nomedia,
+        on_left_out=lambda name: result.left_out.update([name]),
     ):
         if stop is not None and stop.is_set():
             return None

@@ -37,6 +37,7 @@ def index_folders(
     prune: bool = False,
     retry_failures: bool = False,
     reread: bool = False,
+    include_nomedia: bool = False,
     workers: int | None = None,
     allow_roots: Sequence[Path] = (),
     follow_links: bool = False,
@@ -58,6 +59,7 @@ def index_folders(
     - ``retry_failures``: read files again that could not be read before and have not changed.
     - ``reread``: read every file again, also those that have not changed, for its metadata; only
       images whose pixels differ from those encoded before are encoded again.
+    - ``include_nomedia``: index folders that hold a ``.nomedia`` file too.
     - ``workers``: decoding processes (default: one per core).
     - ``allow_roots``: folders that are indexed although they contain a system's or a user's private
       files (``files.sensitive``): ``/``, ``/etc``, the home folder itself.
@@ -83,6 +85,7 @@ def index_folders(
             opened,
             loaded,
             exclude=exclude,
+            include_nomedia=include_nomedia,
             workers=workers,
             allow_roots=allow_roots,
             follow_links=follow_links,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -95,6 +95,7 @@ def update_library(
     prune: bool = False,
     retry_failures: bool = False,
     reread: bool = False,
+    include_nomedia: bool = False,
     workers: int | None = None,
     allow_roots: Sequence[Path] = (),
     follow_links: bool = False,
@@ -128,7 +129,12 @@ def update_library(
         with closing(work):
             workers = workers or os.cpu_count() or 1
             work.repair_thumbnails(workers)
-            comparisons = work.compare(exclude, retry_failures=retry_failures, reread=reread)
+            comparisons = work.compare(
+                exclude,
+                retry_failures=retry_failures,
+                reread=reread,
+                include_nomedia=include_nomedia,
+            )
             work.recognise(comparisons, touched=not reread)
             if not reread:
                 work.verify(comparisons, workers)
@@ -287,7 +293,12 @@ class _Run:
             )
 
     def compare(
-        self, exclude: Sequence[str], *, retry_failures: bool, reread: bool
+        self,
+        exclude: Sequence[str],
+        *,
+        retry_failures: bool,
+        reread: bool,
+        include_nomedia: bool,
     ) -> list[Comparison]:
         """Compares each scope with the catalog, and the folders that links in it lead to."""
         comparisons = []
@@ -301,6 +312,7 @@ class _Run:
                 exclude=exclude,
                 retry_failures=retry_failures,
                 reread=reread,
+                include_nomedia=include_nomedia,
                 decode=self.may_serve(root),
                 list_archive=self.reader.list_archive,
                 stop=self.stop,
@@ -317,6 +329,10 @@ class _Run:
             for failure in seen.unreadable:
                 if (left := self._follow(failure)) is not None:
                     self.failed(scope.root, left)
+        counts: Counter[str] = Counter()
+        for seen in comparisons:
+            counts += seen.left_out
+        self.notes += walk.left_out_notes(counts)
         return comparisons
 
     def _follow(self, failure: Failure) -> Failure | None:

@@ -19,6 +19,7 @@ from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files.beneath import identity
+from sightline.indexer.installation import install_command
 
 MAX_PIXELS = 250_000_000
 """Pixels of an image, at most: a gigabyte decoded. The largest cameras make 150 megapixels."""
@@ -42,6 +43,8 @@ SIGNATURES = (
     (b"RIFF", "a video or sound"),
     (b"ID3", "a sound"),
     (b"8BPS", "a Photoshop document"),
+    (b"gimp xcf", "a GIMP document"),
+    (b"\x1f\x8b", "a file compressed by gzip"),
     (b"\x7fELF", "a program"),
     (b"MZ", "a program"),
     (b"<svg", "an SVG drawing"),
@@ -51,6 +54,18 @@ SIGNATURES = (
     (b"SQLite format 3", "a database"),
 )
 """First bytes of other files that have an image's name, and what they are."""
+
+UNSUPPORTED = (
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"II\xbc", "JPEG XR"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"qoif", "QOI"),
+)
+"""First bytes of image formats that are not read, and their names."""
+
+JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+"""First bytes of JPEG XL."""
 
 ISO_IMAGE_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 """Brands of images among the ISO media files (``ftyp``); the others are videos."""
@@ -120,9 +135,57 @@ def open_image(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iterator[Imag
 
     Everything that Pillow or the body of the context raises becomes a ``PhotoError``.
     """
-    with photo_errors(file), Image.open(file, formats=FORMATS) as image:
+    formats = FORMATS
+    with photo_errors(file):
+        if file.read(12).startswith(JPEG_XL):
+            formats = _jpeg_xl()
+        file.seek(0)
+    with photo_errors(file), Image.open(file, formats=formats) as image:
         check_size(*image.size, max_pixels=max_pixels)
+        if image.format == "TIFF":
+            _seek_full_page(image)
+            check_size(*image.size, max_pixels=max_pixels)
         yield image
+
+
+SMALL_PAGE, MAX_PAGES = 640, 16
+"""Pixels on the longer side of a first page of a TIFF that may be a copy of a later one; and pages
+that are examined."""
+
+
+def _seek_full_page(image: Image.Image) -> None:
+    """Moves a TIFF whose first page is a reduced copy to the page that is copied."""
+    is_copy, width, height = _is_reduced(image), *image.size
+    if not is_copy and max(image.size) > SMALL_PAGE:
+        return
+    for number in range(1, MAX_PAGES):
+        try:
+            image.seek(number)
+        except EOFError:
+            break
+        larger = image.width >= 2 * width and image.height >= 2 * height
+        same_shape = abs(image.width * height / (image.height * width) - 1) <= 0.02
+        if not _is_reduced(image) and (is_copy or (larger and same_shape)):
+            return
+    image.seek(0)
+
+
+def _is_reduced(image: Image.Image) -> bool:
+    """Whether a page of a TIFF declares that it is a reduced copy of another one."""
+    tags = getattr(image, "tag_v2", {})
+    return bool(tags.get(254, 0) & 1) or tags.get(255) == 2
+
+
+def _jpeg_xl() -> tuple[str, ...]:
+    """Pillow's name of JPEG XL, whose reader is registered. Raises ``PhotoError`` without it."""
+    try:
+        from pillow_jxl import JpegXLImagePlugin
+    except ImportError as error:
+        raise PhotoError(
+            f"JPEG XL needs the extra `jxl`: {install_command('jxl')}", transient=True
+        ) from error
+    JpegXLImagePlugin.DECODE_THREADS = 0  # the calling one: the processes fill the cores
+    return ("JXL",)
 
 
 def check_size(width: int, height: int, *, max_pixels: int = MAX_PIXELS) -> None:
@@ -187,6 +250,9 @@ def _unidentified_reason(file: BinaryIO | None) -> str:
     for start, kind in SIGNATURES:
         if stripped.startswith(start) and not (start == b"RIFF" and head[8:12] == b"WEBP"):
             return f"it is not an image but {kind}"
+    for start, kind in UNSUPPORTED:
+        if head.startswith(start):
+            return f"{kind} is not supported"
     if head[4:8] == b"ftyp" and head[8:12] not in ISO_IMAGE_BRANDS:
         return "it is not an image but a video"
     if not head.strip(b"\0"):

@@ -27,6 +27,33 @@ ROWS = 256
 """Rows that are reduced at a time."""
 
 
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits that values in 16 bits may have."""
+
+HALF_USED = 14
+"""Bits from which values must use the upper half of their range: fewer bits than 16 are rarely
+declared, and a dark image of 16 bits must stay dark."""
+
+
+def depth(highest: int) -> int:
+    """How many bits values in 16 bits have whose highest one this is."""
+    return next(
+        bits
+        for bits in DEPTHS
+        if highest < 2**bits and (bits < HALF_USED or bits == 16 or highest >= 2 ** (bits - 1))
+    )
+
+
+def float_range(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Black and white of finite floats: 0..1 if nearly all fit, 0..255 or 0..65535 if all do."""
+    low, high = float(values.min()), float(values.max())
+    if low >= -0.05 and float(np.percentile(values[::7, ::7], 99)) <= 1:
+        return 0.0, 1.0
+    if low >= 0:
+        return 0.0, next((top for top in (255.0, 65535.0) if 16 < high <= top), high)
+    return low, high
+
+
 def reader(image: Image.Image, file: BinaryIO, space: ColourSpace | None) -> Read | None:
     """What reads all bits of ``image``, if they matter and there are more than 8."""
     if space is None or image.width * image.height * 8 > MAX_BYTES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ from PIL import Image
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives, sidecars
 from sightline.indexer.files.beneath import identity, open_beneath, open_file
-from sightline.indexer.photo import high_depth, metadata, pixels, raw
+from sightline.indexer.photo import high_depth, metadata, pixels, raw, repair, tiff
 from sightline.indexer.photo.capture_date import from_name, with_date
 from sightline.indexer.photo.colour import ColourSpace, colour_space
 from sightline.indexer.photo.decoder import Box
@@ -258,7 +258,7 @@ class _Opened:
     """Of a RAW file."""
     space: ColourSpace | None = None
     """Of ``image``; None for sRGB."""
-    notes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
     """See ``Photo``."""
     read_deep: high_depth.Read | None = None
     """Reads more than the 8 bits of ``image``, where they matter."""
@@ -293,27 +293,54 @@ def _open(stream: BinaryIO, is_raw: bool, max_pixels: int) -> Iterator[_Opened]:
                 found.size,
                 found.exif,
                 space,
-                (note,) if note else (),
+                [note] if note else [],
             )
         return
-    with open_image(stream, max_pixels=max_pixels) as image:
+    if tiff.is_tiff(stream) and _needs_tifffile(stream, max_pixels):
+        with tiff.open_page(stream, max_pixels=max_pixels) as page, photo_errors():
+            space, note = colour_space(page.header)
+            yield _Opened(
+                stream,
+                page.header,
+                "tiff",
+                page.orientation,
+                pixels.oriented(page.size, page.orientation),
+                page.orientation,
+                exif=page.exif,
+                space=space,
+                notes=[note] if note else [],
+                read_deep=page.read,
+            )
+        return
+    with photo_errors():
+        mended = repair.without_bad_chunks(stream)
+    with open_image(mended or stream, max_pixels=max_pixels) as image:
         orientation = metadata.orientation(image)
         # Pillow applies the orientation of a TIFF when it loads it; its size is upright before.
         transpose = 1 if image.format == "TIFF" else orientation
         # pillow_heif applies the orientation of a HEIC, and keeps the original here.
         in_file = image.info.get("original_orientation") or orientation
-        space, note = colour_space(image, stream)
+        space, note = colour_space(image, mended or stream)
+        notes = [one for one in (note, repair.BAD_CHUNK if mended else None) if one]
         yield _Opened(
-            stream,
+            mended or stream,
             image,
             format_name(image),
             transpose,
             pixels.oriented(image.size, transpose),
             in_file if 1 <= in_file <= 8 else 1,
             space=space,
-            notes=(note,) if note else (),
-            read_deep=high_depth.reader(image, stream, space),
+            notes=notes,
+            read_deep=high_depth.reader(image, mended or stream, space),
         )
+
+
+def _needs_tifffile(stream: BinaryIO, max_pixels: int) -> bool:
+    try:
+        with open_image(stream, max_pixels=max_pixels) as image:
+            return tiff.is_for_tifffile(image)
+    except PhotoError:
+        return True
 
 
 def _decode(opened: _Opened, min_size: tuple[int, int]) -> Image.Image:
@@ -325,8 +352,23 @@ def _decode(opened: _Opened, min_size: tuple[int, int]) -> Image.Image:
         if opened.format in ANIMATED:
             pixels.seek_representative_frame(opened.image, max_pixels=MAX_PIXELS)
         opened.image.draft(None, stored)  # JPEG decodes to 1/2, 1/4 or 1/8 of its size
-        rgb = pixels.reduce_to_rgb(opened.image, stored, opened.space)
+        rgb = pixels.reduce_to_rgb(_loaded(opened, stored), stored, opened.space)
     return pixels.make_upright(rgb, opened.transpose)
+
+
+def _loaded(opened: _Opened, min_size: tuple[int, int]) -> Image.Image:
+    """The image with its pixels decoded, also of a JPEG that lacks only its end marker."""
+    try:
+        opened.image.load()
+    except OSError as error:
+        if opened.format != "jpeg" or "truncated" not in str(error):
+            raise
+        mended = repair.jpeg_without_end(opened.stream, min_size)
+        if mended is None:
+            raise
+        opened.notes.append(repair.NO_END)
+        return mended
+    return opened.image
 
 
 def _photo(
@@ -349,7 +391,7 @@ def _photo(
             thumbnail=_webp(small, THUMBNAIL_WEBP) if thumbnail else b"",
             content_hash=digest,
             phash=pixels.perceptual_hash(small),
-            notes=opened.notes,
+            notes=tuple(opened.notes),
         )
 
 

@@ -134,7 +134,11 @@ def _converter(
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _to_rgba
     if image.mode.startswith("I;16"):
-        return _from_16_bits
+        # The depth of the values is not declared: 12 bits would be nearly black in 16.
+        extrema = image.getextrema()
+        shift = max(0, high_depth.depth(int(extrema[1])) - 8)  # type: ignore[arg-type]
+        inverted = getattr(image, "tag_v2", {}).get(262) == 0
+        return lambda strip: _from_16_bits(strip, shift, inverted)
     if image.mode == "LAB" and space is not None:
         return space.convert
     return lambda strip: strip.convert("RGB")
@@ -159,8 +163,9 @@ def _over_ground(image: Image.Image) -> Image.Image:
     return ground
 
 
-def _from_16_bits(strip: Image.Image) -> Image.Image:
-    return Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8))
+def _from_16_bits(strip: Image.Image, shift: int, inverted: bool) -> Image.Image:
+    values = (np.asarray(strip) >> shift).astype(np.uint8)
+    return Image.fromarray(255 - values if inverted else values)
 
 
 def _scale_to_bytes(image: Image.Image) -> Image.Image:
@@ -172,13 +177,11 @@ def _scale_to_bytes(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and values.dtype.kind == "f" and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    elif low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
+        low, high = high_depth.float_range(values)
+    else:
+        low, high = float(values.min()), float(values.max())
+        if low >= 0 and high <= 65535:
+            low, high = 0.0, 255.0 if high <= 255 else 65535.0
     scaled = (values.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
     return Image.fromarray(np.clip(scaled + 0.5, 0, 255).astype(np.uint8))
 

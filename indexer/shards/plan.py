@@ -78,19 +78,32 @@ class ShardImage(NamedTuple):
 # finding ------------------------------------------------------------------------------------------
 
 
-def find_items(source: str, *, exclude: Sequence[str] = ()) -> Iterator[tuple[str, Item]]:
+def find_items(
+    source: str,
+    *,
+    exclude: Sequence[str] = (),
+    include_nomedia: bool = False,
+    on_left_out: Callable[[str], None] | None = None,
+) -> Iterator[tuple[str, Item]]:
     """Everything in ``source`` that may be an image or an archive: ``(its folder, item)``.
+
+    ``include_nomedia`` and ``on_left_out`` are those of ``walk.scan``, for folders on this machine.
 
     Raises UsageError if there is nothing, or a file that is neither by its name.
     """
     place = Place.at(source)
     if place.local:
-        yield from _find_local(Path(place.path), exclude)
+        yield from _find_local(Path(place.path), exclude, include_nomedia, on_left_out)
     else:
         yield from _find_in_store(place, exclude)
 
 
-def _find_local(path: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Item]]:
+def _find_local(
+    path: Path,
+    exclude: Sequence[str],
+    include_nomedia: bool,
+    on_left_out: Callable[[str], None] | None,
+) -> Iterator[tuple[str, Item]]:
     if path.is_file():
         status = path.stat()
         yield str(path.parent), _checked(Item(path.name, status.st_size, mtime_of(status)))
@@ -98,7 +111,13 @@ def _find_local(path: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Item]
     if not path.is_dir():
         raise UsageError(f"there is no folder and no file {path}")
     failures: list[Failure] = []
-    for found in walk.scan(path, exclude=exclude, on_error=failures.append):
+    for found in walk.scan(
+        path,
+        exclude=exclude,
+        on_error=failures.append,
+        include_nomedia=include_nomedia,
+        on_left_out=on_left_out,
+    ):
         yield str(path), Item(found.path, found.size, found.mtime_ns or 0)
     for failure in failures:
         yield str(path), Item(failure.path, failure.size, failure.mtime_ns or 0, failure.reason)
@@ -168,7 +187,7 @@ def _checked(item: Item) -> Item:
 
 def is_image(name: str) -> bool:
     """Whether a file name has the extension of an image."""
-    return PurePosixPath(name).suffix.lower() in walk.IMAGE_SUFFIXES
+    return walk.suffix_of(PurePosixPath(name).name) in walk.image_suffixes()
 
 
 def _item(path: str, info: dict[str, Any]) -> Item:
@@ -392,12 +411,12 @@ def _in_archive_of_store(
                     if image.row not in but:
                         sample.append((image, _member(tar, member)))
                 elif (
-                    base.endswith(archives.SIDECAR_SUFFIXES)
+                    base.lower().endswith(archives.SIDECAR_SUFFIXES)
                     and member.size <= archives.MAX_SIDECAR_BYTES
                 ):
-                    found = archives.parse_sidecar(base, _member_bytes(tar, member))
+                    found = archives.parse_sidecar(base.lower(), _member_bytes(tar, member))
                     # The JSON takes precedence over the text, whichever comes first.
-                    if base.endswith(".json"):
+                    if base.lower().endswith(".json"):
                         sidecars |= found
                     else:
                         sidecars = found | sidecars

@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sightline.indexer.errors import LibraryError, SightlineError, UsageError
+from sightline.indexer.files import walk
 from sightline.indexer.installation import install_command
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.plan import Item, Shard, find_items, plan
@@ -120,6 +122,7 @@ def embed(
     shard_size: int = SHARD_SIZE,
     thumbnails: bool = True,
     exclude: Sequence[str] = (),
+    include_nomedia: bool = False,
     retry_failures: bool = False,
     joining: float = NODE_TIMEOUT,
     progress: Progress = no_progress,
@@ -144,7 +147,7 @@ def embed(
     origin = _ensure_origin(place, encoder)
     progress("looking", 0, None)
     retry = Retry(place, every=retry_failures)
-    found = retry.watching(_counted(sources, exclude, progress))
+    found = retry.watching(_counted(sources, exclude, include_nomedia, progress, warn))
     shards, added = plan(place, found, size=max(1, shard_size))
     complete = whole_shards(place)
     new = [_Work(shard) for shard in shards if shard.number not in complete]
@@ -204,15 +207,27 @@ def _ensure_origin(place: Place, encoder: Encoder) -> Origin:
 
 
 def _counted(
-    sources: Sequence[str], exclude: Sequence[str], progress: Progress
+    sources: Sequence[str],
+    exclude: Sequence[str],
+    include_nomedia: bool,
+    progress: Progress,
+    warn: Callable[[str], None],
 ) -> Iterator[tuple[str, Item]]:
     count = 0
+    left_out: Counter[str] = Counter()
     for source in sources:
-        for found in find_items(source, exclude=exclude):
+        for found in find_items(
+            source,
+            exclude=exclude,
+            include_nomedia=include_nomedia,
+            on_left_out=lambda name: left_out.update([name]),
+        ):
             count += 1
             if count % 1000 == 0:
                 progress("looking", count, None)
             yield found
+    for note in walk.left_out_notes(left_out):
+        warn(note)
 
 
 class _Work(NamedTuple):

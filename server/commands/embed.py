@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     help="Exclude files that match a .gitignore pattern; repeatable.",
 )
 @click.option(
+    "--include-nomedia", is_flag=True, help="Embed folders that hold a .nomedia file too."
+)
+@click.option(
     "--retry-failures",
     is_flag=True,
     help="Read all failed files again; those with a transient error are read again anyway.",
@@ -85,6 +88,7 @@ def embed(
     shard_size: int,
     no_thumbnails: bool,
     exclude: tuple[str, ...],
+    include_nomedia: bool,
     retry_failures: bool,
     quiet: bool,
     device: str,
@@ -115,6 +119,7 @@ def embed(
             shard_size=shard_size,
             thumbnails=not no_thumbnails,
             exclude=exclude,
+            include_nomedia=include_nomedia,
             retry_failures=retry_failures,
             joining=joining,
             progress=progress,

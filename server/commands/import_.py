@@ -114,6 +114,8 @@ def import_(
         return import_shards.into_library(
             source, directory, allow_roots=allow_roots, quiet=quiet, as_json=as_json
         )
+    if "://" in source:
+        raise UsageError(f"{source} holds no output of `sightline embed`: download it first")
     if not Path(source).exists():
         raise UsageError(f"{source} does not exist")
     from sightline.indexer.exchange import import_set, open_set

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     help="Exclude files that match a .gitignore pattern; repeatable.",
 )
 @click.option(
+    "--include-nomedia", is_flag=True, help="Index folders that hold a .nomedia file too."
+)
+@click.option(
     "--prune",
     is_flag=True,
     help="Delete missing images from the library even if most of a folder is missing.",
@@ -77,6 +80,7 @@ def index(
     paths: tuple[Path, ...],
     model: str | None,
     exclude: tuple[str, ...],
+    include_nomedia: bool,
     prune: bool,
     retry_failures: bool,
     reread: bool,
@@ -109,6 +113,7 @@ def index(
             model=model,
             device=device,
             exclude=exclude,
+            include_nomedia=include_nomedia,
             prune=prune,
             retry_failures=retry_failures,
             reread=reread,
