@@ -135,7 +135,7 @@ def open_image(file: BinaryIO, *, max_pixels: int = MAX_PIXELS) -> Iterator[Imag
 
     Everything that Pillow or the body of the context raises becomes a ``PhotoError``.
     """
-    formats = FORMATS
+    formats: tuple[str, ...] = FORMATS
     with photo_errors(file):
         if file.read(12).startswith(JPEG_XL):
             formats = _jpeg_xl()

@@ -97,13 +97,14 @@ def jpeg_without_end(file: BinaryIO, min_size: tuple[int, int]) -> Image.Image |
         image.draft(None, min_size)
         image.load()
         return image if progressive else None
-    image = Image.open(io.BytesIO(data + LOOKAHEAD), formats=("JPEG",))
+    source = io.BytesIO(data + LOOKAHEAD)
+    image = Image.open(source, formats=("JPEG",))
     image.draft(None, min_size)
     image.load_prepare()
     colour = tuple(MARK[: len(image.getbands())])
     image.im.paste(colour if len(colour) > 1 else colour[0], (0, 0, *image.size))
     # Pillow itself would add an end marker, and libjpeg fill missing rows with grey.
-    image.load_read = image.fp.read  # type: ignore[method-assign, union-attr]
+    image.load_read = source.read  # type: ignore[attr-defined]
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
