@@ -124,8 +124,9 @@ def _list_one(archive: BinaryIO, start: int, size: int, members: dict[str, Membe
     behind its end. Returns the problem, if there is one."""
     archive.seek(start)
     with tarfile.open(fileobj=archive, mode="r:") as tar:
-        for member in tar:
-            if member.size < 0 or len(members) >= MAX_MEMBERS:
+        number = -1
+        for number, member in enumerate(tar):
+            if member.size < 0 or number >= MAX_MEMBERS:
                 return "the archive is corrupt"
             if not member.isreg():
                 continue
@@ -133,6 +134,8 @@ def _list_one(archive: BinaryIO, start: int, size: int, members: dict[str, Membe
                 return "the archive is truncated"
             if name := _relative_name(member.name):
                 members[name] = Member(member.offset_data, member.size)
+        if number < 0 and start:
+            return "the archive cannot be read to its end: what follows it is no archive"
         archive.seek(tar.offset)
     return None
 
