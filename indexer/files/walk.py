@@ -366,9 +366,8 @@ class _Scan:
             if not is_image and suffix in UNSUPPORTED_SUFFIXES:
                 self.left_out(suffix)
             if is_image and not self._is_excluded(prefix + name, False, folder):
-                path = prefix + name
-                size, mtime_ns = member.size, listing.mtime_ns
-                yield Candidate(self.root, path, size, mtime_ns, *NO_SIDECARS, *changed)
+                inside, mtime_ns = prefix + name, listing.mtime_ns
+                yield Candidate(self.root, inside, member.size, mtime_ns, *NO_SIDECARS, *changed)
         if listing.problem is not None:
             self._fail(path, listing.problem)
 
