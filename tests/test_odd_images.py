@@ -8,13 +8,15 @@ import zlib
 from pathlib import Path
 
 import helpers_photos as files
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sightline.indexer.errors import PhotoError
-from sightline.indexer.photo import photo, repair
+from sightline.indexer.indexing.index_folders import index_folders
+from sightline.indexer.photo import colour, photo, repair
 from sightline.indexer.types import Geometry
 
 EXACT = Geometry(120, 160, 160, fit="squash")
@@ -129,10 +131,86 @@ def test_the_metadata_of_a_planar_tiff_is_read() -> None:
     assert info.format == "tiff"
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("layout", ["alpha", "planes"])
+def test_cmyk_tiffs_with_alpha_or_in_planes_are_read(bits: int, layout: str) -> None:
+    values = np.asarray(files.scene().convert("CMYK"))
+    options: dict[str, object] = {"photometric": "separated"}
+    if layout == "alpha":
+        values = np.dstack([values, np.full(values.shape[:2], 255, np.uint8)])
+        options["extrasamples"] = ["unassalpha"]
+    else:
+        values = np.moveaxis(values, -1, 0)
+        options["planarconfig"] = "separate"
+    if bits == 16:
+        values = values.astype(np.uint16) * 257
+    assert difference(tiff(values, **options), files.scene()) < 1
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "alpha"])
+def test_lab_tiffs_of_16_bits_or_with_alpha_are_read(kind: str) -> None:
+    lab = ImageCms.profileToProfile(
+        files.scene(),
+        ImageCms.createProfile("sRGB"),
+        ImageCms.createProfile("LAB"),
+        outputMode="LAB",
+    )
+    assert lab is not None
+    values = np.frombuffer(lab.tobytes("raw", "LAB"), np.uint8).reshape(120, 160, 3)
+    if kind == "alpha":
+        deep = np.dstack([values, np.full(values.shape[:2], 255, np.uint8)])
+        data = tiff(deep, photometric="cielab", extrasamples=["unassalpha"])
+    else:
+        data = tiff(values.astype(np.uint16) << 8, photometric="cielab")
+    assert difference(data, files.scene()) < 2
+
+
 def test_an_unsupported_tiff_is_refused_with_the_true_reason() -> None:
-    values = np.zeros((4, 64, 64), np.uint16)
-    data = tiff(values, photometric="separated", planarconfig="separate")
-    with pytest.raises(PhotoError, match="TIFF of 16 bits in SEPARATED is not supported"):
+    data = tiff(np.zeros((64, 64, 4), np.float32), photometric="separated")
+    with pytest.raises(PhotoError, match="TIFF of float32 in CMYK is not supported"):
+        photo.read_bytes(data, EXACT)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lzma", "jpegxl"])
+def test_tiffs_of_unusual_compressions_are_read(compression: str) -> None:
+    assert difference(tiff(RGB, photometric="rgb", compression=compression), files.scene()) < 2
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "HEIF", "AVIF", "JPEG", "TIFF"])
+def test_the_orientation_counts_once_in_every_format(format: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    turned = files.scene().transpose(Image.Transpose.ROTATE_90)
+    options = {} if format in ("PNG", "TIFF") else {"quality": 95}
+    data = files.saved(turned, format, exif=exif.tobytes(), **options)
+    assert photo.read_bytes(data, EXACT).info.width == files.SIZE[0]
+    assert difference(data, files.scene()) < 3
+
+
+def test_a_video_behind_a_jpeg_is_ignored() -> None:
+    video = struct.pack(">I", 24) + b"ftypmp42" + bytes(5000)
+    jpeg = files.saved(files.scene(), quality=95)
+    assert difference(jpeg + video, files.scene()) < 3
+
+
+@pytest.mark.parametrize("size", [(20_000, 300), (790, 36_861)])
+def test_panoramas_are_read_and_previewed(size: tuple[int, int], tmp_path: Path) -> None:
+    path = tmp_path / "panorama.jpg"
+    path.write_bytes(files.saved(files.scene(1, size)))
+    info = photo.read(path, EXACT).info
+    assert (info.width, info.height) == size
+    assert max(Image.open(io.BytesIO(photo.preview(path, 2048))).size) == 2048
+
+
+@pytest.mark.parametrize("box", [b"wide", b"mdat", b"moov"])
+def test_a_quicktime_file_without_its_type_is_called_a_video(box: bytes) -> None:
+    with pytest.raises(PhotoError, match="a video"):
+        photo.read_bytes(struct.pack(">I", 8) + box + bytes(500) + b"moov", EXACT)
+
+
+def test_a_jpeg_of_12_bits_is_refused_with_the_true_reason() -> None:
+    data = imagecodecs.jpeg_encode(RGB.astype(np.uint16) << 4, bitspersample=12, level=90)
+    with pytest.raises(PhotoError, match="JPEG of 12 bits per channel is not supported"):
         photo.read_bytes(data, EXACT)
 
 
@@ -241,3 +319,28 @@ def test_formats_that_are_not_supported_are_named() -> None:
     data = files.saved(files.scene(), "JPEG2000")
     with pytest.raises(PhotoError, match="JPEG 2000 is not supported"):
         photo.read_bytes(data, EXACT)
+
+
+def test_a_run_reports_what_it_ignored_and_left_out(tmp_path: Path, tiny_clip: Path) -> None:
+    pictures = files.write(
+        tmp_path / "pictures",
+        {
+            "a.jpg": files.saved(files.scene(), icc_profile=bytes(400)),
+            "b.jpg": files.saved(files.scene(1), icc_profile=bytes(400)),
+            "c.png": files.saved(files.scene(2), "PNG")[:33]
+            + chunk(b"tEXt", b"Comment\0hello", checksum=1)
+            + files.saved(files.scene(2), "PNG")[33:],
+            "d.psd": b"8BPS",
+            "e.psd": b"8BPS",
+        },
+    )
+    (pictures / "secret").mkdir()
+    (pictures / "secret" / ".nomedia").touch()
+    report = index_folders(tmp_path / "library", pictures, model=str(tiny_clip))
+    assert report.added == 3
+    first, *others = sorted(report.notes)
+    assert first.startswith("2 .psd: not supported")
+    assert others[0].startswith("2 images, as ")
+    assert others[0].endswith(f": {colour.BROKEN}")
+    assert others[1] == f"{pictures / 'c.png'}: {repair.BAD_CHUNK}"
+    assert others[2] == "folders left out for a .nomedia file: 1 (--include-nomedia)"

@@ -253,6 +253,10 @@ def _unidentified_reason(file: BinaryIO | None) -> str:
     for start, kind in UNSUPPORTED:
         if head.startswith(start):
             return f"{kind} is not supported"
+    if bits := _bits_of_jpeg(file, head):
+        return f"JPEG of {bits} bits per channel is not supported"
+    if head[4:8] in (b"wide", b"mdat", b"moov", b"free", b"skip"):
+        return "it is not an image but a video"
     if head[4:8] == b"ftyp" and head[8:12] not in ISO_IMAGE_BRANDS:
         return "it is not an image but a video"
     if not head.strip(b"\0"):
@@ -264,6 +268,15 @@ def _unidentified_reason(file: BinaryIO | None) -> str:
     if head[4:8] == b"ftyp":
         return "it is corrupt: it begins like a HEIC or AVIF image that cannot be read"
     return "it is not an image of a supported format"
+
+
+def _bits_of_jpeg(file: BinaryIO | None, head: bytes) -> int | None:
+    """The bits per channel that a JPEG declares, unless they are 8; None for any other file."""
+    if file is None or file.closed or not head.startswith(b"\xff\xd8\xff"):
+        return None
+    file.seek(0)
+    found = re.search(rb"\xff[\xc0-\xc3\xc9-\xcb]\x00[\x0b-\x14]([\x02-\x10])", file.read(2**20))
+    return found[1][0] if found and found[1][0] != 8 else None
 
 
 def _is_text(head: bytes) -> bool:

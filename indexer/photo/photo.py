@@ -309,7 +309,7 @@ def _open(stream: BinaryIO, is_raw: bool, max_pixels: int) -> Iterator[_Opened]:
                 exif=page.exif,
                 space=space,
                 notes=[note] if note else [],
-                read_deep=page.read,
+                read_deep=page.read if page.is_deep else None,
             )
         return
     with photo_errors():

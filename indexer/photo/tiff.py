@@ -22,7 +22,12 @@ from sightline.indexer.photo.high_depth import MAX_BYTES, Deep, depth, float_ran
 BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANAR, ICC_PROFILE = 258, 262, 274, 277, 284, 34675
 """TIFF tags."""
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, LAB = 0, 1, 2, 5, 8
+"""Values of ``PHOTOMETRIC``."""
+
+COMPRESSION = 259
+OTHER_COMPRESSIONS = (34712, 50001, 50002, 52546)
+"""JPEG 2000, WebP and JPEG XL, which Pillow's libtiff does not decode."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,13 @@ class Page:
     orientation: int
     exif: Image.Exif
     header: Image.Image
-    """An image of one pixel with the mode and the ``info`` of the page."""
+    """The image in CMYK or Lab; else one pixel with the mode and the ``info`` of the page."""
     page: Any
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether ``read`` returns the pixels; they are in ``header`` otherwise."""
+        return self.header.mode in ("L", "RGB")
 
     def read(self) -> Deep:
         """The pixels. Raises ``PhotoError``."""
@@ -49,11 +59,10 @@ def is_for_tifffile(image: Image.Image) -> bool:
         return False
     tags = getattr(image, "tag_v2", {})
     bits, samples = tags.get(BITS, (1,)), tags.get(SAMPLES, 1)
-    return (
-        isinstance(bits, tuple)
-        and max(bits) > 8
-        and samples >= 2
-        and (tags.get(PHOTOMETRIC) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or tags.get(PLANAR) == 2)
+    deep = isinstance(bits, tuple) and max(bits) > 8 and samples >= 2
+    plain = tags.get(PHOTOMETRIC) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
+    return (deep and (plain or tags.get(PLANAR) == 2)) or (
+        tags.get(COMPRESSION) in OTHER_COMPRESSIONS
     )
 
 
@@ -74,15 +83,17 @@ def open_page(file: BinaryIO, *, max_pixels: int) -> Iterator[Page]:
     with photo_errors(), tifffile.TiffFile(io.BytesIO(file.read())) as tiff:
         page = next((one for one in tiff.pages if not one.is_reduced), tiff.pages[0])
         check_size(page.imagewidth, page.imagelength, max_pixels=max_pixels)
-        if page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB):
+        if page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, LAB):
             name = getattr(page.photometric, "name", page.photometric)
             raise PhotoError(f"TIFF of {page.bitspersample} bits in {name} is not supported")
         if page.imagewidth * page.imagelength * max(8, 2 * page.samplesperpixel) > 2 * MAX_BYTES:
             raise PhotoError("TIFF of more than 16 bits or in planes is read up to 96 megapixels")
         file.seek(0)
         exif = _exif(file)
-        grey = page.photometric != RGB
-        header = Image.new("L" if grey else "RGB", (1, 1))
+        if page.photometric in (CMYK, LAB):
+            header = _of_8_bits(page)
+        else:
+            header = Image.new("RGB" if page.photometric == RGB else "L", (1, 1))
         header.format = "TIFF"
         profile = page.tags.valueof(ICC_PROFILE)
         if profile is not None:
@@ -104,7 +115,8 @@ def _exif(file: BinaryIO) -> Image.Exif:
     return exif
 
 
-def _sixteen_bits(page: Any) -> Deep:
+def _pixels(page: Any) -> NDArray[Any]:
+    """``(H, W, C)``."""
     values = np.asarray(page.asarray(maxworkers=1))
     axes = page.axes
     if "S" not in axes:
@@ -113,6 +125,23 @@ def _sixteen_bits(page: Any) -> Deep:
         values = np.moveaxis(values, 0, -1)
     if values.ndim != 3:
         raise PhotoError(f"TIFF with the axes {axes} is not supported")
+    return values
+
+
+def _of_8_bits(page: Any) -> Image.Image:
+    """A page in CMYK or Lab; alpha is ignored."""
+    mode, channels = ("CMYK", 4) if page.photometric == CMYK else ("LAB", 3)
+    values = _pixels(page)[..., :channels]
+    if values.dtype not in (np.uint8, np.uint16, np.int8, np.int16) or values.shape[2] < channels:
+        raise PhotoError(f"TIFF of {values.dtype} in {mode} is not supported")
+    if values.dtype.itemsize == 2:
+        values = values.view(np.uint16) >> 8  # a and b of Lab are signed
+    data = values.astype(np.uint8).tobytes()
+    return Image.frombytes(mode, (page.imagewidth, page.imagelength), data, "raw", mode)
+
+
+def _sixteen_bits(page: Any) -> Deep:
+    values = _pixels(page)
     colours = 3 if page.photometric == RGB else 1
     extra = tuple(page.extrasamples or ())
     has_alpha = values.shape[2] > colours and bool(extra) and int(extra[0]) in (1, 2)
