@@ -156,6 +156,22 @@ def test_a_copy_replaced_by_a_link_is_no_spare(
         assert spares(two_copies, capsys, "--copies") == []
 
 
+def test_a_spare_with_a_line_break_in_its_path_is_listed_with_null_only(
+    pictures: Path, tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
+) -> None:
+    """``xargs rm`` without ``-0`` would delete the file that the second line names."""
+    copy = pictures / f"x\n{pictures}" / "originals" / "a.jpg"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((pictures / "originals/a.jpg").read_bytes())
+    with make_library(tmp_path / "library", tiny_encoder, pictures) as library:
+        assert spares(library, capsys, "--copies") == [copy]
+        where = ["--library", str(library.directory)]
+        assert run(["duplicates", "--copies", "--paths-only", *where]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "use -0" in printed.err
+
+
 def test_images_whose_files_are_missing_are_left_out_and_counted(
     two_copies: Library, capsys: pytest.CaptureFixture
 ) -> None:

@@ -104,10 +104,10 @@ class Catalog(CatalogReader):
     def add_root(self, path: Path, *, named: bool = False) -> Root:
         """The root at the absolute ``path``; added if it is new. ``named`` records that the user
         named it."""
-        text = self._root_path(path)
         for root in self.roots():
             if root.path == path and root.named >= named:
                 return root
+        text = self._root_path(path)
         with self._store.writing() as connection:
             connection.execute(
                 "INSERT INTO roots (path, added_at, named) VALUES (?, ?, ?)"

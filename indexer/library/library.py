@@ -568,7 +568,12 @@ class Library:
         if not target.is_dir():
             raise UsageError(f"there is no folder {new}")
         with self.writing():
-            self.catalog.move_root(absolute(old), target)
+            self.catalog.move_root(self._named_root(old), target)
+
+    def _named_root(self, path: Path) -> Path:
+        """The root that a user names: as it is listed, which may be a path of another system
+        (``C:\\Pictures``), or relative to the current folder."""
+        return path if path in self.root_paths() else absolute(path)
 
     def forget_root(self, path: Path) -> None:
         """Deletes a root and its images from the library. The files stay."""
@@ -577,7 +582,7 @@ class Library:
             run = self.catalog.start_run([str(path)])
             removed, interrupted = 0, 1
             try:
-                removed = len(self.catalog.remove_root(absolute(path)))
+                removed = len(self.catalog.remove_root(self._named_root(path)))
                 if self._thumbnails is not None:
                     self._thumbnails.sweep(self.catalog.select())
                 interrupted = 0

@@ -81,11 +81,15 @@ def duplicates(
             }
         )
     elif paths_only or null:
-        left_out = 0
+        left_out = split = 0
         for record, may_go in removable(groups, records):
-            if may_go:
+            if may_go and not null and len(str(record.absolute).splitlines()) > 1:
+                split += 1  # a program that reads lines would delete other files
+            elif may_go:
                 print_path(record.absolute, null=null)
             left_out += not may_go
+        if split:
+            say(f"{split:,} files not listed: their paths contain line breaks; use -0")
         if left_out:
             say(
                 f"{left_out:,} files not listed: they have changed or been deleted meanwhile, or"
