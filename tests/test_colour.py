@@ -357,7 +357,7 @@ def deep_heic(values: np.ndarray, transfer: int) -> bytes:
 
 def deep_avif(values: np.ndarray, transfer: int) -> bytes:
     """An AVIF file of 10 bits in BT.2020."""
-    data = bytearray(imagecodecs.avif_encode(values >> 6, bitspersample=10, level=100))
+    data = bytearray(imagecodecs.avif_encode(values >> 6, bitspersample=10, level=100, speed=9))
     at = data.index(b"colrnclx") + 8
     data[at : at + 4] = struct.pack(">HH", 9, transfer)
     return bytes(data)
@@ -380,7 +380,7 @@ def test_16_bit_images_keep_the_tones_of_shadows() -> None:
 
 
 @pytest.mark.parametrize("write", [deep_heic, deep_avif])
-@pytest.mark.parametrize("size", [(320, 240), (2005, 1503)], ids=["small", "reduced"])
+@pytest.mark.parametrize("size", [(320, 240), (1205, 903)], ids=["small", "reduced"])
 def test_10_bits_of_hdr_are_read(write: Write, size: tuple[int, int]) -> None:
     for encoded, transfer in ((pq_signal, 16), (hlg_signal, 18)):
         values = np.round(encoded(patch(size=size)) * 65535).astype(np.uint16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -338,9 +339,9 @@ def test_a_run_reports_what_it_ignored_and_left_out(tmp_path: Path, tiny_clip: P
     (pictures / "secret" / ".nomedia").touch()
     report = index_folders(tmp_path / "library", pictures, model=str(tiny_clip))
     assert report.added == 3
-    first, *others = sorted(report.notes)
-    assert first.startswith("2 .psd: not supported")
-    assert others[0].startswith("2 images, as ")
-    assert others[0].endswith(f": {colour.BROKEN}")
-    assert others[1] == f"{pictures / 'c.png'}: {repair.BAD_CHUNK}"
-    assert others[2] == "folders left out for a .nomedia file: 1 (--include-nomedia)"
+    notes = "\n".join(report.notes).replace(str(pictures), "")
+    assert notes.count(colour.BROKEN) == 1
+    assert re.search(rf"^2 images, as /[ab]\.jpg: {colour.BROKEN}$", notes, re.MULTILINE)
+    assert f"/c.png: {repair.BAD_CHUNK}" in notes
+    assert "2 .psd: not supported" in notes
+    assert "folders left out for a .nomedia file: 1 (--include-nomedia)" in notes

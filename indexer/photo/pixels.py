@@ -135,13 +135,22 @@ def _converter(
         return _to_rgba
     if image.mode.startswith("I;16"):
         # The depth of the values is not declared: 12 bits would be nearly black in 16.
-        extrema = image.getextrema()
-        shift = max(0, high_depth.depth(int(extrema[1])) - 8)  # type: ignore[arg-type]
+        shift = max(0, high_depth.depth(_highest(image)) - 8)
         inverted = getattr(image, "tag_v2", {}).get(262) == 0
         return lambda strip: _from_16_bits(strip, shift, inverted)
     if image.mode == "LAB" and space is not None:
         return space.convert
     return lambda strip: strip.convert("RGB")
+
+
+def _highest(image: Image.Image) -> int:
+    """The highest value of an image of 16 bits; Pillow's own function does not know all modes."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    strips = (
+        image.crop((0, top, image.width, min(image.height, top + rows)))
+        for top in range(0, image.height, rows)
+    )
+    return max(int(np.asarray(strip).max()) for strip in strips)
 
 
 def _to_rgba(strip: Image.Image) -> Image.Image:
