@@ -46,9 +46,11 @@ def test_back_forward_and_reload_restore_searches(page: Page) -> None:
     expect(page.locator("#q")).to_have_value("snow")
     page.go_forward()
     page.go_forward()
-    expect(page.locator("#q")).to_have_value("is:portrait")
+    portrait = page.get_by_role("group", name="is: portrait")
+    expect(portrait).to_be_visible()
+    expect(page.locator("#q")).to_have_value("")
     page.reload()
-    expect(page.locator("#q")).to_have_value("is:portrait")
+    expect(portrait).to_be_visible()
     tiles(page).first.wait_for()
     assert ids(page)[:5] == shown
 
@@ -75,7 +77,9 @@ def test_filters_are_suggested_while_they_are_typed(page: Page, address: str) ->
     expect(box).to_have_value("snow camera:")
     offered = menu.get_by_role("option").filter(has_text="Canon")
     searched(page, offered.click, "Canon")
-    expect(box).to_have_value(re.compile(r'^snow camera:"?.*Canon'))
+    # The filter is a chip; the box holds the words.
+    expect(page.get_by_role("group", name=re.compile("camera: .*Canon"))).to_be_visible()
+    expect(box).to_have_value("snow ")
     expect(menu).to_be_hidden()
     page.fill("#q", "")
     page.keyboard.type("before:20", delay=20)
@@ -117,17 +121,67 @@ def test_chips_set_weights_negate_and_remove(page: Page) -> None:
     chips, box = page.locator("#chips"), page.locator("#q")
     house = chips.get_by_role("group", name="red house", exact=True)
     searched(page, lambda: house.get_by_label("Weight of red house").select_option("×2"))
-    expect(box).to_have_value('tree 2:"red house" is:landscape')
+    expect(box).to_have_value('tree 2:"red house"')
     searched(page, house.get_by_role("button", name="Less like this").click)
-    expect(box).to_have_value('tree -2:"red house" is:landscape')
+    expect(box).to_have_value('tree -2:"red house"')
     landscape = chips.get_by_role("group", name="is: landscape")
-    searched(page, landscape.get_by_role("button", name="Invert").click)
-    expect(box).to_have_value('tree -2:"red house" -is:landscape')
+    inverted = searched(page, landscape.get_by_role("button", name="Invert").click)
+    assert inverted["query"] == 'tree -2:"red house" -is:landscape'
     # By keyboard; the focus stays in the chips.
     house.get_by_role("button", name="Remove red house").focus()
-    searched(page, lambda: page.keyboard.press("Enter"))
-    expect(box).to_have_value("tree -is:landscape")
+    removed = searched(page, lambda: page.keyboard.press("Enter"))
+    assert removed["query"] == "tree -is:landscape"
+    expect(box).to_have_value("tree")
     expect(chips.locator(":focus")).to_have_count(1)
+
+
+def test_filters_are_chips_and_the_box_holds_words(page: Page, address: str) -> None:
+    from playwright.sync_api import expect
+
+    box, chips = page.locator("#q"), page.locator("#chips .chip")
+
+    def shown() -> list[str]:
+        return chips.evaluate_all("(all) => all.map((chip) => chip.ariaLabel)")
+
+    # A month is one chip; `/` and typing replace words only.
+    bar = page.locator("#timeline button:enabled").first
+    month = (bar.get_attribute("aria-label") or "").split(",")[0]
+    searched(page, bar.click, "after")
+    expect(box).to_have_value("")
+    expect(chips).to_have_count(1)
+    assert shown() == [month]
+    page.keyboard.press("/")
+    found = searched(page, lambda: page.keyboard.type("windmill"), "windmill")
+    assert found["query"].startswith("windmill after:20")
+    page.keyboard.press("Control+k")
+    found = searched(page, lambda: page.keyboard.type("boat"), "=boat")
+    assert found["query"].startswith("boat after:20")
+    # A typed filter becomes a chip when it is complete, wherever it stands.
+    page.keyboard.press("Home")
+    page.keyboard.type('-in:"no such" ')
+    expect(box).to_have_value("boat")
+    expect(chips).to_have_count(2)
+    assert shown() == [month, "in: no such"]
+    searched(page, lambda: page.keyboard.type("red "), "red\\+boat")
+    # Its text leads back to the box; Enter makes it a chip again.
+    page.get_by_role("button", name="Edit in: no such").click()
+    expect(box).to_have_value('red boat -in:"no such"')
+    box.press("End")
+    page.keyboard.press("Backspace")
+    page.keyboard.type(' folder"')
+    searched(page, lambda: page.keyboard.press("Enter"), "folder")
+    expect(box).to_have_value("red boat")
+    expect(chips.last).to_have_attribute("aria-label", "in: no such folder")
+    # Backspace at the start removes the last chip; sorting leaves no text.
+    page.keyboard.press("Home")
+    searched(page, lambda: page.keyboard.press("Backspace"))
+    searched(page, lambda: page.select_option("#sort", "newest"), "newest")
+    expect(box).to_have_value("red boat")
+    assert shown() == [month]
+    searched(page, page.get_by_role("button", name=f"Remove {month}").click)
+    assert "q=red+boat+sort%3Anewest" in page.url
+    page.go_back()
+    expect(chips).to_have_count(1)
 
 
 def test_match_all_parts_toggles(page: Page, address: str) -> None:
@@ -138,7 +192,8 @@ def test_match_all_parts_toggles(page: Page, address: str) -> None:
     expect(every).to_have_attribute("aria-pressed", "false")
     found = searched(page, every.click, "match")
     expect(every).to_have_attribute("aria-pressed", "true")
-    assert "match:all" in page.locator("#q").input_value()
+    assert "match%3Aall" in page.url
+    expect(page.locator("#q")).to_have_value('a dog "snow"')
     wanted = get(address, "/api/search", q='"a dog" "snow" match:all')["hits"]
     assert [hit["id"] for hit in found["hits"][:5]] == [hit["id"] for hit in wanted[:5]]
 
@@ -166,10 +221,32 @@ def test_no_results_and_no_strong_matches_are_reported(page: Page) -> None:
     expect(page.locator("#notice")).to_contain_text("No photos match these filters.")
     expect(tiles(page)).to_have_count(0)
     page.click("#clear")
+    top = "() => document.getElementById('results').offsetTop"
+    before = page.evaluate(top)
     search(page, "a football match")
     expect(page.locator("#notice")).to_contain_text("No strong matches. Closest results:")
+    # The notice takes the place of the timeline: nothing moves.
+    assert page.evaluate(top) == before
+    expect(page.locator("h1")).to_have_text(re.compile(r"^No strong matches of \d+"))
     expect(page.locator("#summary")).to_contain_text("No strong matches")
     expect(tiles(page).first).to_be_visible()
+
+
+def test_a_misspelt_word_and_an_unknown_filter_are_corrected_on_request(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    for typed, offered, query in (
+        ("a lihgthouse", "lighthouse", "a lighthouse"),
+        ("folder:Bergen snow", "in:Bergen", "in%3ABergen"),
+    ):
+        assert search(page, typed)["query"] == typed
+        offer = page.get_by_role("button", name=f"Did you mean {offered}?")
+        expect(offer).to_be_visible()
+        expect(page.locator("#q")).to_have_value(typed)
+        searched(page, offer.click)
+        expect(page).to_have_url(re.compile("q=" + query.split()[0]))
+        expect(offer).to_have_count(0)
+        page.click("#clear")
 
 
 def test_without_javascript_text_search_has_pages(browser: Browser, address: str) -> None:

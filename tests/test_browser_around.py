@@ -210,6 +210,23 @@ def test_the_theme_switches_and_persists(page: Page) -> None:
     after = page.evaluate(ground)
     page.reload()
     assert page.evaluate(ground) == after
+    # Another tab follows.
+    other = page.context.new_page()
+    other.goto(page.url)
+    page.get_by_role("button", name="Switch theme").click()
+    expect(other.locator("body")).to_have_css("background-color", before)
+    other.close()
+
+
+def test_printing_shows_the_photos_without_an_empty_tail(page: Page) -> None:
+    page.emulate_media(media="print")
+    height, last = page.evaluate(
+        """() => [document.documentElement.scrollHeight,
+            Math.max(...[...document.querySelectorAll(".tile")]
+              .map((tile) => tile.getBoundingClientRect().bottom + scrollY))]"""
+    )
+    assert height - last < 60
+    assert page.locator(".top").is_hidden()
 
 
 def test_reduced_motion_disables_animations(browser: Browser, address: str) -> None:
@@ -246,6 +263,12 @@ def test_signing_in_with_the_token_and_an_expired_session(
         page.context.clear_cookies()
         page.fill("#q", "snow")
         expect(page.locator("#notice")).to_have_text("You have been signed out. Sign in again.")
+        # Signing in leads back to the search.
+        page.get_by_role("link", name="Sign in again").click()
+        page.fill("#token", TOKEN)
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(re.compile(r"/\?q=snow$"))
+        expect(page.locator("#q")).to_have_value("snow")
         page.context.close()
 
 

@@ -112,8 +112,13 @@ def test_the_scroll_position_survives_resizing_and_reload(page: Page) -> None:
     for width in (900, 1100, 1280):
         page.set_viewport_size({"width": width, "height": 720})
         page.wait_for_function(
-            """([row, top]) => Math.abs(
-                document.querySelector(row).getBoundingClientRect().top - top) < 2""",
+            """([row, top]) => {
+              const box = (node) => node?.getBoundingClientRect() ?? {};
+              const right = Math.max(...[...document.querySelectorAll(".tile")]
+                .map((tile) => box(tile).right));
+              return Math.abs(box(document.querySelector(row)).top - top) < 2
+                && Math.abs(right - box(document.getElementById("results")).right) < 1;
+            }""",
             arg=[row, top],
         )
     before = page.evaluate("() => scrollY")

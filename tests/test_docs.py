@@ -36,3 +36,24 @@ def test_every_command_of_the_readme_exists() -> None:
         assert name in COMMANDS
     assert "make test" in text
     assert "make demo" in text
+
+
+def test_the_pictures_and_queries_of_the_readme_are_what_the_demo_shows(gallery: Path) -> None:
+    """Every query that the README suggests, or that a picture of docs/make_screenshots.py shows,
+    has strong matches in the gallery that ``make demo`` draws."""
+    from sightline.indexer.indexing.encoders import encoder_for
+    from sightline.indexer.library import Library
+    from sightline.server.search import SearchEngine
+
+    text = (TOP / "README.md").read_text(encoding="utf-8")
+    shots = runpy.run_path(str(TOP / "docs" / "make_screenshots.py"))["SHOTS"]
+    suggested = re.findall(r"Try `([^`]+)`", text)
+    assert suggested
+    pictures = {Path(name).name for name in re.findall(r"docs/images/(\w+\.jpg)", text)}
+    assert pictures <= set(shots)
+    with (
+        Library.open(gallery / "library", read_only=True) as library,
+        SearchEngine(library, encoder_for(library)) as engine,
+    ):
+        for query in [*suggested, *(query for query, _ in shots.values())]:
+            assert engine.search(query, k=1).good, query

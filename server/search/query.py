@@ -158,7 +158,7 @@ class Query:
 
 # Characters other than white space; quoted text may contain it, and an unclosed quote ends with the
 # line.
-_TOKEN = re.compile(r'(?:[^\s"]+|"[^"]*"?)+')
+TOKEN = re.compile(r'(?:[^\s"]+|"[^"]*"?)+')
 # A weight precedes a word, not another number: 16:9 and 10:30 are text.
 _WEIGHT = re.compile(r"(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9}):(?=[^\d\s])", re.ASCII)
 _NAME = re.compile(r"([A-Za-z]+):")
@@ -176,7 +176,7 @@ def parse(text: str) -> Query:
     # Tokenizers and SQLite reject lone surrogates, which JSON escapes can hold.
     clean = text.encode("utf-8", "replace").decode("utf-8").translate(_QUOTES)
     parser = _Parser()
-    for token in _TOKEN.findall(clean):
+    for token in TOKEN.findall(clean):
         parser.read(token)
     return parser.query(text)
 

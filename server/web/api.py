@@ -17,6 +17,7 @@ from sightline.server.search import SearchResult, parse
 from sightline.server.search.engine import FACETS
 from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.originals import is_available
+from sightline.server.search.spelling import correction
 from sightline.server.search.suggestions import filter_text, suggestions
 from sightline.server.web import zip_download
 from sightline.server.web.app_state import engine, state
@@ -173,6 +174,20 @@ def parsed() -> Response:
 def suggest() -> Response:
     """Suggestions for the last word of the search box."""
     return jsonify(suggestions=suggestions(engine().library, values()["prefix"]))
+
+
+@api.get("/api/correction")
+@operation(
+    Operation(
+        "What may have been meant by a query with a misspelt word or an unknown filter",
+        (QUERY,),
+        answer=obj({"correction": nullable("object")}),
+    )
+)
+def corrected() -> Response:
+    """``{"text", "query"}``, or null if there is nothing to correct."""
+    found = correction(engine().library, values()["q"])
+    return jsonify(correction=None if found is None else found.as_dict())
 
 
 @api.get("/api/timeline")

@@ -24,6 +24,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from sightline.indexer.errors import SightlineError
 from sightline.server.search import SearchResult, parse
 from sightline.server.search.engine import FACETS
+from sightline.server.search.query import FILTER_NAMES
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.parameters import MAX_OFFSET, OFFSET, QUERY
 from sightline.server.web.public import public_error, public_failures, public_status
@@ -66,7 +67,9 @@ def index() -> Response:
         library = engine().library
         values["faceted"] = any(map(library.has, FACETS))
         values["dated"] = library.has("year")
-        values["parts"] = any(mark in q for mark in ':"-')
+        chips = re.sub(r"\b(sort|match):\S+", "", q)
+        values["parts"] = any(mark in chips for mark in ':"-')
+        values["filter_names"] = FILTER_NAMES
         return make_response(render_template("index.html", **values))
     values |= {"result": result, "error": reason, "offset": offset, "size": PAGE_SIZE}
     values["following"] = _next_offset(result, offset)

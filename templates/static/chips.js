@@ -1,7 +1,8 @@
 // The terms and filters of a query as chips below the search box, its images in the box too: each can
 // be weighted, negated and removed. Loaded with the first query that has parts.
 import { $, ask, button, h, icon, load, style } from "./dom.js";
-import { change, imageTerm, split } from "./query.js";
+import { dateRangeName } from "./dates.js";
+import { change, filterOf, imageTerm, isSetting, split, tokens, withDateRange } from "./query.js";
 import { serialise } from "./terms.js";
 import "./icons.js";
 
@@ -33,7 +34,11 @@ async function thumbnail(kind, ref, size) {
   return crop;
 }
 
-export function createChips({ go, query, focus }) {
+/** Whether the server reads the text as more than one plain term, or explains a date. */
+const needsParsing = ({ images, filters, text }) =>
+  images.length || tokens(text).some((token) => /^-|[":]/.test(token)) || filters.some((token) => /^-?(after|before|date):/.test(token));
+
+export function createChips({ go, edit: editFilter, query, focus }) {
   let parsing;
 
   async function drawImages() {
@@ -51,20 +56,22 @@ export function createChips({ go, query, focus }) {
   async function draw() {
     drawImages();
     parsing?.abort();
-    parsing = new AbortController();
+    const drawing = (parsing = new AbortController());
     const q = query();
-    const parsed = await ask(`api/parse?q=${encodeURIComponent(q)}`, { signal: parsing.signal }).catch(() => null);
-    if (!parsed || q !== query()) return;
-    const { terms, filters } = parsed;
-    const wordsOnly = terms.length === 1 && terms[0].kind === "text" && terms[0].weight === 1 && !filters.length;
-    const edit = (list, at, part) => go(serialise({ ...parsed, [list]: parsed[list].toSpliced(at, 1, ...part) }));
+    const parts = split(q);
+    // An invalid filter is an error; its chip removes it.
+    const parsed = needsParsing(parts) && await ask(`api/parse?q=${encodeURIComponent(q)}`, { signal: drawing.signal }).catch(() => null);
+    if (drawing !== parsing) return;
+    const terms = parsed ? parsed.terms : [];
+    const wordsOnly = terms.length === 1 && terms[0].kind === "text" && terms[0].weight === 1;
+    const edit = (at, part) => go(serialise({ ...parsed, terms: terms.toSpliced(at, 1, ...part) }));
     const chips = await Promise.all([
-      ...(wordsOnly ? [] : terms).map((term, i) => termChip(term, (...part) => edit("terms", i, part))),
-      ...filters.map((filter, i) => filterChip(filter, (...part) => edit("filters", i, part))),
+      ...(wordsOnly ? [] : terms).map((term, i) => termChip(term, (...part) => edit(i, part))),
+      ...filterChips(parts.filters, parsed ? parsed.filters : []),
     ]);
-    if (q !== query()) return;
-    if (terms.filter((term) => term.weight > 0).length > 1) {
-      const all = parsed.combine === "all";
+    if (drawing !== parsing) return;
+    const all = parsed?.combine === "all";
+    if (all || terms.filter((term) => term.weight > 0).length > 1) {
       chips.push(h("button", {
         type: "button", class: "pill", "aria-pressed": String(all), title: "Rank by the weakest part instead of the sum",
         onclick: () => go(serialise({ ...parsed, combine: all ? "sum" : "all" })),
@@ -99,11 +106,32 @@ export function createChips({ go, query, focus }) {
       button("close", `Remove ${name}`, () => replace()));
   }
 
-  function filterChip(filter, replace) {
-    const { name, value, negated, meaning } = filter, label = `${name}: ${value}`;
+  /** A chip for each filter; one for a range of dates. */
+  function filterChips(all, parsed) {
+    const found = all.map((token) => ({ token, ...filterOf(token) })).filter((filter) => !isSetting(filter));
+    if (parsed.length === found.length) found.forEach((filter, i) => (filter.meaning = parsed[i].meaning));
+    const [after, before] = ["after", "before"].map((name) => found.filter((filter) => filter.name === name));
+    const range = after.length === 1 && before.length === 1 && !after[0].negated && !before[0].negated
+      && dateRangeName(after[0].value, before[0].value);
+    const others = range ? found.filter((filter) => !["after", "before"].includes(filter.name)) : found;
+    return [
+      ...(range ? [rangeChip(range)] : []),
+      ...others.map(filterChip),
+    ];
+  }
+
+  function rangeChip(name) {
+    return h("div", { class: "chip filter", role: "group", "aria-label": name },
+      h("span", { class: "words" }, name),
+      button("close", `Remove ${name}`, () => go(withDateRange(query()))));
+  }
+
+  function filterChip({ token, name, value, negated, meaning }) {
+    const label = `${name}: ${value}`;
+    const replace = (...added) => go(change(query(), (other) => other === token, ...added));
     return h("div", { class: `chip filter${negated ? " less" : ""}`, role: "group", "aria-label": label, title: meaning && `Taken ${meaning}` },
-      sign(negated, `Invert ${label}`, () => replace({ ...filter, negated: !negated })),
-      h("span", { class: "words" }, h("b", {}, name), ` ${value}`),
+      sign(negated, `Invert ${label}`, () => replace(negated ? token.slice(1) : `-${token}`)),
+      h("button", { type: "button", class: "words", title: "Edit", "aria-label": `Edit ${label}`, onclick: () => editFilter(token) }, h("b", {}, name), ` ${value}`),
       button("close", `Remove ${label}`, () => replace()));
   }
 

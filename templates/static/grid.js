@@ -78,6 +78,7 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     if (!held) return;
     scrollTo(0, rows[positions[held.item].row].top - held.y + scrollY - top());
     held.scrollY = scrollY;
+    draw();
   }
 
   /** Lays out items added at the end; everything above the last row stays as it is. */
@@ -236,7 +237,8 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     i = Math.max(0, Math.min(items.length - 1, i));
     if (!items.length) return;
     const row = rows[positions[i].row], margin = 90, y = row.top + offset;
-    if (y < scrollY + $("main").offsetTop + margin) scrollTo(0, y - $("main").offsetTop - margin);
+    if (!row.top) scrollTo(0, 0);
+    else if (y < scrollY + $("main").offsetTop + margin) scrollTo(0, y - $("main").offsetTop - margin);
     else if (y + row.height > scrollY + innerHeight - margin) scrollTo(0, y + row.height - innerHeight + margin);
     activate(i);
     draw();

@@ -1,5 +1,5 @@
 // The search page: the address holds the query, the query determines the results, the grid shows them.
-import { $, Unreachable, announce, ask, button, h, load, loadStyles, matches, number, once, plural, toast } from "./dom.js";
+import { $, Unreachable, announce, ask, button, debounce, h, load, loadStyles, matches, number, once, plural, toast } from "./dom.js";
 import { dateRange, imageTerm, setting, split, tokens } from "./query.js";
 import { createFacets } from "./facets.js";
 import { createGrid } from "./grid.js";
@@ -12,6 +12,7 @@ const PAGE_SIZE = 120, MAX_PAGE_SIZE = 1000;
 const MAX_RANK = 20_000;
 const CACHED_RESULTS = 8;
 const ERROR_DELAY = 1200; // milliseconds, while a query is being typed
+const CORRECTION_PAUSE = 500; // milliseconds after which a typed query is checked for mistakes
 
 let result = { q: null, hits: [], total: 0, random: null };
 let searching = null, loading = null;
@@ -221,6 +222,7 @@ function present(next, { y = 0 } = {}) {
   scrollTo(0, y);
   atEnd();
   announce(message ?? $("summary").textContent);
+  if (q && !y) offerCorrection(result);
   // Without strong matches there are no labels and months, and no space for them; the months of an
   // empty range lead out of it.
   const bare = weak || (!total && !dateRange(q).after);
@@ -228,6 +230,15 @@ function present(next, { y = 0 } = {}) {
   facets.show(random || bare ? null : q);
   if (!random && !bare) showTimeline(q);
 }
+
+/** Offers a correction of a misspelt word or an unknown filter, beside the count or the notice. */
+const offerCorrection = debounce(CORRECTION_PAUSE, async (now) => {
+  const { correction } = now === result ? await ask(`api/correction?q=${encodeURIComponent(now.q)}`).catch(() => ({})) : {};
+  if (!correction || now !== result) return;
+  const offer = h("button", { type: "button", class: "pill", onclick: () => go(correction.query) }, `Did you mean ${correction.text}?`);
+  ($("notice").hidden ? $("summary") : $("notice")).append(" ", offer);
+  announce(offer.textContent);
+});
 
 const complete = () => result.q === null || result.random !== null || result.received >= result.total;
 

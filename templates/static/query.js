@@ -3,10 +3,11 @@
 
 const IMAGE_TERM = /^(-?)(?:(\d*\.?\d+):)?(like|upload):(.+)$/;
 
-/** Parts separated by spaces; quotes keep spaces together, also after a name: in:"My trip". */
-export const tokens = (q) => q.match(/(?:[^\s"]+|"[^"]*"?)+/g) ?? [];
+/** Parts separated by spaces; quotes keep spaces together, also after a name: in:"My trip". Phones write
+ * typographic quotes. */
+export const tokens = (q) => q.replace(/[“”„‟＂«»]/g, '"').match(/(?:[^\s"]+|"[^"]*"?)+/g) ?? [];
 
-const KEYWORDS = /^(portrait|landscape|square|newest|oldest|relevance|all|sum)$/i;
+const KEYWORDS = /^(portrait|landscape|square|favourite|newest|oldest|relevance|all|sum)$/i;
 
 /** Whether the last token is a filter that is still being typed, which the server would reject. */
 export function incomplete(q) {
@@ -23,14 +24,26 @@ export function imageTerm(token) {
   return kind ? { kind, ref, weight: (minus ? -1 : 1) * (weight ? Number(weight) : 1) } : null;
 }
 
-/** The image terms of a query, and the rest as the text of the search box. */
-export function split(q) {
-  const images = tokens(q).filter(imageTerm);
-  if (!images.length) return { images, text: q };
-  return { images, text: tokens(q).filter((token) => !imageTerm(token)).join(" ") };
+const filterNames = new Set(document.getElementById("q").dataset.filters.split(" "));
+
+/** "-in:x" -> {name, value, negated}, also for the settings match: and sort:; null for any other token. */
+export function filterOf(token) {
+  const [, minus, name, value] = token.match(/^(-?)([a-z]+):(.*)$/is) ?? [];
+  const found = name && { name: name.toLowerCase(), value: value.replaceAll('"', ""), negated: !!minus };
+  return found && (filterNames.has(found.name) || (!minus && isSetting(found))) ? found : null;
 }
 
-export const join = (images, text) => [...images, text].filter(Boolean).join(" ");
+/** Settings have their own controls and no chip. */
+export const isSetting = ({ name }) => name === "match" || name === "sort";
+
+/** A query as image terms, filters, and the text of the search box. */
+export function split(q) {
+  const images = [], filters = [], words = [];
+  for (const token of tokens(q)) (imageTerm(token) ? images : filterOf(token) ? filters : words).push(token);
+  return { images, filters, text: images.length || filters.length ? words.join(" ") : q };
+}
+
+export const join = (images, text, filters = []) => [...images, text, ...filters].filter(Boolean).join(" ");
 
 /** Without the tokens for which `remove` returns true, with `added` at the end. */
 export const change = (q, remove, ...added) =>

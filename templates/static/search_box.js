@@ -1,25 +1,49 @@
-// The search box: text and uploaded images. Chips, suggestions and uploads are loaded when needed.
+// The search box: it holds words; images are shown in it, filters as chips below it. Chips, suggestions
+// and uploads are loaded when needed.
 import { $, debounce, load, loadStyles, once } from "./dom.js";
-import { incomplete, join, split, tokens } from "./query.js";
+import { filterOf, incomplete, isSetting, join, split, tokens } from "./query.js";
 
 /** Milliseconds without a keystroke after which the text is searched. */
 const PAUSE = 100;
 
 export function createSearchBox({ onQuery }) {
   const input = $("q"), form = input.form;
-  let q = "", images = [], dropped = false;
+  let q = "", images = [], filters = [], shown = "", dropped = false;
 
-  // An image term that was typed (like:5) stays in the text while the text is edited.
-  const current = () => join(images, input.value.trim());
+  // A filter or an image term (like:5) stays in the text while it is being typed.
+  const current = () => join(images, input.value.trim(), filters);
 
   /** Shows a query; `typed` leaves the text in the box as it is. */
   function show(text, { typed = false } = {}) {
     q = text;
     const parts = split(q), own = typed ? tokens(input.value) : [];
     images = parts.images.filter((token) => !own.includes(token));
-    if (!typed && current() !== q) input.value = parts.text;
+    filters = parts.filters.filter((token) => !own.includes(token));
+    if (!typed && input.value.trim() !== parts.text) input.value = parts.text;
+    shown = current();
     $("clear").hidden = !q;
     drawChips();
+  }
+
+  /** Moves complete filters from the text to the chips: of the whole text, or before the cursor. */
+  function absorb(end = input.value.length) {
+    const head = input.value.slice(0, end), rest = input.value.slice(end);
+    const isComplete = (token) => filterOf(token) && !incomplete(token) && token.split('"').length % 2;
+    const found = tokens(head).filter(isComplete);
+    if (!found.length) return;
+    filters = [...filters.filter((token) => !found.includes(token)), ...found];
+    const words = tokens(head).filter((token) => !isComplete(token)).join(" ");
+    const kept = words && /\s$/.test(head) ? `${words} ` : words;
+    input.value = kept + rest.trimStart();
+    input.setSelectionRange(kept.length, kept.length);
+  }
+
+  /** Puts a filter back into the text. */
+  function edit(token) {
+    filters = filters.filter((other) => other !== token);
+    input.value = [input.value.trim(), token].filter(Boolean).join(" ");
+    input.focus();
+    input.setSelectionRange(input.value.length, input.value.length);
   }
 
   function go(text, how) {
@@ -29,32 +53,38 @@ export function createSearchBox({ onQuery }) {
 
   /** Plain text has no chips, so the server need not parse it. */
   async function drawChips() {
-    const parts = tokens(q).some((token) => /^[-“„«]|[":]/.test(token));
+    const parts = tokens(q).some((token) => /^-|[":]/.test(token) && !(filterOf(token) && isSetting(filterOf(token))));
     $("chips").hidden = !parts;
     if (!parts) return $("thumbs").replaceChildren();
     (await chips()).draw();
   }
   const chips = once(() => Promise.all([load("chips.js", "terms.js", "icons.js"), loadStyles("more.css")])
-    .then(([{ createChips }]) => createChips({ go, query: () => q, focus: () => input.focus() })));
+    .then(([{ createChips }]) => createChips({ go, edit, query: () => q, focus: () => input.focus() })));
   const menu = once(() => Promise.all([load("suggest.js"), loadStyles("more.css")])
-    .then(([{ createSuggestions }]) => createSuggestions({ input, onAccept: () => go(current(), { typed: true }) })));
+    .then(([{ createSuggestions }]) => createSuggestions({ input, onAccept: () => (absorb(input.selectionStart), go(current(), { typed: true })) })));
   const quietly = (work) => menu().then(work, () => null); // the box works without suggestions
 
-  const searchTyped = debounce(PAUSE, () => !incomplete(input.value) && current() !== q && go(current(), { typed: true }));
+  const searchTyped = debounce(PAUSE, () => !incomplete(input.value) && current() !== shown && go(current(), { typed: true }));
 
   input.addEventListener("focus", () => quietly());
   input.addEventListener("input", () => {
+    if (/\s/.test(input.value[input.selectionStart - 1])) absorb(input.selectionStart);
     searchTyped();
     quietly((menu) => menu.update());
   });
+  input.addEventListener("blur", () => absorb());
   input.addEventListener("keydown", (event) => {
-    if (event.key !== "Backspace" || input.selectionEnd || !images.length) return;
-    go(join(images.slice(0, -1), input.value));
+    if (event.key !== "Backspace" || event.repeat || input.selectionEnd) return;
+    const chips = filters.filter((token) => !isSetting(filterOf(token)));
+    if (chips.length) go(join(images, input.value.trim(), filters.filter((token) => token !== chips.at(-1))));
+    else if (images.length) go(join(images.slice(0, -1), input.value.trim(), filters));
+    else return;
     event.preventDefault();
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    show(current(), { typed: true });
+    absorb();
+    if (current() !== shown) show(current(), { typed: true });
     onQuery(q, { typed: true, settle: true });
     quietly((menu) => menu.dismiss());
   });

@@ -77,15 +77,24 @@ export async function uploadAgain(q) {
   return q;
 }
 
-/** Uploads the images among `files` and returns their query tokens in order. */
+const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif|tiff?)$/i.test(file.name);
+
+/** Uploads the images among `files` and returns their query tokens in order. Files that are none, or
+ * cannot be read, are named and do not stop the others. */
 export async function uploadAll(files) {
-  const images = files.filter((file) => file.type.startsWith("image/") || /\.(heic|heif|avif|tiff?)$/i.test(file.name));
-  if (files.length && !images.length) toast("This isn’t an image file.");
-  const added = [];
-  try {
-    for (const file of images) added.push(imageToken({ kind: "upload", ref: await upload(file), weight: 1 }));
-  } catch (error) {
-    toast(error.message);
+  const added = [], problems = [];
+  for (const file of files) {
+    const name = files.length > 1 && file.name ? file.name : "This";
+    if (!isImage(file)) problems.push(`${name} isn’t an image file.`);
+    else {
+      try {
+        added.push(imageToken({ kind: "upload", ref: await upload(file), weight: 1 }));
+      } catch (error) {
+        // The server's reason is the decoder's.
+        problems.push(error.status === 400 ? `${name} can’t be read: the file may be damaged.` : error.message);
+      }
+    }
   }
+  if (problems.length) toast([...new Set(problems)].join(" "));
   return added;
 }
