@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from helpers_catalog import DIMENSION, TOP, picture
 from helpers_client import client_of
 from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pictures
 from helpers_shards import make_drawings, rows_of
+from test_dates import KNOWN as PARTIAL
 
+from sightline.indexer.dates import from_text
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.errors import (
     LibraryAwayError,
@@ -36,9 +39,9 @@ from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.plan import find_items, plan
 from sightline.indexer.shards.ray_task import Job, embed_shard
 from sightline.indexer.shards.shard_files import MAX_ROWS, Origin, write_origin
-from sightline.indexer.types import Condition, Filters
+from sightline.indexer.types import Candidate, Condition, Filters
 from sightline.server.cli import run
-from sightline.server.search import SearchEngine
+from sightline.server.search import SearchEngine, parse
 from sightline.server.web.app import create_app
 
 
@@ -168,6 +171,35 @@ def test_facets_suggestions_and_lists_are_the_same(
     for newest in (True, False):
         listed = remote.listed(Filters(), descending=newest)
         assert listed.tolist() == local.listed(Filters(), descending=newest).tolist()
+
+
+def test_partial_dates_are_filtered_counted_and_shown_as_in_a_library(tmp_path: Path) -> None:
+    folder = tmp_path / "local"
+    with Library.create(folder, model="toy", revision="1", dimension=DIMENSION) as local:
+        images = []
+        for number, text in enumerate(PARTIAL):
+            moment, precision = from_text(text)
+            date = {"taken_at": moment, "taken_precision": precision, "taken_from": "xmp"}
+            images.append(picture(f"{number}.jpg", **date))
+        unread = replace(picture("unread.jpg"), candidate=Candidate(TOP, "unread.jpg", 1, None))
+        old = replace(picture("old.jpg"), candidate=Candidate(TOP, "old.jpg", 1, 0))
+        root = local.ensure_root(TOP)
+        local.catalog.write(root, images=[*images, unread, old], decoded=[])
+        fill_from_library(local, str(tmp_path / "dates.db"), index="FLAT")
+        with MilvusLibrary.open(str(tmp_path / "dates.db")) as remote:
+            ids = local.select()
+            for query in (
+                "before:1944", "before:1943-06", "before:1943-06-11", "after:1943", "date:1943",
+                "after:1943-06-02", "date:1943-06", "date:1943-06-10", "-date:1943-06", "date:1944",
+            ):  # fmt: skip
+                filters = parse(query).filters
+                assert remote.select(filters).tolist() == local.select(filters).tolist(), query
+            assert remote.histogram() == local.histogram()
+            assert remote.histogram(ids) == local.histogram(ids)
+            ours, theirs = local.images(ids.tolist()), remote.images(ids.tolist())
+            assert [one.info for one in theirs] == [one.info for one in ours]
+            assert [one.mtime_ns for one in theirs] == [one.mtime_ns for one in ours]
+            assert [one.decoded for one in theirs[-2:]] == [False, True]
 
 
 WRITTEN = (
