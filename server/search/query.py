@@ -141,15 +141,7 @@ class Query:
         """As ``/api/parse`` returns it."""
         return {
             "terms": [term.as_dict() for term in self.terms],
-            "filters": [
-                {
-                    "name": c.name,
-                    "value": _value_text(c.value),
-                    "negated": c.negated,
-                    "meaning": meaning([replace(c, negated=False)]),
-                }
-                for c in self.filters.conditions
-            ],
+            "filters": [_condition_dict(c) for c in self.filters.conditions],
             "combine": self.combine,
             "sort": self.sort,
             "text": self.to_text(),
@@ -401,6 +393,17 @@ def _value_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_number, value))
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _condition_dict(condition: Condition) -> dict[str, Any]:
+    """As ``/api/parse`` returns it; of a filter by date with the days that it asks for."""
+    found = {
+        "name": condition.name,
+        "value": _value_text(condition.value),
+        "negated": condition.negated,
+    }
+    days = meaning([replace(condition, negated=False)])
+    return found if days is None else {**found, "meaning": days}
 
 
 def _dates_text(start: date, end: date) -> str:

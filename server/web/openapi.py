@@ -139,12 +139,8 @@ SCHEMAS: dict[str, Any] = {
             ),
             "filters": listed(
                 obj(
-                    {
-                        "name": STRING,
-                        "value": STRING,
-                        "negated": {"type": "boolean"},
-                        "meaning": nullable("string"),
-                    }
+                    {"name": STRING, "value": STRING, "negated": {"type": "boolean"}},
+                    meaning=STRING,
                 )
             ),
             "combine": {"enum": ["sum", "all"]},
