@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Test processes side by side; tests of one file stay in one process and share its fixtures.
 WORKERS ?= -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-browser test-openclip fuzz lint leaks audit lock format docs wheel clean
+.PHONY: demo test test-all test-browser test-openclip fuzz lint leaks audit lock format docs dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sightline demo
@@ -62,8 +62,9 @@ docs: $(VENV)/.installed-test
 	$(BIN)/python docs/make_cli_reference.py
 	$(BIN)/python docs/make_mcp_transcript.py
 
-wheel: $(VENV)/.installed-test
-	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+# The wheel and the source distribution of a release; the same commit gives the same bytes.
+dist: $(VENV)/.installed-test
+	$(BIN)/python .ci/dist.py dist
 
 clean:
 	rm -rf $(VENV) dist build .links .pytest_cache .mypy_cache .ruff_cache .hypothesis
