@@ -168,7 +168,7 @@ def test_lab_tiffs_of_16_bits_or_with_alpha_are_read(kind: str) -> None:
 
 def test_an_unsupported_tiff_is_refused_with_the_true_reason() -> None:
     data = tiff(np.zeros((64, 64, 4), np.float32), photometric="separated")
-    with pytest.raises(PhotoError, match="TIFF of float32 in CMYK is not supported"):
+    with pytest.raises(PhotoError, match="a TIFF of float32 in CMYK, which is not supported"):
         photo.read_bytes(data, EXACT)
 
 
@@ -211,7 +211,7 @@ def test_a_quicktime_file_without_its_type_is_called_a_video(box: bytes) -> None
 
 def test_a_jpeg_of_12_bits_is_refused_with_the_true_reason() -> None:
     data = imagecodecs.jpeg_encode(RGB.astype(np.uint16) << 4, bitspersample=12, level=90)
-    with pytest.raises(PhotoError, match="JPEG of 12 bits per channel is not supported"):
+    with pytest.raises(PhotoError, match="a JPEG of 12 bits per channel, which is not supported"):
         photo.read_bytes(data, EXACT)
 
 
@@ -318,7 +318,7 @@ def test_the_error_without_the_jxl_extra_says_how_to_install_it(
 
 def test_formats_that_are_not_supported_are_named() -> None:
     data = files.saved(files.scene(), "JPEG2000")
-    with pytest.raises(PhotoError, match="JPEG 2000 is not supported"):
+    with pytest.raises(PhotoError, match="it is JPEG 2000, which is not supported"):
         photo.read_bytes(data, EXACT)
 
 

@@ -540,7 +540,8 @@ class _Run:
                     same = []
             else:
                 yield candidate, photo
-        self.store_metadata(same, ids, total)
+        if same:
+            self.store_metadata(same, ids, total)
 
     def store_metadata(
         self, photos: Sequence[tuple[Candidate, Photo]], ids: dict[Path, int], total: int

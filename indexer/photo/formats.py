@@ -252,9 +252,9 @@ def _unidentified_reason(file: BinaryIO | None) -> str:
             return f"it is not an image but {kind}"
     for start, kind in UNSUPPORTED:
         if head.startswith(start):
-            return f"{kind} is not supported"
+            return f"it is {kind}, which is not supported"
     if bits := _bits_of_jpeg(file, head):
-        return f"JPEG of {bits} bits per channel is not supported"
+        return f"it is a JPEG of {bits} bits per channel, which is not supported"
     if head[4:8] in (b"wide", b"mdat", b"moov", b"free", b"skip"):
         return "it is not an image but a video"
     if head[4:8] == b"ftyp" and head[8:12] not in ISO_IMAGE_BRANDS:

@@ -55,15 +55,15 @@ class Page:
 
 def is_for_tifffile(image: Image.Image) -> bool:
     """Whether Pillow would read too few bits of a TIFF, or the wrong ones."""
-    if image.format != "TIFF" or image.width * image.height * 8 > MAX_BYTES:
+    if image.format != "TIFF":
         return False
     tags = getattr(image, "tag_v2", {})
     bits, samples = tags.get(BITS, (1,)), tags.get(SAMPLES, 1)
     deep = isinstance(bits, tuple) and max(bits) > 8 and samples >= 2
     plain = tags.get(PHOTOMETRIC) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
-    return (deep and (plain or tags.get(PLANAR) == 2)) or (
-        tags.get(COMPRESSION) in OTHER_COMPRESSIONS
-    )
+    if (deep and tags.get(PLANAR) == 2) or tags.get(COMPRESSION) in OTHER_COMPRESSIONS:
+        return True
+    return deep and plain and image.width * image.height * 8 <= MAX_BYTES
 
 
 def is_tiff(file: BinaryIO) -> bool:
@@ -85,9 +85,9 @@ def open_page(file: BinaryIO, *, max_pixels: int) -> Iterator[Page]:
         check_size(page.imagewidth, page.imagelength, max_pixels=max_pixels)
         if page.photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, LAB):
             name = getattr(page.photometric, "name", page.photometric)
-            raise PhotoError(f"TIFF of {page.bitspersample} bits in {name} is not supported")
+            raise PhotoError(f"it is a TIFF of {page.bitspersample} bits in {name}, not supported")
         if page.imagewidth * page.imagelength * max(8, 2 * page.samplesperpixel) > 2 * MAX_BYTES:
-            raise PhotoError("TIFF of more than 16 bits or in planes is read up to 96 megapixels")
+            raise PhotoError("it is too large: a TIFF of this kind is read up to 96 megapixels")
         file.seek(0)
         exif = _exif(file)
         if page.photometric in (CMYK, LAB):
@@ -124,7 +124,7 @@ def _pixels(page: Any) -> NDArray[Any]:
     elif axes.index("S") == 0:
         values = np.moveaxis(values, 0, -1)
     if values.ndim != 3:
-        raise PhotoError(f"TIFF with the axes {axes} is not supported")
+        raise PhotoError(f"it is a TIFF with the axes {axes}, which is not supported")
     return values
 
 
@@ -133,7 +133,7 @@ def _of_8_bits(page: Any) -> Image.Image:
     mode, channels = ("CMYK", 4) if page.photometric == CMYK else ("LAB", 3)
     values = _pixels(page)[..., :channels]
     if values.dtype not in (np.uint8, np.uint16, np.int8, np.int16) or values.shape[2] < channels:
-        raise PhotoError(f"TIFF of {values.dtype} in {mode} is not supported")
+        raise PhotoError(f"it is a TIFF of {values.dtype} in {mode}, which is not supported")
     if values.dtype.itemsize == 2:
         values = values.view(np.uint16) >> 8  # a and b of Lab are signed
     data = values.astype(np.uint8).tobytes()
@@ -166,7 +166,10 @@ def _scaled(values: NDArray[Any]) -> Deep:
     if kind == "u" and size == 1:
         return values.astype(np.uint16) * 257
     if kind == "u" and size == 2:
-        low, high = 0.0, float(2 ** depth(int(values.max(initial=0))) - 1)
+        bits = depth(int(values.max(initial=0)))
+        if bits == 16:
+            return values.astype(np.uint16, copy=False)
+        low, high = 0.0, float(2**bits - 1)
     elif kind == "f":
         values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         low, high = float_range(values)
