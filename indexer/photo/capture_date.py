@@ -119,18 +119,18 @@ _IN_NAME = re.compile(
 )
 """``IMG_20190305_120301``, ``Screenshot 2019-03-05 at 12.03.01 PM``; milliseconds are ignored."""
 
-_FACEBOOK = re.compile(r"FB_IMG_(\d{13})(?!\d)", re.IGNORECASE)
-"""Milliseconds since 1970."""
+_EPOCH = re.compile(r"(?:FB_IMG_|mmexport)(\d{13})(?!\d)", re.IGNORECASE)
+"""Milliseconds since 1970: Facebook, WeChat."""
 
 
 def from_name(path: str) -> CaptureDate | None:
     """The date in the name of the file at ``path``, as cameras, phones, messengers and screenshots
     write it, if it is plausible: not in the future, and since 1990 unless it is ``1962-08-03``.
 
-    ``PXL_`` names are in UTC, which is not corrected.
+    Names of Pixel (``PXL_``), Facebook and WeChat are in UTC, which is not corrected.
     """
     stem = PurePosixPath(path).stem
-    if epoch := _FACEBOOK.match(stem):
+    if epoch := _EPOCH.match(stem):
         moment = datetime(1970, 1, 1) + timedelta(milliseconds=int(epoch[1]))
         return CaptureDate(moment.replace(microsecond=0), "second") if _plausible(moment) else None
     for found in _IN_NAME.finditer(stem):
