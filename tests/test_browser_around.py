@@ -218,6 +218,70 @@ def test_the_theme_switches_and_persists(page: Page) -> None:
     other.close()
 
 
+GERMAN = {
+    "Surprise me": "Zufällige Auswahl",
+    "Timeline": "Zeitleiste",
+    "Best match": "Beste Übereinstimmung",
+    "strong matches": "starke Übereinstimmungen",
+    "Less likely matches": "Weniger wahrscheinliche Treffer",
+    "selected": "Fotos ausgewählt",
+    "Find similar": "Ähnliche suchen",
+    "More like this": "Mehr davon",
+    "Less like this": "Weniger davon",
+    "Copy paths": "Pfade kopieren",
+    "Download zip": "Als Zip herunterladen",
+}
+HEBREW = {
+    "Surprise me": "הפתע אותי",
+    "Timeline": "ציר זמן",
+    "Best match": "ההתאמה הטובה ביותר",
+    "strong matches": "התאמות חזקות",
+    "Less likely matches": "התאמות פחות סבירות",
+    "selected": "תמונות נבחרו",
+    "Find similar": "חפש דומות",
+    "More like this": "עוד כאלה",
+    "Less like this": "פחות כאלה",
+    "Copy paths": "העתק נתיבים",
+    "Download zip": "הורד קובץ",
+}
+TRANSLATE = """
+([language, direction, texts]) => {
+  Object.assign(document.documentElement, { lang: language, dir: direction });
+  const all = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (all.nextNode())
+    for (const [from, to] of Object.entries(texts))
+      all.currentNode.data = all.currentNode.data.replace(from, to);
+}
+"""
+OUTSIDE = """
+() => [...document.querySelectorAll("button, select, h1, input[type=search], #tray strong")]
+  .filter((node) => node.checkVisibility() && !node.closest(".facets, .chips, .tile"))
+  .map((node) => [node.id || node.textContent, node.getBoundingClientRect()])
+  .filter(([, { left, right }]) => left < -1 || right > innerWidth + 1)
+  .map(([name]) => name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "direction", "texts"), [("de", "ltr", GERMAN), ("he", "rtl", HEBREW)]
+)
+def test_the_layout_survives_long_words_and_right_to_left(
+    browser: Browser, address: str, language: str, direction: str, texts: dict[str, str]
+) -> None:
+    for size in ({}, PHONE):
+        with open_page(browser, address, "?q=a+yellow+bus+is:landscape", **size) as page:
+            tiles(page).first.wait_for()
+            tiles(page).first.focus()
+            page.keyboard.press("x")
+            page.locator("#tray").wait_for()
+            page.evaluate(TRANSLATE, [language, direction, texts])
+            width, window = page.evaluate(
+                "() => [document.documentElement.scrollWidth, innerWidth]"
+            )
+            assert width <= window
+            assert page.evaluate(OUTSIDE) == []
+
+
 def test_printing_shows_the_photos_without_an_empty_tail(page: Page) -> None:
     page.emulate_media(media="print")
     height, last = page.evaluate(
