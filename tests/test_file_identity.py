@@ -16,6 +16,8 @@ from sightline.indexer.files import identity
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.types import Candidate
 from sightline.server.cli import run
+from sightline.server.commands.hits import print_hits
+from sightline.server.search import SearchEngine
 from sightline.server.search.duplicate_groups import find_groups
 
 if TYPE_CHECKING:
@@ -104,6 +106,25 @@ def test_hard_links_in_two_roots_are_no_copies(
         update_library(library, tiny_encoder, [tmp_path / "first", tmp_path / "second"], workers=1)
         assert library.count == 2
         assert find_groups(library) == []
+
+
+def test_the_command_says_how_many_similar_images_are_folded_under_a_hit(
+    pictures: Path, tmp_path: Path, tiny_encoder: Encoder, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("copy.jpg", "again.jpg"):
+        (pictures / name).write_bytes((pictures / "originals/a.jpg").read_bytes())
+    with (
+        make_library(tmp_path / "library", tiny_encoder, pictures) as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        print_hits(engine.search("red"), previews=False)
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.endswith(".jpg  +2 similar") for line in lines].count(True) == 1
+        assert len(lines) == 3
+        print_hits(engine.search("red", fold=False), previews=False)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 5
+        assert not any("similar" in line for line in lines)
 
 
 # changes after indexing ---------------------------------------------------------------------------
