@@ -35,6 +35,12 @@ PROFILES = {
 RED, GREY = (220, 30, 30), (128, 128, 128)
 
 
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    """The built-in model."""
+    return Encoder.load("builtin", device="cpu")
+
+
 def in_profile(image: Image.Image, profile: bytes) -> Image.Image:
     """An sRGB image's colours in another RGB space."""
     converted = ImageCms.profileToProfile(
@@ -319,8 +325,7 @@ def test_previews_and_crops_are_in_srgb(tmp_path: Path) -> None:
     assert np.abs(crop.astype(int) - RED).max() <= 3
 
 
-def test_the_embedding_is_that_of_the_image_in_srgb() -> None:
-    encoder = Encoder.load("builtin", device="cpu")
+def test_the_embedding_is_that_of_the_image_in_srgb(encoder: Encoder) -> None:
     image = render(compose(7), width=480, height=360)
     kinds = {
         name: files.saved(in_profile(image, profile), "PNG", icc_profile=profile)
@@ -395,8 +400,7 @@ def test_transparency_of_16_bits_is_kept() -> None:
     assert read.pixels[112, [60, 200]].tolist() == [[255, 0, 0], [255, 255, 255]]
 
 
-def test_the_embedding_of_an_hdr_image_is_that_of_the_image_in_srgb() -> None:
-    encoder = Encoder.load("builtin", device="cpu")
+def test_the_embedding_of_an_hdr_image_is_that_of_the_image_in_srgb(encoder: Encoder) -> None:
     image = render(compose(7), width=480, height=360)
     kinds = {"sRGB": files.saved(image, "PNG")}
     for write in (deep_heic, deep_avif):
