@@ -25,6 +25,7 @@ from sightline.indexer.errors import SightlineError
 from sightline.server.search import SearchResult, parse
 from sightline.server.search.engine import FACETS
 from sightline.server.search.query import FILTER_NAMES
+from sightline.server.search.spelling import correction
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.parameters import MAX_OFFSET, OFFSET, QUERY
 from sightline.server.web.public import public_error, public_failures, public_status
@@ -73,6 +74,7 @@ def index() -> Response:
         return make_response(render_template("index.html", **values))
     values |= {"result": result, "error": reason, "offset": offset, "size": PAGE_SIZE}
     values["following"] = _next_offset(result, offset)
+    values["correction"] = None if result is None else correction(engine().library, q)
     return make_response(render_template("plain.html", **values), code)
 
 
