@@ -28,7 +28,9 @@ def install_command(extra: str) -> str:
     if receipt.is_file():
         return f"uv tool install {_with_extras({extra} | _extras_of_uv(receipt))}"
     if (environment / "pipx_metadata.json").is_file():
-        needed = " ".join(_quoted(one) for one in requirements(extra))
+        # pipx leaves packages alone that others have already brought.
+        missing = [one for one in requirements(extra) if not _is_installed(_name(one))]
+        needed = " ".join(_quoted(one) for one in missing or requirements(extra))
         return f"pipx inject {PACKAGE} {needed}"
     if _is_in_uv_cache(environment):
         source = _with_extras({extra} | installed_extras())
@@ -47,8 +49,7 @@ def installed_extras() -> set[str]:
     """The extras whose packages are all installed."""
     present: dict[str, bool] = {}
     for text, extra in _optional():
-        name = re.split(r"[^\w.-]", text)[0]
-        present[extra] = present.get(extra, True) and _is_installed(name)
+        present[extra] = present.get(extra, True) and _is_installed(_name(text))
     return {extra for extra, all_of_it in present.items() if all_of_it}
 
 
@@ -61,6 +62,10 @@ def _optional() -> list[tuple[str, str]]:
     except metadata.PackageNotFoundError:  # a checkout on sys.path
         return []
     return [(line, found[1]) for line in lines if (found := _EXTRA.search(line))]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement)[0]
 
 
 def _is_installed(name: str) -> bool:

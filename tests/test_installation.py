@@ -29,7 +29,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "Version: 9",
         "Requires-Dist: mcp<3,>=2.3; extra == 'mcp'",
         "Requires-Dist: pydantic>=2.12; extra == 'mcp'",
-        "Requires-Dist: nothing-like-this; extra == 'raw'",
+        "Requires-Dist: nothing-like-this>=1; extra == 'raw'",
+        "Requires-Dist: numpy>=2; extra == 'raw'",
     ]
     (info / "METADATA").write_text("\n".join(lines) + "\n")
     own = metadata.PathDistribution(info)
@@ -48,10 +49,12 @@ def test_pip_adds_the_extra_with_the_python_of_this_installation(site: Path) -> 
     )
 
 
-def test_pipx_injects_the_packages_of_the_extra(site: Path, tmp_path: Path) -> None:
+def test_pipx_injects_the_packages_of_the_extra_that_are_missing(
+    site: Path, tmp_path: Path
+) -> None:
     (tmp_path / "pipx_metadata.json").write_text("{}")
-    assert requirements("mcp") == ["mcp<3,>=2.3", "pydantic>=2.12"]
-    assert install_command("mcp") == "pipx inject sightline 'mcp<3,>=2.3' 'pydantic>=2.12'"
+    assert requirements("raw") == ["nothing-like-this>=1", "numpy>=2"]
+    assert install_command("raw") == "pipx inject sightline 'nothing-like-this>=1'"
 
 
 def test_uv_tool_repeats_the_extras_it_was_given(site: Path, tmp_path: Path) -> None:
