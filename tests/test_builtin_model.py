@@ -109,6 +109,37 @@ def test_common_nouns_are_one_token() -> None:
         assert tokenizer.encode(noun, add_special_tokens=False).tokens == [noun]
 
 
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("sdfkjh", ["sdfkjh"]),
+        ("the Eiffel tower in 2018", ["Eiffel"]),
+        ("dogs and croissants", []),
+        ("spaceship", []),  # a compound of known words
+    ],
+)
+def test_a_word_that_the_vocabulary_has_only_pieces_of_is_unknown(
+    encoder: Encoder, text: str, unknown: list[str]
+) -> None:
+    assert encoder.unknown_words(text) == unknown
+
+
+def test_a_query_of_unknown_words_has_no_match_and_a_message_that_names_them(
+    encoder: Encoder, images: Embeddings, benchmark: ModuleType, tmp_path: Path
+) -> None:
+    with (
+        benchmark.library_of(tmp_path / "library", encoder, images) as library,
+        SearchEngine(library, encoder) as engine,
+    ):
+        nothing = engine.search("sdfkjh qwertz")
+        assert nothing.good == 0
+        assert not any(hit.match for hit in nothing.hits)
+        assert 'This model does not know the words "sdfkjh", "qwertz".' in str(nothing.message)
+        partly = engine.search("a dog named Blorptz")
+        assert 'This model does not know the word "Blorptz".' in str(partly.message)
+        assert engine.search("a red car").message is None
+
+
 def test_a_text_has_one_vector_however_it_is_padded(encoder: Encoder) -> None:
     alone = encoder.encode_texts(["a red car"])[0]
     texts = ["a red car", "two white sheep to the left of a green windmill"]

@@ -156,6 +156,12 @@ class Encoder:
             return np.empty((0, self.dimension), np.float32)
         return self._batcher(texts)
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of ``text`` that the model does not know, if its vocabulary says so, as the
+        built-in model's does; else []."""
+        tokenizer, _ = self._load_text_tower()
+        return tokenizer.unknown_words(text)
+
     def _encode_texts(self, texts: list[str]) -> Embeddings:
         """Called by one thread at a time."""
         if self._few_texts:

@@ -40,7 +40,7 @@ from sightline.server.search.ranking import (
     WeightedVector,
     combine,
 )
-from sightline.server.search.relevance import Scores, ScoreScale, relevance
+from sightline.server.search.relevance import UNREACHABLE, Scores, ScoreScale, relevance
 from sightline.server.search.results import Hit, ResultOrder, SearchResult
 
 if TYPE_CHECKING:
@@ -162,9 +162,9 @@ class SearchEngine:
             message = _no_matches(parsed.filters) if parsed.filters else EMPTY_LIBRARY
         elif good == 0:
             message = NO_STRONG_MATCHES if parsed.sort == "relevance" else NONE_TO_SORT
-        foreign = language_notice(_positive_text(parsed.terms), self.library.model)
-        if foreign is not None:
-            message = f"{foreign} {message}" if message else foreign
+        notice = self._notice(_positive_text(parsed.terms))
+        if notice is not None:
+            message = f"{notice} {message}" if message else notice
         took = (time.perf_counter() - started) * 1000
         return SearchResult(parsed.raw or parsed.to_text(), took, total, good, hits, message)
 
@@ -272,6 +272,17 @@ class SearchEngine:
         self.library.refresh(wait=False)
         return version
 
+    def _notice(self, text: str) -> str | None:
+        """What is to say about the words of a query, in one line."""
+        foreign = language_notice(text, self.library.model)
+        if foreign is not None:
+            return foreign
+        unknown = [f'"{word}"' for word in self.query_encoder.unknown_words(text)]
+        if not unknown:
+            return None
+        words = "the word" if len(unknown) == 1 else "the words"
+        return f"This model does not know {words} {', '.join(unknown)}."
+
     def _total(self, filters: Filters) -> int:
         if not filters:
             return self.library.count
@@ -346,6 +357,8 @@ class SearchEngine:
         model = registry.find(self.library.model) if single and only_texts else None
         match_cosine = model.match_cosine if model else None
         scale = self._scale(vector, match_cosine)
+        if only_texts and self._knows_nothing_of(_positive_text(terms)):
+            scale = replace(scale, threshold=UNREACHABLE, matches=0)
         if words and only_texts and (text := _positive_text(terms)):
             matches = TextMatches.find(self.library, text, filters)
             if matches is not None:
@@ -361,6 +374,11 @@ class SearchEngine:
         return CosineRanking(
             self.library, filters, fold, vector, scale, is_image=one_image, itself=itself
         )
+
+    def _knows_nothing_of(self, text: str) -> bool:
+        """Whether the model knows none of the words of ``text``."""
+        unknown = self.query_encoder.unknown_words(text)
+        return bool(unknown) and len(unknown) == len(text.split())
 
     def _by_date(self, ranking: Ranking, *, newest_first: bool, fold: bool) -> Ranking:
         """The matches of ``ranking`` by date."""

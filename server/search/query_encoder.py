@@ -58,6 +58,7 @@ class QueryEncoder:
         self._stored = stored
         self._encoder = encoder
         self._texts: LruCache[Vector] = LruCache(CACHED_TEXTS)
+        self._unknown_words: LruCache[list[str]] = LruCache(CACHED_TEXTS)
         self._images: LruCache[Upload] = LruCache(CACHED_IMAGES)
         self._uploads: LruCache[Upload] = LruCache(CACHED_IMAGES)
         self._regions: LruCache[Vector] = LruCache(CACHED_IMAGES)
@@ -108,6 +109,10 @@ class QueryEncoder:
             if self._stored is not None:
                 self._stored.add(encoded)
         return [vector for text in texts if (vector := vectors[text]) is not None]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of ``text`` that the model does not know; see ``Encoder.unknown_words``."""
+        return self._unknown_words.get_or_create(text, lambda: self._encoder.unknown_words(text))
 
     def encode_image(self, data: bytes) -> Upload:
         """Decodes and encodes an image file. Raises ``UsageError`` if it cannot be decoded."""

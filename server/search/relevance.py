@@ -36,6 +36,9 @@ MARGIN = 0.5
 STEEPNESS = 1.5
 """Of the logistic curve from z-score to relevance: .82 one deviation above the threshold."""
 
+UNREACHABLE = 1e6
+"""Threshold where no image can be a match: a text of which the model knows no word."""
+
 SAME_IMAGE = 0.985
 """Cosine from which an image is the one that was searched with, resized or saved again."""
 
