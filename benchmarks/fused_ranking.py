@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.relevance import pixels
+from benchmarks.builtin_model import encoded
 from sightline.data.scenes import captions, compose, render
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.library import Library
@@ -83,9 +83,7 @@ def main() -> None:
     count = parser.parse_args().scenes
     encoder = Encoder.load("builtin")
     scenes = [compose(seed, split="test") for seed in range(500_000, 500_000 + count)]
-    vectors = encoder.encode_images(
-        np.stack([pixels(render(s, width=320, height=240), encoder) for s in scenes])
-    )
+    vectors = encoded(encoder, (render(scene, width=320, height=240) for scene in scenes))
     texts = [captions(scene)[0] for scene in scenes]
     queried = range(0, count, 2)
     rng = random.Random(0)

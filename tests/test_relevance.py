@@ -94,8 +94,10 @@ def test_a_known_match_cosine_finds_a_concept_of_half_the_library() -> None:
     assert (scale.z_scores(half[:500]) >= scale.threshold).mean() < 0.01
 
 
-def test_an_outlier_below_the_known_match_cosine_is_a_match() -> None:
-    scores = np.concatenate([noise(1000), np.float32([0.4])])
-    scale = ScoreScale.of(scores, match_cosine=0.9)
+def test_a_score_matches_from_the_known_match_cosine_on_however_far_it_stands_out() -> None:
+    scores = np.concatenate([noise(1000), np.float32([0.6, 0.71])])
+    scale = ScoreScale.of(scores, match_cosine=0.7)
     assert scale.threshold is not None
-    assert scale.z_scores(scores)[-1] > scale.threshold > THRESHOLD_LARGE
+    z_scores = scale.z_scores(scores)
+    assert z_scores[-2] > THRESHOLD_LARGE
+    assert z_scores[-1] > scale.threshold > z_scores[-2]

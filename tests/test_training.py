@@ -86,6 +86,14 @@ def test_groups_of_everyday_names_are_judged_among_their_classes_only(dictionary
     assert "dog" not in {name for group in names.groups if group.among for name in group.names}
 
 
+def test_nouns_have_the_definition_of_their_most_frequent_meaning(dictionary: Path) -> None:
+    nouns = wordnet.read_nouns(dictionary)
+    synsets = wordnet.concrete(nouns, wordnet.read_counts(dictionary))
+    found = teachers.definitions(nouns, WNIDS, synsets)
+    assert found["nouns"]["domestic dog"] == "dog, of the genus canis"
+    assert found["classes"] == ["dog, of the genus canis", "car, a motor vehicle with four wheels"]
+
+
 def test_whole_words_go_before_pieces_in_the_vocabulary(tmp_path: Path) -> None:
     counts = vocabulary.counted([("two lorries and a lorry on the road", 5.0), ("fjord", 3.0)])
     tokenizer = vocabulary.build(counts, tmp_path / "vocab.txt")
@@ -220,7 +228,7 @@ def test_batch_normalisation_is_folded_into_the_convolutions(tmp_path: Path) -> 
     loaded, weight, _ = load_efficientnet(path, width=WIDTH, depth=DEPTH)
     pixels = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(tower.fine(pixels), loaded.fine(pixels), atol=1e-4)
+        assert torch.allclose(tower(pixels), loaded(pixels), atol=1e-3)
     assert weight.shape == (2, 1280)
 
 
@@ -236,7 +244,7 @@ def test_the_encoder_computes_what_was_trained(tmp_path: Path) -> None:
     values = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128
     texts = [words, "dogs", "a lorry"]
     with torch.no_grad():
-        seen = tower.features(tower.fine(values))
+        seen = tower(values)
         project = nn.Linear(seen.shape[1], 256)
         images = F.normalize(project(seen), dim=-1).numpy()
         ids = [torch.tensor(each.ids) for each in tokenizer.encode_batch(texts)]
@@ -318,7 +326,7 @@ def sentence_encoder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_recipe_prepares_trains_resumes_fine_tunes_and_exports(
+def test_the_recipe_prepares_trains_resumes_and_exports(
     photos: Path, dictionary: Path, detic: Path, sentence_encoder: Path, tmp_path: Path
 ) -> None:
     work = tmp_path / "work"
@@ -343,20 +351,41 @@ def test_the_recipe_prepares_trains_resumes_fine_tunes_and_exports(
         ]
     )
     main(["train", *here, *network, "--steps", "3"])
-    first = torch.load(work / "train.pt", weights_only=True)
-    assert first["step"] == 3
+    assert torch.load(work / "train.pt", weights_only=True)["step"] == 3
     main(["train", *here, *network, "--steps", "5"])
-    assert torch.load(work / "train.pt", weights_only=True)["step"] == 5
-    main(["finetune", *here, *network, "--steps", "2"])
-    tuned = torch.load(work / "finetune.pt", weights_only=True)["tower"]
-    changed = {name for name in tuned if not torch.equal(tuned[name], first["tower"][name])}
-    assert any(name.startswith("stages.6") for name in changed)
-    assert not any(name.startswith(("stem", "stages.4")) for name in changed)
-    average = ("--average", "train:1", "finetune:3")
-    main(["export", *here, *network, *average, "--to", str(tmp_path / "model")])
+    bag = torch.load(work / "train.pt", weights_only=True)
+    assert bag["step"] == 5
+    main(["order", *here, *network, "--steps", "2"])
+    main(["order", *here, *network, "--steps", "3"])
+    runs = [bag, torch.load(work / "order.pt", weights_only=True)]
+    before, after = (
+        {name.removeprefix("module."): each for name, each in run["averaged"].items()}
+        for run in runs
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"text.order.up.weight", "head.weight", "roles"} <= changed
+    assert not any(
+        name.startswith(("text.bag", "text.embeddings.word", "classes")) for name in changed
+    )
+    content = slice(0, 1280)  # features that say what is there, not where
+    assert torch.equal(before["head.weight"][:, content], after["head.weight"][:, content])
+    main(["export", *here, *network, "--to", str(tmp_path / "model")])
     encoder = Encoder.load(str(tmp_path / "model"), device="cpu")
     assert encoder.encode_texts(["a dog"]).shape == (1, 256)
     assert encoder.encode_images(np.zeros((1, 224, 224, 3), np.uint8)).shape == (1, 256)
+
+
+def test_true_and_false_orders_of_a_scene_state_a_relation(tmp_path: Path) -> None:
+    from sightline.data.training.corpus import KIND_NUMBERS, ROLES, _role, _states_relation
+
+    seed = next(seed for seed in range(100) if compose(seed, split="train").relation == "right of")
+    facts = prepare.scene_facts(seed)
+    relation, first, second = _role(facts)
+    assert ROLES[relation] == "left of"  # turned round: the second subject is left of the first
+    kinds = [KIND_NUMBERS[kind] for kind, _, _ in facts["subjects"]]
+    assert [second, first] == kinds[:2]
+    assert _states_relation(facts["captions"][0])
+    assert not _states_relation("a red flower at a lake")
 
 
 def test_batches_depend_on_the_step_alone_and_keep_scenes_of_one_setting_together(

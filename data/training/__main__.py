@@ -6,9 +6,8 @@
     python -m sightline.data.training texts    --work DIR --wordnet DIR --wnids FILE \\
         --detic DIR --sentence-encoder DIR
     python -m sightline.data.training train    --work DIR --efficientnet FILE.pth
-    python -m sightline.data.training finetune --work DIR --efficientnet FILE.pth
-    python -m sightline.data.training export   --work DIR --efficientnet FILE.pth \\
-        --average train:.5 finetune:.5 --to data/builtin
+    python -m sightline.data.training order    --work DIR --efficientnet FILE.pth
+    python -m sightline.data.training export   --work DIR --efficientnet FILE.pth --to data/builtin
 
 Every command can be interrupted and started again; it goes on where it was. Where the data comes
 from, and what may be done with it, is in ``data/builtin/README.md``. Held-out scenes, Flickr8k's
@@ -28,8 +27,8 @@ import torch
 
 from sightline.data.training import features, prepare, teachers, vocabulary, wordnet
 from sightline.data.training.export import export
-from sightline.data.training.network import load_efficientnet
-from sightline.data.training.train import Plan, Trainer, all_prepared, log
+from sightline.data.training.network import DIMENSION, load_efficientnet
+from sightline.data.training.train import OrderTraining, Run, Training, all_prepared, log
 
 DEV_SCENES = 1_500
 VIEWS = {"flickr8k": 6, "scenes": 2}
@@ -83,75 +82,53 @@ def run_texts(options: argparse.Namespace) -> None:
     _, facts = prepare.load(work, "scenes")
     scenes = [fact["captions"] + fact["contrasts"] for fact in facts]
     words = teachers.word_counts(captions, scenes, names, clip, synsets, counts)
-    vocabulary.build(words, work / "vocab.txt")
-    texts = teachers.teacher_texts(captions, names, clip, synsets, counts)
+    tokenizer = vocabulary.build(words, work / "vocab.txt")
+    pieces = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
+    vectors = teachers.word_vectors(options.sentence_encoder, pieces, DIMENSION)
+    np.save(work / "words.npy", vectors)
+    defined = teachers.definitions(nouns, names.wnids, synsets)
+    (work / "definitions.json").write_text(json.dumps(defined), encoding="utf-8")
+    texts = teachers.teacher_texts(captions, names, clip, synsets, counts, defined["classes"])
     (work / "sentences.json").write_text(json.dumps(texts), encoding="utf-8")
     np.save(work / "sentences.npy", teachers.sentence_vectors(options.sentence_encoder, texts))
 
 
-def trainer(
-    options: argparse.Namespace,
-    plan: Plan,
-    name: str,
-    *,
-    stages: int = 0,
-    start: str | None = None,
-) -> Trainer:
+def run_of(kind: type[Run], options: argparse.Namespace, start: str | None = None) -> Run:
     """A run of this folder; ``start`` is the run whose weights it begins with."""
-    tower, weight, bias = load_efficientnet(
+    _, weight, bias = load_efficientnet(
         options.efficientnet, width=options.width, depth=options.depth
     )
     held_out = options.held_out.read_text(encoding="utf-8").split() if options.held_out else None
-    return Trainer(
+    return kind(
         options.work,
-        tower,
         (weight, bias),
-        plan,
-        name=name,
-        stages=stages,
+        name=options.name,
+        steps=options.steps,
         start=start,
         held_out=held_out,
     )
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """The head and the text tower."""
-    run = trainer(options, Plan(options.steps, order_from=0.6), options.name)
+    """Everything but the transformer."""
+    run = run_of(Training, options)
     run.run()
     log.info("dev: %s", run.evaluate())
 
 
-def run_finetune(options: argparse.Namespace) -> None:
-    """The last stages as well."""
-    plan = Plan(
-        options.steps, order_from=0.0, rate=3e-4, head_rate=2e-4, tower_rate=options.tower_rate
-    )
-    run = trainer(options, plan, options.name, stages=options.stages, start=options.start)
+def run_order(options: argparse.Namespace) -> None:
+    """The transformer."""
+    run = run_of(OrderTraining, options, options.start)
     run.run()
     log.info("dev: %s", run.evaluate())
 
 
 def run_export(options: argparse.Namespace) -> None:
-    """Write the mean of one or more runs as the model's folder."""
-    averaged: dict[str, torch.Tensor] = {}
-    total = sum(weight for _, weight in options.average)
-    for name, weight in options.average:
-        state = trainer(options, Plan(1, order_from=0.0), "export", start=name).exported()
-        for key, tensor in state.items():
-            averaged[key] = averaged.get(key, torch.zeros(())) + weight / total * tensor.detach()
-    export(
-        options.to,
-        averaged,
-        vocabulary.load(options.work / "vocab.txt"),
-        width=options.width,
-        depth=options.depth,
-    )
-
-
-def weighted(text: str) -> tuple[str, float]:
-    """``"train:0.5" -> ("train", 0.5)``; the weight is 1 if it is not given."""
-    name, _, weight = text.partition(":")
-    return name, float(weight or 1)
+    """Write a run as the model's folder."""
+    tower, _, _ = load_efficientnet(options.efficientnet, width=options.width, depth=options.depth)
+    state = run_of(OrderTraining, options, options.start).exported(tower)
+    tokenizer = vocabulary.load(options.work / "vocab.txt")
+    export(options.to, state, tokenizer, width=options.width, depth=options.depth)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -185,28 +162,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     say.add_argument("--detic", type=Path, required=True, help="checkout of Detic")
     say.add_argument("--sentence-encoder", type=Path, required=True, help="all-MiniLM-L6-v2")
 
-    learn = command("train", run_train, "train the head and the text tower")
-    tune = command("finetune", run_finetune, "go on with the last stages unlocked")
+    learn = command("train", run_train, "train the head and the bag of the text tower")
+    relate = command("order", run_order, "train the transformer, which reads the order of words")
     out = command("export", run_export, "write the model as a folder")
-    for each, name in ((learn, "train"), (tune, "finetune")):
+    for each, name, steps in ((learn, "train", 400), (relate, "order", 350), (out, "order", 0)):
         each.add_argument("--name", default=name, help="of the run")
-    for each in (learn, tune, out):
         each.add_argument("--held-out", type=Path, help="WordNet ids whose names are not taught")
-    learn.add_argument("--steps", type=int, default=900)
-    tune.add_argument("--steps", type=int, default=300)
-    tune.add_argument("--start", default="train", help="name of the run to begin with")
-    tune.add_argument("--stages", type=int, default=2, help="how many stages are unlocked")
-    tune.add_argument("--tower-rate", type=float, default=2e-4)
+        each.set_defaults(steps=steps)
+    for each in (learn, relate):
+        each.add_argument("--steps", type=int, default=each.get_default("steps"))
+    for each in (relate, out):
+        each.add_argument("--start", default="train", help="name of the run to begin with")
     out.add_argument("--to", type=Path, required=True)
-    out.add_argument(
-        "--average",
-        type=weighted,
-        nargs="+",
-        metavar="RUN[:WEIGHT]",
-        default=[("finetune", 1.0)],
-        help="the runs whose weights are averaged",
-    )
-    for each in (see, learn, tune, out):
+    for each in (see, learn, relate, out):
         each.add_argument("--efficientnet", type=Path, required=True, help="published .pth file")
         each.add_argument("--width", type=float, default=1.1)
         each.add_argument("--depth", type=float, default=1.2)

@@ -1,10 +1,8 @@
 """Random views of prepared images through the locked image tower, cached on disk.
 
-Two arrays a source: ``<name>.maps.npy``, the map after the fifth stage, float16 ``(n * views, 14,
-14, channels)``, from which fine-tuning goes on, and ``<name>.features.npy``, the pooled features,
-float16 ``(n * views, d)``, which is all that training the head and the text tower reads. View ``v``
-of image ``i`` is row ``i * views + v``; view 0 is the whole image. ``<name>.flipped.npy`` holds
-which views are mirrored.
+Two arrays a source: ``<name>.features.npy``, the pooled features, float16 ``(n * views, d)``,
+which is all that training reads, and ``<name>.flipped.npy``, which views are mirrored. View
+``v`` of image ``i`` is row ``i * views + v``; view 0 is the whole image.
 """
 
 from __future__ import annotations
@@ -102,28 +100,21 @@ def cache(
         return
     pixels, _ = prepare.load(folder, name)
     rows, flipped = len(pixels) * count, []
-    maps = features = None
+    features = None
     tower = channels_last(copy.deepcopy(tower).to(torch.bfloat16))
     start = 0
     waiting = views(pixels, count, augmentation, seed=seed)
     while batch := list(islice(waiting, BATCH)):
         flipped += [mirrored for _, mirrored in batch]
         values = torch.from_numpy(np.stack([each for each, _ in batch])).permute(0, 3, 1, 2)
-        fine = tower.fine(((values.float() - MEAN) / STD).to(torch.bfloat16))
-        found = tower.features(fine)
-        if maps is None or features is None:
-            shape = (rows, *fine.shape[2:], fine.shape[1])
-            maps = _array(folder / f"{name}.maps.npy", shape)
-            features = _array(folder / f"{name}.features.npy", (rows, found.shape[1]))
+        found = tower(((values.float() - MEAN) / STD).to(torch.bfloat16))
+        if features is None:
+            path, shape = folder / f"{name}.features.npy", (rows, found.shape[1])
+            features = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         end = start + len(batch)
-        maps[start:end] = fine.permute(0, 2, 3, 1).half().numpy()
         features[start:end] = found.half().numpy()
         start = end
     np.save(done, np.asarray(flipped))
-
-
-def _array(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
 
 @dataclass(frozen=True)
@@ -132,8 +123,6 @@ class Cached:
 
     features: NDArray[np.float16]
     """``(n, views, d)``."""
-    maps: NDArray[np.float16]
-    """``(n, views, h, w, channels)``, on disk."""
     flipped: NDArray[np.bool_]
     """``(n, views)``."""
 
@@ -141,10 +130,6 @@ class Cached:
     def open(cls, folder: Path, name: str, images: int) -> Cached:
         """What :func:`cache` computed for a source of ``images`` images."""
         features = np.load(folder / f"{name}.features.npy", mmap_mode="r")
-        maps = np.load(folder / f"{name}.maps.npy", mmap_mode="r")
         flipped = np.load(folder / f"{name}.flipped.npy")
-        return cls(
-            features.reshape(images, -1, features.shape[1]),
-            maps.reshape(images, -1, *maps.shape[1:]),
-            flipped.reshape(images, -1),
-        )
+        shaped = features.reshape(images, -1, features.shape[1])
+        return cls(shaped, flipped.reshape(images, -1))

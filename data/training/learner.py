@@ -1,64 +1,88 @@
 """The losses. What is here besides the two towers is left out of the export.
 
 - *Captions*: photos and their captions, and scenes and theirs, find each other in a batch
-  (contrastive). Scenes also against captions that are almost true, and against their own caption
-  with the two subjects exchanged, which teaches the order of words.
+  (contrastive). Scenes also against captions that are almost true.
 - *Queries*: short texts of the scenes find every scene of the batch that they are true of.
-- *Class names*: the classifier's rows give a prototype of each ImageNet class without any photo
-  of it. With the covariance S of real features, an average image of class c differs from the mean
-  image in the direction S w_c (as in linear discriminant analysis). Names of a class, and of groups
-  of classes, find these prototypes.
-- *Distillation*: real photos, and features drawn around the class means, are judged by the
-  prototypes as by the classifier.
+- *Classes*: a free vector for each ImageNet class. Names of a class, and of groups of classes,
+  find these vectors, and nouns of WordNet those of classes that are defined alike.
+- *Matches*: single nouns of captions, queries, class names and gibberish against every image of a
+  batch, right or not, with one scale and one bias for all (as in SigLIP): a cosine means the same
+  for every text.
+- *Distillation*: real photos, and photos moved towards a class mean, are judged by the class
+  vectors and by the class names as by the classifier. With the covariance S of real features, an
+  average photo of class c differs from the mean photo in the direction S w_c (as in linear
+  discriminant analysis), so that every class is seen although no photo of it is there.
 - *Teachers*: a linear layer over the text embedding predicts a sentence encoder's vector of the
   same text, another one CLIP's.
+- *Order* (:func:`order_losses`): a free vector for each relation and kind, such as "left of" and
+  dog, is what the transformer should say of the first subject's noun, its opposite of the second's,
+  and nothing of other words. From texts told so the head learns at once, from the words'
+  positions the transformer. All other embeddings stay as they were.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.data.training.corpus import Batch, Corpus
-from sightline.data.training.network import DIMENSION, LAST_CHANNELS, BagOfWordpieces
+from sightline.data.training.corpus import KIND_NUMBERS, ROLES, Batch, Corpus, Role, padded
+from sightline.data.training.network import (
+    DIMENSION,
+    LAST_CHANNELS,
+    BagOfWordpieces,
+    token_mean,
+)
 
 SHRINKAGE = 0.1
-"""Of covariances towards a multiple of the identity."""
+"""Of the covariance towards a multiple of the identity."""
 
-SPATIAL_SCALE = 0.3
+SPATIAL_SCALE = 0.25
 """Of the features that say where things are, beside those that say what is there: with 1.0 the head
 learns 6,000 photos by heart through them (Flickr8k dev R@10 .53 instead of .59)."""
 
 SPATIAL_DROPOUT = 0.3
 """Probability with which an image is seen without them."""
 
+WEIGHT_NORM = 4.0
+"""Frobenius norm of the head at the start."""
+
 NEAR_CAPTIONS = 0.2
 """Weight of other photos' captions that mean nearly the same, as the sentence encoder judges."""
 
+DEFINED_ALIKE = 0.06
+"""Temperature of the cosines between definitions. Over the definitions of 800 classes it puts
+photos of the other 200 among the first five at .61, names alone at .44."""
+
 NOISE = 0.8
-"""Standard deviation of drawn features around their class mean, in those of real features."""
+"""Scale of a real photo's difference from the mean, where it is moved towards a class mean."""
 
-DRAWN = 160
-"""Drawn features per batch."""
+MOVED = 192
+"""Photos per batch that are moved towards a class mean."""
 
-DRAWN_RIGHT = 0.8
-"""Fraction of drawn features that the classifier gets right; it sets how far the class means are
-from the mean."""
+MOVED_RIGHT = 0.8
+"""Fraction of them that the classifier gets right at the mean distance."""
 
 LARGEST_SCALE = 100.0
 
+MATCH_COSINE = 0.3
+"""Cosine of even odds of a match at the start."""
+
 SCALES = {"photos": 20.0, "scenes": 20.0, "classes": 20.0, "sentences": 20.0, "clip": 20.0}
-SCALES |= {"distillation": 20.0, "queries": 15.0}
+SCALES |= {"distillation": 20.0, "names": 20.0, "queries": 15.0, "matches": 20.0}
 """Factors between cosines and logits at the start: 200 classes and 500 captions need different
 ones."""
 
-WEIGHTS = {"photos": 1.0, "scenes": 1.0, "order": 0.5, "queries": 0.3, "classes": 0.8}
-WEIGHTS |= {"groups": 0.5, "distillation": 1.0, "drawn": 1.0, "sentences": 1.0, "clip": 0.5}
-WEIGHTS |= {"kept": 1.0}
+WEIGHTS = {"photos": 1.0, "scenes": 1.0, "queries": 0.3, "classes": 0.8, "aligned": 1.0}
+WEIGHTS |= {"groups": 0.5, "definitions": 0.5, "distillation": 1.0, "names": 1.0}
+WEIGHTS |= {"matches": 0.3}
+WEIGHTS |= {"sentences": 1.0, "clip": 0.5}
+WEIGHTS |= {"roles": 1.0, "order_scenes": 0.5, "told": 1.0, "silent": 0.5, "order": 0.5}
+WEIGHTS |= {"kept_photos": 3.0}
 """Of the losses."""
 
 
@@ -71,10 +95,8 @@ class Statistics:
     """``(d,)``; the head sees ``(features - mean) / std``."""
     class_means: Tensor
     """``(classes, d)``: an average image of each class, seen so."""
-    noise: Tensor
-    """``(d, d)``: a square root of the covariance, seen so."""
     projection: Tensor
-    """``(DIMENSION, LAST_CHANNELS)``: the directions that best separate the classes."""
+    """``(DIMENSION, LAST_CHANNELS)``: the directions that best separate the classes, whitened."""
 
     @classmethod
     def of(cls, photos: Tensor, scenes: Tensor, classifier: Tensor) -> Statistics:
@@ -83,28 +105,28 @@ class Statistics:
         std = torch.cat([photos, scenes]).std(0) + 1e-3
         std = torch.where(spatial(len(mean)), std / SPATIAL_SCALE, std)
         seen = (photos - mean) / std
-        covariance = seen.T @ seen / len(seen)
-        diagonal = covariance.diagonal()
         rows = classifier * std[:LAST_CHANNELS]
         rows = rows - rows.mean(0)
-        within = (1 - SHRINKAGE) * covariance[:LAST_CHANNELS, :LAST_CHANNELS]
-        within += SHRINKAGE * diagonal[:LAST_CHANNELS].mean() * torch.eye(LAST_CHANNELS)
-        cross = (1 - SHRINKAGE) * covariance[:, :LAST_CHANNELS]
-        cross[:LAST_CHANNELS] = within
-        root = torch.linalg.cholesky(within)
-        _, values, axes = torch.linalg.svd(rows @ root, full_matrices=False)
+        cross = (1 - SHRINKAGE) * (seen.T @ seen[:, :LAST_CHANNELS]) / len(seen)
+        level = cross[:LAST_CHANNELS].diagonal().mean() / (1 - SHRINKAGE)
+        cross[:LAST_CHANNELS] += SHRINKAGE * level * torch.eye(LAST_CHANNELS)
+        root = torch.linalg.cholesky(cross[:LAST_CHANNELS])
+        _, _, axes = torch.linalg.svd(rows @ root, full_matrices=False)
         projection = axes[:DIMENSION] @ torch.linalg.inv(root)
-        scale = (values[:DIMENSION] / values[0]).sqrt()
-        shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * torch.diag(diagonal)
-        noise = torch.linalg.cholesky(shrunk + 1e-4 * torch.eye(len(shrunk)))
+        projection *= WEIGHT_NORM / projection.norm()
         directions = rows @ cross.T
-        distance = _distance(directions, noise, mean, std, classifier)
-        return cls(mean, std, directions * distance, noise, projection * scale[:, None])
+        distance = _distance(directions, seen, mean, std, classifier)
+        return cls(mean, std, directions * distance, projection)
 
-    def draw(self, classes: Tensor) -> Tensor:
-        """Random pooled features of images of these classes, ``(n, d)``."""
-        noise = torch.randn(len(classes), len(self.noise)) @ self.noise.T
-        return (self.class_means[classes] + NOISE * noise) * self.std + self.mean
+    def seen(self, features: Tensor) -> Tensor:
+        """Pooled features as the head sees them."""
+        return (features - self.mean) / self.std
+
+    def moved(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Pooled features ``(n, d)`` moved to about the mean of a class each."""
+        distance = torch.empty(len(classes), 1).uniform_(0.6, 1.3)
+        seen = self.class_means[classes] * distance + NOISE * self.seen(features)
+        return seen * self.std + self.mean
 
 
 def spatial(width: int) -> Tensor:
@@ -117,34 +139,41 @@ def spatial(width: int) -> Tensor:
 
 
 def _distance(
-    directions: Tensor, noise: Tensor, mean: Tensor, std: Tensor, classifier: Tensor
+    directions: Tensor, seen: Tensor, mean: Tensor, std: Tensor, classifier: Tensor
 ) -> float:
-    """The factor at which the classifier gets `DRAWN_RIGHT` of one drawn image per class right."""
-    spread = NOISE * torch.randn(len(directions), len(noise)) @ noise.T
+    """The factor at which the classifier gets `MOVED_RIGHT` of one moved photo per class right."""
+    spread = NOISE * seen[torch.randint(len(seen), (len(directions),))]
     truth = torch.arange(len(directions))
     low, high = 0.1, 100.0
     for _ in range(10):
         factor = math.sqrt(low * high)
         features = (directions * factor + spread) * std + mean
         right = (features[:, :LAST_CHANNELS] @ classifier.T).argmax(1) == truth
-        low, high = (factor, high) if right.float().mean() < DRAWN_RIGHT else (low, factor)
+        low, high = (factor, high) if right.float().mean() < MOVED_RIGHT else (low, factor)
     return factor
 
 
 class Learner(nn.Module):
     """The text tower, the projection of the image features, and what only training needs."""
 
-    def __init__(self, vocabulary: int, statistics: Statistics, targets: tuple[int, int]) -> None:
-        """``targets``: dimensions of the sentence encoder's and of CLIP's vectors."""
+    def __init__(self, words: Tensor, statistics: Statistics, targets: tuple[int, int]) -> None:
+        """``words``: the first word vectors, ``(vocabulary, DIMENSION)``. ``targets``: dimensions
+        of the sentence encoder's and of CLIP's vectors."""
         super().__init__()
-        self.text = BagOfWordpieces(vocabulary)
+        self.text = BagOfWordpieces(len(words))
         self.head = nn.Linear(len(statistics.mean), DIMENSION)
         with torch.no_grad():
+            self.text.get_parameter("embeddings.word_embeddings.weight").copy_(words)
             self.head.weight.normal_(std=0.002)
             projection = statistics.projection  # fewer rows if there are fewer classes
             self.head.weight[: len(projection), :LAST_CHANNELS] = projection
             self.head.bias.zero_()
+            weight = self.head.weight[:, :LAST_CHANNELS]
+            vectors = statistics.class_means[:, :LAST_CHANNELS] @ weight.T
+            self.classes = nn.Parameter(F.normalize(vectors, dim=-1))
         self.statistics = statistics
+        self.roles = nn.Parameter(torch.randn(len(ROLES), len(KIND_NUMBERS), DIMENSION))
+        self.match_bias = nn.Parameter(torch.tensor(-MATCH_COSINE * SCALES["matches"]))
         self.sentence = nn.Linear(DIMENSION, targets[0])
         self.clip = nn.Linear(DIMENSION, targets[1])
         self.scales = nn.ParameterDict(
@@ -153,15 +182,43 @@ class Learner(nn.Module):
 
     def image(self, features: Tensor, *, dropout: float = 0.0) -> Tensor:
         """Pooled features ``(n, d)`` to unit vectors ``(n, DIMENSION)``."""
-        seen = (features - self.statistics.mean) / self.statistics.std
+        seen = self.statistics.seen(features)
         if dropout:
             blind = torch.rand(len(seen), 1) < SPATIAL_DROPOUT
             seen = seen.masked_fill(blind & spatial(seen.shape[1]), 0.0)
-        return F.normalize(self.head(F.dropout(seen, dropout)).float(), dim=-1)
+            seen = F.dropout(seen, dropout)
+        return F.normalize(self.head(seen).float(), dim=-1)
 
-    def prototypes(self) -> Tensor:
+    def class_vectors(self) -> Tensor:
         """The classes' unit vectors ``(classes, DIMENSION)``."""
-        return F.normalize(self.head(self.statistics.class_means).float(), dim=-1)
+        return F.normalize(self.classes, dim=-1)
+
+    def role_tokens(
+        self, ids: Tensor, roles: Sequence[Role | None], kinds: list[set[int]]
+    ) -> Tensor:
+        """What the transformer should say of each token, ``(n, t, DIMENSION)``.
+
+        ``kinds`` are the tokens that name each kind.
+        """
+        cells: list[tuple[int, int]] = []
+        numbers: list[tuple[int, int]] = []
+        signs: list[float] = []
+        for row, role in enumerate(roles):
+            if role is None or role[1] == role[2]:
+                continue
+            for column, token in enumerate(ids[row].tolist()):
+                for kind, sign in ((role[1], 1.0), (role[2], -1.0)):
+                    if token in kinds[kind]:
+                        cells.append((row, column))
+                        numbers.append((role[0], kind))
+                        signs.append(sign)
+        found = torch.zeros(*ids.shape, DIMENSION)
+        if not cells:
+            return found
+        relation, kind_number = torch.tensor(numbers).unbind(1)
+        vectors = ROLE_NORM * F.normalize(self.roles[relation, kind_number], dim=-1)
+        places = torch.tensor(cells).unbind(1)
+        return found.index_put(places, torch.tensor(signs)[:, None] * vectors)
 
     def scale(self, name: str) -> Tensor:
         """The factor between cosines and logits of one loss."""
@@ -175,13 +232,11 @@ class Learner(nn.Module):
 
 @dataclass(frozen=True)
 class Images:
-    """The features of a batch; ``original`` are those of the locked tower."""
+    """The pooled features of a batch."""
 
     photos: Tensor
     scenes: Tensor
     uncaptioned: Tensor
-    original: Tensor
-    """Of the photos and the uncaptioned ones."""
 
 
 def losses(
@@ -194,11 +249,17 @@ def losses(
     *,
     dropout: float,
 ) -> dict[str, Tensor]:
-    """Every loss, weighted. ``texts`` are the unit vectors of ``batch.texts``."""
+    """Every loss but the order's, weighted. ``texts`` are the unit vectors of ``batch.texts``."""
     found: dict[str, Tensor] = {}
-    photos = learner.image(images.photos, dropout=dropout)
-    scenes = learner.image(images.scenes, dropout=dropout)
-    prototypes = learner.prototypes()
+    real = torch.cat([images.photos, images.uncaptioned])
+    classes = torch.randperm(len(learner.classes))[:MOVED]
+    moved = learner.statistics.moved(real[torch.randint(len(real), (len(classes),))], classes)
+    judged_features = torch.cat([real, moved])
+    with torch.autocast("cpu", torch.bfloat16):
+        judged = learner.image(judged_features, dropout=dropout)
+        scenes = learner.image(images.scenes, dropout=dropout)
+    photos = judged[: len(images.photos)]
+    vectors = learner.class_vectors()
 
     def part(name: str) -> Tensor:
         return texts[batch.spans[name]]
@@ -208,48 +269,125 @@ def losses(
         meant = torch.from_numpy(corpus.sentence_vectors[batch.caption_sentences[name]]).float()
         targets = NEAR_CAPTIONS * (meant @ meant.T / 0.07).softmax(1)
         targets += (1 - NEAR_CAPTIONS) * torch.eye(len(photos))
-        pairs.append(_both_ways(learner.scale("photos") * photos @ part(name).T, targets))
+        logits = learner.scale("photos") * photos @ part(name).T
+        pairs.append((_soft(logits, targets) + _soft(logits.T, targets)) / 2)
     found["photos"] = torch.stack(pairs).mean()
     same = _equal(batch.same_captions)
     there = learner.scale("scenes") * scenes @ part("scene_captions").T
     almost = learner.scale("scenes") * scenes @ part("contrasts").T
     forward = _soft(torch.cat([there, almost], dim=1), F.pad(same, (0, almost.shape[1])))
     found["scenes"] = (forward + _soft(there.T, same)) / 2
-    if batch.ordered:
-        gap = (scenes[batch.ordered] * (part("true_order") - part("false_order"))).sum(1)
-        found["order"] = F.softplus(-learner.scale("scenes") * gap).mean()
     truth = torch.from_numpy(batch.true_queries).float()
     if len(truth):
         logits = learner.scale("queries") * part("queries") @ scenes.T
         found["queries"] = _soft(logits, truth / truth.sum(1, keepdim=True))
 
-    logits = learner.scale("classes") * part("classes") @ prototypes.T
-    found["classes"] = F.cross_entropy(logits, torch.tensor(batch.classes))
-    logits = learner.scale("classes") * part("groups") @ prototypes.T
-    targets, hidden = _group_targets(corpus, batch, len(prototypes))
+    taught = torch.tensor(corpus.taught)
+    scale = learner.scale("classes")
+    found["classes"] = F.cross_entropy(scale * part("classes") @ vectors.T, taught)
+    found["aligned"] = 1 - (part("classes") * vectors[taught]).sum(1).mean()
+    targets, hidden = _group_targets(corpus, batch, len(vectors))
+    logits = scale * part("groups") @ vectors.T
     found["groups"] = _divergence(logits.masked_fill(hidden, -1e4), targets)
+    if batch.definitions:
+        targets = torch.zeros(len(batch.definitions), len(vectors))
+        targets[:, taught] = (corpus.definition_cosines(batch) / DEFINED_ALIKE).softmax(1)
+        found["definitions"] = _divergence(scale * part("definitions") @ vectors.T, targets)
 
-    judged = torch.cat([photos, learner.image(images.uncaptioned, dropout=dropout)])
-    teacher = _classified(images.original, classifier)
-    scale = learner.scale("distillation")
-    found["distillation"] = _divergence(scale * judged @ prototypes.T, teacher)
-    drawn = learner.statistics.draw(torch.randperm(len(prototypes))[:DRAWN])
-    seen = learner.image(drawn, dropout=dropout)
-    found["drawn"] = _divergence(scale * seen @ prototypes.T, _classified(drawn, classifier))
-    if images.photos.requires_grad:  # the tower is being fine-tuned
-        now = torch.cat([images.photos, images.uncaptioned])
-        weight, bias = classifier
-        found["kept"] = _divergence(now[:, :LAST_CHANNELS] @ weight.T + bias, teacher)
+    weight, bias = classifier
+    teacher = (judged_features[:, :LAST_CHANNELS] @ weight.T + bias).softmax(1)
+    logits = learner.scale("distillation") * judged @ vectors.T
+    found["distillation"] = _divergence(logits, teacher)
+    known = teacher[:, taught]
+    sure = known.sum(1, keepdim=True)
+    logits = learner.scale("names") * judged @ part("classes").T
+    found["names"] = _divergence(logits, known / sure.clamp_min(1e-6), weights=sure[:, 0])
 
-    for name, layer, vectors in (
+    shown = torch.from_numpy(batch.shown_words)
+    everything = torch.cat([judged, scenes])
+    found["matches"] = torch.stack(
+        [
+            _matches(learner, part("words"), photos, shown, shown != UNSURE),
+            _matches(learner, part("queries"), scenes, truth),
+            _matches(learner, part("classes"), judged, known.T),
+            _matches(learner, part("gibberish"), everything, torch.zeros(1, 1)),
+        ]
+    ).sum()
+
+    for name, layer, targets in (
         ("sentences", learner.sentence, _sentence_vectors(corpus, batch)),
         ("clip", learner.clip, _clip_vectors(corpus, batch)),
     ):
         predicted = F.normalize(layer(part(_TEACHER_TEXTS[name])).float(), dim=-1)
-        near = (vectors @ vectors.T / 0.05).softmax(1)
-        cosine = 1 - (predicted * vectors).sum(1).mean()
-        found[name] = cosine + 0.4 * _soft(learner.scale(name) * predicted @ vectors.T, near)
+        near = (targets @ targets.T / 0.05).softmax(1)
+        cosine = 1 - (predicted * targets).sum(1).mean()
+        found[name] = cosine + 0.4 * _soft(learner.scale(name) * predicted @ targets.T, near)
     return {name: WEIGHTS[name] * loss for name, loss in found.items()}
+
+
+def order_losses(
+    learner: Learner,
+    corpus: Corpus,
+    batch: Batch,
+    images: Images,
+    before: Images,
+    *,
+    dropout: float,
+) -> dict[str, Tensor]:
+    """The losses of the order of words, weighted.
+
+    ``before`` are the unit vectors that photos had when this training began.
+    """
+    count = len(batch.texts[batch.spans["scene_captions"]])
+    ids = padded(batch.texts[: batch.spans["false_order"].stop])
+    kept = padded(batch.texts[batch.spans["kept"]])
+    text = learner.text
+    with torch.autocast("cpu", torch.bfloat16):
+        said, said_of_kept = text.tokens(ids), text.tokens(kept)
+    with torch.no_grad():
+        bags = text.unordered(ids)
+    wanted = learner.role_tokens(ids, batch.roles, corpus.kind_tokens)
+    offset = token_mean(wanted, ids)[:count]
+    told, misled = (F.normalize(bags[:count] + sign * offset, dim=-1) for sign in (1, -1))
+    stated = offset.detach().abs().sum(1) > 0
+    texts = F.normalize(bags + token_mean(said.float(), ids), dim=-1)
+
+    scenes = learner.image(images.scenes, dropout=dropout)
+    scale = learner.scale("scenes")
+    same = _equal(batch.same_captions)
+    logits = scale * scenes @ told.T
+    gap = (scenes[batch.ordered] * (texts[:count][batch.ordered] - texts[count:])).sum(1)
+    nouns = wanted.detach().abs().sum(2) > 0
+    others = said[(ids != 0) & ~nouns].float(), said_of_kept[kept != 0].float()
+    pairs = ((images.photos, before.photos), (images.uncaptioned, before.uncaptioned))
+    now = torch.cat([learner.image(features) for features, _ in pairs])
+    found = {
+        "roles": F.softplus(-scale * (scenes * (told - misled)).sum(1)[stated]).mean(),
+        "order_scenes": (_soft(logits, same) + _soft(logits.T, same)) / 2,
+        "told": ((said - wanted.detach())[nouns].float() / ROLE_NORM).square().sum(1).mean(),
+        "silent": (torch.cat(others) / ROLE_NORM).square().sum(1).mean(),
+        "order": F.softplus(-scale * gap).mean(),
+        "kept_photos": 1 - (now * torch.cat([unit for _, unit in pairs])).sum(1).mean(),
+    }
+    return {name: WEIGHTS[name] * loss for name, loss in found.items()}
+
+
+ROLE_NORM = 40.0
+"""Of what the transformer says of a subject's noun: the mean over a caption's 18 tokens is then a
+quarter of what the bag says."""
+
+UNSURE = 0.5
+"""Of ``Batch.shown_words``."""
+
+
+def _matches(
+    learner: Learner, texts: Tensor, images: Tensor, truth: Tensor, counted: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of every pair, ``truth`` in ``(texts, images)``, per true pair."""
+    logits = learner.scale("matches") * texts @ images.T + learner.match_bias
+    truth = truth.expand_as(logits)
+    pairs = F.binary_cross_entropy_with_logits(logits, truth, weight=counted, reduction="sum")
+    return pairs / truth.sum().clamp_min(float(len(texts)))
 
 
 CAPTIONS = ("captions", "other_captions")
@@ -263,12 +401,6 @@ def _sentence_vectors(corpus: Corpus, batch: Batch) -> Tensor:
 def _clip_vectors(corpus: Corpus, batch: Batch) -> Tensor:
     """Centred: CLIP's text vectors share a large common part."""
     return F.normalize(corpus.clip_vectors[batch.clip_names] - corpus.clip_vectors.mean(0), dim=-1)
-
-
-def _classified(features: Tensor, classifier: tuple[Tensor, Tensor]) -> Tensor:
-    """The classifier's probabilities for pooled features."""
-    weight, bias = classifier
-    return (features.detach()[:, :LAST_CHANNELS] @ weight.T + bias).softmax(1)
 
 
 def _group_targets(corpus: Corpus, batch: Batch, classes: int) -> tuple[Tensor, Tensor]:
@@ -292,16 +424,13 @@ def _equal(keys: list[tuple[int, ...]]) -> Tensor:
     return same / same.sum(1, keepdim=True)
 
 
-def _both_ways(logits: Tensor, targets: Tensor) -> Tensor:
-    return (_soft(logits, targets) + _soft(logits.T, targets)) / 2
-
-
 def _soft(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of rows of logits against distributions."""
     return -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
-def _divergence(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence: cross-entropy less what no model can avoid."""
-    entropy = -(targets * targets.clamp_min(1e-9).log()).sum(dim=1).mean()
-    return _soft(logits, targets) - entropy
+def _divergence(logits: Tensor, targets: Tensor, *, weights: Tensor | None = None) -> Tensor:
+    """Mean Kullback-Leibler divergence, each row with its weight."""
+    gap = targets.clamp_min(1e-9).log() - logits.log_softmax(dim=1)
+    rows = (targets * gap).sum(dim=1)
+    return (rows if weights is None else weights * rows).mean()

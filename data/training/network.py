@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.indexer.encoder.bag_of_wordpieces import SPECIAL_TOKENS
 from sightline.indexer.encoder.efficientnet_lite import (
     FINE_STAGE,
     STAGES,
@@ -20,6 +19,7 @@ from sightline.indexer.encoder.efficientnet_lite import (
     blocks_per_stage,
     pooled,
 )
+from sightline.indexer.encoder.tower_config import SPECIAL_TOKENS
 
 DIMENSION = 256
 """Of the shared space and of the word vectors."""
@@ -96,20 +96,14 @@ class EfficientNetLite(nn.Module):
             self.stages.append(blocks)
         self.head = Convolution(inputs, LAST_CHANNELS, 1)
 
-    def fine(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels ``(n, 3, h, w)`` to the map after `FINE_STAGE` stages."""
-        return self.run(F.relu6(self.stem(pixels)), 0, FINE_STAGE)
-
-    def run(self, x: Tensor, start: int, end: int) -> Tensor:
-        """The stages from ``start`` up to ``end``."""
-        for stage in self.stages[start:end]:
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels ``(n, 3, h, w)`` to pooled features ``(n, FEATURES)``."""
+        fine = x = F.relu6(self.stem(pixels))
+        for number, stage in enumerate(self.stages, start=1):
             x = stage(x)
-        return x
-
-    def features(self, fine: Tensor) -> Tensor:
-        """The map after `FINE_STAGE` stages to pooled features ``(n, FEATURES)``."""
-        last = F.relu6(self.head(self.run(fine, FINE_STAGE, len(STAGES))))
-        return pooled(last, fine)
+            if number == FINE_STAGE:
+                fine = x
+        return pooled(F.relu6(self.head(x)), fine)
 
 
 def load_efficientnet(
@@ -197,6 +191,17 @@ def _embedding(count: int, width: int, *, std: float) -> nn.Embedding:
     return found
 
 
+def _positions(count: int, width: int) -> nn.Embedding:
+    """Sinusoids about as large as the words beside them: from small random vectors the order of
+    words is learnt far more slowly."""
+    found = nn.Embedding(count, width)
+    rates = torch.logspace(0, -2, width // 2)
+    angles = torch.arange(count)[:, None] * rates
+    with torch.no_grad():
+        found.weight.copy_(0.15 * torch.cat([angles.sin(), angles.cos()], dim=1))
+    return found
+
+
 class BagOfWordpieces(nn.Module):
     """A weighted bag of word vectors with a perceptron, and a transformer added to it.
 
@@ -211,7 +216,7 @@ class BagOfWordpieces(nn.Module):
             {
                 "word_embeddings": _embedding(vocabulary, DIMENSION, std=0.2),
                 "word_weights": _embedding(vocabulary, 1, std=0.0),
-                "position_embeddings": _embedding(MAX_TOKENS, self.WIDTH, std=0.02),
+                "position_embeddings": _positions(MAX_TOKENS, self.WIDTH),
             }
         )
         self.bag = nn.ModuleDict(
@@ -241,7 +246,13 @@ class BagOfWordpieces(nn.Module):
         ``ordered=False`` leaves the transformer out; ``word_dropout`` is the probability with which
         a piece is left out of the bag.
         """
-        there = ids != 0
+        out = self.unordered(ids, word_dropout=word_dropout)
+        if ordered:
+            out = out + token_mean(self.tokens(ids), ids)
+        return F.normalize(out.float(), dim=-1)
+
+    def unordered(self, ids: Tensor, *, word_dropout: float = 0.0) -> Tensor:
+        """What the bag says, ``(n, DIMENSION)``, not of unit norm."""
         words = self.embeddings["word_embeddings"](ids)
         weights = self.embeddings["word_weights"](ids)[..., 0].float().exp()
         weights = weights * (ids >= SPECIAL_TOKENS)
@@ -249,12 +260,22 @@ class BagOfWordpieces(nn.Module):
             weights = weights * (torch.rand_like(weights) >= word_dropout)
         weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
         bag = self.bag["norm"]((weights[:, None].to(words.dtype) @ words)[:, 0])
-        out = self.bag["linear"](bag) + self.bag["down"](F.gelu(self.bag["up"](bag)))
-        if ordered:
-            positions = torch.arange(ids.shape[1], device=ids.device)
-            x = self.order["down"](words) + self.embeddings["position_embeddings"](positions)
-            for layer in self._layers:
-                x = layer(x, there)
-            x = self.order["norm"](x) * there[..., None]
-            out = out + self.order["up"](x.sum(1) / there.sum(1, keepdim=True))
-        return F.normalize(out.float(), dim=-1)
+        out: Tensor = self.bag["linear"](bag) + self.bag["down"](F.gelu(self.bag["up"](bag)))
+        return out
+
+    def tokens(self, ids: Tensor) -> Tensor:
+        """What the transformer says of each token, ``(n, t, DIMENSION)``; the mean is added to the
+        bag's."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        words = self.embeddings["word_embeddings"](ids)
+        x = self.order["down"](words) + self.embeddings["position_embeddings"](positions)
+        for layer in self._layers:
+            x = layer(x, ids != 0)
+        found: Tensor = self.order["up"](self.order["norm"](x))
+        return found
+
+
+def token_mean(tokens: Tensor, ids: Tensor) -> Tensor:
+    """The mean ``(n, d)`` of what is said of tokens ``(n, t, d)``, without the padding."""
+    there = (ids != 0)[..., None]
+    return (tokens * there).sum(1) / there.sum(1)

@@ -151,6 +151,7 @@ def scene_facts(seed: int, *, split: str = "train") -> dict[str, Any]:
         "place": scene.place,
         "time": scene.time,
         "weather": scene.weather,
+        "relation": scene.relation,
         "subjects": [(subject.kind, subject.colour, subject.count) for subject in scene.subjects],
         "contrasts": contrasting(scene, random.Random(f"contrasts {seed}")),
     }

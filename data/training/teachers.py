@@ -2,10 +2,11 @@
 
 - Names of ImageNet's classes and of everything above them in WordNet, from which the image tower's
   own classifier is the teacher (``train``).
-- A sentence encoder (MiniLM) says which texts mean nearly the same.
+- A sentence encoder (MiniLM) says which texts mean nearly the same, and which nouns WordNet defines
+  alike. Its vectors of single words are the first word vectors.
 - CLIP's vectors of 2,068 class names (published with Detic) say how words relate in images.
 
-The teachers' vectors are auxiliary targets; nothing of them is exported.
+The teachers' vectors of sentences and names are auxiliary targets and not exported.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import csv
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +30,9 @@ from sightline.data.training.names import BROADER, CLEARER
 
 MOST_CLASSES = 260
 """A broader name with more classes below it says too little about an image."""
+
+WORD_STD = 0.2
+"""Standard deviation of the first word vectors."""
 
 DETIC_SETS = (
     ("datasets/metadata/lvis_v1_train_cat_info.json", "lvis_v1_clip_a+cname.npy"),
@@ -143,20 +149,56 @@ def sentence_vectors(encoder: Path, texts: list[str]) -> NDArray[np.float16]:
     return result
 
 
+def definition(synset: wordnet.Synset) -> str:
+    """The text by which the sentence encoder compares what nouns mean."""
+    return f"{synset.names[0]}, {synset.gloss}".lower()
+
+
+def definitions(
+    nouns: dict[str, wordnet.Synset], wnids: list[str], synsets: list[wordnet.Synset]
+) -> dict[str, Any]:
+    """``nouns``: names and the definition of their most frequent meaning; ``classes``: the
+    definitions of the classes."""
+    classes = [nouns[wnid[1:]] for wnid in wnids]
+    found: dict[str, str] = {}
+    for synset in [*synsets, *classes]:
+        for name in synset.names:
+            found.setdefault(name, definition(synset))
+    return {"nouns": found, "classes": [definition(synset) for synset in classes]}
+
+
+def word_vectors(encoder: Path, words: Sequence[str], dimension: int) -> NDArray[np.float32]:
+    """The first word vectors ``(n, dimension)``: principal components of the sentence encoder's.
+
+    Special tokens have zeros.
+    """
+    special = len(vocabulary.SPECIAL)
+    plain = [word.removeprefix("##") for word in words[special:]]
+    vectors = sentence_vectors(encoder, plain).astype(np.float32)
+    centred = vectors - vectors.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    parts = centred @ axes[:dimension].T
+    found = np.zeros((len(words), dimension), np.float32)
+    found[special:, : parts.shape[1]] = WORD_STD * parts / parts.std()
+    return found
+
+
 def teacher_texts(
     captions: list[list[str]],
     names: Names,
     clip: list[str],
     synsets: list[wordnet.Synset],
     counts: dict[str, int],
+    defined: Iterable[str],
 ) -> list[str]:
-    """What the sentence encoder is asked: captions, names, glosses and frequent words."""
+    """What the sentence encoder is asked: captions, names, definitions and frequent words."""
     texts = [caption for several in captions for caption in several]
     texts += [name for several in names.classes for name in several]
     texts += [name for group in names.groups for name in group.names]
     texts += clip
     for synset in synsets:
-        texts += [*synset.names, f"{synset.names[0]}, {synset.gloss}"]
+        texts += [*synset.names, definition(synset)]
+    texts += defined
     texts += [word for word, count in counts.items() if count >= 2 and word.isalpha()]
     return list(dict.fromkeys(text.lower() for text in texts))
 

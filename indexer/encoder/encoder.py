@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from sightline.indexer.encoder.numpy_text import NumpyTextTower
-    from sightline.indexer.encoder.tokenizer import Tokenizer
+    from sightline.indexer.encoder.tokenizer import Tokenizer, WholeWords
     from sightline.indexer.encoder.towers import ImageTower, Modality, TextTower
 
 DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -158,9 +158,16 @@ class Encoder:
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of ``text`` that the model does not know, if its vocabulary says so, as the
-        built-in model's does; else []."""
-        tokenizer, _ = self._load_text_tower()
-        return tokenizer.unknown_words(text)
+        built-in model's does; else []. Needs no tower."""
+        if self._files.family != families.OWN_FAMILY:
+            return []
+        return self._whole_words.unknown(text)
+
+    @cached_property
+    def _whole_words(self) -> WholeWords:
+        from sightline.indexer.encoder.tokenizer import WholeWords
+
+        return WholeWords(self._files.directory)
 
     def _encode_texts(self, texts: list[str]) -> Embeddings:
         """Called by one thread at a time."""

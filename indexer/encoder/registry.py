@@ -65,7 +65,7 @@ MODELS: tuple[ModelInfo, ...] = (
         languages="en",
         licence="MIT",
         note="needs no network; finds everyday things in photos, far below the others in quality",
-        match_cosine=0.34,
+        match_cosine=0.29,
         templates="plain",
     ),
     ModelInfo(

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.encoder import open_clip
-from sightline.indexer.encoder.families import OWN_FAMILY
 from sightline.indexer.encoder.model_files import ModelFiles, read_json
 from sightline.indexer.encoder.weights import Weights
 from sightline.indexer.errors import ModelError
@@ -41,12 +40,6 @@ POSITION_EMBEDDINGS = (
 )
 """Names of the position embedding table, one row per position."""
 
-WORD = re.compile(r"[^\W\d_]+")
-"""A run of letters."""
-
-SHORTEST_WORD = 3
-"""Letters of the shortest word to which another piece may be joined."""
-
 
 @dataclass(frozen=True)
 class TextRules:
@@ -61,9 +54,6 @@ class TextRules:
     """Before tokenization: SigLIP 2 was trained so, and its Gemma tokenizer keeps the case."""
     max_length: int | None = None
     """Tokens that the model was trained on, if fewer than it has positions."""
-    whole_words: bool = False
-    """Whether the vocabulary holds every word that the model was taught, so that a word in pieces
-    is one that it does not know."""
 
 
 TEXT_RULES = {
@@ -73,7 +63,6 @@ TEXT_RULES = {
     "siglip": TextRules(pad_to_max_length=True, attention_mask=False, lowercase=True),
     "chinese_clip": TextRules(max_length=52),
     "altclip": TextRules(max_length=77),
-    OWN_FAMILY: TextRules(whole_words=True),
 }
 
 
@@ -141,21 +130,6 @@ class Tokenizer:
             text = " ".join(text.replace("_", " ").translate(NO_PUNCTUATION).split())
         return text
 
-    def unknown_words(self, text: str) -> list[str]:
-        """The words of ``text`` that the model does not know; empty if its vocabulary cannot say.
-
-        A known word with an ending, and a compound of two, are known ("croissant" and "s", "space"
-        and "ship"); three pieces, or two of which the first is shorter than a word, are not.
-        """
-        if not self.rules.whole_words or not isinstance(self._backend, _Fast):
-            return []
-        found = []
-        for word in WORD.findall(text):
-            pieces = self._backend.pieces(word)
-            if len(pieces) > 2 or (len(pieces) == 2 and len(pieces[0]) < SHORTEST_WORD):
-                found.append(word)
-        return found
-
     def _max_length(self, files: ModelFiles, weights: Weights) -> int:
         """Tokens that the tower takes, special tokens included."""
         positions = _rows(weights, POSITION_EMBEDDINGS) or 77
@@ -168,6 +142,35 @@ class Tokenizer:
             int(configured) if configured else positions,
             self.rules.max_length or positions,
         )
+
+
+class WholeWords:
+    """A vocabulary that holds every word its model was taught, as the built-in model's does."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is the model's, with a ``tokenizer.json``."""
+        from tokenizers import Tokenizer as HfTokenizer
+
+        self._tokenizer = HfTokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of ``text`` that the model does not know.
+
+        A known word with an ending, and a compound of two, are known ("croissant" and "s", "space"
+        and "ship"); three pieces, or two of which the first is shorter than a word, are not.
+        """
+        return [word for word in WORD.findall(text) if not self._knows(word)]
+
+    def _knows(self, word: str) -> bool:
+        pieces = self._tokenizer.encode(word, add_special_tokens=False).tokens
+        return len(pieces) < 2 or (len(pieces) == 2 and len(pieces[0]) >= SHORTEST_WORD)
+
+
+WORD = re.compile(r"[^\W\d_]+")
+"""A run of letters."""
+
+SHORTEST_WORD = 3
+"""Letters of the shortest word to which another piece may be joined."""
 
 
 def _rows(weights: Weights, names: Sequence[str]) -> int | None:
@@ -260,11 +263,6 @@ class _Fast:
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
-
-    def pieces(self, word: str) -> list[str]:
-        """The tokens of a word, as the vocabulary spells them."""
-        pieces: list[str] = self._tokenizer.encode(word, add_special_tokens=False).tokens
-        return pieces
 
 
 class _SentencePiece:

@@ -354,7 +354,7 @@ class SearchEngine:
         vector = combine(vectors, self.library.sample())
         single = len(vectors) == 1 and vectors[0].weight > 0
         only_texts = not any(one.is_image for one in vectors)
-        model = registry.find(self.library.model) if single and only_texts else None
+        model = registry.find(self.library.model) if only_texts else None
         match_cosine = model.match_cosine if model else None
         scale = self._scale(vector, match_cosine)
         if only_texts and self._knows_nothing_of(_positive_text(terms)):

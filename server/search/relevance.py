@@ -30,9 +30,6 @@ THRESHOLD_SMALL, THRESHOLD_LARGE = 3.0, 3.5
 linear in the logarithm: the maximum of more scores stands out more."""
 SMALL, LARGE = 50, 300
 
-MARGIN = 0.5
-"""Added to the threshold where the cosine of a match is known: z-scores decide less there."""
-
 STEEPNESS = 1.5
 """Of the logistic curve from z-score to relevance: .82 one deviation above the threshold."""
 
@@ -68,9 +65,9 @@ class ScoreScale:
     def of(cls, scores: Scores, match_cosine: float | None = None) -> ScoreScale:
         """The scale of a query whose cosines to the library's sample are ``scores``.
 
-        ``match_cosine`` is a cosine known to mean a match with this model and kind of query. It
-        lowers the threshold to its own z-score, so that a concept which half of the library shares
-        is found, and raises it by ``MARGIN`` at most.
+        ``match_cosine`` is a cosine known to mean a match with this model and kind of query. Its
+        z-score is the threshold then: a concept that half of the library shares is found, and one
+        that no image shows has no match, however far the nearest image stands out.
         """
         n = len(scores)
         if n < 2:
@@ -85,8 +82,7 @@ class ScoreScale:
             max(position, 0.0), 1.0
         )
         if match_cosine is not None:
-            known = max((match_cosine - median) / deviation, 0.0)
-            threshold = min(threshold + MARGIN, known)
+            threshold = (match_cosine - median) / deviation
         matches = int((_z_scores(scores, median, deviation) >= threshold).sum())
         return cls(median, deviation, threshold, matches, n)
 
