@@ -10,13 +10,15 @@ export function createSearchBox({ onQuery }) {
   const input = $("q"), form = input.form;
   let q = "", images = [], filters = [], shown = "", dropped = false;
 
+  /** The text with its last quote closed: what follows in the query is not part of it. */
+  const typedText = () => input.value.trim() + (input.value.split('"').length % 2 ? "" : '"');
   // A filter or an image term (like:5) stays in the text while it is being typed.
-  const current = () => join(images, input.value.trim(), filters);
+  const current = () => join(images, typedText(), filters);
 
   /** Shows a query; `typed` leaves the text in the box as it is. */
   function show(text, { typed = false } = {}) {
     q = text;
-    const parts = split(q), own = typed ? tokens(input.value) : [];
+    const parts = split(q), own = typed ? tokens(typedText()) : [];
     images = parts.images.filter((token) => !own.includes(token));
     filters = parts.filters.filter((token) => !own.includes(token));
     if (!typed && input.value.trim() !== parts.text) input.value = parts.text;
@@ -76,8 +78,8 @@ export function createSearchBox({ onQuery }) {
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Backspace" || event.repeat || input.selectionEnd) return;
     const chips = filters.filter((token) => !isSetting(filterOf(token)));
-    if (chips.length) go(join(images, input.value.trim(), filters.filter((token) => token !== chips.at(-1))));
-    else if (images.length) go(join(images.slice(0, -1), input.value.trim(), filters));
+    if (chips.length) go(join(images, typedText(), filters.filter((token) => token !== chips.at(-1))));
+    else if (images.length) go(join(images.slice(0, -1), typedText(), filters));
     else return;
     event.preventDefault();
   });
