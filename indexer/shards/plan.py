@@ -9,12 +9,14 @@ that was interrupted resumes with the same shards, and new or changed images get
 from __future__ import annotations
 
 import calendar
+import os
 import tarfile
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple, Self
 from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.files import archives, walk
 from sightline.indexer.files.beneath import mtime_of
+from sightline.indexer.files.sidecars import Sidecars
 from sightline.indexer.photo.decoder import File
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import pyarrow
@@ -286,8 +289,9 @@ Source = File | bytes | PhotoError
 def images(
     shard: Shard, *, list_archive: walk.ListArchive, but: Container[int] = ()
 ) -> Iterator[tuple[ShardImage, Source]]:
-    """The images of a shard, without the rows ``but``: files on this machine by their path, all
-    others as bytes. ``list_archive`` lists an archive on this machine, in a worker process."""
+    """The images of a shard, without the rows ``but``: files on this machine with the names of
+    their sidecars, all others as bytes. ``list_archive`` lists an archive on this machine, in a
+    worker process."""
     place = Place.at(shard.source)
     if len(shard.items) == 1 and shard.items[0].is_archive:
         if place.local:
@@ -299,11 +303,22 @@ def images(
         (ShardImage(row, *item[:3]), item) for row, item in enumerate(shard.items) if row not in but
     )
     if place.local:
+        root, sidecars_in = Path(place.path), lru_cache(maxsize=64)(_sidecars_in)
         for image, item in wanted:
+            folder, _, name = item.path.rpartition("/")
+            beside = sidecars_in(root / folder).of(name)
             failure = PhotoError(item.failure, transient=True) if item.failure else None
-            yield image, failure or Path(place.join(item.path))
+            yield image, failure or Candidate(root, *item[:3], *beside)
     else:
         yield from _prefetched(wanted, lambda item: _fetch(place, item))
+
+
+def _sidecars_in(folder: Path) -> Sidecars:
+    try:
+        with os.scandir(folder) as entries:
+            return Sidecars(list(entries))
+    except OSError:  # reading the image says why
+        return Sidecars(())
 
 
 def _fetch(place: Place, item: Item) -> bytes | PhotoError:
