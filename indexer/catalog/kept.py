@@ -201,6 +201,13 @@ class Kept:
             self._name(connection, id)
             connection.execute("DELETE FROM collections WHERE id = ?", [id])
 
+    @property
+    def has_favourites(self) -> bool:
+        """Whether anything is a favourite. Faster than ``collection``."""
+        with self._store.reading() as connection:
+            sql = "SELECT 1 FROM collection_images WHERE collection_id = ? LIMIT 1"
+            return connection.execute(sql, [FAVOURITES]).fetchone() is not None
+
     def images(self, id: int) -> Ids:
         """The ids of a collection's images, in its order. NotFoundError."""
         with self._store.snapshot() as connection:

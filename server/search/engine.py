@@ -401,9 +401,19 @@ class SearchEngine:
         z_scores = ranking.z_scores[ranks]
         relevances = relevance(z_scores, ranking.threshold)
         matches = z_scores >= (-np.inf if ranking.threshold is None else ranking.threshold)
-        records = {record.id: record for record in self.library.images(ranking.ids[ranks].tolist())}
+        shown = ranking.ids[ranks].tolist()
+        records = {record.id: record for record in self.library.images(shown)}
+        labels = self.library.labels(shown)
         return tuple(
-            Hit(record, score, fit, match, duplicates, partial(self.library.thumbnail, image))
+            Hit(
+                record,
+                score,
+                fit,
+                match,
+                duplicates,
+                labels[image][0][0] if image in labels else None,
+                partial(self.library.thumbnail, image),
+            )
             for image, score, fit, match, (_, duplicates) in zip(
                 ranking.ids[ranks].tolist(),
                 ranking.scores[ranks].tolist(),

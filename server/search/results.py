@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SCORE_DIGITS, RELEVANCE_DIGITS = 6, 4
 """Decimal places in JSON."""
 
+MAX_DESCRIPTION = 200
+"""Characters of a hit's description in JSON."""
+
 NOTEBOOK_HITS = 60
 """Hits that a notebook shows, about 20 kB each."""
 
@@ -39,6 +42,8 @@ class Hit:
     """Whether it reaches the relevance threshold."""
     duplicates: tuple[int, ...] = ()
     """Ids of near-duplicates that are folded under this hit, best first."""
+    label: str | None = None
+    """Its best label stored by ``sightline label``."""
     thumbnail: Callable[[], bytes | None] | None = field(default=None, repr=False, compare=False)
     """Reads its thumbnail, WebP, while the library is open."""
 
@@ -59,6 +64,8 @@ class Hit:
         values["relevance"] = round(self.relevance, RELEVANCE_DIGITS)
         values["match"] = self.match
         values["duplicates"] = list(self.duplicates)
+        info = self.record.info
+        values["description"] = (info.title or info.caption or self.label or "")[:MAX_DESCRIPTION]
         return values
 
     def _repr_html_(self) -> str:

@@ -70,7 +70,13 @@ def page() -> str:
     found = _page_of_groups(given)
     end = given["offset"] + given["k"]
     return render_template(
-        "duplicates.html", **found, q=given["q"], following=end if end < found["total"] else None
+        "duplicates.html",
+        **found,
+        q=given["q"],
+        k=given["k"],
+        offset=given["offset"],
+        copies=int(given["copies"]),
+        following=end if end < found["total"] else None,
     )
 
 

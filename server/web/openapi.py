@@ -65,6 +65,7 @@ SCHEMAS: dict[str, Any] = {
             "relevance": {"type": "number", "minimum": 0, "maximum": 1},
             "match": {"type": "boolean"},
             "duplicates": listed(ID),
+            "description": STRING,
         },
         absolute=STRING,
     ),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from flask import (
 from werkzeug.wrappers import Response as AnyResponse
 
 from sightline.indexer.errors import SightlineError
+from sightline.indexer.library import Library
 from sightline.server.search import SearchResult, parse
 from sightline.server.search.engine import FACETS
 from sightline.server.search.query import FILTER_NAMES
@@ -68,6 +70,8 @@ def index() -> Response:
         library = engine().library
         values["faceted"] = any(map(library.has, FACETS))
         values["dated"] = library.has("year")
+        values["keeps"] = isinstance(library, Library)
+        values["favourites"] = isinstance(library, Library) and library.kept.has_favourites
         chips = re.sub(r"\b(sort|match):\S+", "", q)
         values["parts"] = any(mark in chips for mark in ':"-')
         values["filter_names"] = FILTER_NAMES
@@ -156,9 +160,26 @@ def static_file(name: str) -> Response:
     kind = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
     name = rest if versioned else name
     response = send_from_directory(state().templates / "static", name, mimetype=kind)
+    if response.status_code == 200 and Path(name).suffix in (".js", ".css"):
+        text = _without_comments(state().templates / "static" / name, state().static_version)
+        response.direct_passthrough = False
+        response.close()
+        response.set_data(text)
     # A URL with an old hash gets the current file, uncached.
     response.headers["Cache-Control"] = IMMUTABLE if versioned else "no-cache"
     return response
+
+
+_INDENTATION = re.compile(r"^[ \t]+", re.MULTILINE)
+_COMMENT_LINES = re.compile(r"^(?:/\*.*?\*/|//[^\n]*)\n?", re.MULTILINE | re.DOTALL)
+
+
+@lru_cache(maxsize=128)
+def _without_comments(path: Path, version: str) -> bytes:
+    """A script or style sheet without indentation and lines of comments: a sixth of its bytes.
+    ``version`` is that of all static files."""
+    text = path.read_text(encoding="utf-8")
+    return _COMMENT_LINES.sub("", _INDENTATION.sub("", text)).encode()
 
 
 def static_version(directory: Path) -> str:

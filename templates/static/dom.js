@@ -108,7 +108,7 @@ export function style(node, values) {
 /** The JSON answer; throws an Error with the server's message and `status`. A 503 with Retry-After is
  * retried twice. 400 and 404 arrive inside a 200, because browsers log every other status. */
 export async function ask(path, options, retries = 2) {
-  const answer = await fetch(path, { ...options, headers: { "Sightline-Errors": "inside" } }).catch((error) => {
+  const answer = await fetch(path, { ...options, headers: { ...options?.headers, "Sightline-Errors": "inside" } }).catch((error) => {
     throw error.name === "AbortError" ? error : new Unreachable();
   });
   const wait = Number(answer.headers.get("Retry-After"));

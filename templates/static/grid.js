@@ -1,9 +1,12 @@
 // Justified rows over any number of images. The results carry their sizes, so nothing moves when a
 // thumbnail arrives; only tiles near the window are in the document.
-import { $, date, debounce, h, icon, load, loadStyles, plural, style } from "./dom.js";
+import { $, date, debounce, h, icon, load, loadStyles, once, plural, style } from "./dom.js";
 
 const GAP = 6; // pixels between tiles
 const DIVIDER = 64; // pixels, the row between strong and less likely matches
+const HALF_EMPTY = 0.6; // factor of the height of a row whose photos fill less than half of it
+/** Factors of the height of rows: small, medium, large. */
+const SIZES = [0.68, 1, 1.5];
 /** Off-screen tiles created, and thumbnails requested, per frame. */
 const PER_FRAME = 12;
 
@@ -11,8 +14,9 @@ const PER_FRAME = 12;
 const aspect = ({ width, height }) => Math.min(3.4, Math.max(0.45, width / height || 1));
 
 /** Rows of `items` from index `from`: [{top, height, from, to, divider}]. Fills `positions` with each
- * item's {x, w, row}. The divider precedes item `good`. */
-function justify(items, { from = 0, top = 0, width, target, positions, good }) {
+ * item's {x, w, row}. The divider precedes item `good`. Rows end at `breaks`, where earlier results
+ * were added. */
+function justify(items, { from = 0, top = 0, width, target, positions, good, breaks = [] }) {
   const rows = [];
   let start = from, sum = 0;
   const close = (end, height) => {
@@ -27,8 +31,12 @@ function justify(items, { from = 0, top = 0, width, target, positions, good }) {
   };
   const full = (end, total) => (width - GAP * (end - start - 1)) / total;
   for (let i = from; i < items.length; i++) {
+    if (breaks.includes(i) && i > start) {
+      const height = full(i, sum);
+      close(i, height < target * 1.6 ? height : target);
+    }
     if (i === good && i) {
-      if (i > start) close(i, Math.min(target, full(i, sum)));
+      if (i > start) close(i, Math.min(target * (sum * target < width / 2 ? HALF_EMPTY : 1), full(i, sum)));
       rows.push({ top, height: DIVIDER, from: i, to: i, divider: true });
       top += DIVIDER + GAP;
     }
@@ -42,22 +50,23 @@ function justify(items, { from = 0, top = 0, width, target, positions, good }) {
   return { rows, height: top };
 }
 
-/** `onAll` loads the results that are not loaded yet. */
-export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, stateOf }) {
+/** The items are a window on the results: `base` of them come before. `onNeed(step)` asks for more after
+ * (1) or before (-1) them; `onEdge(step)` shows the last (1) or first (-1) results. */
+export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, onKey, stateOf }) {
   const list = $("results");
-  const bubble = h("div", { class: "bubble", "aria-hidden": "true", hidden: true });
-  list.after(bubble);
   let items = [], rows = [], positions = [], total = 0, good = null, dated = false;
-  let active = 0, lastY = 0, offset = 0, width = 0, anchor = 0;
+  let base = 0, breaks = [], size = 1, extra = null;
+  let active = 0, lastY = 0, offset = 0, width = 0, anchor = 0, anchorId = null;
+  try { size = Number(localStorage.getItem("size") ?? 1); } catch { /* storage is disabled */ }
   const tiles = new Map(); // index -> element
   let dividers = [];
 
-  const target = () => (width < 600 ? Math.max(96, width / 3.4) : Math.min(250, 120 + width / 14));
+  const target = () => (SIZES[size] ?? 1) * (width < 600 ? Math.max(96, width / 3.4) : Math.min(250, 120 + width / 14));
 
   function layout() {
     width = list.clientWidth;
     positions = [];
-    const made = justify(items, { width, target: target(), positions, good });
+    const made = justify(items, { width, target: target(), positions, good, breaks });
     rows = made.rows;
     style(list, { height: `${made.height}px` });
     const focused = list.contains(document.activeElement);
@@ -74,6 +83,7 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
   function relayout() {
     const row = rows[rowAt(top())];
     if (top() > 0 && row) held ??= { item: row.from, y: row.top - top() };
+    breaks = [];
     layout();
     if (!held) return;
     scrollTo(0, rows[positions[held.item].row].top - held.y + scrollY - top());
@@ -88,7 +98,7 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     const complete = rows.slice(0, Math.max(0, last + 1));
     const end = complete.at(-1);
     const made = justify(items, {
-      from: end?.to ?? 0, top: end ? end.top + end.height + GAP : 0, width, target: target(), positions, good,
+      from: end?.to ?? 0, top: end ? end.top + end.height + GAP : 0, width, target: target(), positions, good, breaks,
     });
     for (let i = end?.to ?? 0; i < items.length; i++) {
       positions[i].row += complete.length;
@@ -152,15 +162,10 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     dividers = dividers.filter((divider) => neededDividers.delete(divider.row) || divider.remove());
     for (const row of neededDividers) dividers.push(addDivider(row));
     const height = rows.length ? rows.at(-1).top + rows.at(-1).height : 0;
-    if (y + innerHeight * 4 > height) onNeed();
-    if (dated && y > 40 && rows[rowAt(y)]) {
-      const at = items[rows[rowAt(y)].from]?.taken_at;
-      bubble.textContent = at ? date(at, { month: "long", year: "numeric" }) : "No date";
-      bubble.hidden = false;
-      hideBubble();
-    }
+    if (y + innerHeight * 4 > height) onNeed(1);
+    if (base && y < innerHeight) onNeed(-1);
+    if (dated && y > 40) extra?.showMonth(items[rows[rowAt(y)]?.from]);
   }
-  const hideBubble = debounce(900, () => (bubble.hidden = true));
 
   /** Starts the download of a tile's thumbnail; false if it is under way. */
   function loadImage(tile) {
@@ -182,7 +187,10 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
   function add(i, fast) {
     const hit = items[i], many = hit.duplicates?.length;
     const image = h("img", { alt: "", decoding: "async" });
-    image.addEventListener("load", () => image.classList.add("in"), { once: true });
+    image.addEventListener("load", () => {
+      image.classList.add("in");
+      extra?.leaveSoon();
+    }, { once: true });
     image.addEventListener("error", () => ["srcset", "src"].forEach((name) => image.removeAttribute(name)));
     const link = h("a", { href: `#${hit.id}`, tabindex: i === active ? 0 : -1 }, image);
     const tile = h("li", { class: "tile" }, link);
@@ -195,7 +203,7 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     }
     tile.index = i;
     tile.setAttribute("aria-setsize", total);
-    tile.setAttribute("aria-posinset", i + 1);
+    tile.setAttribute("aria-posinset", base + i + 1);
     style(tile, { "background-color": hit.color ?? "var(--soft)" });
     place(tile);
     paint(tile);
@@ -215,12 +223,16 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     active = i;
   }
 
-  /** Shows the state of a tile: selected, feedback, member of a stack. */
+  /** Shows the state of a tile: selected, favourite, feedback, member of a stack. */
   function paint(tile) {
-    const hit = items[tile.index], { selected, feedback } = stateOf(hit);
+    const hit = items[tile.index], { selected, feedback, favourite } = stateOf(hit);
     tile.className = ["tile", selected && "on", feedback && (feedback > 0 ? "more" : "less"), hit.member && "member"].filter(Boolean).join(" ");
-    const label = [hit.name, hit.taken_at && date(hit.taken_at, { dateStyle: "long" }),
-      hit.duplicates?.length && plural(hit.duplicates.length, "near-identical photo"), selected && "selected",
+    const heart = tile.querySelector(".heart");
+    if (!favourite) heart?.remove();
+    else if (!heart) tile.append(h("span", { class: "heart" }, icon("heart")));
+    const when = hit.taken_at && date(hit.taken_at, { dateStyle: "long" });
+    const label = [hit.description || hit.name, when,
+      hit.duplicates?.length && plural(hit.duplicates.length, "near-identical photo"), favourite && "favourite", selected && "selected",
       feedback && (feedback > 0 ? "more like this" : "less like this")];
     tile.firstChild.setAttribute("aria-label", label.filter(Boolean).join(", "));
   }
@@ -257,65 +269,81 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     return best;
   }
 
+  const setAnchor = (i) => ([anchor, anchorId] = [i, items[i]?.id ?? null]);
   const tileOf = (event) => event.target.closest?.(".tile");
-  const showActions = async (tile) => {
-    await Promise.all([loadStyles("more.css"), load("icons.js")]).catch(() => (tile = null));
-    if (tile?.isConnected && actions.parentNode !== tile) tile.append(actions);
-  };
-
-  list.addEventListener("pointerover", (event) => event.pointerType === "mouse" && showActions(tileOf(event)));
   list.addEventListener("focusin", (event) => {
     const tile = tileOf(event);
     if (!tile) return;
     activate(tile.index);
-    if (tile.querySelector(":focus-visible")) showActions(tile);
-  });
-  actions.addEventListener("click", (event) => {
-    const action = event.target.closest("button")?.dataset.do;
-    anchor = tileOf(event).index;
-    if (action) onKey(action, anchor);
   });
   list.addEventListener("click", (event) => {
     const tile = tileOf(event);
     if (!tile || !event.target.closest("a") || event.button) return;
     event.preventDefault();
     const i = tile.index;
+    // The other end of the range may not be loaded any more.
+    if (event.shiftKey && anchorId !== null && items[anchor]?.id !== anchorId) return onRange(anchorId, items[i].id);
     if (event.shiftKey) onSelect(Math.min(anchor, i), Math.max(anchor, i) + 1, true);
     else if (event.ctrlKey || event.metaKey || list.classList.contains("selecting")) onSelect(i, i + 1);
     else return onOpen(i);
-    anchor = i;
+    setAnchor(i);
   });
-  if (matchMedia("(any-pointer: coarse)").matches)
-    load("touch.js").then(({ longPress }) => longPress(list, (event) => onSelect((anchor = tileOf(event).index), anchor + 1, true)));
-
   list.addEventListener("keydown", (event) => {
     const tile = tileOf(event);
     if (!tile || event.ctrlKey || event.metaKey || event.altKey) return;
     const i = tile.index;
     const next = {
-      ArrowLeft: i - 1, ArrowRight: i + 1, ArrowUp: neighbour(i, -1), ArrowDown: neighbour(i, 1), Home: 0,
+      ArrowLeft: i - 1, ArrowRight: i + 1, ArrowUp: neighbour(i, -1), ArrowDown: neighbour(i, 1),
     }[event.key];
     const go = (to) => {
       focus(to);
       if (event.shiftKey) onSelect(Math.min(i, active), Math.max(i, active) + 1, true);
-      anchor = active;
+      setAnchor(active);
     };
     if (next !== undefined) {
       event.preventDefault();
       go(next);
-    } else if (event.key === "End") {
+    } else if (event.key === "Home" || event.key === "End") {
       event.preventDefault();
-      onAll().then(() => go(items.length - 1));
-    } else if (event.key !== "Enter" && !(event.key === " " && event.target.matches("button")) && onKey(event.key, (anchor = i))) event.preventDefault();
+      const step = event.key === "End" ? 1 : -1, id = items[i].id;
+      onEdge(step).then((moved) => {
+        if (!moved) return go(step > 0 ? items.length - 1 : 0);
+        focus(step > 0 ? items.length - 1 : 0);
+        if (event.shiftKey) onRange(id, items[active].id);
+      });
+    } else if (event.key !== "Enter" && !(event.key === " " && event.target.matches("button"))) {
+      setAnchor(i);
+      if (onKey(event.key, i)) event.preventDefault();
+    }
   });
-
-  list.addEventListener("dragstart", (event) =>
-    event.dataTransfer.setData("text/x-sightline", items[tileOf(event)?.index]?.id ?? ""));
 
   addEventListener("scroll", () => {
     if (held && Math.abs(held.scrollY - scrollY) > 1) held = null;
     drawSoon();
   }, { passive: true });
+  // What the first use of the pointer or the keyboard may need.
+  const inner = {
+    list, tiles, tileOf, place, rowAt, top, setAnchor, onDrag, onKey, onSelect, sizes: SIZES.length,
+    get items() { return items; }, get rows() { return rows; }, get positions() { return positions; },
+    get width() { return width; }, get size() { return size; }, get y() { return scrollY - offset; },
+    set size(to) { size = to; relayout(); },
+    /** `added` items are now before the others; `from` results before them. */
+    shift(added, from) {
+      base = from;
+      if (good !== null) good += added;
+      breaks = [added, ...breaks.map((at) => at + added)];
+      [active, anchor] = [active + added, anchor + added];
+      for (const divider of dividers) divider.remove();
+      [dividers, positions] = [[], []];
+      const made = justify(items, { width, target: target(), positions, good, breaks });
+      rows = made.rows;
+      style(list, { height: `${made.height}px` });
+    },
+    arrived: () => ((lastY = scrollY - offset), draw()),
+  };
+  const more = once(() => load("grid_more.js").then(({ extendGrid }) => (extra = extendGrid(inner))));
+  for (const name of ["pointerover", "focusin", "scroll"]) addEventListener(name, () => more().catch(() => null), { once: true });
+  if (matchMedia("(any-pointer: coarse)").matches) more();
   let seenWidth = 0;
   new ResizeObserver(debounce(60, () => list.clientWidth !== seenWidth && ((seenWidth = list.clientWidth), relayout()))).observe(list);
 
@@ -330,12 +358,24 @@ export function createGrid({ onOpen, onNeed, onAll, onSelect, onKey, actions, st
     indexOf: (id) => items.findIndex((hit) => hit.id === id),
     get items() { return items; },
     paint: () => tiles.forEach(paint),
-    /** Shows new results from the top. */
+    get base() { return base; },
+    /** The index among all results of the first one in the window. */
+    position: () => base + (rows[rowAt(top())]?.from ?? 0),
+    /** Scrolls an image's row to the top of the window. */
+    reveal: (i) => scrollTo(0, rows[positions[i].row].top + list.offsetTop - $("main").offsetTop - GAP),
+    /** The next size of thumbnails, after the largest the smallest; returns it. */
+    cycleSize: async () => (await more()).setSize((size + 1) % SIZES.length),
+    /** Shows new results from the top. `base` of them come before those given. */
     set(result) {
-      ({ hits: items, total, divider: good, dated } = result);
-      [active, anchor, held] = [0, 0, null];
+      if (items.length) extra?.stay();
+      ({ hits: items, total, divider: good, dated, base = 0 } = result);
+      if (good !== null) good -= base;
+      [active, anchor, anchorId, held, breaks] = [0, 0, result.base === undefined ? null : anchorId, null, []];
       layout();
+      extra?.leaveSoon();
     },
+    /** Adds the results before those shown, which stay where they are in the window. */
+    prepend: async (hits, from) => (await more()).prepend(hits, from),
     /** Adds the next page of the same results. */
     append(hits) {
       const from = items.length;

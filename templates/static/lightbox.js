@@ -1,27 +1,33 @@
 // One image at full size, with its details, captions, similar images, and search with a part of it.
 // Loaded when the pointer or the focus first reaches a result.
-import { announce, ask, button, date, h, icon, number, plural } from "./dom.js";
+import { announce, ask, button, date, h, icon, load, loadStyles, number, plural, toast } from "./dom.js";
 import { createStage } from "./stage.js";
 import { bytes, copy } from "./tools.js";
 
 const DATE_NOTES = { name: " (from the file name)", digitized: " (digitised)", modified: " (file date)" };
-const wide = matchMedia("(min-width: 800px)");
+const wide = matchMedia("(min-width: 1000px)");
 /** Thumbnails of a stack. */
 const MAX_MEMBERS = 12;
 
-export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSelected }) {
+/** `onFind(q, id)` searches and goes to a photo in the results. `keeps`: {favourite, isFavourite}, null
+ * for a library that keeps nothing. */
+export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSelect, isSelected, keeps }) {
   let hit = null, at = -1, controller;
   const stage = createStage({ onCrop: (box) => onQuery(`like:${hit.id}@${box.join(",")}`), onSwipe: move, onDismiss: () => close() });
   const position = h("span", { class: "position" });
   const tools = {
     crop: button("crop", "Search with part of the photo (c)", () => setCropping(!stage.cropping), { "aria-pressed": "false" }),
+    heart: keeps && button("heart", "Favourite (f)", favourite, { "aria-pressed": "false" }),
+    collect: keeps && button("collection", "Add to collection", collect, { "aria-haspopup": "dialog" }),
     select: button("check", "Select (x)", select, { "aria-pressed": "false" }),
+    fill: button("fit", "Fit to screen (z)", fill, { "aria-pressed": "true" }),
+    play: button("play", "Slideshow (p)", () => play(), { "aria-pressed": "false" }),
     info: button("info", "Details (i)", () => showDetails(details.hidden), { "aria-pressed": "false" }),
   };
   const previous = button("left", "Previous photo", () => move(-1), { class: "quiet step" });
   const following = button("right", "Next photo", () => move(1), { class: "quiet step next" });
   stage.cropbar.before(previous, following);
-  stage.node.append(h("div", { class: "over" }, button("close", "Close (Esc)", () => close()), position, h("span", { class: "gap" }), ...stage.tools, ...Object.values(tools)));
+  stage.node.append(h("div", { class: "over" }, button("close", "Close (Esc)", () => close()), position, h("span", { class: "gap" }), ...stage.tools, ...Object.values(tools).filter(Boolean)));
   const details = h("aside", { class: "details", "aria-label": "Details", hidden: !wide.matches });
   const dialog = h("dialog", { class: "lightbox", "aria-label": "Photo", tabindex: -1 }, stage.node, details);
   document.body.append(dialog);
@@ -37,6 +43,8 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     stage.show({ src: `thumbnails/${id}${v ? `?v=${v}` : ""}`, preview: `images/${id}?size=2048`, original: `images/${id}`, alt: name, color, width, height });
     paint();
     if (!dialog.open) dialog.showModal();
+    tools.fill.hidden = !stage.isSmall();
+    slideshow?.moved();
     announce(`${name}${at < 0 ? "" : `, ${position.textContent}`}`);
     describe(controller.signal);
     const ahead = grid.item(at + 1);
@@ -54,7 +62,45 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     if (focused.hidden) dialog.focus();
   }
 
-  const paint = () => tools.select.setAttribute("aria-pressed", String(isSelected(hit.id)));
+  const press = (name, on) => tools[name]?.setAttribute("aria-pressed", String(on));
+  function paint() {
+    press("select", isSelected(hit.id));
+    press("heart", keeps?.isFavourite(hit.id));
+  }
+
+  async function favourite() {
+    if (!keeps) return;
+    await keeps.favourite([hit.id]);
+    paint();
+  }
+
+  async function collect() {
+    const { id } = hit;
+    await (await load("kept.js")).collectionMenu(tools.collect, () => [id]);
+  }
+
+  function fill() {
+    press("fill", stage.toggleFill());
+  }
+
+  let slideshow = null;
+  async function play() {
+    if (!slideshow) {
+      const { createSlideshow } = await load("slideshow.js");
+      slideshow = createSlideshow({
+        node: stage.node,
+        next: () => move(1),
+        onChange(running) {
+          press("play", running);
+          stage.node.classList.toggle("playing", running);
+          if (running) stage.node.focus();
+          announce(running ? "Slideshow" : "Slideshow stopped");
+        },
+      });
+    }
+    stage.node.tabIndex = -1;
+    slideshow.toggle();
+  }
 
   function select() {
     onSelect(hit);
@@ -68,16 +114,20 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
   }
 
   function move(step) {
+    const now = grid.indexOf(hit.id); // earlier results may have been added
+    if (now >= 0) at = now;
     const next = grid.item(at + step);
-    if (at < 0 || !next) return;
+    if (at < 0 || !next) return false;
     onMove(next, at + step);
     open(next, at + step);
+    return true;
   }
 
   function close() {
     dialog.close();
   }
   dialog.addEventListener("close", () => {
+    slideshow?.stop();
     controller?.abort();
     stage.clear();
     onClosed(hit, at);
@@ -94,6 +144,10 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
     else if (key === "c") setCropping(!stage.cropping);
     else if (key === "i") showDetails(details.hidden);
     else if (key === "x") select();
+    else if (key === "f") favourite();
+    else if (key === "p") play();
+    else if (key === " " && slideshow?.running) slideshow.stop();
+    else if (key === "z" && !tools.fill.hidden) fill();
     else if (key === "s") onQuery(`like:${hit.id}`);
     else return;
     event.preventDefault();
@@ -135,6 +189,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
       ["People", all.people?.length && h("span", {}, ...all.people.flatMap((name, i) => [i ? ", " : "", link(name, `person:${quote(name)}`)]))],
       ["Keywords", all.keywords?.length && all.keywords.join(", ")],
       ["Labels", all.labels?.length && h("span", {}, ...all.labels.flatMap(({ label }, i) => [i ? ", " : "", link(label, `label:${quote(label)}`)]))],
+      ["In", all.collections?.length && h("span", {}, ...all.collections.flatMap(({ id: one, name }, i) => [i ? ", " : "", link(name, one === 1 ? "is:favourite" : `collection:${quote(name)}`)]))],
       ["Rating", all.rating && "★".repeat(all.rating)],
     ];
     const captions = h("p", { class: "tags", hidden: true });
@@ -148,6 +203,8 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onSelect, isSe
         act("similar", "Similar", { type: "button", onclick: () => onQuery(`like:${id}`) }),
         act("open", "Open", { href: `images/${id}`, target: "_blank" }),
         act("down", "Download", { href: `images/${id}?download=1`, download: "" }),
+        all.folder && act("folder", "Show in folder", { type: "button", onclick: () => onFind(`in:${quote(all.folder)}`, id) }),
+        all.taken_at && act("calendar", "That day", { type: "button", onclick: () => onFind(`date:${all.taken_at.slice(0, 10)}`, id) }),
         act("copy", "Copy path", { type: "button", onclick: () => copy(all.absolute ?? all.path, "Path copied") })),
       stack, near);
     const members = hit.duplicates ?? [];

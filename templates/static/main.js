@@ -1,15 +1,13 @@
 // The search page: the address holds the query, the query determines the results, the grid shows them.
 import { $, Unreachable, announce, ask, button, debounce, h, load, loadStyles, matches, number, once, plural, toast } from "./dom.js";
 import { dateRange, imageTerm, setting, split, tokens } from "./query.js";
-import { createFacets } from "./facets.js";
 import { createGrid } from "./grid.js";
 import { createSearchBox } from "./search_box.js";
 import { createSelection } from "./selection.js";
 import { createStatus } from "./status.js";
 
 const PAGE_SIZE = 120, MAX_PAGE_SIZE = 1000;
-/** Results loaded in search of the rank of a photo from a link. */
-const MAX_RANK = 20_000;
+const RECENT_DELAY = 2500; // milliseconds that a search is shown before it counts as a recent one
 const CACHED_RESULTS = 8;
 const ERROR_DELAY = 1200; // milliseconds, while a query is being typed
 const CORRECTION_PAUSE = 500; // milliseconds after which a typed query is checked for mistakes
@@ -18,29 +16,27 @@ let result = { q: null, hits: [], total: 0, random: null };
 let searching = null, loading = null;
 const cache = new Map(); // query -> results and scroll position, for going back and forward
 
-const actions = h("div", { class: "actions" },
-  ...[["check", "select", "Select (x)"], ["similar", "s", "Similar photos (s)"], ["more", "+", "More like this (+)"], ["less", "-", "Less like this (−)"]]
-    .map(([name, action, label]) => button(name, label, null, { "data-do": action })));
-
 const inQuery = new Map(); // id -> weight of the library's images in the query
 const selection = createSelection({
   query: () => result.q,
   onQuery: (q) => go(q),
+  onRemoved: () => search(result.q, { y: scrollY }),
   onChange() {
     $("results").classList.toggle("selecting", selection.size > 0);
     grid.paint();
   },
 });
 const grid = createGrid({
-  actions,
-  onNeed: more,
-  onAll: all,
+  onNeed: (step) => (step > 0 ? more() : result.base && jumps().then((to) => to.before())),
+  onEdge: (step) => edge(step),
+  onRange: selection.range,
+  onDrag: selection.drag,
   onOpen: (i) => openPhoto(grid.item(i), i, true),
   onSelect: (from, to, on) => selection.select(grid.slice(from, to), on),
   onKey: act,
-  stateOf: ({ id }) => ({ selected: selection.has(id), feedback: selection.feedback(id) ?? inQuery.get(id) }),
+  stateOf: ({ id }) => ({ selected: selection.has(id), favourite: selection.isFavourite(id), feedback: selection.feedback(id) ?? inQuery.get(id) }),
 });
-const facets = createFacets({ onQuery: (q) => go(q) });
+const facets = once(() => load("facets.js").then(({ createFacets }) => createFacets({ onQuery: (q) => go(q) })));
 const status = createStatus({ onCountChange, onReturn });
 const box = createSearchBox({ onQuery: (q, how) => go(q, how) });
 
@@ -95,8 +91,8 @@ async function route() {
     const hit = grid.item(i) ?? (await ask(`api/images/${id}`).catch((error) => toast(error.message)));
     if (!hit || address().id !== id) return;
     await openPhoto(hit, i);
-    // The rank of a photo from a link, which the first page does not show.
-    if (i < 0 && await all({ until: () => grid.indexOf(id) >= 0, limit: MAX_RANK }) && viewer.shown?.id === id) viewer.place(grid.indexOf(id));
+    // A photo from a link, which the first page does not show.
+    if (i < 0 && await find(id) && viewer.shown?.id === id) viewer.place(grid.indexOf(id));
   }
 }
 addEventListener("popstate", route);
@@ -105,7 +101,7 @@ history.scrollRestoration = "manual";
 // A reload, and Back from another page, return to the same position.
 addEventListener("pagehide", () => {
   try {
-    sessionStorage.setItem("position", JSON.stringify({ at: location.href, y: scrollY, k: result.received }));
+    sessionStorage.setItem("position", JSON.stringify({ at: location.href, y: scrollY, k: result.received - (result.base ?? 0), base: result.base ?? 0 }));
   } catch { /* storage is disabled */ }
 });
 
@@ -113,8 +109,8 @@ addEventListener("pagehide", () => {
 function savedPosition() {
   if (performance.getEntriesByType("navigation")[0]?.type === "navigate") return {};
   try {
-    const { at, y, k } = JSON.parse(sessionStorage.getItem("position"));
-    return at === location.href ? { y, k: Math.min(MAX_PAGE_SIZE, Math.max(PAGE_SIZE, k)) } : {};
+    const { at, y, k, base } = JSON.parse(sessionStorage.getItem("position"));
+    return at === location.href ? { y, base, k: Math.min(MAX_PAGE_SIZE, Math.max(PAGE_SIZE, k)) } : {};
   } catch {
     return {}; // none is stored
   }
@@ -125,21 +121,22 @@ function savedPosition() {
 const page = (q, offset, { signal, k = PAGE_SIZE } = {}) =>
   ask(`api/search?${new URLSearchParams({ q, k, offset })}`, { signal });
 
-async function search(q, { random = null, typed = false, retried = false, y = 0, k = PAGE_SIZE } = {}) {
+async function search(q, { random = null, typed = false, retried = false, y = 0, k = PAGE_SIZE, base = 0 } = {}) {
   searching?.abort();
   clearTimeout(errorTimer);
   pendingError = failed = null;
   const { signal } = (searching = new AbortController());
   document.body.classList.add("searching");
   try {
-    const found = await (random !== null ? ask(`api/random?k=${PAGE_SIZE}&seed=${random}`, { signal }) : page(q, 0, { signal, k }));
+    const found = await (random !== null ? ask(`api/random?k=${PAGE_SIZE}&seed=${random}`, { signal }) : page(q, base, { signal, k }));
     const order = tokens(q).find((token) => token.startsWith("sort:"))?.slice(5);
     const { hits, good } = found, total = random !== null ? hits.length : found.total;
+    const own = good == null && !order && collection(q);
     present({
-      ...found, q, random, hits, total, order, received: hits.length,
+      ...found, q, random, hits, total, order, own, base, received: base + hits.length,
       good: good ?? null, unranked: good == null,
       divider: good != null && good < total ? good : null,
-      dated: random === null && (good == null || order === "newest" || order === "oldest"),
+      dated: random === null && !own && (good == null || order === "newest" || order === "oldest"),
     }, { y });
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -163,6 +160,9 @@ async function search(q, { random = null, typed = false, retried = false, y = 0,
     if (searching?.signal === signal) document.body.classList.remove("searching");
   }
 }
+
+/** Whether the query is one collection, which has an order of its own. */
+const collection = (q) => tokens(q).filter((token) => /^collection:/i.test(token)).length === 1;
 
 /** A server message as a sentence; a filter at its start keeps its case. */
 const sentence = (text) => text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase()) + (/[.:!?]$/.test(text) ? "" : ".");
@@ -196,27 +196,33 @@ function notice(text, kind = "") {
 function present(next, { y = 0 } = {}) {
   if (next.q !== result.q) selection.clearFeedback();
   result = next;
-  const { q, hits, total, good, took_ms: took, unranked, order } = result, random = result.random !== null;
+  const { q, hits, total, took_ms: took, unranked, order, own } = result, random = result.random !== null;
   const weak = result.nothing_matches && !!hits.length;
   document.title = q ? `${split(q).text || "Photos"} · Sightline` : "Sightline";
   inQuery.clear();
   for (const { kind, ref, weight } of split(q).images.map(imageTerm)) if (kind === "like") inQuery.set(Number(ref.split("@")[0]), weight);
+  // The photo that others are searched with is none of them.
+  const itself = inQuery.size === 1 && !split(q).text.replace(/\b(?:sort|match):\w+/g, "").trim() && inQuery.has(hits[0]?.id) ? 1 : 0;
+  const good = unranked ? null : result.good - itself;
   const empty = !hits.length && !q && !random;
   if ($("empty")) $("empty").hidden = !empty;
   document.body.classList.toggle("home", empty);
-  let summary = !total ? (q ? "No photos" : "") : weak ? "No strong matches" : unranked ? plural(total, "photo") : matches(good);
+  let summary = !total ? (q ? "No photos" : "") : weak || good === 0 ? "No strong matches" : unranked ? plural(total, "photo") : matches(good);
   if (random) summary = "Random selection";
   $("summary").replaceChildren(summary, " ", h("small", {}, empty ? "" : [
-    !unranked && total && `of ${number(total)}`, unranked && total && !random && (order === "oldest" ? "oldest first" : "newest first"),
-    q && took != null && `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`].filter(Boolean).join(" · ")));
+    !unranked && total && `of ${number(total - itself)}`,
+    unranked && total && !random && (own ? "in its own order" : order === "oldest" ? "oldest first" : "newest first")].filter(Boolean).join(" · ")));
+  $("status-open").dataset.took = took == null ? "" : `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`;
   const message = result.message ?? (q && !hits.length ? "No photos match these filters." : null);
   notice(empty && $("empty") ? "" : message);
   $("shuffle").hidden = !!q || empty;
   $("shuffle").setAttribute("aria-pressed", String(!!random));
   $("months").hidden = empty || random || $("timeline").classList.contains("none");
   const sort = $("sort");
-  sort.options[0].hidden = sort.options[0].disabled = unranked;
-  sort.value = order ?? (unranked ? "newest" : "relevance");
+  const byDate = (result.byDate = unranked && !collection(q));
+  sort.options[0].hidden = sort.options[0].disabled = byDate;
+  sort.options[0].textContent = unranked && !byDate ? "Collection order" : "Best match";
+  sort.value = order ?? (byDate ? "newest" : "relevance");
   sort.parentNode.hidden = random || empty;
   grid.set(result);
   scrollTo(0, y);
@@ -227,8 +233,13 @@ function present(next, { y = 0 } = {}) {
   // empty range lead out of it.
   const bare = weak || (!total && !dateRange(q).after);
   document.body.classList.toggle("bare", bare);
-  facets.show(random || bare ? null : q);
+  if (!$("facets").hidden) facets().then((bar) => bar.show(random || bare ? null : q), () => null);
   if (!random && !bare) showTimeline(q);
+  showDates();
+  $("star").hidden = !q || !keeps;
+  $("star").setAttribute("aria-pressed", "false");
+  clearTimeout(remembering);
+  if (q && hits.length) remembering = setTimeout(() => load("searches.js", "kept.js", "icons.js").then(({ remember }) => remember(q), () => null), RECENT_DELAY);
 }
 
 /** Offers a correction of a misspelt word or an unknown filter, beside the count or the notice. */
@@ -239,6 +250,9 @@ const offerCorrection = debounce(CORRECTION_PAUSE, async (now) => {
   ($("notice").hidden ? $("summary") : $("notice")).append(" ", offer);
   announce(offer.textContent);
 });
+
+const keeps = "keeps" in $("main").dataset;
+let remembering;
 
 const complete = () => result.q === null || result.random !== null || result.received >= result.total;
 
@@ -263,16 +277,26 @@ async function append(now, k) {
   }
 }
 
-/** Loads the remaining results, `until` a condition holds; returns whether it does, or all are loaded. */
-async function all({ until = complete, limit = Infinity } = {}) {
-  const now = result;
-  now.stopped = false;
-  for (let part = 0; !until() && !complete() && now === result && !now.stopped && now.received < limit; part++) {
-    if (part) toast(`Loading ${number(now.received)} of ${number(now.total)}`);
-    await more({ k: MAX_PAGE_SIZE });
-  }
-  return now === result && until();
-}
+// Jumps to results that are not loaded: by date, to either end, to one photo.
+const jumps = once(() => load("jumps.js", "order.js").then(({ createJumps }) => createJumps({
+  grid, page, complete, pageSize: PAGE_SIZE,
+  get result() { return result; },
+  /** A window on the same results. */
+  show(hits, from, received) {
+    result = { ...result, hits, base: from, received, known: null };
+    grid.set(result);
+    atEnd();
+  },
+})));
+const edge = async (step) => (step < 0 ? !!result.base : !complete()) && (await jumps()).edge(step);
+const find = async (id) => (await jumps()).find(id);
+let dates = null; // along the right edge, once results by date are scrolled
+const showDates = () => dates?.(result.dated && result.total > PAGE_SIZE ? result.q : null);
+addEventListener("scroll", debounce(50, async () => {
+  if (dates || !result.dated || result.total <= PAGE_SIZE || scrollY < innerHeight / 2) return;
+  dates = (await jumps()).dates;
+  showDates();
+}), { passive: true });
 
 function atEnd() {
   $("end").hidden = result.received < result.total || result.hits.length < 12;
@@ -281,6 +305,7 @@ function atEnd() {
 
 /** The library grew or shrank by `change` images while the page was open. */
 function onCountChange(change, before) {
+  load("order.js").then(({ forgetOrder }) => forgetOrder(), () => null);
   if (!before || (!result.q && result.random === null && scrollY < 200 && !viewer?.shown)) search(result.q ?? "", { random: result.random });
   else if (change > 0) {
     $("summary").append(" ", h("button", { type: "button", class: "pill", title: "Refresh results", onclick: () => search(result.q) }, plural(change, "new photo")));
@@ -292,6 +317,7 @@ function act(key, i) {
   const hit = grid.item(i);
   if (key === "x" || key === " " || key === "select") selection.select([hit]);
   else if (key === "s") go(`like:${hit.id}`);
+  else if (key === "f") selection.favourite([hit.id]);
   else if (key === "+" || key === "=") selection.setFeedback(hit.id, 1);
   else if (key === "-") selection.setFeedback(hit.id, -1);
   else if ((key === "stack" || key === "e") && hit.duplicates?.length) load("stacks.js").then(({ toggleStack }) => toggleStack(grid, i));
@@ -305,8 +331,9 @@ let viewer = null;
 const loadViewer = once(async () => {
   const [{ createViewer }] = await Promise.all([load("viewer.js", "lightbox.js", "stage.js", "tools.js", "icons.js"), loadStyles("lightbox.css")]);
   return (viewer = createViewer({
-    grid, selection, go, more,
+    grid, selection, go, more, keeps,
     result: () => result,
+    find,
     openId: () => address().id,
     hrefOf: (id) => (result.random === null ? href(result.q, id) : `./?random=${result.random}${id ? `#${id}` : ""}`),
   }));
@@ -318,7 +345,7 @@ const openPhoto = async (hit, i, push = false) => (await loadViewer()).open(hit,
 // -- toolbar and keyboard
 
 $("sort").addEventListener("change", ({ target: { value } }) => {
-  const standard = result.unranked ? "newest" : "relevance";
+  const standard = result.byDate ? "newest" : "relevance";
   go(setting(result.q, "sort", value === standard ? "" : value));
 });
 /** Shows a random selection; its seed is in the address. */
@@ -337,6 +364,14 @@ function toggleTimeline(on) {
   grid.relayout();
   showTimeline(result.q ?? "");
 }
+$("size").addEventListener("click", async () => {
+  const name = ["small", "medium", "large"][await grid.cycleSize()];
+  $("size").setAttribute("aria-label", `Thumbnail size: ${name}`);
+  announce(`Thumbnail size: ${name}`);
+});
+$("star").addEventListener("click", async () => (await load("searches.js", "kept.js", "icons.js")).saveMenu($("star"), result.q));
+$("q").addEventListener("focus", () => load("searches.js", "kept.js", "icons.js")
+  .then(({ createStart }) => createStart({ input: $("q"), go, keeps }).show(), () => null), { once: true });
 if ($("empty")) load("icons.js");
 $("copy-command")?.addEventListener("click", async () => (await load("tools.js")).copy("sightline index ~/Pictures", "Copied"));
 document.querySelector(".brand").addEventListener("click", (event) => {
@@ -354,7 +389,7 @@ addEventListener("keydown", (event) => {
   else if (key === "k" && control) box.focus();
   else if (key === "ArrowDown" && event.target === $("q")) grid.focus();
   else if (typing || event.altKey) return;
-  else if (key === "a" && control && $("results").contains(document.activeElement)) all().then(() => selection.select(grid.items, true));
+  else if (key === "a" && control && $("results").contains(document.activeElement)) selection.selectAll(result.random === null ? null : grid.items).catch((error) => toast(error.message));
   else if (control) return;
   else if (key === "/") box.focus();
   else if (key === "?") status.help();

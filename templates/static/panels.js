@@ -44,7 +44,8 @@ export function createPanels() {
       row("Model", [status.model, status.dimension && `${status.dimension}-dimensional`].filter(Boolean).join(", ")),
       row("Index", [index.type, index.bytes && bytes(index.bytes), index.pending && `${number(index.pending)} pending`].filter(Boolean).join(", ")),
       row("Folders", status.roots?.map((root) => root.path ?? root).join(", ")),
-      row("Library", status.library))];
+      row("Library", status.library),
+      row("Last search", document.getElementById("status-open").dataset.took))];
     if (!run) started = null;
     else {
       const { done = 0, total } = run;

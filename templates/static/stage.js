@@ -20,6 +20,7 @@ const MAX_ZOOM = 12;
  * follows a swipe down. */
 export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => null }) {
   let source = { width: 1, height: 1 }, view = { scale: 1, x: 0, y: 0 }, box = null;
+  let filling = true; // small photos are enlarged to the screen
   const image = h("img", { alt: "", draggable: "false" });
   image.setAttribute("draggable", "false");
   const crop = h("div", { class: "crop", hidden: true });
@@ -49,7 +50,7 @@ export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => nu
 
   function fitted() {
     const { clientWidth: w, clientHeight: hh } = node, ratio = source.width / source.height || 1;
-    const width = Math.min(w, hh * ratio, Math.max(source.width, 320)), height = width / ratio;
+    const width = Math.min(w, hh * ratio, filling ? Infinity : Math.max(source.width, 320)), height = width / ratio;
     return { left: (w - width) / 2, top: (hh - height) / 2, width, height };
   }
 
@@ -211,5 +212,15 @@ export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => nu
     return true;
   }
 
-  return { node, tools, cropbar, show, setCropping, key, clear: () => (image.src = "data:,"), get cropping() { return !!box; } };
+  /** Enlarges small photos to the screen, or shows them in their own size; returns which. */
+  function toggleFill() {
+    filling = !filling;
+    resetZoom();
+    return filling;
+  }
+
+  return { node, tools, cropbar, show, toggleFill,
+    /** Whether the photo has fewer pixels than the stage, so that `toggleFill` has an effect. */
+    isSmall: () => source.width > 0 && source.width < Math.min(node.clientWidth, (node.clientHeight * source.width) / source.height),
+    setCropping, key, clear: () => (image.src = "data:,"), get cropping() { return !!box; } };
 }

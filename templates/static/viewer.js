@@ -6,15 +6,28 @@ import { createLightbox } from "./lightbox.js";
 /** Results left after the open one at which the next page is fetched. */
 const PREFETCH = 20;
 
-export function createViewer({ grid, selection, result, go, more, hrefOf, openId }) {
+export function createViewer({ grid, selection, result, go, find, more, hrefOf, openId, keeps }) {
   let searching = false;
   /** Photos of a stack count as one, which is known once all are loaded. */
-  const total = () => (result().received < result().total ? result().total : grid.items.length);
+  const total = () => (result().received < result().total ? result().total : grid.base + grid.items.length);
   const prefetch = (i) => grid.items.length - i < PREFETCH && more();
 
+  /** Searches, and goes to a photo in the results. */
+  async function goTo(q, id) {
+    go(q);
+    while (document.body.classList.contains("searching")) await new Promise((done) => setTimeout(done, 30));
+    if (result().q === q && await find(id)) grid.focus(grid.indexOf(id));
+  }
+
   const lightbox = createLightbox({
-    grid: { item: grid.item, indexOf: grid.indexOf, position: (i) => `${number(i + 1)} of ${number(total())}` },
+    grid: { item: grid.item, indexOf: grid.indexOf, position: (i) => `${number(grid.base + i + 1)} of ${number(total())}` },
     isSelected: (id) => selection.has(id),
+    keeps: keeps && selection,
+    onFind(q, id) {
+      searching = true;
+      lightbox.close();
+      goTo(q, id);
+    },
     onSelect: (hit) => selection.select([hit]),
     onMove(hit, i) {
       history.replaceState(history.state, "", hrefOf(hit.id));

@@ -1,0 +1,113 @@
+// Favourites and collections: what the library keeps of photos, by POST /api/collections. Loaded with
+// the first favourite of the library, or when something is kept.
+import { announce, ask, button, h, icon, loadStyles, number, plural, style, toast } from "./dom.js";
+import "./icons.js";
+
+const FAVOURITES = 1; // the collection that every library has
+const AT_ONCE = 5000; // ids of one request
+
+/** A request with a JSON body. */
+export const send = (method, path, body) => ask(path, {
+  method, ...(body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
+});
+
+/** `work` for every part of `ids`; `progress` gets the number that is done. */
+async function inParts(ids, work, progress) {
+  let found;
+  for (let at = 0; at < ids.length; at += AT_ONCE) {
+    found = await work(ids.slice(at, at + AT_ONCE));
+    progress?.(Math.min(at + AT_ONCE, ids.length));
+  }
+  return found;
+}
+
+export const addTo = (id, ids, progress) => inParts(ids, (part) => send("POST", `api/collections/${id}/add`, { ids: part }), progress);
+export const removeFrom = (id, ids, progress) => inParts(ids, (part) => send("POST", `api/collections/${id}/remove`, { ids: part }), progress);
+export const moveIn = (id, ids, before) => send("POST", `api/collections/${id}/move`, { ids: ids.slice(0, AT_ONCE), before });
+export const collections = async () => (await ask("api/collections")).collections;
+
+/** The favourites of the library; `onChange` follows every change. */
+export async function createFavourites({ onChange }) {
+  const favourites = new Set((await ask(`api/collections/${FAVOURITES}/images`)).ids);
+
+  /** Makes photos favourites; if all are, they are favourites no longer. */
+  async function toggle(ids) {
+    const on = ids.some((id) => !favourites.has(id));
+    const change = (add) => { for (const id of ids) favourites[add ? "add" : "delete"](id); onChange(); };
+    change(on);
+    try {
+      await (on ? addTo : removeFrom)(FAVOURITES, ids);
+      const text = ids.length === 1 ? "" : `${plural(ids.length, "photo")} `;
+      announce(on ? `${text}Added to favourites` : `${text}Removed from favourites`);
+    } catch (error) {
+      change(!on);
+      toast(error.message);
+    }
+  }
+  return { has: (id) => favourites.has(id), toggle };
+}
+
+/** A menu beside `anchor` that adds photos to a collection, or to a new one. `ids` is called once one
+ * is chosen. */
+export async function collectionMenu(anchor, ids, { progress } = {}) {
+  const [known] = await Promise.all([collections(), loadStyles("kept.css")]);
+  const name = h("input", { type: "text", maxLength: 100, placeholder: "New collection", "aria-label": "Name of a new collection", autocomplete: "off" });
+  const problem = h("p", { class: "problem", role: "alert" });
+  const add = async ({ id, name: title }) => {
+    menu.hidePopover();
+    const chosen = ids();
+    try {
+      const { count } = await addTo(id, chosen, progress);
+      toast(`Added to ${title} (${number(count)})`);
+    } catch (error) {
+      toast(error.message);
+    }
+  };
+  const menu = popover(anchor, "Add to collection",
+    h("ul", {}, ...known.map((one) => h("li", {}, h("button", { type: "button", onclick: () => add(one) },
+      one.cover ? h("img", { src: `thumbnails/${one.cover}?w=256`, alt: "", width: 36, height: 36 }) : h("span", { class: "cover" }, icon(one.favourites ? "heart" : "collection")),
+      h("span", {}, one.name), h("small", {}, number(one.count)))))),
+    h("form", { async onsubmit(event) {
+      event.preventDefault();
+      try {
+        await add(await send("POST", "api/collections", { name: name.value }));
+      } catch (error) {
+        problem.textContent = error.message;
+      }
+    } }, name, button("plus", "Create collection", null, { type: "submit" })), problem);
+  return menu;
+}
+
+/** A light popover below or above `anchor`; closed by Esc or a press elsewhere, and then deleted. */
+export function popover(anchor, label, ...content) {
+  const menu = h("div", { class: "menu", popover: "auto", role: "dialog", "aria-label": label }, h("h2", {}, label), ...content);
+  (anchor.closest("dialog") ?? document.body).append(menu);
+  menu.addEventListener("toggle", (event) => {
+    if (event.newState === "open") return;
+    menu.remove();
+    if (!document.activeElement || document.activeElement === document.body) anchor.focus();
+  });
+  menu.addEventListener("keydown", (event) => {
+    const stops = [...menu.querySelectorAll("button,input")], at = stops.indexOf(document.activeElement);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) {
+      event.preventDefault();
+      stops[(at + step + stops.length) % stops.length].focus();
+    }
+    if (event.key === "Escape") {
+      event.preventDefault();
+      menu.hidePopover();
+      anchor.focus();
+    }
+    event.stopPropagation(); // keys of the page and of the lightbox
+  });
+  menu.showPopover();
+  const { left, top, bottom, width } = anchor.getBoundingClientRect(), { offsetWidth: w, offsetHeight: hh } = menu;
+  const above = top - hh - 8, below = bottom + 8;
+  style(menu, {
+    left: `${Math.max(8, Math.min(innerWidth - w - 8, left + width / 2 - w / 2))}px`,
+    top: `${Math.max(8, below + hh < innerHeight ? below : above)}px`,
+  });
+  menu.querySelector("input,button").focus();
+  return menu;
+}
