@@ -130,6 +130,17 @@ class Photo:
 
 
 @dataclass(frozen=True)
+class TextLine:
+    """A line of text that was read in an image."""
+
+    text: str
+    confidence: float
+    """0 to 1."""
+    box: tuple[float, float, float, float]
+    """Left, top, right, bottom, as fractions of the upright image."""
+
+
+@dataclass(frozen=True)
 class Location:
     """The place at an image's position, in the names of GeoNames."""
 
@@ -272,6 +283,8 @@ class Condition:
     ``near``              ``(latitude, longitude, kilometres)``
     ``label``             ``str``: a label stored by ``sightline label``
     ``keyword``           ``str``: an XMP/IPTC keyword, any case
+    ``text``              ``str``: words that are written in the image, one after the other; the
+                          last one may end in ``*``
     ``place``             ``str``: words of the name of a city, region or country, or of its place
     ``country``           ``str``: two letters of ISO 3166, or words of its name
     ``person``            ``str``: words of the name of a person in the image, any case
@@ -290,9 +303,10 @@ class Filters:
     """Conditions that an image must meet; every image meets empty ones.
 
     All must hold, but positive conditions of one name are alternatives (``in:A in:B``), except
-    those named ``after``, ``before``, ``rating``, ``label``, ``keyword``, ``person`` and
-    ``collection``, and ``is:favourite`` beside a shape. A date of which only a part is known meets
-    a condition if all that it may be does: of ``1943``, ``before:1944`` and not ``before:1943-06``.
+    those named ``after``, ``before``, ``rating``, ``label``, ``keyword``, ``person``,
+    ``text`` and ``collection``, and ``is:favourite`` beside a shape. A date of which only a part is
+    known meets a condition if all that it may be does: of ``1943``, ``before:1944`` and not
+    ``before:1943-06``.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -312,6 +326,8 @@ class IndexReport:
     removed: int = 0
     unchanged: int = 0
     failed: int = 0
+    texts_read: int = 0
+    """Images whose text was read."""
     failures: tuple[Failure, ...] = ()
     """Every file of the run's folders that could not be read, in this run or earlier."""
     held_back: tuple[str, ...] = ()

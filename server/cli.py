@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": "sightline.server.commands.serve",
     "mcp": "sightline.server.commands.mcp",
     "label": "sightline.server.commands.label",
+    "ocr": "sightline.server.commands.ocr",
     "describe": "sightline.server.commands.describe",
     "eval": "sightline.server.commands.eval",
     "demo": "sightline.server.commands.demo",

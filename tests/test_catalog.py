@@ -13,8 +13,8 @@ import pytest
 from helpers_catalog import DIMENSION, TOP, file, new_catalog, picture, unit
 
 from sightline.indexer.catalog import Catalog, Months, Suggestion, WriteResult
-from sightline.indexer.errors import LibraryError
-from sightline.indexer.types import Condition, Failure, FileStamp, Filters, Known, Root
+from sightline.indexer.errors import LibraryError, QueryError
+from sightline.indexer.types import Condition, Failure, FileStamp, Filters, Known, Root, TextLine
 
 
 @pytest.fixture
@@ -633,3 +633,35 @@ def test_a_closed_catalog_raises_an_error(made: tuple[Catalog, Root]) -> None:
             use()
     with pytest.raises(LibraryError, match="has been closed"):
         catalog.write(root, images=[picture("a.jpg")])
+
+
+def test_text_in_images_is_stored_found_copied_and_deleted_with_its_image(
+    made: tuple[Catalog, Root],
+) -> None:
+    catalog, root = made
+    catalog.write(root, images=[picture("a.jpg"), picture("b.jpg"), picture("c.jpg")])
+    assert catalog.texts([1]) == {}
+    lines = [
+        TextLine("Café Central", 0.9, (0.1, 0.2, 0.5, 0.3)),
+        TextLine("closed", 1.0, (0, 0, 1, 1)),
+    ]
+    catalog.write_texts([(1, lines), (2, []), (99, lines)], engine="toy 1")
+    assert catalog.texts([1, 2, 3]) == {1: lines}
+    assert catalog.text_count == 1
+
+    def found(value: str) -> list[int]:
+        return catalog.select(Filters((Condition("text", value),))).tolist()
+
+    assert found("cafe central") == found("CLO*") == found("closed") == [1]
+    assert found("central cafe") == found("clo") == found("café closed") == []
+    assert catalog.full_text_search("central a.jpg", 5).tolist() == [1]
+    with pytest.raises(QueryError, match="no word"):
+        found("*")
+    catalog.write(root, copied=[(1, file("copy.jpg"))])
+    assert catalog.texts([4]) == {4: lines}
+    assert found("central") == [1, 4]
+    catalog.write(root, images=[picture("a.jpg", seed=9, image=1, mtime_ns=2)])
+    assert found("central") == [4]
+    catalog.remove([4])
+    assert catalog.text_count == 0
+    assert catalog.check() == []

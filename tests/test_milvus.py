@@ -39,7 +39,7 @@ from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.plan import find_items, plan
 from sightline.indexer.shards.ray_task import Job, embed_shard
 from sightline.indexer.shards.shard_files import MAX_ROWS, Origin, write_origin
-from sightline.indexer.types import Candidate, Condition, Filters
+from sightline.indexer.types import Candidate, Condition, Filters, TextLine
 from sightline.server.cli import run
 from sightline.server.search import SearchEngine, parse
 from sightline.server.web.app import create_app
@@ -57,6 +57,8 @@ def local(
     with make_library(tmp_path_factory.mktemp("local") / "library", tiny_encoder, pictures) as made:
         ids = made.select().tolist()
         made.catalog.write_labels([(id, "blots", 0.5 + id / 1000) for id in ids if id % 4 == 0])
+        lines = [TextLine("Harbour Café", 0.9, (0.1, 0.2, 0.5, 0.3))]
+        made.catalog.write_texts([(id, lines[: id % 3]) for id in ids], engine="toy 1")
         yield made
 
 
@@ -88,6 +90,7 @@ FILTERS = (
     "name:002", "-name:img_", "name:%", "name:_00", "label:blots", "-label:blots", "keyword:none",
     "rating:3", "near:46,9,100", "person:ada", "person:grace person:ada", "-person:lovelace",
     "place:florence", "-place:tiergarten", "country:de", "country:liechtenstein",
+    "text:harbour", "-text:cafe", 'text:"harbour café"',
     "person:lace",
 )  # fmt: skip
 
@@ -138,6 +141,7 @@ def test_records_vectors_and_thumbnails_are_the_same(local: Library, remote: Mil
     assert remote.images(ids.tolist()) == local.images(ids.tolist())
     assert np.array_equal(remote.vectors(ids), local.vectors(ids))
     assert remote.labels(ids.tolist()) == local.labels(ids.tolist())
+    assert remote.texts(ids.tolist()) == local.texts(ids.tolist()) != {}
     assert remote.failures() == local.failures()
     assert remote.thumbnail(int(ids[0])) == local.thumbnail(int(ids[0])) is not None
 

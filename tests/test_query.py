@@ -98,6 +98,7 @@ def test_a_region_of_an_image() -> None:
         ("near:-33.9,151.2", ("near", (-33.9, 151.2, 10.0), False)),
         ("label:dog", ("label", "dog", False)),
         ("keyword:family", ("keyword", "family", False)),
+        ("text:inv*", ("text", "inv*", False)),
         ("place:lisbon", ("place", "lisbon", False)),
         ("-country:pt", ("country", "pt", True)),
         ('person:"Ada Lovelace"', ("person", "Ada Lovelace", False)),

@@ -38,7 +38,16 @@ from sightline.indexer.catalog.filters import prepare
 from sightline.indexer.catalog.reader import RUN_COUNTS, CatalogReader
 from sightline.indexer.catalog.store import Database, FileKind, Store, create
 from sightline.indexer.errors import LibraryError
-from sightline.indexer.types import Candidate, Failure, Ids, Location, NewImage, PhotoInfo, Root
+from sightline.indexer.types import (
+    Candidate,
+    Failure,
+    Ids,
+    Location,
+    NewImage,
+    PhotoInfo,
+    Root,
+    TextLine,
+)
 
 CATALOG = FileKind(
     name="a Sightline library",
@@ -333,6 +342,21 @@ class Catalog(CatalogReader):
         for name in (*RUN_COUNTS, "total"):
             if counts.get(name) is not None:
                 connection.execute(f"UPDATE runs SET {name} = ? WHERE id = ?", [counts[name], run])
+
+    # text in images -------------------------------------------------------------------------------
+
+    def write_texts(self, read: Sequence[tuple[int, Sequence[TextLine]]], *, engine: str) -> None:
+        """Stores the lines that ``engine`` read in each image; none is a result too. Ids that no
+        longer exist are ignored."""
+        with self._store.writing() as connection:
+            full_text.write(connection, image_rows.write_texts(connection, read, engine))
+
+    def set_reads_text(self, on: bool) -> None:
+        """Whether indexing runs read the text in images."""
+        with self._store.writing() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES ('reads_text', ?)", [str(int(on))]
+            )
 
     # places ---------------------------------------------------------------------------------------
 

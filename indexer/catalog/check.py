@@ -83,6 +83,11 @@ _ROWS: tuple[tuple[Literal["missing", "orphaned", "wrong"], str, str], ...] = (
     ),
     (
         "orphaned",
+        "have text and no row",
+        "SELECT image_id FROM texts WHERE image_id NOT IN (SELECT id FROM images)",
+    ),
+    (
+        "orphaned",
         "have labels and no row",
         "SELECT DISTINCT image_id FROM labels WHERE image_id NOT IN (SELECT id FROM images)",
     ),
@@ -238,7 +243,7 @@ def repair(store: Store, dimension: int) -> list[Problem]:
             listed = json.dumps(sorted(bad))
             image_rows.remove(connection, listed, version)
             image_rows.sweep_folders(connection)
-            for table in ("embeddings", "keywords", "people", "labels"):
+            for table in ("embeddings", "keywords", "people", "labels", "texts"):
                 connection.execute(
                     f"DELETE FROM {table} WHERE image_id IN {image_rows.LISTED}", [listed]
                 )

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
-from sightline.indexer.catalog.full_text import fold, plain
+from sightline.indexer.catalog.full_text import fold, plain, written
 from sightline.indexer.catalog.kept import FAVOURITES, MEMBERS
 from sightline.indexer.dates import shortest
 from sightline.indexer.errors import QueryError
@@ -39,7 +39,9 @@ FORMATS = {
 }  # fmt: skip
 """Other names of formats, mostly file extensions."""
 
-ALL_HOLD = frozenset({"after", "before", "rating", "label", "keyword", "person", "collection"})
+ALL_HOLD = frozenset(
+    {"after", "before", "rating", "label", "keyword", "person", "text", "collection"}
+)
 """Names whose positive conditions must all hold; of other names, one must."""
 
 FAVOURITE = "favourite"
@@ -291,6 +293,13 @@ def _country(connection: sqlite3.Connection, value: str) -> Clause:
     return "images.location_id IN (SELECT value FROM json_each(?))", [json.dumps(locations)]
 
 
+def _text(_: sqlite3.Connection, value: str) -> Clause:
+    match = written(value)
+    if match is None:
+        raise ValueError("there is no word in it")
+    return "images.id IN (SELECT rowid FROM words WHERE words MATCH ?)", [match]
+
+
 def is_country(value: str, name: str) -> bool:
     """Whether ``value`` is the code ``name``, or words of the country's ``name``."""
     wanted = plain(value.strip())
@@ -324,6 +333,7 @@ _CLAUSES: dict[str, Callable[[sqlite3.Connection, Any], Clause]] = {
     "label": _listed("labels"),
     "keyword": _listed("keywords"),
     "person": _person,
+    "text": _text,
     "place": _place,
     "country": _country,
     "rating": _rating,

@@ -1,5 +1,5 @@
 """Full text of an image: file and folder names, title, caption, keywords,
-people, place and date.
+people, place, date and text in the image.
 
 Stored in the FTS5 table ``words`` (rowid = image id), split by ``split_words``; queries are split
 in the same way. Case and accents are ignored.
@@ -18,7 +18,7 @@ from sightline.indexer.catalog.store import error_code
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import ImageRecord
 
-COLUMNS = ("name", "folders", "title", "caption", "keywords", "people", "place", "date")
+COLUMNS = ("name", "folders", "title", "caption", "keywords", "people", "place", "date", "text")
 
 STOP_WORDS = frozenset({
     "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "into", "is", "it", "its", "of",
@@ -79,7 +79,7 @@ _SOURCES = """
         (SELECT group_concat(keyword, ' | ') FROM keywords WHERE image_id = images.id),
         (SELECT group_concat(person, ' | ') FROM people WHERE image_id = images.id),
         images.place, district || ' | ' || city || ' | ' || region || ' | ' || country,
-        images.taken_at
+        images.taken_at, (SELECT text FROM texts WHERE image_id = images.id)
     FROM images
     JOIN folders ON folders.id = images.folder_id
     JOIN roots ON roots.id = folders.root_id
@@ -100,6 +100,7 @@ def _rows(sources: Iterable[tuple]) -> Iterable[tuple]:
         place,
         names,
         taken_at,
+        text,
     ) in sources:
         yield (
             image,
@@ -111,17 +112,18 @@ def _rows(sources: Iterable[tuple]) -> Iterable[tuple]:
             split_words(people or ""),
             split_words(" | ".join(filter(None, (place, names)))),
             _date_text(taken_at),
+            split_words(text or ""),
         )
 
 
-def texts_of(record: ImageRecord) -> tuple[str, ...]:
-    """The text of one image for each of COLUMNS."""
+def texts_of(record: ImageRecord, text: str = "") -> tuple[str, ...]:
+    """The text of one image for each of COLUMNS; ``text`` was read in the image."""
     folder, _, name = record.path.rpartition("/")
     info = record.info
     lists = (" | ".join(info.keywords), " | ".join(info.people))
     names = " | ".join(record.location.names) if record.location else None
     places = (info.place, names)
-    facts = (name, record.root, folder, info.title, info.caption, *lists, *places, info.taken)
+    facts = (name, record.root, folder, info.title, info.caption, *lists, *places, info.taken, text)
     return next(iter(_rows([(record.id, *facts)])))[1:]
 
 
@@ -158,6 +160,14 @@ def phrases(text: str) -> list[str]:
     found = [" ".join(words) for words in parts if words]
     telling = [phrase for phrase in found if phrase.lower() not in STOP_WORDS]
     return list(dict.fromkeys(telling or found))
+
+
+def written(value: str) -> str | None:
+    """The FTS5 query for images in which the words ``value`` are written one after the other, the
+    last one as a prefix if ``value`` ends in ``*``; None without a word."""
+    words = _WORD.findall(split_words(value))
+    star = " *" if value.rstrip().endswith("*") else ""
+    return f'text : "{" ".join(words)}"{star}' if words else None
 
 
 def search(connection: sqlite3.Connection, text: str, limit: int) -> list[int]:

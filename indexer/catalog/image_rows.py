@@ -27,6 +27,7 @@ from sightline.indexer.types import (
     Location,
     NewImage,
     PhotoInfo,
+    TextLine,
 )
 
 _T = TypeVar("_T")
@@ -252,6 +253,9 @@ def update(
         [(*folders.of_file(image.candidate), *_of_photo(image), i) for i, image in images],
     )
     connection.execute(f"DELETE FROM labels WHERE image_id IN {LISTED}", [encoded])
+    # What the model is shown may be the same, of a smaller part or at another size.
+    ids = json.dumps([i for i, _ in images])
+    connection.execute(f"DELETE FROM texts WHERE image_id IN {LISTED}", [ids])
     _write_listed(connection, [(i, image.photo.info) for i, image in images])
 
 
@@ -313,7 +317,7 @@ def copy(
     version: int,
 ) -> None:
     """Inserts ``(new id, id, file)``: copies of image ``id`` with its embedding, keywords,
-    people and labels."""
+    people, labels and text."""
     moment = now()
     for new, old, candidate in copies:
         values = [new, *folders.of_file(candidate), moment, old]
@@ -322,6 +326,11 @@ def copy(
         connection.execute(
             "INSERT INTO embeddings SELECT ?, vector, ? FROM embeddings WHERE image_id = ?",
             [new, version, old],
+        )
+        connection.execute(
+            "INSERT INTO texts SELECT ?, text, confidence, lines, engine, read_at FROM texts"
+            " WHERE image_id = ?",
+            [new, old],
         )
         for table, columns in (
             ("keywords", "position, keyword"),
@@ -333,6 +342,52 @@ def copy(
                 f" SELECT ?, folded, {columns} FROM {table} WHERE image_id = ?",
                 [new, old],
             )
+
+
+def write_texts(
+    connection: sqlite3.Connection, read: Sequence[tuple[int, Sequence[TextLine]]], engine: str
+) -> list[int]:
+    """Stores the lines that were read in each image; returns the ids that exist."""
+    listed = json.dumps([image for image, _ in read])
+    sql = f"SELECT id FROM images WHERE id IN {LISTED}"
+    there = {image for (image,) in connection.execute(sql, [listed])}
+    moment = now()
+    connection.executemany(
+        "INSERT OR REPLACE INTO texts (image_id, text, confidence, lines, engine, read_at)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                image,
+                storable("\n".join(line.text for line in lines)),
+                min((line.confidence for line in lines), default=None),
+                json.dumps([[storable(line.text), line.confidence, *line.box] for line in lines]),
+                engine,
+                moment,
+            )
+            for image, lines in read
+            if image in there
+        ],
+    )
+    return sorted(there)
+
+
+def texts(connection: sqlite3.Connection, ids: Sequence[int]) -> dict[int, list[TextLine]]:
+    """The lines read in each of ``ids`` that has any."""
+    rows = connection.execute(
+        f"SELECT image_id, lines FROM texts WHERE image_id IN {LISTED} AND text <> ''",
+        [json.dumps(list(ids))],
+    )
+    try:
+        return {
+            image: [
+                TextLine(text, confidence, (a, b, c, d)) for text, confidence, a, b, c, d in found
+            ]
+            for image, found in ((image, json.loads(lines)) for image, lines in rows)
+        }
+    except (TypeError, ValueError) as error:
+        raise CorruptError(
+            f"an image's text is corrupt ({error}): see `sightline doctor`"
+        ) from None
 
 
 def write_locations(
@@ -383,7 +438,7 @@ def remove(connection: sqlite3.Connection, ids: str, version: int) -> list[int]:
         return gone
     listed = json.dumps(gone)
     connection.execute(f"DELETE FROM words WHERE rowid IN {LISTED}", [listed])
-    for table in ("keywords", "people", "labels", "embeddings"):
+    for table in ("keywords", "people", "labels", "texts", "embeddings"):
         connection.execute(f"DELETE FROM {table} WHERE image_id IN {LISTED}", [listed])
     connection.execute(f"DELETE FROM images WHERE id IN {LISTED}", [listed])
     connection.executemany(

@@ -151,7 +151,7 @@ def words(db: Database) -> None:
             name, folders, title, caption, keywords, place, date,
             tokenize = 'unicode61 remove_diacritics 2'
         )"""
-    )  # ``people`` makes it again, ``locations`` fills it
+    )  # ``people`` makes it again, ``texts`` fills it
 
 
 @catalog()
@@ -322,7 +322,6 @@ def locations(db: Database) -> None:
         " WHERE latitude IS NOT NULL AND location_id IS NULL"
     )
     db.execute("CREATE INDEX images_place ON images (place) WHERE place IS NOT NULL")
-    full_text.fill(db.conn)
     db.create_view(
         "pictures_per_place",
         """SELECT country, region, city, count(*) AS pictures
@@ -423,6 +422,29 @@ def changed_files(db: Database) -> None:
 def date_sources(db: Database) -> None:
     """Where an image's date is from."""
     db.execute("ALTER TABLE images ADD COLUMN taken_from TEXT")
+
+
+@catalog()
+def texts(db: Database) -> None:
+    """Text that was read in images."""
+    db.execute(
+        """CREATE TABLE texts (
+            image_id INTEGER PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
+            text TEXT NOT NULL,
+            confidence REAL,
+            lines TEXT NOT NULL,
+            engine TEXT NOT NULL,
+            read_at TEXT NOT NULL
+        )"""
+    )
+    db.execute("DROP TABLE words")
+    db.execute(
+        """CREATE VIRTUAL TABLE words USING fts5 (
+            name, folders, title, caption, keywords, people, place, date, text,
+            tokenize = 'unicode61 remove_diacritics 2'
+        )"""
+    )
+    full_text.fill(db.conn)
 
 
 @thumbnails()

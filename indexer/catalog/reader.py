@@ -32,6 +32,7 @@ from sightline.indexer.types import (
     ImageRecord,
     Known,
     Root,
+    TextLine,
 )
 
 FEW = 5_000
@@ -259,6 +260,33 @@ class CatalogReader:
         """The ids of imported images whose files were never read, ascending."""
         with self._store.reading() as connection:
             return np.sort(ids_of(connection, "SELECT id FROM images WHERE mtime_ns IS NULL"))
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether indexing runs read the text in images."""
+        return self._one("SELECT value FROM meta WHERE name = 'reads_text'") == "1"
+
+    def unread(self) -> Ids:
+        """The ids of decoded images whose text was not read, ascending."""
+        with self._store.reading() as connection:
+            sql = (
+                "SELECT id FROM images WHERE decoded = 1"
+                " AND NOT EXISTS (SELECT 1 FROM texts WHERE image_id = images.id)"
+            )
+            return np.sort(ids_of(connection, sql))
+
+    @property
+    def text_count(self) -> int:
+        """The number of images in which text was read."""
+        sql = "SELECT count(*) FROM texts WHERE text <> ''"
+        return self._cached("text_count", lambda: self._one(sql))
+
+    def texts(self, ids: Sequence[int]) -> dict[int, list[TextLine]]:
+        """The lines of text in each of ``ids`` that has any. Costs nothing if no image has."""
+        if not self.text_count:
+            return {}
+        with self._store.reading() as connection:
+            return image_rows.texts(connection, ids)
 
     def unlocated(self, limit: int) -> list[tuple[int, float, float]]:
         """``(id, latitude, longitude)`` of up to ``limit`` images whose place was not looked up."""

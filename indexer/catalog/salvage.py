@@ -23,8 +23,8 @@ from sightline.indexer.errors import LibraryError
 TABLES = {
     "roots": "rowid", "folders": "rowid", "images": "rowid", "embeddings": "rowid",
     "removals": "rowid", "runs": "rowid", "keywords": "image_id", "people": "image_id",
-    "locations": "rowid", "labels": "image_id", "failures": "root_id", "saved_searches": "rowid",
-    "collections": "rowid", "collection_images": "collection_id",
+    "locations": "rowid", "texts": "rowid", "labels": "image_id", "failures": "root_id",
+    "saved_searches": "rowid", "collections": "rowid", "collection_images": "collection_id",
 }  # fmt: skip
 """Tables, each after those it refers to, with the integer that its key is or starts with."""
 
@@ -190,7 +190,7 @@ def _drop_incomplete(new: sqlite3.Connection, dimension: int) -> None:
         " OR id NOT IN (SELECT image_id FROM embeddings)"
     )
     new.execute("DELETE FROM failures WHERE root_id NOT IN (SELECT id FROM roots)")
-    for table in ("embeddings", "keywords", "people", "labels"):
+    for table in ("embeddings", "keywords", "people", "labels", "texts"):
         new.execute(f"DELETE FROM {table} WHERE image_id NOT IN (SELECT id FROM images)")
 
 

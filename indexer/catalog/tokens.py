@@ -8,25 +8,30 @@ such a store finds the same images as a library. Adjacent tokens are also listed
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise
 
 from sightline.indexer.catalog.full_text import COLUMNS, phrases, texts_of
 from sightline.indexer.catalog.image_rows import storable
-from sightline.indexer.types import ImageRecord
+from sightline.indexer.types import ImageRecord, TextLine
 
 OPTIONS = "unicode61 remove_diacritics 2"
 """As in the migration that creates the library's table."""
 
-LAST = COLUMNS.index("caption")
-"""The column whose tokens come last: a store that limits their number cuts a long caption, not the
-keywords."""
+LAST = {COLUMNS.index("caption"), COLUMNS.index("text")}
+"""The columns whose tokens come last: a store that limits their number cuts a long caption, not
+the keywords."""
 
 
-def tokens(records: Sequence[ImageRecord]) -> list[list[str]]:
-    """The distinct tokens and pairs of each record."""
-    rows = [tuple(map(storable, texts_of(record))) for record in records]
+def tokens(
+    records: Sequence[ImageRecord], texts: Mapping[int, Sequence[TextLine]]
+) -> list[list[str]]:
+    """The distinct tokens and pairs of each record, and of the lines of text in it."""
+    rows = [
+        tuple(map(storable, texts_of(one, "\n".join(line.text for line in texts.get(one.id, ())))))
+        for one in records
+    ]
     return [list(dict.fromkeys(_with_pairs(columns))) for columns in _tokenized(rows)]
 
 
@@ -41,7 +46,7 @@ def query_tokens(text: str) -> list[str]:
 
 
 def _with_pairs(columns: dict[int, list[str]]) -> Iterator[str]:
-    for column in sorted(columns, key=lambda column: (column == LAST, column)):
+    for column in sorted(columns, key=lambda column: (column in LAST, column)):
         words = columns[column]
         yield from words
         for pair in pairwise(words):

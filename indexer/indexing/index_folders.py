@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightline.indexer.encoder import registry
 from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.files.watch import QUIET, changes
 from sightline.indexer.indexing.changes import scopes_of
 from sightline.indexer.indexing.encoders import encoder_for, load_encoder
+from sightline.indexer.indexing.read_texts import read_texts
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library.library import Library, absolute
+from sightline.indexer.photo.ocr import engine_name
 from sightline.indexer.types import IndexReport, Progress, no_progress
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ def index_folders(
     workers: int | None = None,
     allow_roots: Sequence[Path] = (),
     follow_links: bool = False,
+    ocr: bool | None = None,
     on_report: Callable[[IndexReport], None] | None = None,
     progress: Progress = no_progress,
     stop: Event | None = None,
@@ -65,6 +69,8 @@ def index_folders(
       files (``files.sensitive``): ``/``, ``/etc``, the home folder itself.
     - ``follow_links``: folders and archives that symbolic links lead to, out of all folders of the
       library, are indexed as folders of their own. Without it such links are listed as failures.
+    - ``ocr``: whether this and every later run reads the text in images too (the ``ocr`` extra);
+      None leaves the library's setting.
     - ``on_report``: if given, watch the library's folders until ``stop`` is set, and receive the
       report of the first run and of every later run that changed something.
     - ``progress``: called often, from this thread.
@@ -80,18 +86,30 @@ def index_folders(
     with _opened(
         library, folders, model=model, device=device, encoder=encoder, allow_roots=allow_roots
     ) as (opened, loaded):
-        run = partial(
-            update_library,
-            opened,
-            loaded,
-            exclude=exclude,
-            include_nomedia=include_nomedia,
-            workers=workers,
-            allow_roots=allow_roots,
-            follow_links=follow_links,
-            progress=progress,
-            stop=stop,
-        )
+        if ocr:
+            engine_name()  # refuses without the extra before anything is indexed
+        if ocr is not None:
+            opened.catalog.set_reads_text(ocr)
+
+        def run(changed: Sequence[Path], **options: Any) -> IndexReport:
+            report = update_library(
+                opened,
+                loaded,
+                changed,
+                exclude=exclude,
+                include_nomedia=include_nomedia,
+                workers=workers,
+                allow_roots=allow_roots,
+                follow_links=follow_links,
+                progress=progress,
+                stop=stop,
+                **options,
+            )
+            if opened.catalog.reads_text and not report.interrupted:
+                read = read_texts(opened, workers=workers, progress=progress, stop=stop)
+                report = replace(report, texts_read=read.read, interrupted=read.interrupted)
+            return report
+
         report = run(folders, prune=prune, retry_failures=retry_failures, reread=reread)
         if on_report is not None and not report.interrupted:
             on_report(report)

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from sightline.indexer.catalog.facets import Months, Suggestion
-from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, IndexState
+from sightline.indexer.types import (
+    Embeddings,
+    Failure,
+    Filters,
+    Ids,
+    ImageRecord,
+    IndexState,
+    TextLine,
+)
 
 
 class AnyLibrary(Protocol):
@@ -103,6 +111,9 @@ class AnyLibrary(Protocol):
 
     def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
         """``(label, score)`` of each of ``ids`` that has labels, best first."""
+
+    def texts(self, ids: Sequence[int]) -> dict[int, list[TextLine]]:
+        """The lines of text that were read in each of ``ids`` that has any."""
 
     def full_text_search(self, text: str, limit: int) -> Ids:
         """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,

@@ -160,6 +160,7 @@ class Library:
         self.image = self.catalog.image
         self.images = self.catalog.images
         self.labels = self.catalog.labels
+        self.texts = self.catalog.texts
         self.full_text_search = self.catalog.full_text_search
         self.histogram = self.catalog.histogram
         self.facets = self.catalog.facets
@@ -399,6 +400,8 @@ class Library:
             "dimension": self.dimension,
             "images": self.count,
             "failures": self.catalog.failure_count,
+            "reads_text": self.catalog.reads_text,
+            "with_text": self.catalog.text_count,
             "index": asdict(self.index_state),
             "roots": self.roots(),
             "run": self._run_under_way(),

@@ -38,4 +38,4 @@ def rows(place: Place) -> Iterator[dict[str, Any]]:
     for name in shards.values():
         for group in read_shard(place, name, thumbnails=False):
             images = embedded_images(row for row in group if row.id not in old)
-            yield from rows_of(images, {}, with_tokens=True, with_ngrams=False)
+            yield from rows_of(images, {}, {}, with_tokens=True, with_ngrams=False)

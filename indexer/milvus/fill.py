@@ -60,7 +60,7 @@ from sightline.indexer.shards.shard_files import (
     whole_shards,
 )
 from sightline.indexer.shards.superseded import superseded
-from sightline.indexer.types import Failure, ImageRecord, Progress, no_progress
+from sightline.indexer.types import Failure, ImageRecord, Progress, TextLine, no_progress
 
 LISTED = ("keyword", "person", "label", "country", "place", "places", "countries")
 """What ``count_facts`` counts in records."""
@@ -334,12 +334,16 @@ class _Fill:
     # images ---------------------------------------------------------------------------------------
 
     def to_rows(
-        self, images: Sequence[Embedded], labels: dict[int, list[tuple[str, float]]] | None = None
+        self,
+        images: Sequence[Embedded],
+        labels: dict[int, list[tuple[str, float]]] | None = None,
+        texts: dict[int, list[TextLine]] | None = None,
     ) -> list[dict[str, Any]]:
         """The rows of images. Their folders are written before rows refer to them."""
         rows = rows_of(
             images,
             labels or {},
+            texts or {},
             with_tokens=self.has_tokens,
             with_ngrams=bool(self.about.get("name_parts")),
         )
@@ -364,7 +368,9 @@ class _Fill:
             by_id = dict(zip(ids.tolist(), vectors, strict=True))
             images = [(record, by_id[record.id]) for record in library.images(ids.tolist())]
             new, changed = [], []
-            for row in self.to_rows(images, library.labels(ids.tolist())):
+            for row in self.to_rows(
+                images, library.labels(ids.tolist()), library.texts(ids.tolist())
+            ):
                 stamp = stamps.pop(row["id"], None)
                 if stamp is None:
                     new.append(row)
@@ -557,15 +563,23 @@ class _Fill:
 def rows_of(
     images: Sequence[Embedded],
     labels: dict[int, list[tuple[str, float]]],
+    texts: dict[int, list[TextLine]],
     *,
     with_tokens: bool,
     with_ngrams: bool,
 ) -> list[dict[str, Any]]:
-    """The rows of images, with their labels by id."""
+    """The rows of images, with their labels and the text in them by id."""
     records = [record for record, _ in images]
-    tokens = tokens_of(records) if with_tokens else [None] * len(images)
+    tokens = tokens_of(records, texts) if with_tokens else [None] * len(images)
     return [
-        to_row(record, vector, labels.get(record.id, ()), tokens=found, with_ngrams=with_ngrams)
+        to_row(
+            record,
+            vector,
+            labels.get(record.id, ()),
+            lines=texts.get(record.id, ()),
+            tokens=found,
+            with_ngrams=with_ngrams,
+        )
         for (record, vector), found in zip(images, tokens, strict=True)
     ]
 

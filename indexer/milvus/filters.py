@@ -24,7 +24,7 @@ from sightline.indexer.catalog.filters import (
     kilometres,
     whole_words,
 )
-from sightline.indexer.catalog.full_text import fold, plain
+from sightline.indexer.catalog.full_text import fold, phrases, plain
 from sightline.indexer.errors import QueryError
 from sightline.indexer.milvus.connection import all_of, is_among, quoted
 from sightline.indexer.milvus.tokens import name_contains, without_wildcards
@@ -208,6 +208,14 @@ def _country(value: str, collection: Collection) -> str:
     return _in_record("countries", [one for one in names if is_country(value, one)])
 
 
+def _text(value: str, _: Collection) -> str:
+    words = [plain(word) for phrase in phrases(value) for word in phrase.split()]
+    if not words or value.rstrip().endswith("*"):
+        raise QueryError("text: a Milvus collection is searched for whole words only")
+    listed = ", ".join(map(quoted, words))
+    return f'json_contains_all(record["written"], [{listed}])'
+
+
 def _in_record(name: str, values: Sequence[str]) -> str:
     """A list in the record that has one of ``values``."""
     listed = ", ".join(map(quoted, values))
@@ -250,6 +258,7 @@ _CLAUSES: dict[str, Callable[[Any, Collection], str]] = {
     "label": _listed("labels"),
     "keyword": _listed("keywords"),
     "person": _person,
+    "text": _text,
     "place": _place,
     "country": _country,
     "rating": _rating,

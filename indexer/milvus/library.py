@@ -42,7 +42,15 @@ from sightline.indexer.milvus.index_params import OVERSAMPLING, search_params
 from sightline.indexer.milvus.schema import FORMAT, METRIC, RECORD_FIELDS, from_json, to_record
 from sightline.indexer.milvus.thumbnails import SourceThumbnails
 from sightline.indexer.milvus.tokens import TOKENS, contains_all
-from sightline.indexer.types import Embeddings, Failure, Filters, Ids, ImageRecord, IndexState
+from sightline.indexer.types import (
+    Embeddings,
+    Failure,
+    Filters,
+    Ids,
+    ImageRecord,
+    IndexState,
+    TextLine,
+)
 from sightline.indexer.vector_index import cosines, top_k
 
 VERSION_INTERVAL = 1.0
@@ -572,6 +580,17 @@ class MilvusLibrary:
         """``(label, score)`` of each of ``ids`` that has any, best first."""
         found = {row["id"]: from_json(row["record"])["labels"] for row in self._rows(ids, "record")}
         return {i: [(label, fit) for label, fit in values] for i, values in found.items() if values}
+
+    def texts(self, ids: Sequence[int]) -> dict[int, list[TextLine]]:
+        """The lines of text in each of ``ids`` that has any."""
+        found = {
+            row["id"]: from_json(row["record"]).get("lines") for row in self._rows(ids, "record")
+        }
+        return {
+            i: [TextLine(text, confidence, (a, b, c, d)) for text, confidence, a, b, c, d in lines]
+            for i, lines in found.items()
+            if lines
+        }
 
     # status ---------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from sightline.indexer.catalog.full_text import fold, plain
+from sightline.indexer.catalog.full_text import fold, plain, split_words
 from sightline.indexer.milvus.tokens import (
     MAX_TOKEN_BYTES,
     MAX_TOKENS,
@@ -30,7 +30,7 @@ from sightline.indexer.milvus.tokens import (
     truncated,
     without_wildcards,
 )
-from sightline.indexer.types import ImageRecord, Location, PhotoInfo
+from sightline.indexer.types import ImageRecord, Location, PhotoInfo, TextLine
 
 FORMAT = "sightline-milvus-1"
 """Which layout the fact ``library`` names; readers refuse any other."""
@@ -45,6 +45,9 @@ UNKNOWN_RATING = -1
 
 NAME_BYTES, VALUE_BYTES, LISTED_BYTES, RECORD_BYTES = 2048, 1024, 512, 60_000
 """Of a file name, a camera or lens, a keyword or label, a record. Milvus stores 65,535 at most."""
+
+MAX_LINES = 200
+"""Lines of text of one image."""
 
 MAX_LISTED = 1024
 """Keywords, or labels, of one image."""
@@ -124,6 +127,7 @@ def to_row(
     vector: NDArray[np.float32],
     labels: Sequence[tuple[str, float]] = (),
     *,
+    lines: Sequence[TextLine] = (),
     tokens: Sequence[str] | None = None,
     with_ngrams: bool = False,
 ) -> dict[str, Any]:
@@ -166,6 +170,8 @@ def to_row(
                 "people": list(info.people),
                 "people_folded": _folded(info.people),
                 "location": None if record.location is None else list(astuple(record.location)),
+                "lines": [[line.text, line.confidence, *line.box] for line in lines[:MAX_LINES]],
+                "written": written_words(lines),
                 "places": list(dict.fromkeys(map(plain, place_names(record)))),
                 "countries": country_names(record),
                 "labels": [[label, score] for label, score in labels],
@@ -181,6 +187,12 @@ def to_row(
     row["stamp"] = digest.intdigest() - 2**63
     row["embedding"] = np.asarray(vector, np.float32)
     return row
+
+
+def written_words(lines: Iterable[TextLine]) -> list[str]:
+    """The words in an image, as ``text:`` compares them."""
+    words = (plain(word) for line in lines for word in split_words(line.text).split())
+    return list(dict.fromkeys(word.strip(".,;:!?()[]\"'") for word in words))[:MAX_LISTED]
 
 
 def place_names(record: ImageRecord) -> list[str]:
@@ -204,7 +216,14 @@ def _folded(values: Iterable[str]) -> list[str]:
 
 def _within_limit(record: dict[str, Any]) -> dict[str, Any]:
     """``record``, cut to ``RECORD_BYTES``: first a caption as long as a novel, then the rest."""
-    for name, size in (("caption", 8000), ("title", 4000), ("keywords", 1000), ("labels", 500)):
+    for name, size in (
+        ("caption", 8000),
+        ("title", 4000),
+        ("keywords", 1000),
+        ("labels", 500),
+        ("lines", 100),
+        ("written", 500),
+    ):
         if len(json.dumps(record).encode()) <= RECORD_BYTES:
             break
         if record[name]:

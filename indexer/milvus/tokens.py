@@ -7,11 +7,11 @@ character n-grams of the file's name. Milvus 2.3 scans all lists: 0.1 us for eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sightline.indexer.catalog import tokens
 from sightline.indexer.milvus.connection import quoted
-from sightline.indexer.types import ImageRecord
+from sightline.indexer.types import ImageRecord, TextLine
 
 TOKENS, NGRAMS = "words", "name_parts"
 """The names of the two fields. Collections filled before they were introduced lack them."""
@@ -26,11 +26,13 @@ _LIKE_CHARACTERS = {ord(sign): 0xE000 + n for n, sign in enumerate("_%\\")}
 """What means something to LIKE, mapped into Unicode's private use area."""
 
 
-def tokens_of(records: Sequence[ImageRecord]) -> list[list[str]]:
-    """The tokens of each image, as its row stores them."""
+def tokens_of(
+    records: Sequence[ImageRecord], texts: Mapping[int, Sequence[TextLine]]
+) -> list[list[str]]:
+    """The tokens of each image, as its row stores them; ``texts`` are the lines in some."""
     return [
         [truncated(token, MAX_TOKEN_BYTES) for token in found[:MAX_TOKENS]]
-        for found in tokens.tokens(records)
+        for found in tokens.tokens(records, texts)
     ]
 
 

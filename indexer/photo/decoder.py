@@ -28,7 +28,7 @@ from sightline.indexer.errors import PhotoError, SightlineError
 from sightline.indexer.files.archives import Listing, Located
 from sightline.indexer.files.beneath import mtime_of
 from sightline.indexer.photo import messages
-from sightline.indexer.types import Candidate, Geometry, Photo, PhotoInfo, Pixels
+from sightline.indexer.types import Candidate, Geometry, Photo, PhotoInfo, Pixels, TextLine
 
 TIMEOUT = 60.0
 """Seconds per image. A PNG of 250 megapixels takes about 20 on a slow core."""
@@ -75,6 +75,9 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": s
 """Bytes from which glibc returns memory to the kernel. By its own choice it returned the memory of
 most images, and 3,000 page faults took 6 ms of the 66 of an image of 12 megapixels."""
 
+READING_NICENESS = 10
+"""Lowest niceness of workers that read text, which takes the cores for hours."""
+
 START_TIMEOUT = 60.0
 """Seconds in which a worker starts; 0.2 on an idle machine."""
 
@@ -106,6 +109,7 @@ class Decoder:
 
     ``timeout`` is in seconds per image, ``memory`` in bytes per worker (on Linux and macOS).
     ``thumbnails=False`` leaves the thumbnails of photos empty, which saves 3.4 ms per image.
+    ``reads_text`` loads the models that read text in images, for ``texts``.
     If ``stop`` is set, reading ends at once with a transient ``PhotoError``. Workers start on
     demand, in about 0.2 s, and end with the decoder or with this process.
     """
@@ -118,9 +122,10 @@ class Decoder:
         timeout: float = TIMEOUT,
         memory: int = MEMORY,
         thumbnails: bool = True,
+        reads_text: bool = False,
         stop: Stop | None = None,
     ) -> None:
-        config = _Config(geometry, memory, timeout, thumbnails)
+        config = _Config(geometry, memory, timeout, thumbnails, reads_text)
         self._workers = [_Worker(config, stop) for _ in range(max(1, workers))]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
@@ -168,6 +173,13 @@ class Decoder:
     ) -> Iterator[tuple[Candidate, PhotoInfo | PhotoError]]:
         """Reads the metadata of files, as ``photo.describe``, in order of completion."""
         found = self._outcomes(((one, one) for one in candidates), "describe")
+        return (item for item in found if item is not None)
+
+    def texts(
+        self, candidates: Iterable[Candidate]
+    ) -> Iterator[tuple[Candidate, list[TextLine] | PhotoError]]:
+        """Reads the text in files (``reads_text``), in order of completion."""
+        found = self._outcomes(((one, one) for one in candidates), "read_text")
         return (item for item in found if item is not None)
 
     def _outcomes(
@@ -291,6 +303,7 @@ class _Config:
     memory: int
     timeout: float
     thumbnails: bool
+    reads_text: bool
 
 
 class _WorkerDiedError(PhotoError):
@@ -445,7 +458,7 @@ class _Worker:
             _enlarge(stdout)
             if hasattr(select, "poll"):
                 os.set_blocking(stdin.fileno(), False)
-            end = time.monotonic() + START_TIMEOUT
+            end = time.monotonic() + max(START_TIMEOUT, self._config.timeout)
             self._send(process, stdin, self._config, end)
             self._receive(process, stdout, end)  # the worker is ready
         except (EOFError, OSError, messages.InvalidMessageError) as error:
@@ -527,6 +540,14 @@ def _run_worker() -> None:
     formats.decode_on_one_thread()
     warnings.simplefilter("ignore")  # Pillow's about corrupt files, which become a PhotoError
     _discard_output()
+    reader = None
+    if config.reads_text:
+        from sightline.indexer.photo.ocr import TextReader
+
+        if os.name == "posix":
+            now = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, 0, max(now, READING_NICENESS))
+        reader = TextReader()
     _confine(config.memory)
     geometry, thumbnail = config.geometry, config.thumbnails
     functions: dict[str, Callable[..., Any]] = {
@@ -540,6 +561,8 @@ def _run_worker() -> None:
         "list_archive": photo.list_archive,
         "locate": photo.locate,
     }
+    if reader is not None:
+        functions["read_text"] = lambda source: photo.read_text(source, reader)
     results.write(messages.encode("ready"))
     results.flush()
     while True:

@@ -24,7 +24,7 @@ import orjson
 from sightline.indexer.dates import PRECISIONS
 from sightline.indexer.files.archives import Listing, Located, Member
 from sightline.indexer.files.beneath import Identity
-from sightline.indexer.types import Photo, PhotoInfo, Pixels
+from sightline.indexer.types import Photo, PhotoInfo, Pixels, TextLine
 
 MAX_JSON_BYTES = 128 * 2**20
 """A listing of a million names takes 60 MB."""
@@ -103,6 +103,9 @@ def _plain(result: Any) -> tuple[str, Any, list[bytes]]:
             return "photo", value, [result.pixels.tobytes(), result.thumbnail]
         case PhotoInfo():
             return "info", _from_info(result), []
+        case list():
+            lines = [[line.text, line.confidence, *line.box] for line in result]
+            return "lines", lines, []
         case np.ndarray():
             return "pixels", result.shape, [result.tobytes()]
         case Listing():
@@ -190,6 +193,16 @@ def _to_photo(value: Any, parts: list[memoryview]) -> Photo:
     )
 
 
+def _to_lines(value: Any, _: object) -> list[TextLine]:
+    lines = []
+    for text, *numbers in value:
+        if not all(0 <= _is(float, number) <= 1 for number in numbers):
+            raise ValueError("unexpected number")
+        confidence, left, top, right, bottom = numbers
+        lines.append(TextLine(_is(str, text), confidence, (left, top, right, bottom)))
+    return lines
+
+
 def _to_listing(value: Any, _: list[memoryview]) -> Listing:
     names, offsets, sizes, problem, mtime_ns = value
     members = {
@@ -214,6 +227,7 @@ def _to_checked(value: Any, _: list[memoryview]) -> Checked:
 
 _KINDS: dict[str, Callable[[Any, list[memoryview]], Any]] = {
     "photo": _to_photo,
+    "lines": _to_lines,
     "info": lambda value, _: _to_info(value),
     "pixels": lambda shape, parts: _to_pixels(shape, parts[0]),
     "listing": _to_listing,

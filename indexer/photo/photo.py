@@ -19,7 +19,7 @@ from PIL import Image
 from sightline.indexer.errors import PhotoError
 from sightline.indexer.files import archives, sidecars
 from sightline.indexer.files.beneath import identity, open_beneath, open_file
-from sightline.indexer.photo import high_depth, metadata, pixels, raw, repair, tiff
+from sightline.indexer.photo import high_depth, metadata, ocr, pixels, raw, repair, tiff
 from sightline.indexer.photo.capture_date import from_name, with_date
 from sightline.indexer.photo.colour import ColourSpace, colour_space
 from sightline.indexer.photo.decoder import Box
@@ -33,7 +33,8 @@ from sightline.indexer.photo.formats import (
     unchanged,
 )
 from sightline.indexer.photo.messages import Checked
-from sightline.indexer.types import Candidate, Geometry, Photo, PhotoInfo, Pixels
+from sightline.indexer.photo.ocr import TextReader
+from sightline.indexer.types import Candidate, Geometry, Photo, PhotoInfo, Pixels, TextLine
 
 __all__ = [
     "MAX_PIXELS",
@@ -237,6 +238,14 @@ def preview(source: Source, size: int, *, max_pixels: int = MAX_PIXELS) -> bytes
         image = _decode(opened, pixels.fit_within(opened.size, size))
         image = pixels.downscale(image, size, Image.Resampling.LANCZOS)
         return _webp(image, {"quality": 85, "method": 2})
+
+
+def read_text(
+    source: Source, reader: TextReader, *, max_pixels: int = MAX_PIXELS
+) -> list[TextLine]:
+    """The lines of text in an image. Raises ``PhotoError``."""
+    with _open_source(source) as (stream, is_raw), _open(stream, is_raw, max_pixels) as opened:
+        return reader.read(_decode(opened, pixels.fit_within(opened.size, ocr.MAX_SIDE)))
 
 
 @dataclass(frozen=True)

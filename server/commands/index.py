@@ -61,6 +61,11 @@ if TYPE_CHECKING:
     help="Number of decoding processes.  [default: one per core]",
 )
 @click.option(
+    "--ocr/--no-ocr",
+    default=None,
+    help="Read the text in images in this and every later run, or no longer.  [default: as before]",
+)
+@click.option(
     "--watch",
     is_flag=True,
     help="Keep running: watch the folders and index changes until Ctrl-C.",
@@ -85,6 +90,7 @@ def index(
     retry_failures: bool,
     reread: bool,
     workers: int | None,
+    ocr: bool | None,
     watch: bool,
     follow_links: bool,
     allow_roots: tuple[Path, ...],
@@ -120,6 +126,7 @@ def index(
             workers=workers,
             allow_roots=allow_roots,
             follow_links=follow_links,
+            ocr=ocr,
             on_report=(print_json_line if as_json else print_report) if watch else None,
             progress=progress,
             stop=stop,
@@ -148,6 +155,7 @@ def report_as_dict(report: IndexReport) -> dict[str, Any]:
         "removed": report.removed,
         "unchanged": report.unchanged,
         "failed": report.failed,
+        "texts_read": report.texts_read,
         "failures": [
             {"path": str(Path(failure.root) / failure.path), "reason": failure.reason}
             for failure in report.failures
@@ -170,6 +178,8 @@ def print_report(report: IndexReport) -> None:
         if (number := getattr(report, word)) or word == "added"
     )
     click.echo(f"{report.found:,} images found: {counts} ({report.seconds:.1f} s)")
+    if report.texts_read:
+        click.echo(f"the text of {report.texts_read:,} images was read")
     for line in report.notes:
         say(f"note: {line}")
     for line in report.held_back:

@@ -47,6 +47,9 @@ def status(as_json: bool, directory: Path | str) -> None:
         "images": f"{facts['images']:,}",
         "failures": f"{facts['failures']:,}"
         + (" (see `sightline failures`)" if facts["failures"] else ""),
+        "text": f"in {facts['with_text']:,} images" + (", read by every run" * facts["reads_text"])
+        if facts.get("with_text") or facts.get("reads_text")
+        else "",
         "index": f"{index['type']}, {index['count']:,} vectors, generation {index['generation']}",
         "nprobe": index["nprobe"],
         "recall@10": recall,

@@ -103,11 +103,11 @@ def search(
     sightline search @Beaches after:2024
 
     Text describes the image; -word and -"a phrase" are negative terms; 2:word has twice the weight.
-    date: after: before: in: camera: lens: type: is: near: keyword: person: place: country: rating:
-    name: collection: are exact filters; quote text that only looks like a filter. date:2012-06 or
-    date:2012-06-01..2012-06-14 is a period; after:2012 starts on its first day, before:2012 ends on
-    the day before it. @NAME is a search that was saved on the page. Put -- before a QUERY that
-    starts with a dash.
+    date: after: before: in: camera: lens: type: is: near: keyword: person: place: country: text:
+    rating: name: collection: are exact filters; quote text that only looks like a filter.
+    date:2012-06 or date:2012-06-01..2012-06-14 is a period; after:2012 starts on its first day,
+    before:2012 ends on the day before it. @NAME is a search that was saved on the page. Put --
+    before a QUERY that starts with a dash.
     """
     if not words and not images and like is None:
         raise click.UsageError("nothing to search for: give QUERY, --image FILE or --like ID")

@@ -42,6 +42,7 @@ from sightline.server.search.ranking import (
 )
 from sightline.server.search.relevance import UNREACHABLE, Scores, ScoreScale, relevance
 from sightline.server.search.results import Hit, ResultOrder, SearchResult
+from sightline.server.search.snippets import snippet, words_of
 
 if TYPE_CHECKING:
     from sightline.indexer.catalog import Months, Suggestion
@@ -156,7 +157,7 @@ class SearchEngine:
         total = self._total(parsed.filters)
         # Counted first: it can need a deeper search than the page.
         good = ranking.count_matches(EXACT_COUNT, page=offset + k)
-        hits = self._hits(ranking, ranking.page(offset, k))
+        hits = self._hits(ranking, ranking.page(offset, k), parsed)
         message = None
         if not total:
             message = _no_matches(parsed.filters) if parsed.filters else EMPTY_LIBRARY
@@ -232,7 +233,7 @@ class SearchEngine:
             raise UsageError(f"k is {k}; it must be 1 to {MAX_K:,}")
         self._refresh()
         ranking = ListedRanking(self.library, self.library.random(k, seed), False)
-        hits = self._hits(ranking, ranking.page(0, k))
+        hits = self._hits(ranking, ranking.page(0, k), Query())
         took = (time.perf_counter() - started) * 1000
         total = self.library.count
         return SearchResult("", took, total, None, hits, None if total else EMPTY_LIBRARY)
@@ -395,7 +396,7 @@ class SearchEngine:
         )
 
     def _hits(
-        self, ranking: Ranking, page: Sequence[tuple[int, tuple[int, ...]]]
+        self, ranking: Ranking, page: Sequence[tuple[int, tuple[int, ...]]], query: Query
     ) -> tuple[Hit, ...]:
         ranks = np.array([rank for rank, _ in page], np.int64)
         z_scores = ranking.z_scores[ranks]
@@ -404,18 +405,22 @@ class SearchEngine:
         shown = ranking.ids[ranks].tolist()
         records = {record.id: record for record in self.library.images(shown)}
         labels = self.library.labels(shown)
+        words = words_of(query)
+        texts = self.library.texts(shown) if words is not None else {}
+        snippets = {i: snippet(lines, words) for i, lines in texts.items() if words is not None}
         return tuple(
             Hit(
                 record,
                 score,
                 fit,
                 match,
+                snippets.get(image),
                 duplicates,
                 labels[image][0][0] if image in labels else None,
                 partial(self.library.thumbnail, image),
             )
             for image, score, fit, match, (_, duplicates) in zip(
-                ranking.ids[ranks].tolist(),
+                shown,
                 ranking.scores[ranks].tolist(),
                 relevances.tolist(),
                 matches.tolist(),

@@ -359,6 +359,7 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "near": (_near, "a place, as in near:48.137,11.575,5 (latitude, longitude, kilometres)"),
     "label": (_word, "a label, as in label:dog"),
     "keyword": (_word, "a keyword, as in keyword:family"),
+    "text": (_word, "words written in an image, as in text:invoice or text:invo*"),
     "place": (_word, "a city, region or country, as in place:Lisbon"),
     "country": (_word, "a country, as in country:pt or country:Portugal"),
     "person": (_word, "a person's name, as in person:Ada"),

@@ -40,6 +40,8 @@ class Hit:
     """0 to 1; .5 at the relevance threshold."""
     match: bool
     """Whether it reaches the relevance threshold."""
+    snippet: str | None = None
+    """The lines of text in the image that hold words of the query."""
     duplicates: tuple[int, ...] = ()
     """Ids of near-duplicates that are folded under this hit, best first."""
     label: str | None = None
@@ -66,6 +68,8 @@ class Hit:
         values["duplicates"] = list(self.duplicates)
         info = self.record.info
         values["description"] = (info.title or info.caption or self.label or "")[:MAX_DESCRIPTION]
+        if self.snippet is not None:
+            values["snippet"] = self.snippet
         return values
 
     def _repr_html_(self) -> str:

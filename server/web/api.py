@@ -313,6 +313,7 @@ def image(id: int) -> Response:
         "url": info.url,
         "keywords": list(info.keywords),
         "people": list(info.people),
+        "text": [asdict(line) for line in engine().library.texts([id]).get(id, [])],
         "location": asdict(record.location) if record.location else None,
         "rating": info.rating,
         "orientation": info.orientation,

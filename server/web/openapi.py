@@ -68,6 +68,7 @@ SCHEMAS: dict[str, Any] = {
             "description": STRING,
         },
         absolute=STRING,
+        snippet=STRING,
     ),
     "SearchResult": obj(
         {
@@ -90,6 +91,7 @@ SCHEMAS: dict[str, Any] = {
             "keywords": listed(STRING),
             "people": listed(STRING),
             "location": nullable("object"),
+            "text": listed({"type": "object"}),
             "rating": nullable("integer", minimum=0, maximum=5),
             "orientation": {"type": "integer"},
             "added_at": STRING,

@@ -192,13 +192,16 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
       ["In", all.collections?.length && h("span", {}, ...all.collections.flatMap(({ id: one, name }, i) => [i ? ", " : "", link(name, one === 1 ? "is:favourite" : `collection:${quote(name)}`)]))],
       ["Rating", all.rating && "★".repeat(all.rating)],
     ];
+    const act = (name, text, props) => h(props.href ? "a" : "button", { class: "pill", ...props }, icon(name), text);
+    const written = all.text?.length && h("details", { class: "written" }, h("summary", {}, "Text in the photo"),
+      h("div", {}, ...all.text.map(({ text, box }) => h("p", { onpointerenter: () => stage.outline(box), onpointerleave: () => stage.outline(null) }, text))),
+      act("copy", "Copy text", { type: "button", onclick: () => copy(all.text.map(({ text }) => text).join("\n"), "Text copied") }));
     const captions = h("p", { class: "tags", hidden: true });
     const near = h("div", { class: "near", hidden: true }), stack = h("div", { class: "near", hidden: true });
-    const act = (name, text, props) => h(props.href ? "a" : "button", { class: "pill", ...props }, icon(name), text);
     details.replaceChildren(
       h("h2", {}, all.title || all.name), all.caption ? h("p", {}, all.caption) : "",
       h("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-      captions, captionForm(id, signal),
+      written || "", captions, captionForm(id, signal),
       h("div", { class: "acts" },
         act("similar", "Similar", { type: "button", onclick: () => onQuery(`like:${id}`) }),
         act("open", "Open", { href: `images/${id}`, target: "_blank" }),

@@ -19,15 +19,16 @@ const MAX_ZOOM = 12;
 /** `onCrop` gets the chosen box; `onSwipe` 1 for the next image, -1 for the previous one; `onDismiss`
  * follows a swipe down. */
 export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => null }) {
-  let source = { width: 1, height: 1 }, view = { scale: 1, x: 0, y: 0 }, box = null;
+  let source = { width: 1, height: 1 }, view = { scale: 1, x: 0, y: 0 }, box = null, outlined = null;
   let filling = true; // small photos are enlarged to the screen
   const image = h("img", { alt: "", draggable: "false" });
   image.setAttribute("draggable", "false");
   const crop = h("div", { class: "crop", hidden: true });
+  const frame = h("div", { class: "outline", hidden: true });
   const searchButton = h("button", { type: "button", class: "solid", onclick: () => onCrop(box.map((value) => value.toFixed(3))) }, "Search with this part");
   const cropbar = h("div", { class: "cropbar", hidden: true },
     h("span", { class: "hint" }, "Drag to select", h("span", { class: "keys" }, ", or use the arrow keys (Shift to resize)")), searchButton);
-  const node = h("div", { class: "stage" }, image, crop, cropbar);
+  const node = h("div", { class: "stage" }, image, frame, crop, cropbar);
   const tools = [button("minus", "Zoom out (−)", () => zoom(1 / 1.5)), button("plus", "Zoom in (+)", () => zoom(1.5))];
 
   /** Shows `src` at once, `preview` when it is loaded, and `original` when the zoom exceeds the preview. */
@@ -59,13 +60,23 @@ export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => nu
     return { left: left + x - width * (scale - 1) / 2, top: top + y - height * (scale - 1) / 2, width: width * scale, height: height * scale };
   }
 
+  const placed = ([left, top, right, bottom], { left: x, top: y, width, height }) => ({ left: `${x + left * width}px`,
+    top: `${y + top * height}px`, width: `${(right - left) * width}px`, height: `${(bottom - top) * height}px` });
+
+  /** Outlines a part of the image; null removes the outline. */
+  function outline(part) {
+    outlined = part;
+    frame.hidden = !part;
+    layout();
+  }
+
   function layout() {
     const { left, top, width, height } = fitted(), { scale, x, y } = view, zoomed = visible();
     style(image, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px`,
       transform: `translate(${x}px, ${y}px) scale(${scale})` });
     node.classList.toggle("zoomed", scale > 1);
-    if (box) style(crop, { left: `${zoomed.left + box[0] * zoomed.width}px`, top: `${zoomed.top + box[1] * zoomed.height}px`,
-      width: `${(box[2] - box[0]) * zoomed.width}px`, height: `${(box[3] - box[1]) * zoomed.height}px` });
+    if (box) style(crop, placed(box, zoomed));
+    if (outlined) style(frame, placed(outlined, zoomed));
   }
 
   function resetZoom() {
@@ -222,5 +233,5 @@ export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => nu
   return { node, tools, cropbar, show, toggleFill,
     /** Whether the photo has fewer pixels than the stage, so that `toggleFill` has an effect. */
     isSmall: () => source.width > 0 && source.width < Math.min(node.clientWidth, (node.clientHeight * source.width) / source.height),
-    setCropping, key, clear: () => (image.src = "data:,"), get cropping() { return !!box; } };
+    setCropping, outline, key, clear: () => (outline(null), image.src = "data:,"), get cropping() { return !!box; } };
 }
