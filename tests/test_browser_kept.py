@@ -260,6 +260,7 @@ def test_thumbnails_have_three_sizes(page: Page) -> None:
 
     medium = height()
     tiles(page).first.hover()
+    page.locator("#results .actions").wait_for()
     page.keyboard.down("Control")
     page.mouse.wheel(0, -120)
     page.keyboard.up("Control")
