@@ -57,8 +57,9 @@ def test_command_line_http_and_python_give_the_same_answers(
                 ids = [hit["id"] for hit in printed["hits"]]
                 assert [hit["id"] for hit in served["hits"]] == ids
                 assert [hit["id"] for hit in asked["hits"]] == ids
+                # Two float32 implementations, rounded to six decimals: at most the last differs.
                 assert [hit["score"] for hit in served["hits"]] == pytest.approx(
-                    [hit["score"] for hit in printed["hits"]], abs=1e-6
+                    [hit["score"] for hit in printed["hits"]], abs=1.1e-6
                 )
 
 

@@ -69,7 +69,8 @@ def load_text_tower(
             return BertTextTower(source, layers, pooler=dual)
     if files.family == OWN_FAMILY:
         if own := bag_of_wordpieces_config(files):
-            return BagOfWordpiecesTower(source, own)
+            # Small enough for float32 everywhere: all doors give the same scores.
+            return BagOfWordpiecesTower(Source(weights, device, torch.float32), own)
         raise _unsupported_tower(files, "text_config")
     return _TransformersTextTower(
         _load_transformers(files, weights, "text", device=device, dtype=dtype)
