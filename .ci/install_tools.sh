@@ -30,12 +30,17 @@ try() { # COMMAND... that runs sightline
     echo "== $*"
     rm -rf "$SIGHTLINE_LIBRARY"
     "$@" index "$place/photos" --model builtin --quiet
-    "$@" search photos --jsonl | head -1
+    "$@" search photos --jsonl | sed -n 1p
 }
 says() { # TEXT COMMAND...: the command fails and names the command that helps
-    local text=$1
+    local text=$1 output
     shift
-    "$@" 2>&1 | tee /dev/stderr | grep --quiet --fixed-strings "$text"
+    if output=$("$@" 2>&1); then
+        echo "it succeeded: $*"
+        return 1
+    fi
+    echo "$output"
+    grep --quiet --fixed-strings "$text" <<< "$output"
 }
 
 pipx install "sightline[cpu]"

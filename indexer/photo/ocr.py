@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sightline.indexer.errors import UsageError
+from sightline.indexer.installation import install_command
 from sightline.indexer.types import TextLine
 
 MAX_SIDE = 1600
@@ -46,7 +47,7 @@ def engine_name() -> str:
         return f"rapidocr {version('rapidocr')}"
     except PackageNotFoundError as error:
         raise UsageError(
-            'text in images is read by the extra `ocr`: pip install "sightline[ocr]"'
+            f"text in images is read by the extra ocr: {install_command('ocr')}"
         ) from error
 
 
