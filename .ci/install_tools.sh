@@ -49,13 +49,14 @@ says "pipx inject sightline" "$place/pipx-bin/sightline" mcp
 eval "$("$place/pipx-bin/sightline" mcp 2>&1 | sed 's/^[^:]*: [^:]*: //')"
 "$place/pipx-bin/sightline" mcp < /dev/null
 
+# Before `uv tool install`, whose environment uvx would use.
+try uvx --from "sightline[cpu]" sightline
+says "uvx --from" uvx --from "sightline[cpu]" sightline mcp
+uvx --from "sightline[cpu,mcp]" sightline mcp < /dev/null
+
 uv tool install "sightline[cpu]"
 try "$place/uv-bin/sightline"
 says "uv tool install" "$place/uv-bin/sightline" mcp
 eval "$("$place/uv-bin/sightline" mcp 2>&1 | sed 's/^[^:]*: [^:]*: //')"
 "$place/uv-bin/sightline" mcp < /dev/null
-
-try uvx --from "sightline[cpu]" sightline
-says "uvx --from" uvx --from "sightline[cpu]" sightline mcp
-uvx --from "sightline[cpu,mcp]" sightline mcp < /dev/null
 echo "== installed with pipx, uv tool and uvx"
