@@ -58,6 +58,7 @@ def test_favourites_are_toggled_by_key_button_and_in_the_lightbox(page: Page, ad
     assert favourites() == [first, second, third]
     changed(lambda: page.keyboard.press("f"))
     page.keyboard.press("Escape")
+    page.wait_for_url(address)  # a reload before that would open the photo again
     page.reload()
     expect(page.locator("#results .heart")).to_have_count(2)
     search(page, "is:favourite")

@@ -105,7 +105,7 @@ def test_the_page_finds_pictures_by_words_by_a_picture_and_by_likeness(
         page.fill("#q", QUERY)
         page.press("#q", "Enter")
         page.wait_for_url("**/?q=*")
-        expect(pictures.first).to_have_attribute("src", re.compile(f"/thumbnails/{best['id']}\\b"))
+        expect(pictures.first).to_have_attribute("src", re.compile(rf"\bthumbnails/{best['id']}\b"))
         shown = next((place / "pictures").rglob("*.jpg"))
         page.click("#clear")
         with page.expect_response(re.compile("/api/search.*upload")) as answer:

@@ -288,6 +288,8 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     else return onOpen(i);
     setAnchor(i);
   });
+  list.addEventListener("dragstart", (event) => list.classList.contains("selecting") ? event.preventDefault()
+    : event.dataTransfer.setData("text/x-sightline", items[tileOf(event)?.index]?.id ?? ""));
   list.addEventListener("keydown", (event) => {
     const tile = tileOf(event);
     if (!tile || event.ctrlKey || event.metaKey || event.altKey) return;

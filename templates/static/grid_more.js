@@ -39,8 +39,6 @@ export function extendGrid(grid) {
     grid.setAnchor(i);
     if (action) grid.onKey(action, i);
   });
-  list.addEventListener("dragstart", (event) => list.classList.contains("selecting") ? event.preventDefault()
-    : event.dataTransfer.setData("text/x-sightline", grid.items[tileOf(event)?.index]?.id ?? ""));
 
   // -- the month of the first row while scrolling
 
