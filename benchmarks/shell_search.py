@@ -42,7 +42,7 @@ def main() -> None:
     timed([*search, "warm"])  # files into the page cache
     times: dict[str, list[tuple[float, float]]] = {}
     for number in range(arguments.rounds):
-        # A text of its own, so that no earlier run has stored its vector.
+        # A new text in each round: no earlier run has stored its vector.
         text = f"a {WORDS[number % len(WORDS)]} {uuid.uuid4().hex[:4]}"
         jobs = {
             "new text": [*search, text],

@@ -381,7 +381,7 @@ def test_true_and_false_orders_of_a_scene_state_a_relation(tmp_path: Path) -> No
     seed = next(seed for seed in range(100) if compose(seed, split="train").relation == "right of")
     facts = prepare.scene_facts(seed)
     relation, first, second = _role(facts)
-    assert ROLES[relation] == "left of"  # turned round: the second subject is left of the first
+    assert ROLES[relation] == "left of"  # inverted: the second subject is left of the first
     kinds = [KIND_NUMBERS[kind] for kind, _, _ in facts["subjects"]]
     assert [second, first] == kinds[:2]
     assert _states_relation(facts["captions"][0])

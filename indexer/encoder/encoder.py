@@ -82,7 +82,6 @@ class Encoder:
         self._text_tower: TextTower | None = None
         self._image_tower: ImageTower | None = None
         self._few_texts = few_texts and device in ("auto", "cpu") and dtype in ("auto", "float32")
-        self._numpy_text_tower: NumpyTextTower | None = None
         self._tokenizer: Tokenizer | None = None
         self._text_lock = threading.Lock()
         self._image_lock = threading.Lock()
@@ -171,11 +170,6 @@ class Encoder:
 
     def _encode_texts(self, texts: list[str]) -> Embeddings:
         """Called by one thread at a time."""
-        if self._few_texts:
-            from sightline.indexer.encoder.numpy_text import load_numpy_text_tower
-
-            self._numpy_text_tower = load_numpy_text_tower(self._files, self._weights)
-            self._few_texts = False
         if self._numpy_text_tower is not None:
             return self._numpy_text_tower(texts)
         import torch
@@ -247,6 +241,15 @@ class Encoder:
     def logit_bias(self) -> float:
         """Added to the scaled cosines; 0 except for SigLIP."""
         return self._weights.scalar("logit_bias") or 0.0
+
+    @cached_property
+    def _numpy_text_tower(self) -> NumpyTextTower | None:
+        """The text tower for few texts; None for many, or if the model's needs torch."""
+        if not self._few_texts:
+            return None
+        from sightline.indexer.encoder.numpy_text import load_numpy_text_tower
+
+        return load_numpy_text_tower(self._files, self._weights)
 
     def _load_text_tower(self) -> tuple[Tokenizer, TextTower]:
         with self._text_lock:

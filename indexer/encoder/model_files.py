@@ -141,11 +141,14 @@ def _read(
     directory: Path, *, id: str, revision: str, info: registry.ModelInfo | None
 ) -> ModelFiles:
     missing = _missing_file(directory)
-    if missing and open_clip.is_complete(directory):
-        return _read_open_clip(directory, id=id, revision=revision, info=info)
-    if missing:
+    is_open_clip = missing is not None and open_clip.is_complete(directory)
+    if missing and not is_open_clip:
         raise ModelError(f"{id} cannot be used: {directory} has no {missing}")
-    config = read_json(directory / "config.json")
+    config = read_json(directory / (open_clip.CONFIG if is_open_clip else "config.json"))
+    if is_open_clip:
+        config, preprocessor = open_clip.translate(config, id)
+    else:
+        preprocessor = _preprocessor_config(directory)
     if not isinstance(config.get("model_type"), str):
         raise ModelError(
             f"{directory / 'config.json'} names no model_type: use a model in transformers' format"
@@ -155,25 +158,10 @@ def _read(
         revision=revision,
         directory=directory,
         config=config,
-        preprocessor=_preprocessor_config(directory),
-        weights=weight_files(directory),
-        info=info,
-    )
-
-
-def _read_open_clip(
-    directory: Path, *, id: str, revision: str, info: registry.ModelInfo | None
-) -> ModelFiles:
-    config, preprocessor = open_clip.translate(read_json(directory / open_clip.CONFIG), id)
-    return ModelFiles(
-        id=id,
-        revision=revision,
-        directory=directory,
-        config=config,
         preprocessor=preprocessor,
-        weights=open_clip.weight_files(directory),
+        weights=(open_clip.weight_files if is_open_clip else weight_files)(directory),
         info=info,
-        open_clip=True,
+        open_clip=is_open_clip,
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from sightline.indexer.encoder.model_files import ModelFiles
-from sightline.indexer.encoder.tokenizer import Tokenizer, Tokens
+from sightline.indexer.encoder.tokenizer import Tokenizer
 from sightline.indexer.encoder.tower_config import (
     SILU_FACTOR,
     SPECIAL_TOKENS,
@@ -55,15 +55,11 @@ class NumpyTextTower:
         """``n`` texts to ``(n, d) float32``, unit norm."""
         # More threads than one wait for each other longer than these small products take.
         with threadpool_limits(1, user_api="blas"):
-            rows = [self._encode(_ids(self._tokenizer([text]))) for text in texts]
+            # Of one text; it is padded only where the tower pools at the last position.
+            rows = [self._encode(self._tokenizer([text]).ids[0]) for text in texts]
         vectors = np.stack(rows)
         norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
         return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
-
-
-def _ids(tokens: Tokens) -> NDArray[np.int64]:
-    """``(t,)`` of one text; it is padded only where the tower pools at the last position."""
-    return tokens.ids[0]
 
 
 class Source:

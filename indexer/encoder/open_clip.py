@@ -27,9 +27,6 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 FAMILY = "open_clip"
 """``model_type`` of what only ``open_clip_torch`` computes."""
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-
 VISION = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size"}
 """Keys of ``vision_cfg`` that the towers of ``transformer`` take; other keys may have only the
 values in ``IGNORED``."""
@@ -155,14 +152,15 @@ def _preprocessor(preprocess: dict[str, Any], size: int, name: str) -> dict[str,
     if mode not in ("shortest", "squash"):
         raise ModelError(f"{name} resizes images by {mode!r}, which is not supported")
     crop = mode == "shortest"
+    given = {"image_mean": preprocess.get("mean"), "image_std": preprocess.get("std")}
     return {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": size} if crop else {"height": size, "width": size},
         "do_center_crop": crop,
         "crop_size": {"height": size, "width": size},
         "resample": RESAMPLE.get(preprocess.get("interpolation") or "bicubic"),
-        "image_mean": list(preprocess.get("mean") or OPENAI_MEAN),
-        "image_std": list(preprocess.get("std") or OPENAI_STD),
+        # Without them ``preprocessing`` takes CLIP's.
+        **{name: values for name, values in given.items() if values},
     }
 
 

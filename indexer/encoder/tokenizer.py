@@ -149,9 +149,9 @@ class WholeWords:
 
     def __init__(self, folder: Path) -> None:
         """``folder`` is the model's, with a ``tokenizer.json``."""
-        from tokenizers import Tokenizer as HfTokenizer
-
-        self._tokenizer = HfTokenizer.from_file(str(folder / "tokenizer.json"))
+        found = _from_json(folder)
+        assert found is not None
+        self._tokenizer = found
 
     def unknown(self, text: str) -> list[str]:
         """The words of ``text`` that the model does not know.

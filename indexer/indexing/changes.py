@@ -233,7 +233,7 @@ def compare(
             result.changed.append((image.id, candidate))
         else:
             result.new.append(candidate)
-    # Network shares and FAT number their files anew at every mount: if most inodes differ, that
+    # Network shares and FAT renumber their files at every mount: if most inodes differ, that
     # is no sign of a change.
     if len(renumbered) > result.unchanged + len(result.outdated):
         result.unchanged += len(renumbered)

@@ -355,7 +355,7 @@ def _in_archive(
 ) -> Iterator[tuple[ShardImage, Source]]:
     """The images of a WebDataset archive on this machine.
 
-    A truncated archive yields what it holds, and then a failure of its own.
+    A truncated archive yields what it holds, and then a separate failure.
     """
     root, row = Path(place.path), 0
     try:
@@ -393,7 +393,7 @@ def _in_archive_of_store(
     adjacent and share their name up to the first dot; a ``.txt``, or ``caption`` in a ``.json``, is
     the image's caption.
 
-    A truncated archive yields what it holds, and then a failure of its own.
+    A truncated archive yields what it holds, and then a separate failure.
     """
     sample: list[tuple[ShardImage, Source]] = []
     sidecars: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """One MCP request over HTTP, for a WSGI server: stateless, answered with JSON.
 
-Each request runs the SDK's ASGI application to its end in an event loop of its own: 2 ms, and no
+Each request runs the SDK's ASGI application to its end in a separate event loop: 2 ms, and no
 session, thread or loop that outlives it. The caller has checked the token, the host and the origin.
 """
 

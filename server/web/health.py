@@ -24,7 +24,7 @@ checks cost at most one search per second."""
 
 
 class Health:
-    """Searches the library for one of its own images. ``searching(seconds)`` takes the place of a
+    """Searches for one of the library's images. ``searching(seconds)`` takes the place of a
     search, so that requests which hang make the check fail."""
 
     def __init__(

@@ -161,7 +161,7 @@ async function search(q, { random = null, typed = false, retried = false, y = 0,
   }
 }
 
-/** Whether the query is one collection, which has an order of its own. */
+/** Whether the query is one collection, which has its own order. */
 const collection = (q) => tokens(q).filter((token) => /^collection:/i.test(token)).length === 1;
 
 /** A server message as a sentence; a filter at its start keeps its case. */
