@@ -223,7 +223,7 @@ def create(path: Path, kind: FileKind, fill: Callable[[Database], None]) -> None
             connection.execute(f"PRAGMA application_id = {kind.application_id}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
-            database = Database(connection)
+            database = Database(connection, execute_plugins=False)
             kind.migrations.apply(database)
             fill(database)
             # Creates the table that `analyze` fills. Created later, it would split the schema
@@ -343,7 +343,7 @@ class Store:
         """Applies what is missing. LibraryError for a file of a newer Sightline, for an older one
         opened for reading only, and for a corrupt schema."""
         migrations = self.kind.migrations
-        database = Database(connection, recursive_triggers=False)
+        database = Database(connection, recursive_triggers=False, execute_plugins=False)
         steps, columns, definitions = _current_schema(self.kind)
         self._check_objects(connection, definitions)
         try:
@@ -565,7 +565,7 @@ def _current_schema(
     """The names of all migrations in their order, and the columns and definition of each table that
     they create; columns without full-text tables, which cannot always be opened and most questions
     do not need."""
-    with closing(Database(memory=True)) as database:
+    with closing(Database(memory=True, execute_plugins=False)) as database:
         kind.migrations.apply(database)
         names = database.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'words%'"

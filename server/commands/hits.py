@@ -8,7 +8,6 @@ import os
 import re
 import string
 import sys
-import webbrowser
 from html import escape
 from importlib import util
 from typing import TYPE_CHECKING, Any
@@ -105,6 +104,8 @@ class _Fields(string.Formatter):
 def open_in_browser(result: SearchResult) -> None:
     """Writes the results as a page with their thumbnails, readable by this user only, and opens it
     in the browser. The next call overwrites it."""
+    import webbrowser
+
     from platformdirs import user_cache_path
 
     folder = user_cache_path("sightline", appauthor=False)
