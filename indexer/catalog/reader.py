@@ -509,7 +509,9 @@ class CatalogReader:
     def has(self, kind: str) -> bool:
         """Whether any image has one: ``keyword``, ``person``, ``place``, ``label``, ``year``.
         Faster than ``facets``."""
-        return self._read(lambda connection: facets.has(connection, kind))
+        return self._cached(
+            ("has", kind), lambda: self._read(lambda connection: facets.has(connection, kind))
+        )
 
     def suggest(self, kind: str, prefix: str = "", limit: int = 10) -> list[Suggestion]:
         """Values of ``kind`` (as in ``facets``, or ``folder`` or ``collection``) in which a word
@@ -528,8 +530,11 @@ class CatalogReader:
         return [one for one, _ in zip(fitting, range(limit), strict=False)]
 
     def labels(self, ids: Iterable[int]) -> dict[int, list[tuple[str, float]]]:
-        """``(label, score)`` of each of ``ids`` that has labels, best first."""
+        """``(label, score)`` of each of ``ids`` that has labels, best first. Costs nothing if no
+        image has."""
         found: dict[int, list[tuple[str, float]]] = {}
+        if not self.has("label"):
+            return found
         with self._store.reading() as connection:
             for image, label, score in connection.execute(
                 f"SELECT image_id, label, score FROM labels WHERE image_id IN {image_rows.LISTED}"

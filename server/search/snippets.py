@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sightline.indexer.catalog.full_text import phrases, plain
 from sightline.indexer.types import TextLine
@@ -13,6 +14,7 @@ MAX_LINES, MAX_LENGTH = 2, 160
 """Lines of a snippet, and its characters."""
 
 
+@lru_cache(maxsize=1024)
 def words_of(query: Query) -> re.Pattern[str] | None:
     """Matches any word of a query's texts and of its ``text:`` filters; None without words."""
     texts = [term.text for term in query.terms if term.text and term.weight > 0]
