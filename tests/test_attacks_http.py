@@ -636,6 +636,19 @@ def test_a_zip_from_a_hung_disk_is_broken_off_and_frees_its_slot(
         assert download(port).endswith(b"0\r\n\r\n")
 
 
+def test_clients_that_leave_before_their_zip_is_sent_free_its_slot(engine: SearchEngine) -> None:
+    body = b'{"ids": [1, 2]}'
+    length = f"Content-Length: {len(body)}\r\n"
+    kind = "Content-Type: application/json\r\n"
+    request = headers("POST", "/api/zip", BEARER, kind, length) + body
+    with serving(engine, max_zips=1) as port:
+        for _ in range(4):
+            with connected(port) as connection:
+                connection.sendall(request)
+        # Until the server has noticed that they left.
+        assert eventually(lambda: ask(port, request)[0] == 200)
+
+
 def test_a_decoder_that_cannot_be_ended_occupies_no_request(
     engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
