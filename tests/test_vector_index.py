@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from helpers_catalog import TOP, picture
@@ -149,6 +150,23 @@ def test_every_kind_has_high_recall(catalog: Catalog, tmp_path: Path, kind: str)
     opened = built(catalog, tmp_path / "index", kind)
     assert opened.state.type == kind
     assert recall(opened, catalog) >= (1.0 if kind == "exact" else 0.97)
+
+
+def test_lists_of_many_centroids_are_found_roughly_first(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "NEAR_FROM", 1)
+    monkeypatch.setattr(build, "NEAR_LISTS", 4)
+    directory = tmp_path / "index"
+    build_index(directory, catalog, **MODEL, kind="ivf-pq")  # type: ignore[arg-type]
+    assert recall(open_index(directory, catalog, **MODEL), catalog) >= 0.97
+    current = Generation(directory, manifest_in(directory))
+    lists = current.ivf.invlists
+    stored = [faiss.rev_swig_ptr(lists.get_ids(n), lists.list_size(n)) for n in range(lists.nlist)]
+    assert sorted(np.concatenate(stored)) == list(range(COUNT))
+    nearest = current.assigned_lists(np.arange(COUNT))
+    same = sum((nearest[rows] == n).sum() for n, rows in enumerate(stored))
+    assert same > 0.8 * COUNT
 
 
 @pytest.mark.parametrize("kind", KINDS)

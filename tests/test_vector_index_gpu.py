@@ -233,11 +233,13 @@ def test_a_search_for_too_many_candidates_runs_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = opened(catalog, tmp_path, "cpu")
-    depth = manifest_in(tmp_path / "index").depth
-    monkeypatch.setattr(gpu, "MAX_SELECTION", depth + 50)
+    manifest = manifest_in(tmp_path / "index")
+    limit = max(manifest.depth + 50, manifest.nlist)
+    monkeypatch.setattr(gpu, "MAX_SELECTION", limit)
+    most = 10 + (limit - manifest.depth) // 5  # five candidates for each result beyond ten
     searched = opened(catalog, tmp_path)
     before = last(copies).searches
-    for k, asked in ((10, 1), (20, 2), (21, 2), (60, 2), (500, 2), (COUNT + 50, 2)):
+    for k, asked in ((10, 1), (most, 2), (most + 1, 2), (60, 2), (500, 2), (COUNT + 50, 2)):
         found = searched.search(QUERIES, k)
         assert last(copies).searches == before + asked, k
         assert_exact(catalog, found)
@@ -415,8 +417,10 @@ def test_training_and_assignment_run_on_the_gpu(
     monkeypatch.setattr(gpu, "to_gpu", to_gpu)
     state = build_index(tmp_path / "there", catalog, **MODEL, kind="ivf-pq", device="cuda:1")
     lists = manifest_in(tmp_path / "there").nlist
-    assert asked == [(0, "cuda:1", False), (lists, "cuda:1", True)]
-    assert used[0].ntotal == lists, "k-means ran in it"
+    assert asked == [(0, "cuda:1", True)] * 2
+    assert [one.ntotal for one in used] == [lists] * 2, (
+        "k-means ran in one, assignment in the other"
+    )
     assert state.recall["image"] >= 0.97
     with_cpu = open_index(tmp_path / "index", catalog, **MODEL).search(QUERIES, 10)
     built_there = open_index(tmp_path / "there", catalog, **MODEL).search(QUERIES, 10)

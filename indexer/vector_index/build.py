@@ -38,8 +38,14 @@ POINTS_PER_CENTROID = 64
 """Training vectors for each inverted list; FAISS warns below ``MIN_POINTS_PER_CENTROID``."""
 MIN_POINTS_PER_CENTROID = 39
 
-KMEANS_ITERATIONS = 10
-"""Of the coarse quantiser; more do not change the recall."""
+KMEANS_ITERATIONS = 10, 2
+"""Of the coarse quantiser: with a quarter of the training vectors, then with all of them."""
+
+NEAR_LISTS, NEAR_FROM = 8, 1024
+"""From ``NEAR_FROM`` lists on, the nearest centroid is sought among the ``NEAR_LISTS`` nearest in a
+quarter of the dimensions (PCA): 2.4 times as fast, and .4 % of the vectors get another list."""
+
+PCA_POINTS = 32_768
 
 MAX_LISTS = 1 << 14
 
@@ -264,30 +270,61 @@ def _trained(plan: Plan, vectors: NDArray[np.float16], device: str, progress: Pr
     factory = plan.factory.replace("x4fsr", "x4np")
     index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     index.verbose = False
-    ivf: Any = faiss.extract_index_ivf(index)
-    ivf.cp.niter = KMEANS_ITERATIONS
-    ivf.cp.spherical = True
-    ivf.cp.seed = SEED
-    ivf.cp.max_points_per_centroid = POINTS_PER_CENTROID
+    ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     rotation = faiss.downcast_VectorTransform(index.chain.at(0))  # type: ignore[attr-defined]
     if isinstance(rotation, faiss.OPQMatrix):
-        rotation.niter = 15 if rows >= EXACT_BELOW else 4
+        rotation.niter = 8 if rows >= EXACT_BELOW else 4
         rotation.niter_pq_0 = 10
         rotation.max_train_points = 16_384
-    on_gpu = gpu.to_gpu(faiss.IndexFlatIP(dimension), device)
-    if on_gpu is not None:
-        ivf.clustering_index = on_gpu
     progress("training the index", 0, plan.sample)
     chosen = np.sort(np.random.default_rng(SEED).choice(rows, plan.sample, replace=False))
     sample = np.empty((plan.sample, dimension), np.float32)
     for start in range(0, plan.sample, BLOCK):
         part = chosen[start : start + BLOCK]
         sample[start : start + len(part)] = vectors[part]
-    index.train(sample)
-    if on_gpu is not None:
-        ivf.clustering_index = None  # FAISS stores a pointer, which is invalid after this function
+    rotation.train(sample)
+    sample = rotation.apply(sample)
+    ivf.quantizer.add(_centroids(sample, plan.nlist, device))
+    ivf.train(sample)
+    index.is_trained = True
     progress("training the index", plan.sample, plan.sample)
     return index
+
+
+def _centroids(vectors: Embeddings, nlist: int, device: str) -> Embeddings:
+    """``(nlist, d)`` centroids of unit length by spherical k-means."""
+    import faiss
+
+    nearest = _nearest_centroids(vectors, nlist, device)
+    centroids = np.empty(0, np.float32)
+    for part, iterations in zip((vectors[::4], vectors), KMEANS_ITERATIONS, strict=True):
+        kmeans = faiss.Clustering(vectors.shape[1], nlist)
+        kmeans.niter, kmeans.spherical, kmeans.seed = iterations, True, SEED
+        kmeans.min_points_per_centroid, kmeans.max_points_per_centroid = 1, len(vectors)
+        faiss.copy_array_to_vector(centroids, kmeans.centroids)
+        kmeans.train(np.ascontiguousarray(part), nearest)
+        centroids = faiss.vector_to_array(kmeans.centroids)
+    return centroids.reshape(nlist, -1)
+
+
+def _nearest_centroids(vectors: Embeddings, nlist: int, device: str) -> Any:
+    """An empty index for ``nlist`` centroids of unit length that finds the nearest to a vector, on
+    the GPU if there is one. ``vectors`` are distributed like those to be assigned."""
+    import faiss
+
+    dimension = vectors.shape[1]
+    on_gpu = gpu.to_gpu(faiss.IndexFlatL2(dimension), device, float16=True)
+    if on_gpu is not None:
+        return on_gpu
+    if nlist < NEAR_FROM:
+        return faiss.IndexFlatL2(dimension)
+    pca = faiss.PCAMatrix(dimension, dimension // 4)
+    pca.train(vectors[:PCA_POINTS])
+    roughly = faiss.IndexPreTransform(pca, faiss.IndexFlatL2(dimension // 4))
+    exactly: Any = faiss.IndexRefineFlat(roughly)
+    exactly.k_factor = NEAR_LISTS
+    exactly.referenced_objects = [pca, roughly]  # FAISS stores pointers to them
+    return exactly
 
 
 def _add(
@@ -295,15 +332,19 @@ def _add(
 ) -> None:
     """Adds the rows from ``start`` on to ``index``, with their row numbers as ids.
 
-    Assigning rows to lists is most of the work. It runs on the GPU if there is one, else against
-    float32 centroids; codes are computed on the CPU.
+    Assigning rows to lists is most of the work, and runs on the GPU if there is one; codes are
+    computed on the CPU.
     """
     import faiss
 
     rows = len(vectors)
     ivf: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
     # Fast-scan indexes cannot add rows whose lists are known.
-    coarse = None if isinstance(ivf, faiss.IndexIVFPQFastScan) else _coarse_quantiser(ivf, device)
+    coarse: Any = None
+    if not isinstance(ivf, faiss.IndexIVFPQFastScan):
+        centroids = ivf.quantizer.reconstruct_n(0, ivf.nlist)
+        coarse = _nearest_centroids(centroids, ivf.nlist, device)
+        coarse.add(centroids)
     for first in range(start, rows, BLOCK):
         block = np.asarray(vectors[first : first + BLOCK], np.float32)
         if coarse is None:
@@ -314,16 +355,6 @@ def _add(
             ivf.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(lists))
             index.ntotal = ivf.ntotal
         progress("building the index", min(first + BLOCK, rows) - start, rows - start)
-
-
-def _coarse_quantiser(ivf: Any, device: str) -> Any:
-    """The centroids of ``ivf`` in a flat index, on the GPU if there is one."""
-    import faiss
-
-    coarse: Any = faiss.IndexFlatIP(ivf.d)
-    coarse.add(ivf.quantizer.reconstruct_n(0, ivf.nlist))
-    on_gpu = gpu.to_gpu(coarse, device, float16=True)
-    return coarse if on_gpu is None else on_gpu
 
 
 def _optimised(index: Any) -> Any:

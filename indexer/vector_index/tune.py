@@ -53,10 +53,20 @@ def tuned(generation: Generation, texts: Embeddings | None, progress: Progress) 
     live = generation.live()
     rows = np.sort(random.choice(live, min(QUERIES, len(live)), replace=False))
     progress("measuring the index", 0, None)
-    samples = {"image": _Sample.of(generation, generation.fetch(rows), own=rows)}
-    if texts is not None and len(texts):
-        chosen = random.choice(len(texts), min(QUERIES, len(texts)), replace=False)
-        samples["text"] = _Sample.of(generation, np.asarray(texts[chosen], np.float32))
+    images = generation.fetch(rows)
+    if texts is None:
+        texts = np.empty((0, images.shape[1]), np.float32)
+    chosen = random.choice(len(texts), min(QUERIES, len(texts)), replace=False)
+    queries = {"image": images, "text": np.asarray(texts[chosen], np.float32)}
+    # One pass over the vectors for both kinds; texts have no row of their own.
+    own = np.concatenate([rows, np.full(len(chosen), -1)])
+    truth = nearest_rows(generation, np.concatenate(list(queries.values())), TUNED_K, own=own)
+    parts = np.split(truth, [len(rows)])
+    samples = {
+        kind: _Sample.of(generation, some, part)
+        for (kind, some), part in zip(queries.items(), parts, strict=True)
+        if len(some)
+    }
     target = SMALL_TARGET_RECALL if manifest.rows < SMALL else TARGET_RECALL
     target += MARGIN * (1 - target)
     settings = _cheapest(generation, samples, target)
@@ -74,26 +84,23 @@ def tuned(generation: Generation, texts: Embeddings | None, progress: Progress) 
     return manifest
 
 
-def nearest_rows(
-    generation: Generation, queries: Embeddings, k: int, *, own: Ids | None = None
-) -> Ids:
-    """``(q, k)`` rows of the exact nearest neighbours, padded with -1. ``own`` are the rows of the
-    queries themselves, which are not counted."""
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    found = np.full((len(queries), k), -1, np.int64)
+def nearest_rows(generation: Generation, queries: Embeddings, k: int, *, own: Ids) -> Ids:
+    """``(q, k)`` rows of the exact nearest neighbours, padded with -1, without the rows ``own`` of
+    the queries themselves (-1 for none)."""
+    import faiss
+
+    found = faiss.ResultHeap(len(queries), k + 1, keep_max=True)
     rows = generation.live()
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
-        cosines = queries @ generation.fetch(block).T
-        if own is not None:
-            cosines[own[:, None] == block] = -np.inf
-        top = np.argpartition(cosines, -min(k, len(block)), axis=1)[:, -k:]
-        scores = np.concatenate([scores, np.take_along_axis(cosines, top, axis=1)], axis=1)
-        found = np.concatenate([found, block[top]], axis=1)
-        order = np.argsort(-scores, axis=1)[:, :k]
-        scores = np.take_along_axis(scores, order, axis=1)
-        found = np.take_along_axis(found, order, axis=1)
-    return np.where(np.isneginf(scores), -1, found)
+        near = min(k + 1, len(block))
+        cosines, positions = faiss.knn(
+            queries, generation.fetch(block), near, faiss.METRIC_INNER_PRODUCT
+        )
+        found.add_result(cosines, block[positions])
+    found.finalize()
+    others = np.argsort(own[:, None] == found.I, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(found.I, others, axis=1)
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,7 @@ class _Sample:
     """``(n,)`` how much lower than that of the nearest centroid the cosine of its centroid is."""
 
     @classmethod
-    def of(cls, generation: Generation, queries: Embeddings, own: Ids | None = None) -> _Sample:
-        truth = nearest_rows(generation, queries, TUNED_K, own=own)
+    def of(cls, generation: Generation, queries: Embeddings, truth: Ids) -> _Sample:
         _, cosines, lists = generation.probed_lists(queries, Probing(generation.manifest.nlist))
         assigned = generation.assigned_lists(truth.ravel()).reshape(truth.shape)
         positions = (lists[:, None, :] == assigned[:, :, None]).argmax(axis=2)
