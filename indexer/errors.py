@@ -15,6 +15,7 @@ and sets an exit status, the server returns it with a status code, and an indexi
     └── LibraryError          a library cannot be opened, read or written
         ├── CorruptError      a file of it is corrupt or truncated: `sightline doctor`
         ├── LibraryBusyError  another run is writing to it (HTTP 503)
+        ├── ModelChangedError it has another model since it was opened (HTTP 503)
         └── LibraryAwayError  the store that holds it cannot be reached (HTTP 503)
 """
 
@@ -97,6 +98,10 @@ class CorruptError(LibraryError):
 
 class LibraryBusyError(LibraryError):
     """Another process is writing to this library."""
+
+
+class ModelChangedError(LibraryError):
+    """A library has been given another model since it was opened: open it again."""
 
 
 class LibraryAwayError(LibraryError):

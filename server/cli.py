@@ -22,6 +22,7 @@ from sightline.server.commands.priority import OWN_PROCESS
 
 COMMANDS = {
     "index": "sightline.server.commands.index",
+    "reencode": "sightline.server.commands.reencode",
     "embed": "sightline.server.commands.embed",
     "search": "sightline.server.commands.search",
     "serve": "sightline.server.commands.serve",

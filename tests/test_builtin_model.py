@@ -165,7 +165,7 @@ def test_a_library_of_an_older_builtin_model_names_the_command_that_indexes_it_a
     assert run(["search", "a dog", "--library", str(directory)]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "the built-in model has changed" in line
-    assert f"sightline index '{photos}' --model builtin --library {directory}-new" in line
+    assert f"sightline reencode --model builtin --library {directory}" in line
     with Library.open(directory) as library, pytest.raises(ModelMismatchError):
         SearchEngine(library)
 

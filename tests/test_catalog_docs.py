@@ -9,7 +9,7 @@ from pathlib import Path
 from helpers_catalog import new_catalog
 from sqlite_utils import Database
 
-from sightline.indexer.catalog import Thumbnails
+from sightline.indexer.catalog import NewEmbeddings, Thumbnails
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "catalog.md"
 
@@ -24,9 +24,12 @@ def test_docs_describe_every_table_view_and_column(tmp_path: Path) -> None:
     catalog, _ = new_catalog(tmp_path)
     catalog.close()
     Thumbnails.open_or_create(tmp_path / "thumbnails.db").close()
+    NewEmbeddings.create(
+        tmp_path / "reencoding.db", model="m", revision="1", dimension=4, identity="i"
+    ).close()
     described = sections()
     known = set()
-    for name in ("catalog.db", "thumbnails.db"):
+    for name in ("catalog.db", "reencoding.db", "thumbnails.db"):
         with closing(Database(tmp_path / name)) as database:
             for table in [*database.table_names(), *database.view_names()]:
                 if table.startswith(("_sqlite", "sqlite_", "words_")):

@@ -489,7 +489,9 @@ def test_serve_loads_the_model_once_to_index_and_to_search(
     monkeypatch.setattr(registry, "DEFAULT", str(tiny_clip))
     monkeypatch.setattr(
         "sightline.server.commands.serve.run_server",
-        lambda library, encoder, config, *, browse: served.append((library.count, encoder)),
+        lambda engines, config, *, browse: served.append(
+            (engines.latest.library.count, engines.latest.encoder)
+        ),
     )
     asked = ["serve", str(pictures), "--library", str(tmp_path / "library"), "--device", "cpu"]
     for _ in ("a new library", "an existing one"):

@@ -4,6 +4,7 @@ from sightline.indexer.catalog.catalog import Catalog, WriteResult
 from sightline.indexer.catalog.check import Problem
 from sightline.indexer.catalog.facets import Months, Suggestion
 from sightline.indexer.catalog.kept import FAVOURITES, Collection, Kept, SavedSearch
+from sightline.indexer.catalog.new_embeddings import NewEmbedding, NewEmbeddings
 from sightline.indexer.catalog.thumbnails import Thumbnails
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "Collection",
     "Kept",
     "Months",
+    "NewEmbedding",
+    "NewEmbeddings",
     "Problem",
     "SavedSearch",
     "Suggestion",

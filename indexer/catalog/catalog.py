@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +35,7 @@ import numpy as np
 from sightline.indexer.catalog import check, embeddings, full_text, image_rows, migrations
 from sightline.indexer.catalog.check import Problem
 from sightline.indexer.catalog.filters import prepare
+from sightline.indexer.catalog.new_embeddings import NewEmbeddings
 from sightline.indexer.catalog.reader import RUN_COUNTS, CatalogReader
 from sightline.indexer.catalog.store import Database, FileKind, Store, create
 from sightline.indexer.errors import LibraryError
@@ -58,6 +59,10 @@ CATALOG = FileKind(
         " library and index the folders again"
     ),
 )
+
+
+REPLACED_BATCH = 10_000
+"""Embeddings replaced between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ class Catalog(CatalogReader):
         vectors = [image.vector for image in images if image.vector is not None]
         blobs = embeddings.to_blobs(vectors, self.dimension)
         with self._store.writing() as connection:
+            self._require_model(connection)
             folders = image_rows.Folders(connection, root.id)
             ids = image_rows.known_as(connection, folders, images)
             arriving = [
@@ -282,6 +288,50 @@ class Catalog(CatalogReader):
             if before_commit is not None:
                 before_commit(written)
         return written
+
+    def replace_embeddings(
+        self,
+        new: NewEmbeddings,
+        *,
+        unreadable: Mapping[int, str],
+        progress: Callable[[int], None],
+    ) -> None:
+        """Replaces every embedding by that in ``new``, and the model by that of ``new``, in one
+        transaction: then this catalog must be closed and opened again.
+
+        ``unreadable`` are images without a new embedding, and why. They stay without one: their
+        files count as never read, so that the next run reads them. Nothing else changes.
+        ``progress`` is called with the number of images written, inside the transaction.
+        """
+
+        def rows() -> Iterator[tuple[int, bytes, int]]:
+            for number, (image, vector, _) in enumerate(new.rows(), 1):
+                yield image, vector, version
+                if number % REPLACED_BATCH == 0:
+                    progress(number)
+
+        with self._store.writing() as connection:
+            version = self._next_version(connection)
+            if version != new.version:
+                raise LibraryError("the library changed meanwhile: run the command again")
+            connection.execute("DELETE FROM embeddings")
+            connection.executemany(
+                "INSERT INTO embeddings (image_id, vector, version) VALUES (?, ?, ?)", rows()
+            )
+            connection.executemany(
+                "UPDATE images SET pixels_hash = ? WHERE id = ?",
+                ((pixels_hash, image) for image, _, pixels_hash in new.rows()),
+            )
+            image_rows.mark_unread(connection, unreadable)
+            connection.executemany(
+                "UPDATE meta SET value = ? WHERE name = ?",
+                [
+                    (new.model, "model"),
+                    (new.revision, "revision"),
+                    (str(new.dimension), "dimension"),
+                ],
+            )
+            progress(new.count)
 
     def stamp_files(self, files: Sequence[tuple[int, Candidate]]) -> None:
         """Stores the ctime and the inode of the files of images that are otherwise unchanged."""
@@ -379,6 +429,7 @@ class Catalog(CatalogReader):
         or from the ids ``among``. Ids that no longer exist are ignored."""
         listed = None if among is None else json.dumps([int(i) for i in among])
         with self._store.writing() as connection:
+            self._require_model(connection)
             connection.executemany(
                 "DELETE FROM labels WHERE folded = ?1"
                 f" AND (?2 IS NULL OR image_id IN {image_rows.LISTED.replace('?', '?2')})",

@@ -64,7 +64,9 @@ _ROWS: tuple[tuple[Literal["missing", "orphaned", "wrong"], str, str], ...] = (
     (
         "missing",
         "without a vector",
-        "SELECT id FROM images WHERE id NOT IN (SELECT image_id FROM embeddings)",
+        # A file that could not be read for the library's present model has none.
+        "SELECT id FROM images WHERE id NOT IN (SELECT image_id FROM embeddings)"
+        " AND mtime_ns IS NOT NULL",
     ),
     (
         "orphaned",

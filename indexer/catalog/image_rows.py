@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -467,6 +467,22 @@ def write_failures(connection: sqlite3.Connection, root: int, failed: Sequence[F
             (root, storable(f.path), f.size, f.mtime_ns, f.ctime_ns, storable(f.reason), moment)
             for f in failed
         ],
+    )
+
+
+def mark_unread(connection: sqlite3.Connection, unreadable: Mapping[int, str]) -> None:
+    """Marks the files of images as never read, and stores why they could not be."""
+    found = connection.execute(
+        "SELECT images.id, folders.root_id, iif(folders.path = '', '', folders.path || '/')"
+        " || images.name, images.size FROM images JOIN folders ON folders.id = images.folder_id"
+        f" WHERE images.id IN {LISTED}",
+        [json.dumps([*unreadable])],
+    ).fetchall()
+    for image, root, path, size in found:
+        write_failures(connection, root, [Failure("", path, size, None, unreadable[image])])
+    connection.execute(
+        f"UPDATE images SET size = 0, mtime_ns = NULL, pixels_hash = NULL WHERE id IN {LISTED}",
+        [json.dumps([*unreadable])],
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables of a library's two SQLite files, as migrations.
+"""The tables of a library's SQLite files, as migrations.
 
 Append only: a released migration never changes, and tests migrate from every earlier version. All
 pending migrations run in one transaction. ``docs/catalog.md`` describes the resulting tables.
@@ -11,6 +11,7 @@ from sightline.indexer.catalog.store import Database, Migrations
 
 catalog = Migrations("catalog")
 thumbnails = Migrations("thumbnails")
+new_embeddings = Migrations("new_embeddings")
 
 
 @catalog()
@@ -451,3 +452,17 @@ def texts(db: Database) -> None:
 def thumbnail_blobs(db: Database) -> None:
     """One WebP per image."""
     db.execute("CREATE TABLE thumbnails (image_id INTEGER PRIMARY KEY, webp BLOB NOT NULL)")
+
+
+@new_embeddings()
+def embeddings_by_another_model(db: Database) -> None:
+    """One embedding per image, and the model."""
+    db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+    db.execute(
+        """CREATE TABLE new_embeddings (
+            image_id INTEGER PRIMARY KEY,
+            version INTEGER NOT NULL,
+            pixels_hash TEXT,
+            vector BLOB NOT NULL
+        )"""
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,8 @@ from sightline.indexer.catalog.embeddings import Changes
 from sightline.indexer.catalog.facets import Months, Suggestion
 from sightline.indexer.catalog.filters import where
 from sightline.indexer.catalog.kept import Kept
-from sightline.indexer.catalog.store import Store, ids_of
+from sightline.indexer.catalog.store import Store, ids_of, pairs_of
+from sightline.indexer.errors import ModelChangedError
 from sightline.indexer.types import (
     Embeddings,
     Failure,
@@ -146,6 +148,42 @@ class CatalogReader:
         if kept is None or kept[0] != stamp:
             kept = self._cache[key] = (stamp, compute())
         return kept[1]
+
+    @property
+    def model_changed(self) -> bool:
+        """Whether the catalog has the embeddings of another model than when it was opened."""
+
+        def compute() -> bool:
+            with self._store.reading() as connection:
+                return self._stored_model(connection) != (self.model, self.revision)
+
+        return self._cached("model", compute)
+
+    @staticmethod
+    def _stored_model(connection: Any) -> tuple[str, str]:
+        rows = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+        return rows.get("model", ""), rows.get("revision", "")
+
+    def _require_model(self, connection: Any) -> None:
+        """ModelChangedError if the catalog has the embeddings of another model by now."""
+        model, revision = self._stored_model(connection)
+        if (model, revision) != (self.model, self.revision):
+            raise ModelChangedError(
+                f"the library in {self.path.parent} has the model {model} now: run the command"
+                " again, or restart the program"
+            )
+
+    @contextmanager
+    def _reading_vectors(self) -> Iterator[Any]:
+        """A connection that sees one commit, whose embeddings are those of ``model``."""
+        with self._store.snapshot() as connection:
+            self._require_model(connection)
+            yield connection
+
+    def require_model(self) -> None:
+        """ModelChangedError if ``model_changed``."""
+        with self._reading_vectors():
+            pass
 
     def _read(self, question: Callable[[Any], _T]) -> _T:
         with self._store.snapshot() as connection:
@@ -356,10 +394,11 @@ class CatalogReader:
         return None
 
     # vectors --------------------------------------------------------------------------------------
+    # All of them raise ModelChangedError rather than return vectors of another model.
 
     def vectors(self, ids: Ids) -> Embeddings:
         """``(n, d) float32`` in the order of ``ids``; a row of NaN for an unknown id."""
-        with self._store.reading() as connection:
+        with self._reading_vectors() as connection:
             return embeddings.fetch(connection, ids, self.dimension)
 
     def blocks(
@@ -380,7 +419,7 @@ class CatalogReader:
         if after_version is None:
             last = 0
             while True:
-                with self._store.reading() as connection:
+                with self._reading_vectors() as connection:
                     ids, vectors, last = embeddings.block(
                         connection, last, size, until, self.dimension
                     )
@@ -391,7 +430,7 @@ class CatalogReader:
         else:
             position: tuple[int, int] | None = (after_version, 1 << 62)
             while position is not None:
-                with self._store.reading() as connection:
+                with self._reading_vectors() as connection:
                     ids, vectors, position = embeddings.newer(
                         connection, position, size, until, self.dimension
                     )
@@ -400,13 +439,13 @@ class CatalogReader:
 
     def sample(self, n: int, seed: int = 0) -> tuple[Ids, Embeddings]:
         """``n`` random ids, ascending, and their vectors; all if there are fewer."""
-        with self._store.snapshot() as connection:
+        with self._reading_vectors() as connection:
             ids = embeddings.random_ids(connection, n, seed)
             return ids, embeddings.fetch(connection, ids, self.dimension)
 
     def changes(self, after_version: int) -> Changes:
         """The changes of embeddings since ``after_version``; ``pending`` returns their number."""
-        with self._store.snapshot() as connection:
+        with self._reading_vectors() as connection:
             version = self._this_version(connection)
             ids, vectors, _ = embeddings.newer(
                 connection, (after_version, 1 << 62), 1 << 62, version, self.dimension
@@ -426,6 +465,17 @@ class CatalogReader:
             " + (SELECT count(*) FROM removals WHERE version > ?1)",
             [after_version],
         )
+
+    def versions(self) -> Ids:
+        """``(n, 2) int64``: the id of each image and the version of its embedding, -1 if it has
+        none, by id."""
+        with self._store.snapshot() as connection:
+            table = "embeddings INDEXED BY embeddings_version"
+            pairs = pairs_of(connection, "image_id", "version", table)
+            images = np.sort(ids_of(connection, "SELECT id FROM images"))
+        versions = np.full(len(images), -1, np.int64)
+        versions[np.searchsorted(images, pairs[:, 0])] = pairs[:, 1]
+        return np.stack([images, versions], axis=1)
 
     # choosing -------------------------------------------------------------------------------------
 

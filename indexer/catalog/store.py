@@ -243,6 +243,15 @@ def create(path: Path, kind: FileKind, fill: Callable[[Database], None]) -> None
                 name.unlink(missing_ok=True)
 
 
+def delete(path: Path) -> None:
+    """Deletes the file at ``path``, if there is one, with its log."""
+    try:
+        for name in (path, *_companions(path)):
+            name.unlink(missing_ok=True)
+    except OSError as error:
+        raise LibraryError.unwritable(path, error) from error
+
+
 def _companions(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
 
@@ -586,3 +595,10 @@ def ids_of(connection: sqlite3.Connection, sql: str, parameters: Sequence = ()) 
     """
     (text,) = connection.execute(f"SELECT group_concat(id) FROM ({sql})", parameters).fetchone()
     return np.fromstring(text, dtype=np.int64, sep=",") if text else np.empty(0, np.int64)
+
+
+def pairs_of(connection: sqlite3.Connection, first: str, second: str, table: str) -> Ids:
+    """``(n, 2)``: two columns of integers of ``table``, by the first of them."""
+    sql = f"SELECT {first} || ',' || {second} AS id FROM {table}"
+    pairs = ids_of(connection, sql).reshape(-1, 2)
+    return pairs[np.argsort(pairs[:, 0])]

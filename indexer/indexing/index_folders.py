@@ -78,8 +78,9 @@ def index_folders(
 
     Returns the report of the (first) run. Raises UsageError for a path that does not exist,
     ModelMismatchError if the library was made with another model, ModelError if the model cannot
-    be loaded, LibraryBusyError while another process writes, LibraryError if the library cannot
-    be opened or written.
+    be loaded, LibraryBusyError while another process writes, ModelChangedError if another process
+    has given the library another model meanwhile, LibraryError if the library cannot be opened or
+    written.
     """
     folders = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     stop = stop or Event()
@@ -163,7 +164,8 @@ def _check_made_with(library: Library, model: str | None) -> None:
     if library.model not in names:
         raise ModelMismatchError(
             f"the library in {library.directory} was made with {library.model}, not {model}: leave"
-            " out --model, or choose another folder with --library"
+            f" out --model, run `sightline reencode --model {model}`, or choose another folder with"
+            " --library"
         )
 
 

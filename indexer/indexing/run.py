@@ -107,11 +107,13 @@ def update_library(
 
     ``index_folders`` documents the options; ``named``: the user named ``paths``. Raises UsageError
     for a path that does not exist, LibraryBusyError while another process writes,
-    ModelMismatchError if ``encoder`` did not make the library.
+    ModelMismatchError if ``encoder`` did not make the library, ModelChangedError if the library
+    has another model since it was opened.
     """
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
     started = time.monotonic()
     with library.writing():
+        library.catalog.require_model()  # another process may have changed it since
         roots = library.root_paths()
         wanted, notes = without_aliases([absolute(path) for path in paths], roots)
         scopes = scopes_of(wanted or roots, roots, allow_roots)
@@ -161,7 +163,7 @@ def rebuild_index(
 
     def queries() -> Embeddings:
         try:
-            return _caption_vectors(encoder_for(library, device=device))
+            return caption_vectors(encoder_for(library, device=device))
         except ModelError as error:
             missed.append(f"the index was tuned without text queries: {error}")
             return np.empty((0, library.dimension), np.float32)
@@ -171,7 +173,7 @@ def rebuild_index(
     return missed[0] if missed else None
 
 
-def _caption_vectors(encoder: Encoder) -> Embeddings:
+def caption_vectors(encoder: Encoder) -> Embeddings:
     """Embeddings of typical text queries, for which the index is tuned as well as for images."""
     from sightline.indexer.zero_shot.captions import CAPTIONS
 
@@ -711,7 +713,7 @@ class _Run:
     def maintain_index(self) -> None:
         """Brings the vector index up to date if enough has changed."""
         self.library.maintain_index(
-            text_queries=lambda: _caption_vectors(self.encoder),
+            text_queries=lambda: caption_vectors(self.encoder),
             device=self.encoder.requested_device.partition(":")[0],
             progress=self.progress,
         )

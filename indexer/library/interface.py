@@ -41,6 +41,10 @@ class AnyLibrary(Protocol):
         """Of its embeddings."""
 
     @property
+    def model_changed(self) -> bool:
+        """Whether the library has another model since it was opened."""
+
+    @property
     def version(self) -> int:
         """Grows with every change of the embeddings."""
 

@@ -5,6 +5,8 @@
         thumbnails.db    WebP thumbnails
         index/           FAISS; can be rebuilt from the catalog
         write.lock       held by the process that writes
+        reencoding.db    embeddings by another model, until they replace those in the catalog
+        reencoding.lock  held by the process that makes them
 
 Images newer than the vector index's generation are held in memory beside it and searched exactly:
 every search finds what any process has written, and a missing or corrupt index costs time, never a
@@ -16,8 +18,8 @@ from __future__ import annotations
 import os
 import shlex
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +28,12 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sightline.indexer.catalog import Catalog, Kept, Thumbnails
+from sightline.indexer.catalog import Catalog, Kept, NewEmbeddings, Thumbnails
 from sightline.indexer.errors import (
     FilesAwayError,
     LibraryBusyError,
     LibraryError,
+    ModelChangedError,
     ModelMismatchError,
     UsageError,
 )
@@ -53,9 +56,11 @@ from sightline.indexer.vector_index import (
     open_index,
     orphans,
     remove_orphans,
+    requested_kind,
 )
 
 CATALOG, THUMBNAILS, INDEX, LOCK = "catalog.db", "thumbnails.db", "index", "write.lock"
+REENCODING, REENCODING_LOCK = "reencoding.db", "reencoding.lock"
 
 SALVAGED = f"{CATALOG}.salvaged"
 """What a repair makes of a corrupt catalog, until it replaces it."""
@@ -108,19 +113,45 @@ def position_in(folder: Path, path: Path) -> str | None:
 def write_lock(directory: Path) -> Iterator[None]:
     """Holds the write lock of the library in ``directory``. LibraryBusyError if another process
     holds it."""
-    lock = FileLock(directory / LOCK, timeout=LOCK_SECONDS)
+    with _held(directory / LOCK, "another run is writing to"):
+        yield
+
+
+@contextmanager
+def reencoding_lock(directory: Path) -> Iterator[None]:
+    """The same, of the lock of the process that makes embeddings by another model."""
+    with _held(directory / REENCODING_LOCK, "another process is re-encoding"):
+        yield
+
+
+@contextmanager
+def _held(path: Path, reason: str) -> Iterator[None]:
+    lock = FileLock(path, timeout=LOCK_SECONDS)
     try:
         lock.acquire(poll_interval=0.05)
     except Timeout as error:
         raise LibraryBusyError(
-            f"another run is writing to the library in {directory}: wait for it to end"
+            f"{reason} the library in {path.parent}: wait for it to end"
         ) from error
     except OSError as error:
-        raise LibraryError.unwritable(directory / LOCK, error) from error
+        raise LibraryError.unwritable(path, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _is_held(path: Path) -> bool:
+    """Whether any process holds the lock at ``path``."""
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False  # a read-only disk
 
 
 class Library:
@@ -258,23 +289,22 @@ class Library:
     def check_model(self, model: str, revision: str, dimension: int) -> None:
         """ModelMismatchError unless this model made the library."""
         if model == self.model == BUILTIN_MODEL and revision != self.revision:
-            roots = shlex.join(str(root) for root in self.root_paths())
-            new = shlex.quote(f"{self.directory}-new")
             raise ModelMismatchError(
-                f"the built-in model has changed since the library in {self.directory} was made: "
-                f"run `sightline index {roots} --model {model} --library {new}` to index its "
-                "images again"
+                f"the built-in model has changed since the library in {self.directory} was made:"
+                f" run `sightline reencode --model {model} --library"
+                f" {shlex.quote(str(self.directory))}` to encode its images again"
             )
         if model != self.model or dimension != self.dimension:
             raise ModelMismatchError(
                 f"the library in {self.directory} was made with {self.model}, not {model}: search"
-                " it with that model, or index into another folder with --library"
+                " it with that model, change it with `sightline reencode --model`, or index into"
+                " another folder with --library"
             )
         if revision != self.revision:
             raise ModelMismatchError(
                 f"the library in {self.directory} was made with revision {self.revision} of"
-                f" {model}, and this is {revision}: bring that one back, or index into another"
-                " folder with --library"
+                f" {model}, and this is {revision}: bring that one back, or run `sightline reencode"
+                f" --model {shlex.quote(model)}`"
             )
 
     @contextmanager
@@ -285,15 +315,13 @@ class Library:
 
     def is_being_written(self) -> bool:
         """Whether any process holds the write lock."""
-        if not (self.directory / LOCK).exists():
-            return False
-        try:
-            with FileLock(self.directory / LOCK, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False  # a read-only disk
+        return _is_held(self.directory / LOCK)
+
+    @property
+    def model_changed(self) -> bool:
+        """Whether the library has another model since it was opened. Searches go on with what was
+        in memory."""
+        return self.catalog.model_changed
 
     # queries --------------------------------------------------------------------------------------
 
@@ -322,7 +350,9 @@ class Library:
             stamp = self._index_stamp()
             if changed or stamp != self._stamp:
                 self._stamp = stamp
-                self._opened.refresh(wait=wait)
+                with suppress(ModelChangedError):
+                    if not self.model_changed:
+                        self._opened.refresh(wait=wait)
 
     def nearest(
         self,
@@ -349,7 +379,12 @@ class Library:
         opened = self._opened
         if opened is not None and opened.version == self.catalog.version:
             return opened.vectors(ids)
-        return self.catalog.vectors(ids)
+        try:
+            return self.catalog.vectors(ids)
+        except ModelChangedError:
+            if opened is None:
+                raise
+            return opened.vectors(ids)
 
     def thumbnail(self, id: int) -> bytes | None:
         """The thumbnail of one image as WebP, or None."""
@@ -364,8 +399,17 @@ class Library:
                 self._sampled is None
                 or abs(count - self._sampled[0]) > SAMPLE_DRIFT * self._sampled[0]
             ):
-                self._sampled = count, self.catalog.sample(SAMPLE, seed=0)[1]
+                self._sampled = count, self._draw_sample()
             return self._sampled[1]
+
+    def _draw_sample(self) -> Embeddings:
+        try:
+            return self.catalog.sample(SAMPLE, seed=0)[1]
+        except ModelChangedError:
+            if self._sampled is not None:
+                return self._sampled[1]
+            found = self.vectors(np.sort(self.catalog.random(SAMPLE)))
+            return found[np.isfinite(found[:, 0])]
 
     def listed(self, filters: Filters, *, descending: bool | None = None) -> Ids:
         """``select(filters)`` ordered ``by_date``. Without ``descending``: in the order of the
@@ -393,6 +437,7 @@ class Library:
     def status(self) -> dict[str, Any]:
         """The document that ``sightline status --json`` prints."""
         self.refresh(wait=False)
+        reencoding = self._reencoding()
         return {
             "library": str(self.directory),
             "model": self.model,
@@ -404,7 +449,9 @@ class Library:
             "with_text": self.catalog.text_count,
             "index": asdict(self.index_state),
             "roots": self.roots(),
-            "run": self._run_under_way(),
+            "run": self._run_under_way()
+            or (reencoding if reencoding is not None and reencoding["running"] else None),
+            "reencoding": reencoding,
             "note": self.catalog.note,
         }
 
@@ -420,6 +467,18 @@ class Library:
             "added": counts.get("added") or 0,
             "failed": counts.get("failed") or 0,
         }
+
+    def _reencoding(self) -> dict[str, Any] | None:
+        path = self.directory / REENCODING
+        if not path.exists():
+            return None
+        running = _is_held(self.directory / REENCODING_LOCK)
+        try:
+            with NewEmbeddings.open(path, read_only=True) as new:
+                done, total = new.progress
+                return {"model": new.model, "done": done, "total": total, "running": running}
+        except LibraryError:
+            return None  # it is being made or deleted
 
     # the vector index -----------------------------------------------------------------------------
 
@@ -497,6 +556,43 @@ class Library:
         )
         self.refresh()
         return state
+
+    def replace_embeddings(
+        self,
+        new: NewEmbeddings,
+        *,
+        unreadable: Mapping[int, str],
+        device: str = "auto",
+        text_queries: Callable[[], Embeddings] | None = None,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Gives the library the model and the embeddings of ``new``, which is prepared; see
+        ``Catalog.replace_embeddings``. Call it inside ``writing``, and close the library then.
+
+        The vector index is built first and becomes current just after the transaction: until then
+        the library is searched exactly.
+        """
+
+        def replace() -> None:
+            count = new.count
+            self.catalog.replace_embeddings(
+                new,
+                unreadable=unreadable,
+                progress=lambda done: progress("replacing the embeddings", done, count),
+            )
+            progress("replaced the embeddings", count, count)
+
+        build_index(
+            self.directory / INDEX,
+            new,
+            model=new.model,
+            revision=new.revision,
+            kind=requested_kind(self.directory / INDEX),
+            text_queries=text_queries,
+            device=device,
+            progress=progress,
+            before_install=replace,
+        )
 
     def index_orphans(self) -> int:
         """The number of index files left over from interrupted builds; 0 while a process writes,

@@ -164,6 +164,11 @@ class MilvusLibrary:
     ) -> None:
         self.close()
 
+    @property
+    def model_changed(self) -> bool:
+        """False: another model is another collection."""
+        return False
+
     def check_model(self, model: str, revision: str, dimension: int) -> None:
         """Raises ModelMismatchError unless this model filled the collection."""
         if (model, revision, dimension) != (self.model, self.revision, self.dimension):

@@ -9,6 +9,7 @@ from sightline.indexer.vector_index.index import (
     open_index,
     orphans,
     remove_orphans,
+    requested_kind,
 )
 from sightline.indexer.vector_index.manifest import copy_index
 
@@ -22,5 +23,6 @@ __all__ = [
     "open_index",
     "orphans",
     "remove_orphans",
+    "requested_kind",
     "top_k",
 ]

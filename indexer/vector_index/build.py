@@ -1,4 +1,4 @@
-"""Builds generations: choose an index type by size, train on a sample, add, tune, install.
+"""Builds generations: choose an index type by size, train on a sample, add, tune.
 
 Quantisers are trained on image vectors only, with spherical k-means. Vectors come from the catalog
 in blocks, so memory holds a block, the training sample and the quantised vectors, however large the
@@ -22,7 +22,7 @@ from sightline.indexer.types import Embeddings, Ids, Progress
 from sightline.indexer.vector_index import gpu
 from sightline.indexer.vector_index.exact import BLOCK
 from sightline.indexer.vector_index.generation import Generation
-from sightline.indexer.vector_index.manifest import FileFacts, Manifest, install, next_generation
+from sightline.indexer.vector_index.manifest import FileFacts, Manifest, next_generation
 from sightline.indexer.vector_index.tune import tuned
 
 WRITE_BYTES = 1 << 22
@@ -169,21 +169,21 @@ def build(
     device: str,
     progress: Progress,
 ) -> Manifest:
-    """Builds a generation from all vectors of ``source`` and makes it current. ``manifest`` has the
-    requested kind and the identity of the source."""
+    """Builds a generation from all vectors of ``source``, to be made current by ``install``.
+    ``manifest`` has the requested kind and the identity of the source."""
     directory.mkdir(mode=0o700, exist_ok=True)
     manifest = replace(
         manifest, generation=next_generation(directory), version=source.version, kind="exact"
     )
     kind = kind_for(manifest.requested, source.count)
     if kind == "exact" or source.count < MIN_ROWS:
-        return install(directory, manifest)
+        return manifest
     paths = _paths(directory, manifest.generation)
     blocks = source.blocks(BLOCK, until_version=manifest.version)
     ids = _write_vectors(paths["vectors"], "wb", blocks, source.count, progress)
     rows = len(ids)
     if rows < MIN_ROWS:
-        return install(directory, manifest)
+        return manifest
     _write_ids(paths["ids"], ids)
     vectors = np.memmap(paths["vectors"], "<f2", "r", shape=(rows, source.dimension))
     plan = plan_for(kind, rows, source.dimension)
@@ -204,7 +204,7 @@ def extend(
     device: str,
     progress: Progress,
 ) -> Manifest:
-    """Builds a generation from ``old`` and the changes since, without training."""
+    """The same from ``old`` and the changes since, without training."""
     import faiss
 
     manifest = replace(old.manifest, generation=next_generation(directory), version=source.version)
@@ -412,10 +412,10 @@ def _finish(
     text_queries: TextQueries,
     progress: Progress,
 ) -> Manifest:
-    """Writes the index, tunes it as opened from its files, and makes it current."""
+    """Writes the index, and tunes it as opened from its files."""
     _write_index(index, paths["index"])
     del index
     files = {name: FileFacts.of(path) for name, path in paths.items()}
     generation = Generation(directory, replace(manifest, files=files))
     texts = text_queries() if text_queries else None
-    return install(directory, tuned(generation, texts, progress))
+    return tuned(generation, texts, progress)

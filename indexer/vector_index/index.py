@@ -43,6 +43,7 @@ from sightline.indexer.vector_index.gpu import MANY_DELETED_NOTE, GpuCopy, check
 from sightline.indexer.vector_index.manifest import (
     Manifest,
     UntrustedError,
+    install,
     read_manifest,
     remove_stale,
     stale_files,
@@ -340,20 +341,25 @@ def build_index(
     text_queries: TextQueries | None = None,
     device: str = "auto",
     progress: Progress = no_progress,
+    before_install: Callable[[], None] | None = None,
 ) -> IndexState:
     """Builds a new generation of ``kind`` (``auto``, ``exact``, ``ivf-pq``, ``ivf-rabitq``), which
     ``maintain_index`` then keeps to.
 
     ``text_queries`` returns the vectors of captions, for which the index is tuned as well as for
-    images. ``device`` is where it is trained: ``auto``, ``cpu`` or ``cuda``. UsageError for an
+    images. ``device`` is where it is trained: ``auto``, ``cpu`` or ``cuda``. ``before_install`` is
+    called when all files are written, just before they become current. UsageError for an
     unknown kind or a missing GPU.
     """
     kind_for(kind, 0)
     manifest = _new_manifest(source, model, revision, kind)
     with _build_errors(directory):
-        build(
+        manifest = build(
             directory, source, manifest, text_queries=text_queries, device=device, progress=progress
         )
+        if before_install is not None:
+            before_install()
+        install(directory, manifest)
     return open_index(directory, source, model=model, revision=revision).state
 
 
@@ -374,8 +380,9 @@ def maintain_index(
         try:
             manifest = read_manifest(directory)
             if manifest is not None:
+                if manifest.identity == source.identity:
+                    kind = manifest.requested  # also if it is of another model
                 _check(manifest, source, model, revision)
-                kind = manifest.requested
             action = _due(directory, manifest, source, kind_for(kind, source.count))
             if action == "nothing":
                 remove_stale(directory, manifest)  # of a run killed before it could
@@ -386,11 +393,11 @@ def maintain_index(
         except UntrustedError:
             old = None
         if old is not None:
-            extend(
+            manifest = extend(
                 directory, source, old, text_queries=text_queries, device=device, progress=progress
             )
         else:
-            build(
+            manifest = build(
                 directory,
                 source,
                 _new_manifest(source, model, revision, kind),
@@ -398,6 +405,7 @@ def maintain_index(
                 device=device,
                 progress=progress,
             )
+        install(directory, manifest)
     return open_index(directory, source, model=model, revision=revision).state
 
 
@@ -451,6 +459,15 @@ def _new_manifest(source: VectorSource, model: str, revision: str, requested: st
         dimension=source.dimension,
         version=0,
     )
+
+
+def requested_kind(directory: Path) -> str:
+    """The kind of index that was requested for the current generation, or ``auto``."""
+    try:
+        manifest = read_manifest(directory)
+    except UntrustedError:
+        return "auto"
+    return "auto" if manifest is None else manifest.requested
 
 
 def orphans(directory: Path) -> list[Path]:

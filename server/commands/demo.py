@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import click
@@ -60,17 +61,11 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
         "The built-in model knows everyday objects only. For your own images use the default model:"
         " sightline index FOLDER"
     )
-    from sightline.indexer.indexing.encoders import encoder_for
-    from sightline.indexer.library import Library
-    from sightline.server.commands.serve import run_server
+    from sightline.server.commands.serve import open_current, open_engine, run_server
 
-    with Library.open(library_directory, read_only=True) as library:
-        run_server(
-            library,
-            encoder_for(library, device="cpu"),
-            ServerConfig(port=port),
-            browse=not no_browser,
-        )
+    reopen = partial(open_engine, library_directory, device="cpu")
+    with open_current(reopen, reopen) as engines:
+        run_server(engines, ServerConfig(port=port), browse=not no_browser)
 
 
 def delete_outdated_library(library_directory: Path) -> None:

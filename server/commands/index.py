@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sightline.indexer.errors import ModelChangedError
 from sightline.server.commands.common import (
     allow_root_option,
     device_option,
@@ -113,16 +116,12 @@ def index(
     from sightline.indexer.indexing.index_folders import index_folders
 
     with stopping() as stop, shown(quiet=quiet) as progress:
-        report = index_folders(
+        update = partial(
+            index_folders,
             directory,
-            paths,
-            model=model,
             device=device,
             exclude=exclude,
             include_nomedia=include_nomedia,
-            prune=prune,
-            retry_failures=retry_failures,
-            reread=reread,
             workers=workers,
             allow_roots=allow_roots,
             follow_links=follow_links,
@@ -131,6 +130,15 @@ def index(
             progress=progress,
             stop=stop,
         )
+        first = partial(
+            update,
+            paths,
+            model=model,
+            prune=prune,
+            retry_failures=retry_failures,
+            reread=reread,
+        )
+        report = watched(first, update) if watch else first()
     if watch:
         return 0
     if as_json:
@@ -138,6 +146,18 @@ def index(
     else:
         print_report(report)
     return 1 if report.interrupted else 0
+
+
+def watched(first: Callable[[], IndexReport], again: Callable[[], IndexReport]) -> IndexReport:
+    """The report of ``first``, which watches; of ``again`` whenever `sightline reencode` has given
+    the library another model."""
+    call = first
+    while True:
+        try:
+            return call()
+        except ModelChangedError:
+            say("the library has another model now, with which watching goes on")
+            call = again
 
 
 def print_json_line(report: IndexReport) -> None:

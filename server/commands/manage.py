@@ -55,6 +55,7 @@ def status(as_json: bool, directory: Path | str) -> None:
         "recall@10": recall,
         "pending": f"{index['pending']:,} newer, searched exactly" if index["pending"] else "",
         "note": index["note"],
+        "reencoding": _reencoding(facts.get("reencoding")),
         "folders": "\n".join(
             printable(root["path"]) + ("" if root["available"] else "  (not available)")
             for root in facts["roots"]
@@ -63,6 +64,13 @@ def status(as_json: bool, directory: Path | str) -> None:
     for name, value in rows.items():
         for number, line in enumerate(str(value).splitlines() if value else []):
             click.echo(f"{name if not number else '':<10} {line}")
+
+
+def _reencoding(facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        return ""
+    state = "running" if facts["running"] else "interrupted: `sightline reencode` continues"
+    return f"to {printable(facts['model'])}: {facts['done']:,} of {facts['total']:,}, {state}"
 
 
 @click.command()

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import click
 
-from sightline.indexer.files import sensitive
 from sightline.server.commands.common import (
     allow_root_option,
     device_option,
-    open_any,
     place_option,
     say,
 )
-from sightline.server.commands.serve import require_mcp, warm
+from sightline.server.commands.serve import open_current, open_engine, require_mcp, warm
 
 
 @click.command()
@@ -46,23 +44,23 @@ def mcp(
     require_mcp()
     import anyio
 
-    from sightline.indexer.indexing.run import encoder_for
     from sightline.server.mcp.server import create_mcp_server, serve_stdio
     from sightline.server.mcp.tools import PhotoTools
-    from sightline.server.search import SearchEngine
 
     if sys.stdin.isatty():
         say("waiting for an MCP client on standard input; see docs/mcp.md (Ctrl-D to stop)")
-    with closing(open_any(directory)) as library:
-        # A library that someone else made may claim any folder of this machine.
-        sensitive.refuse([Path(root["path"]) for root in library.roots()], allow_roots)
-        encoder = encoder_for(library, device=device, download="never")
-        with SearchEngine(library, encoder) as engine:
-            server = create_mcp_server(PhotoTools(engine, absolute=absolute_paths))
-            # The first search would wait for the model; a thread must not outlive torch.
-            warming = threading.Thread(target=warm, args=(encoder, library), name="warm")
-            warming.start()
-            try:
-                anyio.run(serve_stdio, server)
-            finally:
-                warming.join()
+    reopen = partial(open_engine, directory, device=device, allow_roots=allow_roots)
+    with open_current(reopen, reopen) as engines:
+        server = create_mcp_server(PhotoTools(engines, absolute=absolute_paths))
+
+        def get_ready() -> None:
+            with engines.lease() as engine:
+                warm(engine.encoder, engine.library)
+
+        # The first search would wait for the model; a thread must not outlive torch.
+        warming = threading.Thread(target=get_ready, name="warm")
+        warming.start()
+        try:
+            anyio.run(serve_stdio, server)
+        finally:
+            warming.join()

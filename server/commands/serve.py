@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ from sightline.server.web.tuning import prepare_process
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.library import AnyLibrary
+    from sightline.server.search import SearchEngine
+    from sightline.server.search.current_engine import CurrentEngine
 
 
 @click.command()
@@ -179,48 +182,91 @@ def serve(
             )
         if report.interrupted:
             raise click.Abort
-    with closing(open_any(directory, search_device=search_device)) as library, opening(library):
-        # A library that someone else made may claim any folder of this machine.
-        sensitive.refuse([Path(root["path"]) for root in library.roots()], allow_roots)
-        encoder = encoder or encoder_for(library, device=device, download="never")
-        run_server(library, encoder, config, browse=browse)
+    reopen = partial(
+        open_engine,
+        directory,
+        device=device,
+        search_device=search_device,
+        allow_roots=allow_roots,
+    )
+    with open_current(partial(reopen, encoder=encoder), reopen) as engines:
+        del encoder  # of which there may soon be another
+        run_server(engines, config, browse=browse)
 
 
-def run_server(
-    library: AnyLibrary, encoder: Encoder, config: ServerConfig, *, browse: bool = False
-) -> None:
-    """Listens until Ctrl-C or SIGTERM, then finishes the requests in progress and returns."""
+def open_engine(
+    directory: Path | str,
+    *,
+    device: str,
+    search_device: str = "cpu",
+    allow_roots: Sequence[Path] = (),
+    encoder: Encoder | None = None,
+) -> SearchEngine:
+    """Opens a library that is served and its encoder, unless that is given."""
+    from sightline.indexer.indexing.encoders import encoder_for
     from sightline.server.search import SearchEngine
+
+    library = open_any(directory, search_device=search_device)
+    try:
+        with opening(library):
+            # A library that someone else made may claim any folder of this machine.
+            sensitive.refuse([Path(root["path"]) for root in library.roots()], allow_roots)
+            encoder = encoder or encoder_for(library, device=device, download="never")
+        return SearchEngine(library, encoder)
+    except BaseException:
+        library.close()
+        raise
+
+
+def open_current(
+    first: Callable[[], SearchEngine], again: Callable[[], SearchEngine]
+) -> CurrentEngine:
+    """The engine that ``first`` opens, replaced by the one that ``again`` opens, ready to search,
+    when the library has another model."""
+    from sightline.server.search.current_engine import CurrentEngine
+
+    def ready() -> SearchEngine:
+        engine = again()
+        warm(engine.encoder, engine.library)
+        say(f"the library has the model {engine.library.model} now")
+        return engine
+
+    return CurrentEngine(first(), ready)
+
+
+def run_server(engines: CurrentEngine, config: ServerConfig, *, browse: bool = False) -> None:
+    """Listens until Ctrl-C or SIGTERM, then finishes the requests in progress and returns."""
     from sightline.server.search.language import load_language_model
     from sightline.server.web.app import create_app
     from sightline.server.web.tuning import freeze_heap, limit_blas_threads
     from sightline.server.web.waitress_server import Server
 
     limit_blas_threads()
-    with SearchEngine(library, encoder) as engine:
-        server = Server(create_app(engine, config=config), config)
-        name = f"[{config.host}]" if ":" in config.host else config.host
-        url = f"http://{name}:{server.port}{config.base_path}/"
+    server = Server(create_app(engines, config=config), config)
+    name = f"[{config.host}]" if ":" in config.host else config.host
+    url = f"http://{name}:{server.port}{config.base_path}/"
 
-        def get_ready() -> None:
-            warm(encoder, library)
-            load_language_model(library.model)
+    def get_ready() -> None:
+        with engines.lease() as engine:
+            warm(engine.encoder, engine.library)
+            load_language_model(engine.library.model)
             freeze_heap()
 
-        # Not a daemon: torch aborts the process when Python exits under one of its threads.
-        warming = threading.Thread(target=get_ready, name="warm")
+    # Not a daemon: torch aborts the process when Python exits under one of its threads.
+    warming = threading.Thread(target=get_ready, name="warm")
 
-        def ready() -> None:
-            say(f"{library.count:,} images at {url} (Ctrl-C to stop)")
-            warming.start()
-            if browse:
-                click.launch(url)
+    def ready() -> None:
+        with engines.lease() as engine:
+            say(f"{engine.library.count:,} images at {url} (Ctrl-C to stop)")
+        warming.start()
+        if browse:
+            click.launch(url)
 
-        with on_stop_signals(server.stop):
-            server.run(ready=ready)
-        if warming.is_alive():
-            warming.join()
-        say("stopped")
+    with on_stop_signals(server.stop):
+        server.run(ready=ready)
+    if warming.is_alive():
+        warming.join()
+    say("stopped")
 
 
 @contextmanager

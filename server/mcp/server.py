@@ -57,14 +57,14 @@ def create_mcp_server(
         tools.find_duplicates,
         tools.library_status,
     ):
-        server.add_tool(_tool(tool, message), annotations=READ_ONLY)
+        server.add_tool(_tool(tools, tool, message), annotations=READ_ONLY)
 
     @server.resource("photo://{id}", name="photo", mime_type="image/jpeg")
     async def photo(id: str) -> bytes:
         """A photo of the library as JPEG, at most 1,024 pixels on its longer side."""
         try:
             number = int(id) if id.isascii() and id.isdecimal() and len(id) < MAX_DIGITS else 0
-            return await _in_thread(functools.partial(tools.jpeg, number, MAX_PIXELS))
+            return await _in_thread(tools, functools.partial(tools.jpeg, number, MAX_PIXELS))
         except NotFoundError as error:
             raise ResourceNotFoundError(message(error)) from error
         except SightlineError as error:
@@ -79,21 +79,26 @@ async def serve_stdio(server: MCPServer[Any]) -> None:
 
 
 def _tool(
-    function: Callable[..., T], message: Callable[[SightlineError], str]
+    tools: PhotoTools, function: Callable[..., T], message: Callable[[SightlineError], str]
 ) -> Callable[..., Awaitable[T]]:
     """``function`` as a coroutine that runs it in a worker thread."""
 
     @functools.wraps(function)
     async def call(**arguments: Any) -> T:
         try:
-            return await _in_thread(functools.partial(function, **arguments))
+            return await _in_thread(tools, functools.partial(function, **arguments))
         except SightlineError as error:
             raise ToolError(message(error)) from error
 
     return call
 
 
-async def _in_thread(call: Callable[[], T]) -> T:
+async def _in_thread(tools: PhotoTools, call: Callable[[], T]) -> T:
     """The result of ``call``, which runs in a worker thread. A cancelled call is answered at once;
     the thread finishes its work, which nothing can interrupt."""
-    return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+
+    def leased() -> T:
+        with tools.engines.lease():
+            return call()
+
+    return await anyio.to_thread.run_sync(leased, abandon_on_cancel=True)

@@ -17,6 +17,7 @@ from sightline.indexer.library import Library
 from sightline.indexer.types import ImageRecord
 from sightline.server.mcp import answers
 from sightline.server.search import SearchEngine, parse
+from sightline.server.search.current_engine import CurrentEngine
 from sightline.server.search.duplicate_groups import Candidates, find_candidates, group_files
 from sightline.server.search.lru_cache import LruCache
 from sightline.server.search.originals import open_original, original
@@ -44,12 +45,16 @@ Offset = Annotated[int, Field(ge=0, le=10_000_000, description="Results to skip.
 
 class PhotoTools:
     """The tools over one engine. With ``absolute``, answers have the paths of files on this
-    machine. Safe to use from several threads."""
+    machine. Safe to use from several threads; each call holds a lease of ``engines``."""
 
-    def __init__(self, engine: SearchEngine, *, absolute: bool = False) -> None:
-        self._engine = engine
+    def __init__(self, engine: SearchEngine | CurrentEngine, *, absolute: bool = False) -> None:
+        self.engines = CurrentEngine.of(engine)
         self._absolute = absolute
         self._duplicates: LruCache[Candidates] = LruCache(4)
+
+    @property
+    def _engine(self) -> SearchEngine:
+        return self.engines.latest
 
     def search_photos(
         self,

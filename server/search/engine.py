@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sightline.indexer.catalog.text_vectors import StoredTextVectors
 from sightline.indexer.encoder import registry
-from sightline.indexer.errors import UsageError
+from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.types import Embeddings, Filters, Ids
 from sightline.server.search.caption_bank import CaptionBank, ScoredText
 from sightline.server.search.fused_ranking import FusedRanking, TextMatches
@@ -245,8 +245,13 @@ class SearchEngine:
 
     def words_for(self, image: int, *, k: int = 10) -> list[tuple[str, float]]:
         """The captions that match an image of the library, up to ``k``, with their cosines; the
-        best ``MIN_CAPTIONS`` if none matches."""
-        texts = self.describe(image, k=k)
+        best ``MIN_CAPTIONS`` if none matches. [] for an image without an embedding."""
+        try:
+            texts = self.describe(image, k=k)
+        except NotFoundError:
+            if self.library.image(image) is None:
+                raise
+            return []
         matches = [one for one in texts if (one.relevance or 0) >= 0.5] or texts[:MIN_CAPTIONS]
         return [(one.text, max(one.score, 0.0)) for one in matches]
 

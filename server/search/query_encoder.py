@@ -140,6 +140,8 @@ class QueryEncoder:
             return self._region_of_image(term, term.like, term.crop)
         vector = self._library.vectors(np.array([term.like], np.int64))[0]
         if np.isnan(vector[0]):
+            if self._library.image(term.like) is not None:
+                raise NotFoundError(f"image {term.like} has no embedding: its file cannot be read")
             raise NotFoundError(f"there is no image {term.like} in this library")
         return vector
 

@@ -28,6 +28,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from sightline.indexer.errors import SightlineError
 from sightline.server.search import SearchEngine
+from sightline.server.search.current_engine import CurrentEngine
 from sightline.server.web.admission import RETRY_AFTER, Admission, Limit
 from sightline.server.web.api import api
 from sightline.server.web.app_state import State
@@ -66,9 +67,12 @@ TITLES = {
 """Headings of the error page."""
 
 
-def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> Flask:
+def create_app(
+    engine: SearchEngine | CurrentEngine, *, config: ServerConfig | None = None
+) -> Flask:
     """A WSGI application that searches with ``engine``. The caller closes the engine."""
     config = config or ServerConfig()
+    engines = CurrentEngine.of(engine)
     templates = templates_folder()
     app = Flask("sightline", template_folder=str(templates), static_folder=None)
     app.config.update(
@@ -81,12 +85,12 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     # `//images/1` is 404, not a redirect to `/images/1`.
     app.url_map.merge_slashes = False
     app.extensions["sightline"] = State(
-        engine, config, templates, static_version(templates / "static"), Limit(config.max_zips)
+        engines, config, templates, static_version(templates / "static"), Limit(config.max_zips)
     )
     app.jinja_env.globals["static_url"] = static_url
     app.jinja_env.filters["sentence"] = sentence
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    measure(app, engine)
+    measure(app, engines)
     protect(app, config)
     app.before_request(_redirect_to_page)
     for blueprint in (api, health, images, duplicates, kept, clip_retrieval, metrics, pages):
@@ -94,13 +98,13 @@ def create_app(engine: SearchEngine, *, config: ServerConfig | None = None) -> F
     if config.mcp:
         from sightline.server.web.mcp_endpoint import mcp_endpoint
 
-        app.register_blueprint(mcp_endpoint(engine))
+        app.register_blueprint(mcp_endpoint(engines))
     app.register_error_handler(SightlineError, _sightline_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected_error)
     admission = Admission(app.wsgi_app, max_waiting=config.max_waiting, threads=config.threads)
     app.extensions["sightline_admission"] = admission
-    app.extensions["sightline_health"] = Health(engine.library, admission.searching)
+    app.extensions["sightline_health"] = Health(engines, admission.searching)
     app.wsgi_app = admission  # type: ignore[method-assign]
     return app
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flask import current_app
+from flask import Response, after_this_request, current_app, g
 
 from sightline.server.search import SearchEngine
+from sightline.server.search.current_engine import CurrentEngine
 from sightline.server.search.duplicate_groups import Candidates
 from sightline.server.search.lru_cache import LruCache
 from sightline.server.web.admission import Limit
@@ -25,7 +26,7 @@ PREVIEWS = 64
 class State:
     """The shared objects of one application."""
 
-    engine: SearchEngine
+    engines: CurrentEngine
     config: ServerConfig
     templates: Path
     static_version: str
@@ -49,5 +50,15 @@ def state() -> State:
 
 
 def engine() -> SearchEngine:
-    """The search engine of the application that handles this request."""
-    return state().engine
+    """The search engine of the application, the same until the response is sent."""
+    if "engine" not in g:
+        engines = state().engines
+        g.engine = leased = engines.acquire()
+
+        @after_this_request
+        def end_lease(response: Response) -> Response:
+            response.call_on_close(lambda: engines.release(leased))
+            return response
+
+    found: SearchEngine = g.engine
+    return found

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 from flask import Blueprint, Response, current_app, jsonify
 
-from sightline.indexer.library import AnyLibrary
+from sightline.server.search.current_engine import CurrentEngine
 from sightline.server.web.openapi import STRING, obj
 from sightline.server.web.parameters import Operation, operation
 
@@ -28,9 +28,9 @@ class Health:
     search, so that requests which hang make the check fail."""
 
     def __init__(
-        self, library: AnyLibrary, searching: Callable[[float], AbstractContextManager[None]]
+        self, engines: CurrentEngine, searching: Callable[[float], AbstractContextManager[None]]
     ) -> None:
-        self._library = library
+        self._engines = engines
         self._searching = searching
         self._lock = threading.Lock()
         self._probe: _Probe | None = None
@@ -44,8 +44,8 @@ class Health:
         return probe.ended.wait(max(0.0, SECONDS - probe.age())) and probe.succeeded
 
     def _search(self) -> None:
-        with self._searching(SECONDS):
-            library = self._library
+        with self._searching(SECONDS), self._engines.lease() as engine:
+            library = engine.library
             library.refresh(wait=False)
             found = library.nearest(library.sample()[:1], 1)[1] if library.count else None
             if found is not None and not library.images(found[0].tolist()):

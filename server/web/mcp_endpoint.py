@@ -9,7 +9,7 @@ from sightline.indexer.errors import SightlineError
 from sightline.server.mcp import http
 from sightline.server.mcp.server import create_mcp_server
 from sightline.server.mcp.tools import PhotoTools
-from sightline.server.search import SearchEngine
+from sightline.server.search.current_engine import CurrentEngine
 from sightline.server.web.parameters import Operation, operation
 from sightline.server.web.public import public_error
 
@@ -22,10 +22,10 @@ HEADERS = ("Accept", "Content-Type")
 MCP_HEADER = "mcp-"
 
 
-def mcp_endpoint(engine: SearchEngine) -> Blueprint:
+def mcp_endpoint(engines: CurrentEngine) -> Blueprint:
     """The blueprint of the endpoint. Paths in its answers start at the name of their root."""
     blueprint = Blueprint("mcp", __name__)
-    server = create_mcp_server(PhotoTools(engine), message=_public_message)
+    server = create_mcp_server(PhotoTools(engines), message=_public_message)
 
     @blueprint.post(http.PATH)
     @operation(

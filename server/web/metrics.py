@@ -24,7 +24,8 @@ from sightline.server.web.parameters import Operation, operation
 from sightline.server.web.public import public_model_name
 
 if TYPE_CHECKING:
-    from sightline.server.search import SearchEngine
+    from sightline.indexer.library import AnyLibrary
+    from sightline.server.search.current_engine import CurrentEngine
 
 metrics = Blueprint("metrics", __name__)
 
@@ -38,9 +39,9 @@ UNKNOWN_ENDPOINT = "nowhere"
 class LibraryCollector(Collector):
     """Gauges of the library and the index, read at each scrape."""
 
-    def __init__(self, app: Flask, engine: SearchEngine) -> None:
+    def __init__(self, app: Flask, engines: CurrentEngine) -> None:
         self._app = app
-        self._engine = engine
+        self._engines = engines
 
     def describe(self) -> list[Metric]:
         """Nothing, so that registering does not open the library."""
@@ -48,7 +49,10 @@ class LibraryCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """One gauge per fact."""
-        library = self._engine.library
+        with self._engines.lease() as engine:
+            yield from self._gauges(engine.library)
+
+    def _gauges(self, library: AnyLibrary) -> Iterator[Metric]:
         library.refresh(wait=False)
         index = library.index_state
         waiting = self._app.extensions["sightline_admission"].waiting
@@ -67,11 +71,11 @@ class LibraryCollector(Collector):
         yield model
 
 
-def measure(app: Flask, engine: SearchEngine) -> None:
+def measure(app: Flask, engines: CurrentEngine) -> None:
     """Counts and times every request of ``app``."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(LibraryCollector(app, engine))
+    registry.register(LibraryCollector(app, engines))
     labels = ("endpoint", "method", "status")
     requests = Counter("sightline_requests", "Requests answered", labels, registry=registry)
     seconds = Histogram(

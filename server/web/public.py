@@ -14,6 +14,7 @@ from sightline.indexer.errors import (
     FilesAwayError,
     LibraryAwayError,
     LibraryBusyError,
+    ModelChangedError,
     NotFoundError,
     SightlineError,
     UsageError,
@@ -29,6 +30,7 @@ MAX_FAILURES = 10_000
 
 UNREACHABLE = "the vector store cannot be reached; try again in a moment"
 BUSY = "another process is writing to the library; try again in a moment"
+MODEL_CHANGED = "the library has another model now; try again in a moment"
 BROKEN = "the library or its model cannot be used; the server's log says why"
 INDEX_UNUSABLE = (
     "the vector index cannot be used: every search is exact until `sightline rebuild` has run"
@@ -61,6 +63,8 @@ def public_error(error: SightlineError) -> tuple[int, str]:
         code, message = 503, UNREACHABLE
     elif isinstance(error, LibraryBusyError):
         code, message = 503, BUSY
+    elif isinstance(error, ModelChangedError):
+        code, message = 503, MODEL_CHANGED
     else:
         code, message = 500, BROKEN
     return code, whole if sees_paths() else message
@@ -88,7 +92,10 @@ def public_status() -> dict[str, Any]:
     facts.pop("library", None)
     facts["roots"] = [{**root, "path": PurePath(root["path"]).name} for root in facts["roots"]]
     facts["model"] = public_model_name(facts["model"])
+    facts.pop("reencoding", None)
     if isinstance(facts.get("run"), dict):
+        if "model" in facts["run"]:
+            facts["run"] = {**facts["run"], "model": public_model_name(facts["run"]["model"])}
         facts["run"] = {
             name: value for name, value in facts["run"].items() if not _holds_a_path(value)
         }

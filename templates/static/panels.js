@@ -49,7 +49,7 @@ export function createPanels() {
     if (!run) started = null;
     else {
       const { done = 0, total } = run;
-      body.unshift(h("div", { class: "progress" }, h("p", { id: "progress-name" }, h("strong", {}, "Indexing photos"),
+      body.unshift(h("div", { class: "progress" }, h("p", { id: "progress-name" }, h("strong", {}, run.model ? `Changing the model to ${run.model}` : "Indexing photos"),
         ` ${number(done)}${total ? ` of ${number(total)}` : ""}${timeLeft(run)}`),
       h("progress", { "aria-labelledby": "progress-name", ...(total ? { max: total, value: done } : {}) })));
     }
