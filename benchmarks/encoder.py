@@ -29,19 +29,18 @@ from helpers_models import save_clip_tokenizer, save_preprocessor
 TEXT = "a golden retriever on a sandy beach at sunset"
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, *, image_size: int = 224) -> None:
     """ViT-B/32 as LAION trained it (exact GELU), with random weights."""
     end = save_clip_tokenizer(folder) - 1
     torch.manual_seed(0)
     text = {"hidden_act": "gelu", "eos_token_id": end}
-    CLIPModel(CLIPConfig(text_config=text, vision_config={"hidden_act": "gelu"})).save_pretrained(
-        folder
-    )
+    vision = {"hidden_act": "gelu", "image_size": image_size}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
     save_preprocessor(
         folder,
         "CLIPImageProcessor",
-        size={"shortest_edge": 224},
-        crop_size={"height": 224, "width": 224},
+        size={"shortest_edge": image_size},
+        crop_size={"height": image_size, "width": image_size},
         do_center_crop=True,
     )
 

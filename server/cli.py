@@ -39,7 +39,7 @@ COMMANDS = {
     "doctor": "sightline.server.commands.doctor",
     "backup": "sightline.server.commands.backup",
     "restore": "sightline.server.commands.backup",
-    "models": "sightline.server.commands.manage",
+    "models": "sightline.server.commands.models",
     "duplicates": "sightline.server.commands.duplicates",
     "collections": "sightline.server.commands.collections",
     "export": "sightline.server.commands.export",

@@ -57,3 +57,22 @@ def test_the_pictures_and_queries_of_the_readme_are_what_the_demo_shows(gallery:
     ):
         for query in [*suggested, *(query for query, _ in shots.values())]:
             assert engine.search(query, k=1).good, query
+
+
+def test_the_table_of_models_has_the_facts_of_the_registry() -> None:
+    from sightline.indexer.encoder.registry import MODELS
+
+    text = (TOP / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .+ \| `([\w-]+)` \| (.+) \| [\d.]+ \|$", text, flags=re.MULTILINE)
+    known = {model.name: model for model in MODELS}
+    assert len(rows) >= 8
+    for name, facts in rows:
+        model = known[name]
+        recall = "-" if model.recall is None else f"{model.recall}"
+        assert facts.split(" | ") == [
+            model.languages,
+            model.licence,
+            f"{model.download_mb:,} MB",
+            recall,
+            str(model.dimension),
+        ]

@@ -26,7 +26,7 @@ from sightline.indexer.errors import (
     UsageError,
 )
 from sightline.indexer.indexing.encoders import encoder_for
-from sightline.indexer.indexing.reencode import discard, reencode
+from sightline.indexer.indexing.reencode import OLD_LABELS, discard, reencode
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library
 from sightline.indexer.library.library import REENCODING, reencoding_lock
@@ -133,7 +133,7 @@ def test_the_new_model_replaces_all_embeddings_and_everything_else_stays(
         before, version = everything_else(library), library.version
     report = reencode(directory, encoder=wide_encoder, workers=1)
     assert (report.images, report.from_originals, report.from_thumbnails) == (PICTURES, PICTURES, 0)
-    assert (report.unreadable, report.notes, report.interrupted) == ((), (), False)
+    assert (report.unreadable, report.notes, report.interrupted) == ((), (OLD_LABELS,), False)
     expected = fresh_vectors(place, wide_encoder)
     with Library.open(directory) as library:
         assert (library.model, library.dimension) == (wide_encoder.model, 48)

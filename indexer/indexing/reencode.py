@@ -58,6 +58,9 @@ VECTOR_COPIES = 3
 grows, and in the vector index."""
 
 
+OLD_LABELS = "the stored labels are the old model's: `sightline label --keep` makes new ones"
+
+
 @dataclass(frozen=True)
 class ReencodeReport:
     """What one call did."""
@@ -389,8 +392,11 @@ class _Reencoding:
                     break
                 except LibraryBusyError:
                     self.progress("waiting for another run to end", 0, None)
+                    version = self.library.version
                     if self.stop.wait(BUSY_SECONDS):
                         return False
+                    if self.library.version != version:
+                        self.encode_pending()
             self.encode_pending()
             left = [image for image, _ in self.pending().tolist()]
             if self.stop.is_set():
@@ -406,6 +412,8 @@ class _Reencoding:
                     f" nor a thumbnail ({path}: {reason}): the library stays as it is; make its"
                     " folders available, or index them first, and run it again"
                 )
+            if self.library.has("label"):
+                self.note(OLD_LABELS)
             known = set(self.new.versions()[:, 0].tolist())
             present = set(self.library.select().tolist()) - set(left)
             self.new.prepare(known - present, version=self.library.version + 1)

@@ -102,18 +102,24 @@ class _Fields(string.Formatter):
 
 
 def open_in_browser(result: SearchResult) -> None:
-    """Writes the results as a page with their thumbnails, readable by this user only, and opens it
-    in the browser. The next call overwrites it."""
+    """Opens the results with their thumbnails in the browser."""
+    html = PAGE.format(title=escape(result.query), results=result._repr_html_())
+    open_page(html, "search.html")
+
+
+def open_page(html: str, name: str) -> None:
+    """Writes a page, readable by this user only, and opens it in the browser. The next call with
+    this ``name`` overwrites it."""
     import webbrowser
 
     from platformdirs import user_cache_path
 
     folder = user_cache_path("sightline", appauthor=False)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    page = folder / "search.html"
+    page = folder / name
     page.unlink(missing_ok=True)
     with open(page, "x", encoding="utf-8", opener=_private) as file:
-        file.write(PAGE.format(title=escape(result.query), results=result._repr_html_()))
+        file.write(html)
     if not webbrowser.open(page.as_uri()):
         say(f"no browser could be started; the results are in {page}")
 

@@ -1,15 +1,14 @@
-"""``sightline status``, ``failures``, ``roots``, ``rebuild`` and ``models``."""
+"""``sightline status``, ``failures``, ``roots`` and ``rebuild``."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from sightline.indexer.errors import LibraryError, UsageError
+from sightline.indexer.errors import LibraryError
 from sightline.indexer.files import sensitive
 from sightline.server.commands.common import (
     allow_root_option,
@@ -24,9 +23,6 @@ from sightline.server.commands.common import (
 )
 from sightline.server.commands.priority import nice_option
 from sightline.server.commands.progress import shown
-
-if TYPE_CHECKING:
-    from sightline.indexer.encoder.registry import ModelInfo
 
 
 @click.command()
@@ -176,89 +172,3 @@ def rebuild(kind: str, device: str, quiet: bool, as_json: bool, directory: Path)
         click.echo(
             f"{facts['type']} index of {facts['count']:,} vectors, generation {facts['generation']}"
         )
-
-
-@click.command()
-@click.argument("name", metavar="[NAME]", required=False)
-@click.option(
-    "--download",
-    metavar="MODEL",
-    help="Download a model: a name, a hub id, or ID@REVISION, as of a library made elsewhere.",
-)
-@json_option
-def models(name: str | None, download: str | None, as_json: bool) -> None:
-    """List the named models, show one with NAME, or download one.
-
-    Quality is the mean of text-to-image recall@1, @5 and @10 in percent.
-    """
-    from sightline.indexer.encoder.registry import BUILTIN, DEFAULT, MODELS
-
-    def as_document(model: ModelInfo) -> dict[str, Any]:
-        return {**asdict(model), "size_mb": size_mb(model), "default": model.name == DEFAULT}
-
-    if download is not None:
-        from sightline.indexer.encoder import model_files
-
-        wanted, _, revision = download.partition("@")
-        files = model_files.resolve(wanted, revision=revision or None)
-        if as_json:
-            print_json({"model": files.id, "revision": files.revision})
-        else:
-            click.echo(f"{files.id} (revision {files.revision}) is on this machine")
-        return
-    if name is not None:
-        found = next((model for model in MODELS if name in (model.name, model.repo)), None)
-        if found is None:
-            raise UsageError(f"no model is called {name!r}: `sightline models` lists the names")
-        if as_json:
-            print_json(as_document(found))
-        else:
-            print_model(found, default=found.name == DEFAULT)
-        return
-    if as_json:
-        print_json([as_document(model) for model in MODELS])
-        return
-    click.echo(f"{'name':<18} {'size':>8}  {'languages':<12}  {'licence':<12}  quality")
-    for model in MODELS:
-        title = f"{model.name} *" if model.name == DEFAULT else model.name
-        quality = f"{model.recall:.1f}" if model.recall is not None else "-"
-        click.echo(
-            f"{title:<18} {size_mb(model):>5,} MB  {model.languages:<12}  {model.licence:<12}"
-            f"  {quality:>7}"
-        )
-    say(
-        f"* default. {BUILTIN} needs no download. More about one: sightline models NAME."
-        " Any CLIP-family model works: pass a hub id or a folder to --model."
-    )
-
-
-def size_mb(model: ModelInfo) -> int:
-    """Megabytes of the weights: of the download, or of the files that are part of Sightline."""
-    if model.download_mb:
-        return model.download_mb
-    from sightline.indexer.encoder.registry import builtin_directory
-
-    return round(sum(file.stat().st_size for file in builtin_directory().iterdir()) / 1e6)
-
-
-def print_model(model: ModelInfo, *, default: bool) -> None:
-    """Prints everything about one model, a line each."""
-    from sightline.indexer.encoder.registry import RECALL_SOURCE
-
-    download = "to download" if model.download_mb else "part of Sightline"
-    rows = {
-        "name": model.name + (" (the default)" if default else ""),
-        "hub": model.repo,
-        "good for": model.note,
-        "size": f"{size_mb(model):,} MB, {download}; {model.parameters} million parameters",
-        "embedding": f"{model.dimension} dimensions, of {model.image_size} x {model.image_size}"
-        " pixels",
-        "languages": model.languages,
-        "licence": model.licence,
-        "quality": None
-        if model.recall is None
-        else f"{model.recall:.1f} % mean recall@1, @5, @10 on Crossmodal-3600 ({RECALL_SOURCE})",
-    }
-    for name, value in rows.items():
-        if value:
-            click.echo(f"{name:<10} {value}")
