@@ -110,6 +110,12 @@ def language_notice(text: str, model: str) -> str | None:
     )
 
 
+def is_english_only(model: str) -> bool:
+    """Whether a library's ``model`` was trained on English only."""
+    known = _monolingual(model)
+    return known is not None and known.languages == "en"
+
+
 def _monolingual(model: str) -> registry.ModelInfo | None:
     known = registry.find(model)
     return known if known is not None and known.languages in ("en", "zh") else None

@@ -18,6 +18,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.wrappers import Request
+
+from sightline.server.web.strings import language_of, languages
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -100,7 +103,7 @@ class Admission:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application's response, or 503."""
         if self.waiting() > self._max_waiting:
-            return _refuse(start_response)
+            return _refuse(environ, start_response)
         if UNLIMITED.match(environ.get("PATH_INFO", "")):
             return self._app(environ, start_response)
         try:
@@ -108,10 +111,10 @@ class Admission:
                 for limit in self._limits(environ):
                     stack.enter_context(limit)
                 if _is_disconnected(environ):
-                    return _refuse(start_response)
+                    return _refuse(environ, start_response)
                 return self._app(environ, start_response)
         except ServiceUnavailable:
-            return _refuse(start_response)
+            return _refuse(environ, start_response)
 
     def searching(self, seconds: float) -> AbstractContextManager[None]:
         """Takes the place of one search, waiting for up to ``seconds``."""
@@ -136,9 +139,12 @@ def _is_disconnected(environ: WSGIEnvironment) -> bool:
     return disconnected is not None and bool(disconnected())
 
 
-def _refuse(start_response: StartResponse) -> Iterable[bytes]:
+def _refuse(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """The 503 response."""
-    body = json.dumps({"error": BUSY}).encode()
+    message = BUSY
+    if "HTTP_SIGHTLINE_ERRORS" in environ:
+        message = languages()[language_of(Request(environ))].message(BUSY)
+    body = json.dumps({"error": message}).encode()
     start_response(
         "503 Service Unavailable",
         [

@@ -47,6 +47,7 @@ from sightline.server.web.parameters import (
 )
 from sightline.server.web.public import find, public_failures, public_status
 from sightline.server.web.security import sees_paths
+from sightline.server.web.strings import for_page
 
 api = Blueprint("api", __name__)
 
@@ -108,7 +109,10 @@ def _search(images: Sequence[bytes]) -> Response:
 
 
 def _hits(result: SearchResult) -> Response:
-    return jsonify(result.as_dict(absolute=sees_paths()))
+    answer = result.as_dict(absolute=sees_paths())
+    if result.message:
+        answer["message"] = for_page(result.message)
+    return jsonify(answer)
 
 
 @api.post("/api/uploads")
@@ -426,7 +430,8 @@ def status() -> Response:
 )
 def failures() -> Response:
     """The first ``public.MAX_FAILURES`` of them."""
-    return jsonify(failures=public_failures())
+    found = public_failures()
+    return jsonify(failures=[{**one, "reason": for_page(one["reason"])} for one in found])
 
 
 @api.get("/api/openapi.json")

@@ -41,6 +41,7 @@ from sightline.server.web.metrics import measure, metrics
 from sightline.server.web.pages import pages, sentence, static_url, static_version
 from sightline.server.web.public import public_error
 from sightline.server.web.security import protect
+from sightline.server.web.strings import ERRORS_HEADER, for_page, template_values
 from sightline.server.web.thumbnails import images
 
 log = logging.getLogger("sightline")
@@ -49,22 +50,6 @@ MAX_FORM_FIELDS = 64
 
 MAX_JSON_VALUES = 50_000
 """Values of a JSON body; a vector has up to 2,000, a zip download 5,000 ids."""
-
-ERRORS_HEADER = "Sightline-Errors"
-"""With the value ``inside``, an error below 500 is answered with status 200 and the status in the
-body. The page sends it, because browsers log every other status as a fault of the page."""
-
-TITLES = {
-    400: "Invalid request",
-    401: "Sign in first",
-    403: "Not allowed",
-    404: "Page not found",
-    413: "Too much data",
-    429: "Too many attempts",
-    421: "Unknown host name",
-    503: "The server is busy",
-}
-"""Headings of the error page."""
 
 
 def create_app(
@@ -85,9 +70,10 @@ def create_app(
     # `//images/1` is 404, not a redirect to `/images/1`.
     app.url_map.merge_slashes = False
     app.extensions["sightline"] = State(
-        engines, config, templates, static_version(templates / "static"), Limit(config.max_zips)
+        engines, config, templates, static_version(templates), Limit(config.max_zips)
     )
     app.jinja_env.globals["static_url"] = static_url
+    app.context_processor(template_values)
     app.jinja_env.filters["sentence"] = sentence
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     measure(app, engines)
@@ -189,7 +175,7 @@ def _redirect_to_page() -> AnyResponse | None:
 def _sightline_error(error: SightlineError) -> AnyResponse:
     code, reason = public_error(error)
     if code < 500 and request.headers.get(ERRORS_HEADER) == "inside" and wants_json():
-        return jsonify(error=reason, status=code)
+        return jsonify(error=for_page(reason), status=code)
     return _error_response(code, reason)
 
 
@@ -220,11 +206,9 @@ def _unexpected_error(error: Exception) -> AnyResponse:
 
 def _error_response(code: int, reason: str) -> Response:
     if wants_json():
-        response = jsonify(error=reason)
+        response = jsonify(error=for_page(reason))
     else:
-        title = TITLES.get(code, "Something went wrong")
-        page = render_template("error.html", code=code, title=title, reason=reason)
-        response = make_response(page)
+        response = make_response(render_template("error.html", code=code, reason=reason))
     response.status_code = code
     if code == 503:
         response.headers.setdefault("Retry-After", str(RETRY_AFTER))

@@ -176,7 +176,7 @@ def document(app: Flask) -> dict[str, Any]:
             "version": __version__,
             "description": "Text-to-image retrieval. With the request header"
             " `Sightline-Errors: inside`, errors below 500 are answered with status 200 and"
-            ' `{"error", "status"}`.',
+            ' `{"error", "status"}`, and messages are in the language of `Accept-Language`.',
         },
         "servers": [{"url": request.script_root or "/"}],
         "paths": paths,

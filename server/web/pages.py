@@ -20,12 +20,14 @@ from flask import (
     request,
     send_from_directory,
 )
+from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from sightline.indexer.errors import SightlineError
 from sightline.indexer.library import Library
 from sightline.server.search import SearchResult, parse
 from sightline.server.search.engine import FACETS
+from sightline.server.search.language import is_english_only
 from sightline.server.search.query import FILTER_NAMES
 from sightline.server.search.spelling import correction
 from sightline.server.web.app_state import engine, state
@@ -38,6 +40,7 @@ from sightline.server.web.security import (
     sign_in_failed,
     sign_in_wait,
 )
+from sightline.server.web.strings import Strings, languages, strings
 from sightline.server.web.thumbnails import IMMUTABLE
 from sightline.server.web.tokens import Token
 
@@ -64,6 +67,7 @@ def index() -> Response:
         "q": q,
         "status": public_status(),
         "private": _token() is not None,
+        "english_model": is_english_only(engine().library.model),
     }
     if not plain:
         # Reserve space for what scripts add after the images, so that the layout does not shift.
@@ -75,6 +79,7 @@ def index() -> Response:
         chips = re.sub(r"\b(sort|match):\S+", "", q)
         values["parts"] = any(mark in chips for mark in ':"-')
         values["filter_names"] = FILTER_NAMES
+        values["languages"] = {code: one.name for code, one in languages().items()}
         return make_response(render_template("index.html", **values))
     values |= {"result": result, "error": reason, "offset": offset, "size": PAGE_SIZE}
     values["following"] = _next_offset(result, offset)
@@ -156,11 +161,15 @@ def static_file(name: str) -> Response:
     """A style sheet or script. URLs made by ``static_url`` contain a hash of all static files, so
     that relative module imports work and browsers cache them indefinitely."""
     first, _, rest = name.partition("/")
-    versioned = first == state().static_version and bool(rest)
+    version, _, language = first.partition("_")
+    versioned = version == state().static_version and language in languages() and bool(rest)
     kind = mimetypes.types_map.get(Path(name).suffix, "application/octet-stream")
     name = rest if versioned else name
-    response = send_from_directory(state().templates / "static", name, mimetype=kind)
-    if response.status_code == 200 and Path(name).suffix in (".js", ".css"):
+    if section := re.fullmatch(r"strings\.(\w+)\.js", name):
+        response = _strings_module(section[1], languages()[language] if versioned else strings())
+    else:
+        response = send_from_directory(state().templates / "static", name, mimetype=kind)
+    if not section and response.status_code == 200 and Path(name).suffix in (".js", ".css"):
         text = _without_comments(state().templates / "static" / name, state().static_version)
         response.direct_passthrough = False
         response.close()
@@ -168,6 +177,14 @@ def static_file(name: str) -> Response:
     # A URL with an old hash gets the current file, uncached.
     response.headers["Cache-Control"] = IMMUTABLE if versioned else "no-cache"
     return response
+
+
+def _strings_module(section: str, texts: Strings) -> Response:
+    """A section of the texts, which modules of the page import."""
+    try:
+        return Response(texts.script(section), mimetype="text/javascript")
+    except KeyError:
+        raise NotFound from None
 
 
 _INDENTATION = re.compile(r"^[ \t]+", re.MULTILINE)
@@ -183,7 +200,7 @@ def _without_comments(path: Path, version: str) -> bytes:
 
 
 def static_version(directory: Path) -> str:
-    """A hash of the names and contents of all static files."""
+    """A hash of the names and contents of all templates, texts and static files."""
     whole = hashlib.blake2b(digest_size=6)
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         whole.update(path.relative_to(directory).as_posix().encode() + b"\0")
@@ -192,8 +209,10 @@ def static_version(directory: Path) -> str:
 
 
 def static_url(name: str) -> str:
-    """The URL of a static file, with the hash of all of them."""
-    return f"{request.script_root}/static/{state().static_version}/{name}"
+    """The URL of a static file, with the hash of all of them and the language: the modules that it
+    imports are in the same one."""
+    version = f"{state().static_version}_{strings().language}"
+    return f"{request.script_root}/static/{version}/{name}"
 
 
 def sentence(text: str) -> str:

@@ -1,10 +1,11 @@
 // The terms and filters of a query as chips below the search box, its images in the box too: each can
 // be weighted, negated and removed. Loaded with the first query that has parts.
-import { $, ask, button, h, icon, load, style } from "./dom.js";
+import { $, ask, button, h, icon, load, style, t } from "./dom.js";
 import { dateRangeName } from "./dates.js";
 import { change, filterOf, imageTerm, isSetting, split, tokens, withDateRange } from "./query.js";
 import { serialise } from "./terms.js";
 import "./icons.js";
+import "./strings.query.js";
 
 const WEIGHTS = [0.25, 0.5, 1, 1.5, 2, 3];
 
@@ -34,6 +35,12 @@ async function thumbnail(kind, ref, size) {
   return crop;
 }
 
+/** The days of a date filter, from the server's "from 2012-01-01 to 2012-12-31". */
+function taken(meaning) {
+  const [first, last] = ["from", "to"].map((word) => meaning.match(`\\b${word} (\\S+)`)?.[1]);
+  return t(!last ? "query.taken_from" : first ? "query.taken_from_to" : "query.taken_to", { first, last });
+}
+
 /** Whether the server reads the text as more than one plain term, or explains a date. */
 const needsParsing = ({ images, filters, text }) =>
   images.length || tokens(text).some((token) => /^-|[":]/.test(token)) || filters.some((token) => /^-?(after|before|date):/.test(token));
@@ -46,8 +53,8 @@ export function createChips({ go, edit: editFilter, query, focus }) {
     const buttons = await Promise.all(images.map(async (token) => {
       const { kind, ref, weight } = imageTerm(token);
       return h("button", {
-        type: "button", class: `thumb${weight < 0 ? " less" : ""}`, "aria-label": "Remove this photo from the search",
-        title: "Remove photo", onclick: () => go(change(query(), (other) => other === token)),
+        type: "button", class: `thumb${weight < 0 ? " less" : ""}`, "aria-label": t("query.remove_this_photo"),
+        title: t("query.remove_photo"), onclick: () => go(change(query(), (other) => other === token)),
       }, await thumbnail(kind, ref, 30));
     }));
     if (images.join() === split(query()).images.join()) $("thumbs").replaceChildren(...buttons);
@@ -73,9 +80,9 @@ export function createChips({ go, edit: editFilter, query, focus }) {
     const all = parsed?.combine === "all";
     if (all || terms.filter((term) => term.weight > 0).length > 1) {
       chips.push(h("button", {
-        type: "button", class: "pill", "aria-pressed": String(all), title: "Rank by the weakest part instead of the sum",
+        type: "button", class: "pill", "aria-pressed": String(all), title: t("query.match_all_hint"),
         onclick: () => go(serialise({ ...parsed, combine: all ? "sum" : "all" })),
-      }, "Match all parts"));
+      }, t("query.match_all")));
     }
     // The chips are new elements: the focus goes to the one in the same position.
     const bar = $("chips"), controls = () => [...bar.querySelectorAll("button,select")];
@@ -90,20 +97,20 @@ export function createChips({ go, edit: editFilter, query, focus }) {
   async function termChip(term, replace) {
     const { kind, text, id, token, box, weight } = term;
     const size = Math.abs(weight);
-    const name = kind === "text" ? text : box ? "part of a photo" : "photo";
+    const name = kind === "text" ? text : t(box ? "query.part" : "query.photo");
     const body = kind === "text" ? h("span", { class: "words" }, text) : h("button", {
-      type: "button", class: "words", "aria-label": box ? "Choose another part of this photo" : "Choose a part of this photo", title: "Search with part of this photo",
-      onclick: async () => (await load("crop_dialog.js", "stage.js")).chooseCrop(term, (crop) => replace({ ...term, box: crop })),
+      type: "button", class: "words", "aria-label": t(box ? "query.choose_other_part" : "query.choose_part"), title: t("query.search_part"),
+      onclick: async () => (await load("crop_dialog.js", "stage.js", "strings.photo.js")).chooseCrop(term, (crop) => replace({ ...term, box: crop })),
     }, await thumbnail(kind, `${kind === "like" ? id : token}${box ? `@${box}` : ""}`, 26), icon("crop"));
     const weights = [...new Set([...WEIGHTS, size])].sort((a, b) => a - b);
     return h("div", { class: `chip${weight < 0 ? " less" : ""}`, role: "group", "aria-label": name },
-      sign(weight < 0, `Less like this: ${name}`, () => replace({ ...term, weight: -weight })),
+      sign(weight < 0, t("query.less_like", { name }), () => replace({ ...term, weight: -weight })),
       body,
       h("select", {
-        "aria-label": `Weight of ${name}`, title: "Weight",
+        "aria-label": t("query.weight_of", { name }), title: t("query.weight"),
         onchange: (event) => replace({ ...term, weight: Math.sign(weight) * Number(event.target.value) }),
       }, ...weights.map((value) => h("option", { value, selected: value === size }, `×${value}`))),
-      button("close", `Remove ${name}`, () => replace()));
+      button("close", t("query.remove", { name }), () => replace()));
   }
 
   /** A chip for each filter; one for a range of dates. */
@@ -123,16 +130,16 @@ export function createChips({ go, edit: editFilter, query, focus }) {
   function rangeChip(name) {
     return h("div", { class: "chip filter", role: "group", "aria-label": name },
       h("span", { class: "words" }, name),
-      button("close", `Remove ${name}`, () => go(withDateRange(query()))));
+      button("close", t("query.remove", { name }), () => go(withDateRange(query()))));
   }
 
   function filterChip({ token, name, value, negated, meaning }) {
     const label = `${name}: ${value}`;
     const replace = (...added) => go(change(query(), (other) => other === token, ...added));
-    return h("div", { class: `chip filter${negated ? " less" : ""}`, role: "group", "aria-label": label, title: meaning && `Taken ${meaning}` },
-      sign(negated, `Invert ${label}`, () => replace(negated ? token.slice(1) : `-${token}`)),
-      h("button", { type: "button", class: "words", title: "Edit", "aria-label": `Edit ${label}`, onclick: () => editFilter(token) }, h("b", {}, name), ` ${value}`),
-      button("close", `Remove ${label}`, () => replace()));
+    return h("div", { class: `chip filter${negated ? " less" : ""}`, role: "group", "aria-label": label, title: meaning && taken(meaning) },
+      sign(negated, t("query.invert", { name: label }), () => replace(negated ? token.slice(1) : `-${token}`)),
+      h("button", { type: "button", class: "words", title: t("query.edit"), "aria-label": t("query.edit_filter", { name: label }), onclick: () => editFilter(token) }, h("b", {}, name), ` ${value}`),
+      button("close", t("query.remove", { name: label }), () => replace()));
   }
 
   return { draw };

@@ -1,7 +1,8 @@
 // A dialog in which a part of one of the query's images is chosen. Loaded with the first click on such
 // an image's chip.
-import { ask, button, h, load, loadStyles, toast } from "./dom.js";
+import { ask, button, h, load, loadStyles, t, toast } from "./dom.js";
 import { createStage } from "./stage.js";
+import "./strings.photo.js";
 
 async function libraryImage(id) {
   const { name, v, color, width, height } = await ask(`api/images/${id}`);
@@ -13,17 +14,17 @@ async function uploadedImage(token) {
   const image = new Image();
   image.src = (await urlOf(token)) ?? "data:,";
   await image.decode().catch(() => {
-    throw new Error("This browser can’t display that image file.");
+    throw new Error(t("photo.not_displayed"));
   });
-  return { src: image.src, alt: "Uploaded photo", width: image.naturalWidth, height: image.naturalHeight };
+  return { src: image.src, alt: t("photo.uploaded"), width: image.naturalWidth, height: image.naturalHeight };
 }
 
 let whole, onChosen = () => null;
 const choose = (crop) => (dialog.close(), onChosen(crop));
 const stage = createStage({ onCrop: (crop) => choose(crop.map(Number)) });
-const dialog = h("dialog", { class: "lightbox", "aria-label": "Part of a photo", onclose: () => stage.clear() }, stage.node);
-stage.cropbar.lastChild.before((whole = h("button", { type: "button", class: "pill", onclick: () => choose(null) }, "Whole photo")));
-stage.node.append(h("div", { class: "over" }, button("close", "Close (Esc)", () => dialog.close()), h("span", { class: "gap" }), ...stage.tools));
+const dialog = h("dialog", { class: "lightbox", "aria-label": t("photo.part"), onclose: () => stage.clear() }, stage.node);
+stage.cropbar.lastChild.before((whole = h("button", { type: "button", class: "pill", onclick: () => choose(null) }, t("photo.whole"))));
+stage.node.append(h("div", { class: "over" }, button("close", t("photo.close"), () => dialog.close()), h("span", { class: "gap" }), ...stage.tools));
 document.body.append(dialog);
 addEventListener("popstate", () => dialog.close()); // the page behind shows another search now
 dialog.addEventListener("keydown", (event) => {

@@ -34,10 +34,36 @@ export function icon(name) {
 export const button = (name, label, onclick, props = {}) =>
   h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...props }, icon(name));
 
+// -- the texts of the page, in its language
+
+const { lang: language, dir } = document.documentElement;
+const texts = {}, plurals = new Intl.PluralRules(language);
+
+/** Adds a section of the texts: what a module strings.SECTION.js does, which the server makes from
+ * templates/strings. */
+export function addTexts(section, added) {
+  for (const [key, text] of Object.entries(added)) texts[`${section}.${key}`] = text;
+}
+
+export const number = (n, options) => n.toLocaleString(language, options);
+
+/** Where the arrow key to the right leads: to the next item, or where text runs from right to left, back. */
+export const rightward = dir === "rtl" ? -1 : 1;
+
+const written = (value) => (typeof value === "number" ? number(value)
+  // Names from left to right keep their order and their punctuation among words from right to left.
+  : rightward < 0 && typeof value === "string" ? `\u2068${value}\u2069` : value);
+
+/** The text of "section.key" in pieces: `values` take the place of {{names}}, numbers as the language
+ * writes them, elements as they are. `count` selects the plural form. */
+export const pieces = (key, values = {}) => (texts[key] ?? texts[`${key}_${plurals.select(values.count)}`]).split(/{{(\w+)}}/)
+  .map((piece, i) => (i % 2 ? written(values[piece]) : piece));
+export const t = (...of) => pieces(...of).join("");
+
 /** The server did not answer. Nothing is lost: an action that failed can be repeated. */
 export class Unreachable extends Error {
   constructor() {
-    super("The server isn’t responding. Is it still running?");
+    super(t("page.unreachable"));
   }
 }
 // An action that nobody waits for fails here.
@@ -56,7 +82,7 @@ export function once(work) {
   }));
 }
 
-const fetched = new Set(["dom.js", "query.js"]), tries = new Map();
+const fetched = new Set(["dom.js", "query.js", "strings.page.js"]), tries = new Map();
 
 /** Puts a module and its imports into the browser's cache. */
 async function prefetch(name, seen) {
@@ -116,14 +142,14 @@ export async function ask(path, options, retries = 2) {
     await new Promise((done) => setTimeout(done, 1000 * Math.min(wait, 3)));
     return ask(path, options, retries - 1);
   }
-  if (answer.status === 401) throw Object.assign(new Error("You have been signed out. Sign in again."), { status: 401 });
+  if (answer.status === 401) throw Object.assign(new Error(t("page.signed_out", { link: t("page.sign_in_again") })), { status: 401 });
   // A request aborted while its body arrives rejects here, and must not look like {}.
   const body = await answer.json().catch((error) => {
     if (answer.ok) throw error;
     return {};
   });
   if (answer.ok && !body.error) return body;
-  throw Object.assign(new Error(body.error ?? `The server returned an error (${answer.status}).`), { status: body.status ?? answer.status });
+  throw Object.assign(new Error(body.error ?? t("page.server_error", { status: String(answer.status) })), { status: body.status ?? answer.status });
 }
 
 export function debounce(wait, work) {
@@ -152,10 +178,6 @@ export function toast(text) {
   hideToast();
 }
 
-export const number = (n) => n.toLocaleString("en");
-export const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
-export const matches = (n) => `${number(n)} strong match${n === 1 ? "" : "es"}`;
-
 const formats = new Map(); // creating a DateTimeFormat is slow
 
 /** Dates are the camera's local time without a zone: shown as written, never shifted. Of a partial one
@@ -165,6 +187,6 @@ export function date(text, options) {
   if (text.length === 7) [text, options] = [`${text}-01T00:00`, { month: "long", year: "numeric" }];
   if (text.length === 10) [text, options] = [`${text}T00:00`, { ...options, timeStyle: undefined }];
   const key = JSON.stringify(options);
-  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en", options));
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(language, options));
   return formats.get(key).format(new Date(text));
 }

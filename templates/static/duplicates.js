@@ -1,6 +1,8 @@
 // The duplicates page: which files to keep, what distinguishes them, and the paths of the rest, as a
 // list or as a script. Nothing is deleted here.
-import { $, announce, h, number, plural } from "./dom.js";
+import "./strings.page.js";
+import "./strings.duplicates.js";
+import { $, announce, h, number, t } from "./dom.js";
 import { bytes, copy } from "./tools.js";
 
 const SHARPNESS_PIXELS = 256; // of the longer side at which sharpness is compared
@@ -18,9 +20,9 @@ for (const { section, files } of groups) {
   files.forEach((file, i) => {
     file.keep = h("input", { type: "checkbox", checked: !i });
     file.keep.addEventListener("change", draw);
-    file.node.append(h("label", { class: "keep" }, file.keep, "Keep", h("span", { class: "sr" }, ` ${file.path}`)));
+    file.node.append(h("label", { class: "keep" }, file.keep, t("duplicates.keep"), h("span", { class: "sr" }, ` ${file.path}`)));
   });
-  section.append(h("p", { class: "faint skipped", hidden: true }, "No file is kept: this group is left out."));
+  section.append(h("p", { class: "faint skipped", hidden: true }, t("duplicates.none_kept")));
 }
 
 /** [kept, other, identical] for every file that is not kept; none of a group without a kept file. */
@@ -33,11 +35,11 @@ function rest() {
 
 const summary = h("strong", {});
 const action = (text, onclick) => h("button", { type: "button", class: "pill", onclick }, text);
-const copyButton = action("Copy paths", () => copy(rest().map(({ path }) => path).join("\n"), `${plural(rest().length, "path")} copied`));
-const scripts = [action("Shell script", () => save("remove-duplicates.sh", shell(rest()))), action("PowerShell script", () => save("remove-duplicates.ps1", powershell(rest())))];
+const copyButton = action(t("duplicates.copy_paths"), () => copy(rest().map(({ path }) => path).join("\n"), t("duplicates.paths_copied", { count: rest().length })));
+const scripts = [action(t("duplicates.shell_script"), () => save("remove-duplicates.sh", shell(rest()))), action(t("duplicates.powershell_script"), () => save("remove-duplicates.ps1", powershell(rest())))];
 // Clients that may not see where files are get no script.
 const mayScript = groups.every(({ files }) => files.every(({ absolute }) => absolute));
-const bar = h("div", { class: "choices", role: "region", "aria-label": "Files that are not kept" }, summary, copyButton, ...(mayScript ? scripts : []));
+const bar = h("div", { class: "choices", role: "region", "aria-label": t("duplicates.files_not_kept") }, summary, copyButton, ...(mayScript ? scripts : []));
 if (groups.length) $("main").append(bar);
 
 function draw() {
@@ -46,7 +48,7 @@ function draw() {
     section.querySelector(".skipped").hidden = files.some(({ keep }) => keep.checked);
   }
   const others = rest();
-  summary.textContent = `${plural(others.length, "file")}, ${bytes(others.reduce((sum, { size }) => sum + size, 0))} not kept on this page`;
+  summary.textContent = t("duplicates.not_kept", { count: others.length, size: bytes(others.reduce((sum, { size }) => sum + size, 0)) });
   for (const one of [copyButton, ...scripts]) one.disabled = !others.length;
 }
 draw();
@@ -85,8 +87,8 @@ async function compare({ files }) {
   const values = images.map(sharpness), best = Math.max(...values);
   const equal = best < SHARPER * Math.min(...values);
   files.forEach(({ node }, i) => {
-    const text = equal ? "same" : values[i] * SHARPER > best ? "sharpest" : `${Math.round((100 * values[i]) / best)} %`;
-    node.querySelector("dl").append(h("div", { "data-fact": "sharpness", class: equal ? "" : "differs" }, h("dt", {}, "Sharpness"), h("dd", {}, text)));
+    const text = equal ? t("duplicates.same") : values[i] * SHARPER > best ? t("duplicates.sharpest") : number(values[i] / best, { style: "percent" });
+    node.querySelector("dl").append(h("div", { "data-fact": "sharpness", class: equal ? "" : "differs" }, h("dt", {}, t("duplicates.sharpness")), h("dd", {}, text)));
   });
 }
 const seen = new IntersectionObserver((entries) => {
@@ -139,5 +141,5 @@ function save(name, text) {
   const href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
   h("a", { href, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(href), 60_000);
-  announce(`${name} saved`);
+  announce(t("duplicates.saved", { name }));
 }

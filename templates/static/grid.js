@@ -1,6 +1,6 @@
 // Justified rows over any number of images. The results carry their sizes, so nothing moves when a
 // thumbnail arrives; only tiles near the window are in the document.
-import { $, date, debounce, h, icon, load, loadStyles, once, plural, style } from "./dom.js";
+import { $, date, debounce, h, icon, load, loadStyles, once, rightward, style, t } from "./dom.js";
 
 const GAP = 6; // pixels between tiles
 const DIVIDER = 64; // pixels, the row between strong and less likely matches
@@ -195,7 +195,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     const link = h("a", { href: `#${hit.id}`, tabindex: i === active ? 0 : -1 }, image);
     const tile = h("li", { class: "tile" }, link);
     if (many) {
-      const label = plural(many, "near-identical photo");
+      const label = t("page.near_identical", { count: many });
       tile.append(h("button", {
         type: "button", class: "stack", tabindex: i === active ? 0 : -1, "aria-expanded": String(!!hit.expanded),
         "aria-label": label, title: `${label} (e)`, onclick: () => onKey("stack", i),
@@ -214,7 +214,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
 
   function place(tile) {
     const { x, w, row } = positions[tile.index], { top, height } = rows[row];
-    style(tile, { width: `${w}px`, height: `${height}px`, transform: `translate(${x}px, ${top}px)` });
+    style(tile, { width: `${w}px`, height: `${height}px`, transform: `translate(${rightward * x}px, ${top}px)` });
   }
 
   /** Makes an image the one that Tab reaches, with the button of its stack. */
@@ -232,13 +232,13 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     else if (!heart) tile.append(h("span", { class: "heart" }, icon("heart")));
     const when = hit.taken_at && date(hit.taken_at, { dateStyle: "long" });
     const label = [hit.description || hit.name, when,
-      hit.duplicates?.length && plural(hit.duplicates.length, "near-identical photo"), favourite && "favourite", selected && "selected",
-      feedback && (feedback > 0 ? "more like this" : "less like this")];
+      hit.duplicates?.length && t("page.near_identical", { count: hit.duplicates.length }), favourite && t("page.favourite"), selected && t("page.selected"),
+      feedback && t(feedback > 0 ? "page.more_like_this" : "page.less_like_this")];
     tile.firstChild.setAttribute("aria-label", label.filter(Boolean).join(", "));
   }
 
   function addDivider(row) {
-    const divider = h("li", { class: "divider" }, h("span", {}, "Less likely matches"));
+    const divider = h("li", { class: "divider" }, h("span", {}, t("page.less_likely")));
     divider.row = row;
     style(divider, { transform: `translateY(${row.top}px)`, height: `${row.height}px` });
     list.append(divider);
@@ -295,7 +295,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     if (!tile || event.ctrlKey || event.metaKey || event.altKey) return;
     const i = tile.index;
     const next = {
-      ArrowLeft: i - 1, ArrowRight: i + 1, ArrowUp: neighbour(i, -1), ArrowDown: neighbour(i, 1),
+      ArrowLeft: i - rightward, ArrowRight: i + rightward, ArrowUp: neighbour(i, -1), ArrowDown: neighbour(i, 1),
     }[event.key];
     const go = (to) => {
       focus(to);

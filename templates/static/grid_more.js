@@ -1,6 +1,7 @@
 // What the grid needs from the first use of the pointer or the keyboard on: earlier results above those
 // shown, old tiles that stay while new ones load, sizes of thumbnails, selecting by drag.
-import { $, button, date, debounce, h, load, loadStyles, style } from "./dom.js";
+import { $, button, date, debounce, h, load, loadStyles, rightward, style, t } from "./dom.js";
+import "./strings.actions.js";
 import "./icons.js";
 
 /** Milliseconds that old tiles stay at most while the thumbnails of new results load. */
@@ -15,8 +16,8 @@ export function extendGrid(grid) {
   // -- the actions on the tile under the pointer or with the focus, and its name and date
 
   const actions = h("div", { class: "actions" },
-    ...[["check", "select", "Select (x)"], ["heart", "f", "Favourite (f)"], ["similar", "s", "Similar photos (s)"], ["more", "+", "More like this (+)"], ["less", "-", "Less like this (−)"]]
-      .map(([name, action, label]) => button(name, label, null, { "data-do": action })));
+    ...[["check", "select", "actions.select"], ["heart", "f", "actions.favourite"], ["similar", "s", "actions.similar"], ["more", "+", "actions.more"], ["less", "-", "actions.less"]]
+      .map(([name, action, label]) => button(name, t(label), null, { "data-do": action })));
   const caption = h("p", { class: "caption", "aria-hidden": "true" });
 
   async function showActions(tile) {
@@ -48,7 +49,7 @@ export function extendGrid(grid) {
   list.after(bubble);
   function showMonth(item) {
     if (!item) return;
-    bubble.textContent = item.taken_at ? date(item.taken_at, { month: "long", year: "numeric" }) : "No date";
+    bubble.textContent = item.taken_at ? date(item.taken_at, { month: "long", year: "numeric" }) : t("actions.no_date");
     bubble.hidden = false;
     hideBubble();
   }
@@ -126,7 +127,8 @@ export function extendGrid(grid) {
 
   /** The items in a box of the list's coordinates. */
   function inside({ left, right, top, bottom }) {
-    const { rows, positions, items } = grid, found = [];
+    const { rows, positions, items, width } = grid, found = [];
+    if (rightward < 0) [left, right] = [width - right, width - left];
     for (let r = grid.rowAt(top); r < rows.length && rows[r].top < bottom; r++) {
       for (let i = rows[r].from; i < rows[r].to; i++) if (positions[i].x < right && positions[i].x + positions[i].w > left) found.push(items[i]);
     }

@@ -1,7 +1,8 @@
 // Favourites and collections: what the library keeps of photos, by POST /api/collections. Loaded with
 // the first favourite of the library, or when something is kept.
-import { announce, ask, button, h, icon, loadStyles, number, plural, style, toast } from "./dom.js";
+import { announce, ask, button, h, icon, loadStyles, number, style, t, toast } from "./dom.js";
 import "./icons.js";
+import "./strings.kept.js";
 
 const FAVOURITES = 1; // the collection that every library has
 const AT_ONCE = 5000; // ids of one request
@@ -24,6 +25,8 @@ async function inParts(ids, work, progress) {
 export const addTo = (id, ids, progress) => inParts(ids, (part) => send("POST", `api/collections/${id}/add`, { ids: part }), progress);
 export const removeFrom = (id, ids, progress) => inParts(ids, (part) => send("POST", `api/collections/${id}/remove`, { ids: part }), progress);
 export const moveIn = (id, ids, before) => send("POST", `api/collections/${id}/move`, { ids: ids.slice(0, AT_ONCE), before });
+/** The name of a collection; that of the favourites is the page's. */
+export const nameOf = ({ favourites, name }) => (favourites ? t("kept.favourites") : name);
 export const collections = async () => (await ask("api/collections")).collections;
 
 /** The favourites of the library; `onChange` follows every change. */
@@ -37,8 +40,7 @@ export async function createFavourites({ onChange }) {
     change(on);
     try {
       await (on ? addTo : removeFrom)(FAVOURITES, ids);
-      const text = ids.length === 1 ? "" : `${plural(ids.length, "photo")} `;
-      announce(on ? `${text}Added to favourites` : `${text}Removed from favourites`);
+      announce(t(on ? "kept.added_to_favourites" : "kept.removed_from_favourites", { count: ids.length }));
     } catch (error) {
       change(!on);
       toast(error.message);
@@ -51,22 +53,22 @@ export async function createFavourites({ onChange }) {
  * is chosen. */
 export async function collectionMenu(anchor, ids, { progress } = {}) {
   const [known] = await Promise.all([collections(), loadStyles("kept.css")]);
-  const name = h("input", { type: "text", maxLength: 100, placeholder: "New collection", "aria-label": "Name of a new collection", autocomplete: "off" });
+  const name = h("input", { type: "text", maxLength: 100, placeholder: t("kept.new_collection"), "aria-label": t("kept.new_collection_name"), autocomplete: "off" });
   const problem = h("p", { class: "problem", role: "alert" });
-  const add = async ({ id, name: title }) => {
+  const add = async (collection) => {
     menu.hidePopover();
     const chosen = ids();
     try {
-      const { count } = await addTo(id, chosen, progress);
-      toast(`Added to ${title} (${number(count)})`);
+      const { count } = await addTo(collection.id, chosen, progress);
+      toast(t("kept.added_to", { collection: nameOf(collection), number: count }));
     } catch (error) {
       toast(error.message);
     }
   };
-  const menu = popover(anchor, "Add to collection",
+  const menu = popover(anchor, t("kept.add_to_collection"),
     h("ul", {}, ...known.map((one) => h("li", {}, h("button", { type: "button", onclick: () => add(one) },
       one.cover ? h("img", { src: `thumbnails/${one.cover}?w=256`, alt: "", width: 36, height: 36 }) : h("span", { class: "cover" }, icon(one.favourites ? "heart" : "collection")),
-      h("span", {}, one.name), h("small", {}, number(one.count)))))),
+      h("span", {}, nameOf(one)), h("small", {}, number(one.count)))))),
     h("form", { async onsubmit(event) {
       event.preventDefault();
       try {
@@ -74,7 +76,7 @@ export async function collectionMenu(anchor, ids, { progress } = {}) {
       } catch (error) {
         problem.textContent = error.message;
       }
-    } }, name, button("plus", "Create collection", null, { type: "submit" })), problem);
+    } }, name, button("plus", t("kept.create_collection"), null, { type: "submit" })), problem);
   return menu;
 }
 

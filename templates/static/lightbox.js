@@ -1,11 +1,16 @@
 // One image at full size, with its details, captions, similar images, and search with a part of it.
 // Loaded when the pointer or the focus first reaches a result.
-import { announce, ask, button, date, h, icon, load, loadStyles, number, plural, toast } from "./dom.js";
+import { announce, ask, button, date, h, icon, load, number, pieces, rightward, t } from "./dom.js";
+import "./strings.actions.js";
+import "./strings.photo.js";
 import { createStage } from "./stage.js";
 import { bytes, copy } from "./tools.js";
 
-const DATE_NOTES = { name: " (from the file name)", digitized: " (digitised)", modified: " (file date)" };
+/** Where a date is from, if not from the camera -> the text of it. */
+const TAKEN = { name: "photo.taken_from_name", digitized: "photo.taken_digitized", modified: "photo.taken_modified" };
 const wide = matchMedia("(min-width: 1000px)");
+const taken = (link, from) => (TAKEN[from] ? pieces(TAKEN[from], { date: link }) : [link]);
+const percent = (fraction) => number(fraction, { style: "percent" });
 /** Thumbnails of a stack. */
 const MAX_MEMBERS = 12;
 
@@ -16,20 +21,20 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
   const stage = createStage({ onCrop: (box) => onQuery(`like:${hit.id}@${box.join(",")}`), onSwipe: move, onDismiss: () => close() });
   const position = h("span", { class: "position" });
   const tools = {
-    crop: button("crop", "Search with part of the photo (c)", () => setCropping(!stage.cropping), { "aria-pressed": "false" }),
-    heart: keeps && button("heart", "Favourite (f)", favourite, { "aria-pressed": "false" }),
-    collect: keeps && button("collection", "Add to collection", collect, { "aria-haspopup": "dialog" }),
-    select: button("check", "Select (x)", select, { "aria-pressed": "false" }),
-    fill: button("fit", "Fit to screen (z)", fill, { "aria-pressed": "true" }),
-    play: button("play", "Slideshow (p)", () => play(), { "aria-pressed": "false" }),
-    info: button("info", "Details (i)", () => showDetails(details.hidden), { "aria-pressed": "false" }),
+    crop: button("crop", t("photo.crop"), () => setCropping(!stage.cropping), { "aria-pressed": "false" }),
+    heart: keeps && button("heart", t("actions.favourite"), favourite, { "aria-pressed": "false" }),
+    collect: keeps && button("collection", t("photo.add_to_collection"), collect, { "aria-haspopup": "dialog" }),
+    select: button("check", t("actions.select"), select, { "aria-pressed": "false" }),
+    fill: button("fit", t("photo.fit"), fill, { "aria-pressed": "true" }),
+    play: button("play", t("photo.slideshow"), () => play(), { "aria-pressed": "false" }),
+    info: button("info", t("photo.details_key"), () => showDetails(details.hidden), { "aria-pressed": "false" }),
   };
-  const previous = button("left", "Previous photo", () => move(-1), { class: "quiet step" });
-  const following = button("right", "Next photo", () => move(1), { class: "quiet step next" });
+  const previous = button("left", t("photo.previous"), () => move(-1), { class: "quiet step" });
+  const following = button("right", t("photo.next"), () => move(1), { class: "quiet step next" });
   stage.cropbar.before(previous, following);
-  stage.node.append(h("div", { class: "over" }, button("close", "Close (Esc)", () => close()), position, h("span", { class: "gap" }), ...stage.tools, ...Object.values(tools).filter(Boolean)));
-  const details = h("aside", { class: "details", "aria-label": "Details", hidden: !wide.matches });
-  const dialog = h("dialog", { class: "lightbox", "aria-label": "Photo", tabindex: -1 }, stage.node, details);
+  stage.node.append(h("div", { class: "over" }, button("close", t("photo.close"), () => close()), position, h("span", { class: "gap" }), ...stage.tools, ...Object.values(tools).filter(Boolean)));
+  const details = h("aside", { class: "details", "aria-label": t("photo.details"), hidden: !wide.matches });
+  const dialog = h("dialog", { class: "lightbox", "aria-label": t("photo.photo"), tabindex: -1 }, stage.node, details);
   document.body.append(dialog);
   tools.info.setAttribute("aria-pressed", String(!details.hidden));
 
@@ -94,7 +99,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
           press("play", running);
           stage.node.classList.toggle("playing", running);
           if (running) stage.node.focus();
-          announce(running ? "Slideshow" : "Slideshow stopped");
+          announce(t(running ? "photo.slideshow_on" : "photo.slideshow_off"));
         },
       });
     }
@@ -139,8 +144,8 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
     const inDetails = details.contains(event.target);
     if (stage.cropping && key === "Escape") setCropping(false);
     else if (stage.key(event));
-    else if (key === "ArrowLeft" && !inDetails) move(-1);
-    else if (key === "ArrowRight" && !inDetails) move(1);
+    else if (key === "ArrowLeft" && !inDetails) move(-rightward);
+    else if (key === "ArrowRight" && !inDetails) move(rightward);
     else if (key === "c") setCropping(!stage.cropping);
     else if (key === "i") showDetails(details.hidden);
     else if (key === "x") select();
@@ -176,26 +181,29 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
     const town = all.location && [...new Set([all.location.city, all.location.country])].join(", ");
     const where = town || at;
     const rows = [
-      ["Taken", all.taken_at && h("span", {}, link(date(all.taken_at, { dateStyle: "long", timeStyle: "short" }), `date:${all.taken_at.slice(0, 10)}`), DATE_NOTES[all.taken_from])],
-      ["Camera", all.camera && link(all.camera, `camera:${quote(all.camera)}`)],
-      ["Lens", all.lens && link(all.lens, `lens:${quote(all.lens)}`)],
-      ["Size", all.width > 0 && `${number(all.width)} × ${number(all.height)}, ${(all.width * all.height / 1e6).toFixed(1)} MP, ${bytes(all.size)} ${all.format.toUpperCase()}`],
-      ["Source", /^https?:/i.test(all.url ?? "") && h("a", { href: all.url, target: "_blank", rel: "noopener noreferrer" }, all.url)],
-      ["Folder", all.folder && link(all.folder, `in:${quote(all.folder)}`)],
-      ["Location", where && h("details", {}, h("summary", {}, where), town && h("div", {}, at, " ", link(`Photos in ${all.location.city}`, `place:${quote(all.location.city)} country:${all.location.country_code.toLowerCase()}`)), h("a", {
+      [t("photo.taken"), all.taken_at && h("span", {}, ...taken(link(date(all.taken_at, { dateStyle: "long", timeStyle: "short" }), `date:${all.taken_at.slice(0, 10)}`), all.taken_from))],
+      [t("photo.camera"), all.camera && link(all.camera, `camera:${quote(all.camera)}`)],
+      [t("photo.lens"), all.lens && link(all.lens, `lens:${quote(all.lens)}`)],
+      [t("photo.size"), all.width > 0 && t("photo.size_facts", {
+        width: all.width, height: all.height, bytes: bytes(all.size), format: all.format.toUpperCase(),
+        megapixels: number(all.width * all.height / 1e6, { minimumFractionDigits: 1, maximumFractionDigits: 1 }),
+      })],
+      [t("photo.source"), /^https?:/i.test(all.url ?? "") && h("a", { href: all.url, target: "_blank", rel: "noopener noreferrer" }, all.url)],
+      [t("photo.folder"), all.folder && link(all.folder, `in:${quote(all.folder)}`)],
+      [t("photo.location"), where && h("details", {}, h("summary", {}, where), town && h("div", {}, at, " ", link(t("photo.photos_in", { place: all.location.city }), `place:${quote(all.location.city)} country:${all.location.country_code.toLowerCase()}`)), h("a", {
         href: `https://www.openstreetmap.org/?mlat=${all.latitude}&mlon=${all.longitude}#map=15/${all.latitude}/${all.longitude}`,
         target: "_blank", rel: "noopener noreferrer",
-      }, "Open in OpenStreetMap"), " ", link("Photos nearby", `near:${all.latitude},${all.longitude},5`))],
-      ["People", all.people?.length && h("span", {}, ...all.people.flatMap((name, i) => [i ? ", " : "", link(name, `person:${quote(name)}`)]))],
-      ["Keywords", all.keywords?.length && all.keywords.join(", ")],
-      ["Labels", all.labels?.length && h("span", {}, ...all.labels.flatMap(({ label }, i) => [i ? ", " : "", link(label, `label:${quote(label)}`)]))],
-      ["In", all.collections?.length && h("span", {}, ...all.collections.flatMap(({ id: one, name }, i) => [i ? ", " : "", link(name, one === 1 ? "is:favourite" : `collection:${quote(name)}`)]))],
-      ["Rating", all.rating && "★".repeat(all.rating)],
+      }, t("photo.open_map")), " ", link(t("photo.nearby"), `near:${all.latitude},${all.longitude},5`))],
+      [t("photo.people"), all.people?.length && h("span", {}, ...all.people.flatMap((name, i) => [i ? ", " : "", link(name, `person:${quote(name)}`)]))],
+      [t("photo.keywords"), all.keywords?.length && all.keywords.join(", ")],
+      [t("photo.labels"), all.labels?.length && h("span", {}, ...all.labels.flatMap(({ label }, i) => [i ? ", " : "", link(label, `label:${quote(label)}`)]))],
+      [t("photo.in"), all.collections?.length && h("span", {}, ...all.collections.flatMap(({ id: one, name }, i) => [i ? ", " : "", one === 1 ? link(t("photo.favourites"), "is:favourite") : link(name, `collection:${quote(name)}`)]))],
+      [t("photo.rating"), all.rating && "★".repeat(all.rating)],
     ];
     const act = (name, text, props) => h(props.href ? "a" : "button", { class: "pill", ...props }, icon(name), text);
-    const written = all.text?.length && h("details", { class: "written" }, h("summary", {}, "Text in the photo"),
+    const written = all.text?.length && h("details", { class: "written" }, h("summary", {}, t("photo.text")),
       h("div", {}, ...all.text.map(({ text, box }) => h("p", { onpointerenter: () => stage.outline(box), onpointerleave: () => stage.outline(null) }, text))),
-      act("copy", "Copy text", { type: "button", onclick: () => copy(all.text.map(({ text }) => text).join("\n"), "Text copied") }));
+      act("copy", t("photo.copy_text"), { type: "button", onclick: () => copy(all.text.map(({ text }) => text).join("\n"), t("photo.text_copied")) }));
     const captions = h("p", { class: "tags", hidden: true });
     const near = h("div", { class: "near", hidden: true }), stack = h("div", { class: "near", hidden: true });
     details.replaceChildren(
@@ -203,12 +211,12 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
       h("dl", {}, ...rows.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       written || "", captions, captionForm(id, signal),
       h("div", { class: "acts" },
-        act("similar", "Similar", { type: "button", onclick: () => onQuery(`like:${id}`) }),
-        act("open", "Open", { href: `images/${id}`, target: "_blank" }),
-        act("down", "Download", { href: `images/${id}?download=1`, download: "" }),
-        all.folder && act("folder", "Show in folder", { type: "button", onclick: () => onFind(`in:${quote(all.folder)}`, id) }),
-        all.taken_at && act("calendar", "That day", { type: "button", onclick: () => onFind(`date:${all.taken_at.slice(0, 10)}`, id) }),
-        act("copy", "Copy path", { type: "button", onclick: () => copy(all.absolute ?? all.path, "Path copied") })),
+        act("similar", t("photo.similar"), { type: "button", onclick: () => onQuery(`like:${id}`) }),
+        act("open", t("photo.open"), { href: `images/${id}`, target: "_blank" }),
+        act("down", t("photo.download"), { href: `images/${id}?download=1`, download: "" }),
+        all.folder && act("folder", t("photo.show_in_folder"), { type: "button", onclick: () => onFind(`in:${quote(all.folder)}`, id) }),
+        all.taken_at && act("calendar", t("photo.that_day"), { type: "button", onclick: () => onFind(`date:${all.taken_at.slice(0, 10)}`, id) }),
+        act("copy", t("photo.copy_path"), { type: "button", onclick: () => copy(all.absolute ?? all.path, t("photo.path_copied")) })),
       stack, near);
     const members = hit.duplicates ?? [];
     const [described, similar, ...stacked] = await Promise.all([
@@ -220,8 +228,8 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
     captions.replaceChildren(...(described.words ?? []).slice(0, 8).map(({ text }) => link(text, text)));
     captions.hidden = !captions.childElementCount;
     const hits = (similar.hits ?? []).filter((other) => other.id !== id).slice(0, 9);
-    show(stack, plural(members.length, "near-identical photo"), stacked.filter(Boolean));
-    show(near, "Similar", hits);
+    show(stack, t("page.near_identical", { count: members.length }), stacked.filter(Boolean));
+    show(near, t("photo.similar"), hits);
   }
 
   /** Thumbnails that open their photos. */
@@ -235,14 +243,14 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
   /** A form that ranks the user's own captions by how well they fit the image. */
   function captionForm(id, signal) {
     const ranked = h("ol", {});
-    const texts = h("input", { type: "text", maxLength: 4000, "aria-label": "Compare captions", placeholder: "Compare captions: a cat, a dog, …", autocomplete: "off" });
+    const texts = h("input", { type: "text", maxLength: 4000, "aria-label": t("photo.compare"), placeholder: t("photo.compare_hint"), autocomplete: "off" });
     return h("form", { class: "compare", async onsubmit(event) {
       event.preventDefault();
       if (!texts.value.trim()) return ranked.replaceChildren();
       try {
         const { captions } = await ask(`api/images/${id}/captions?texts=${encodeURIComponent(texts.value)}`, { signal });
-        ranked.replaceChildren(...captions.map(({ text, probability }) => h("li", {}, h("span", {}, text), h("span", {}, `${Math.round(probability * 100)}%`))));
-        announce(captions.map(({ text, probability }) => `${text}: ${Math.round(probability * 100)}%`).join(", "));
+        ranked.replaceChildren(...captions.map(({ text, probability }) => h("li", {}, h("span", {}, text), h("span", {}, percent(probability)))));
+        announce(captions.map(({ text, probability }) => `${text}: ${percent(probability)}`).join(", "));
       } catch (error) {
         if (error.name !== "AbortError") ranked.replaceChildren(h("li", {}, error.message));
       }

@@ -1,5 +1,6 @@
 // The search page: the address holds the query, the query determines the results, the grid shows them.
-import { $, Unreachable, announce, ask, button, debounce, h, load, loadStyles, matches, number, once, plural, toast } from "./dom.js";
+import "./strings.page.js";
+import { $, Unreachable, announce, ask, debounce, h, load, loadStyles, number, once, pieces, t, toast } from "./dom.js";
 import { dateRange, imageTerm, setting, split, tokens } from "./query.js";
 import { createGrid } from "./grid.js";
 import { createSearchBox } from "./search_box.js";
@@ -173,8 +174,8 @@ function showError({ message, status: code }) {
   clearTimeout(errorTimer);
   notice(message, "bad");
   if (code === 401) {
-    const [problem, remedy] = message.split(/(?<=\.) /);
-    $("notice").replaceChildren(`${problem} `, h("a", { href: `signin?${new URLSearchParams({ next: location.pathname + location.search + location.hash })}` }, remedy));
+    const next = location.pathname + location.search + location.hash;
+    $("notice").replaceChildren(...pieces("page.signed_out", { link: h("a", { href: `signin?${new URLSearchParams({ next })}` }, t("page.sign_in_again")) }));
   }
   announce(message);
 }
@@ -198,7 +199,7 @@ function present(next, { y = 0 } = {}) {
   result = next;
   const { q, hits, total, took_ms: took, unranked, order, own } = result, random = result.random !== null;
   const weak = result.nothing_matches && !!hits.length;
-  document.title = q ? `${split(q).text || "Photos"} · Sightline` : "Sightline";
+  document.title = q ? `${split(q).text || t("page.photos_title")} · Sightline` : "Sightline";
   inQuery.clear();
   for (const { kind, ref, weight } of split(q).images.map(imageTerm)) if (kind === "like") inQuery.set(Number(ref.split("@")[0]), weight);
   // The photo that others are searched with is none of them.
@@ -207,13 +208,14 @@ function present(next, { y = 0 } = {}) {
   const empty = !hits.length && !q && !random;
   if ($("empty")) $("empty").hidden = !empty;
   document.body.classList.toggle("home", empty);
-  let summary = !total ? (q ? "No photos" : "") : weak || good === 0 ? "No strong matches" : unranked ? plural(total, "photo") : matches(good);
-  if (random) summary = "Random selection";
+  let summary = !total ? (q ? t("page.no_photos") : "") : weak || good === 0 ? t("page.no_strong_matches")
+    : unranked ? t("page.photos", { count: total }) : t("page.strong_matches", { count: good });
+  if (random) summary = t("page.random");
   $("summary").replaceChildren(summary, " ", h("small", {}, empty ? "" : [
-    !unranked && total && `of ${number(total - itself)}`,
-    unranked && total && !random && (own ? "in its own order" : order === "oldest" ? "oldest first" : "newest first")].filter(Boolean).join(" · ")));
-  $("status-open").dataset.took = took == null ? "" : `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`;
-  const message = result.message ?? (q && !hits.length ? "No photos match these filters." : null);
+    !unranked && total && t("page.of_total", { total: total - itself }),
+    unranked && total && !random && t(own ? "page.own_order" : order === "oldest" ? "page.oldest_first" : "page.newest_first")].filter(Boolean).join(" · ")));
+  $("status-open").dataset.took = took ?? "";
+  const message = result.message ?? (q && !hits.length ? t("page.no_match") : null);
   notice(empty && $("empty") ? "" : message);
   $("shuffle").hidden = !!q || empty;
   $("shuffle").setAttribute("aria-pressed", String(!!random));
@@ -221,7 +223,7 @@ function present(next, { y = 0 } = {}) {
   const sort = $("sort");
   const byDate = (result.byDate = unranked && !collection(q));
   sort.options[0].hidden = sort.options[0].disabled = byDate;
-  sort.options[0].textContent = unranked && !byDate ? "Collection order" : "Best match";
+  sort.options[0].textContent = unranked && !byDate ? t("page.collection_order") : bestMatch;
   sort.value = order ?? (byDate ? "newest" : "relevance");
   sort.parentNode.hidden = random || empty;
   grid.set(result);
@@ -239,19 +241,19 @@ function present(next, { y = 0 } = {}) {
   $("star").hidden = !q || !keeps;
   $("star").setAttribute("aria-pressed", "false");
   clearTimeout(remembering);
-  if (q && hits.length) remembering = setTimeout(() => load("searches.js", "kept.js", "icons.js").then(({ remember }) => remember(q), () => null), RECENT_DELAY);
+  if (q && hits.length) remembering = setTimeout(() => load("searches.js", "kept.js", "icons.js", "strings.kept.js").then(({ remember }) => remember(q), () => null), RECENT_DELAY);
 }
 
 /** Offers a correction of a misspelt word or an unknown filter, beside the count or the notice. */
 const offerCorrection = debounce(CORRECTION_PAUSE, async (now) => {
   const { correction } = now === result ? await ask(`api/correction?q=${encodeURIComponent(now.q)}`).catch(() => ({})) : {};
   if (!correction || now !== result) return;
-  const offer = h("button", { type: "button", class: "pill", onclick: () => go(correction.query) }, `Did you mean ${correction.text}?`);
+  const offer = h("button", { type: "button", class: "pill", onclick: () => go(correction.query) }, t("page.did_you_mean", { text: correction.text }));
   ($("notice").hidden ? $("summary") : $("notice")).append(" ", offer);
   announce(offer.textContent);
 });
 
-const keeps = "keeps" in $("main").dataset;
+const keeps = "keeps" in $("main").dataset, bestMatch = $("sort").options[0].textContent;
 let remembering;
 
 const complete = () => result.q === null || result.random !== null || result.received >= result.total;
@@ -300,7 +302,7 @@ addEventListener("scroll", debounce(50, async () => {
 
 function atEnd() {
   $("end").hidden = result.received < result.total || result.hits.length < 12;
-  $("end").textContent = "End of results";
+  $("end").textContent = t("page.end");
 }
 
 /** The library grew or shrank by `change` images while the page was open. */
@@ -308,7 +310,7 @@ function onCountChange(change, before) {
   load("order.js").then(({ forgetOrder }) => forgetOrder(), () => null);
   if (!before || (!result.q && result.random === null && scrollY < 200 && !viewer?.shown)) search(result.q ?? "", { random: result.random });
   else if (change > 0) {
-    $("summary").append(" ", h("button", { type: "button", class: "pill", title: "Refresh results", onclick: () => search(result.q) }, plural(change, "new photo")));
+    $("summary").append(" ", h("button", { type: "button", class: "pill", title: t("page.refresh"), onclick: () => search(result.q) }, t("page.new_photos", { count: change })));
   }
 }
 
@@ -329,7 +331,7 @@ function act(key, i) {
 
 let viewer = null;
 const loadViewer = once(async () => {
-  const [{ createViewer }] = await Promise.all([load("viewer.js", "lightbox.js", "stage.js", "tools.js", "icons.js"), loadStyles("lightbox.css")]);
+  const [{ createViewer }] = await Promise.all([load("viewer.js", "lightbox.js", "stage.js", "tools.js", "icons.js", "strings.photo.js", "strings.actions.js"), loadStyles("lightbox.css")]);
   return (viewer = createViewer({
     grid, selection, go, more, keeps,
     result: () => result,
@@ -365,15 +367,15 @@ function toggleTimeline(on) {
   showTimeline(result.q ?? "");
 }
 $("size").addEventListener("click", async () => {
-  const name = ["small", "medium", "large"][await grid.cycleSize()];
-  $("size").setAttribute("aria-label", `Thumbnail size: ${name}`);
-  announce(`Thumbnail size: ${name}`);
+  const name = t(["page.size_small", "page.size_medium", "page.size_large"][await grid.cycleSize()]);
+  $("size").setAttribute("aria-label", name);
+  announce(name);
 });
-$("star").addEventListener("click", async () => (await load("searches.js", "kept.js", "icons.js")).saveMenu($("star"), result.q));
-$("q").addEventListener("focus", () => load("searches.js", "kept.js", "icons.js")
+$("star").addEventListener("click", async () => (await load("searches.js", "kept.js", "icons.js", "strings.kept.js")).saveMenu($("star"), result.q));
+$("q").addEventListener("focus", () => load("searches.js", "kept.js", "icons.js", "strings.kept.js")
   .then(({ createStart }) => createStart({ input: $("q"), go, keeps }).show(), () => null), { once: true });
 if ($("empty")) load("icons.js");
-$("copy-command")?.addEventListener("click", async () => (await load("tools.js")).copy("sightline index ~/Pictures", "Copied"));
+$("copy-command")?.addEventListener("click", async () => (await load("tools.js")).copy("sightline index ~/Pictures", t("page.copied")));
 document.querySelector(".brand").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();

@@ -1,6 +1,7 @@
 // The ids of all results of a query, not only of those loaded. Loaded when something is done to all of
 // them, or when a date far away is shown.
-import { ask, loadStyles, toast } from "./dom.js";
+import { ask, loadStyles, t, toast } from "./dom.js";
+import "./strings.actions.js";
 
 let cached = { q: null };
 
@@ -39,7 +40,7 @@ export function createAll({ selected, changed, query }) {
       return changed();
     },
     async favourite(ids, favourites) {
-      if (!favourites) return toast("Favourites need a library in a folder, not in Milvus.");
+      if (!favourites) return toast(t("actions.no_favourites"));
       await loadStyles("more.css");
       await (await favourites()).toggle(ids);
     },

@@ -1,20 +1,21 @@
 // Jumps to a date: the months of the whole result along the right edge of the window, by pointer, touch
 // and keyboard. Loaded when results by date are scrolled.
-import { $, date, debounce, h, loadStyles, style } from "./dom.js";
+import { $, date, debounce, h, loadStyles, rightward, style, t } from "./dom.js";
+import "./strings.actions.js";
 import { orderOf } from "./order.js";
 
 const YEAR_HEIGHT = 22; // pixels between the names of two years
 const REST = 1500; // milliseconds without scrolling after which the years fade
 const JUMP_PAUSE = 140; // milliseconds of rest after which a drag shows the results
 
-const name = (month) => (month ? date(`${month}-01T00:00`, { month: "long", year: "numeric" }) : "No date");
+const name = (month) => (month ? date(`${month}-01T00:00`, { month: "long", year: "numeric" }) : t("actions.no_date"));
 
 /** `jump(offset)` shows the results from there; `position()` is the offset of the first visible one. */
 export function createScrubber({ jump, position }) {
   const thumb = h("i", { class: "thumb-line" }), bubble = h("span", { class: "scrub-label", hidden: true });
   const years = h("div", { class: "years", "aria-hidden": "true" });
   const rail = h("div", {
-    class: "scrubber", role: "slider", tabindex: 0, "aria-label": "Jump to a date", "aria-orientation": "vertical", "aria-valuemin": 0, hidden: true,
+    class: "scrubber", role: "slider", tabindex: 0, "aria-label": t("actions.jump_to_date"), "aria-orientation": "vertical", "aria-valuemin": 0, hidden: true,
   }, years, thumb, bubble);
   document.body.append(rail);
   let q = null, months = [], results = 0, at = 0, dragging = false;
@@ -113,7 +114,7 @@ export function createScrubber({ jump, position }) {
       while (months[to + step] && months[to].month?.slice(0, 4) === year()) to += step;
       return to;
     };
-    const to = { ArrowDown: at + 1, ArrowRight: at + 1, ArrowUp: at - 1, ArrowLeft: at - 1, Home: 0, End: months.length - 1 }[event.key]
+    const to = { ArrowDown: at + 1, ArrowRight: at + rightward, ArrowUp: at - 1, ArrowLeft: at - rightward, Home: 0, End: months.length - 1 }[event.key]
       ?? (event.key === "PageDown" ? toYear(1) : event.key === "PageUp" ? toYear(-1) : null);
     if (to === null) return;
     event.preventDefault();

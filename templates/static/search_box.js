@@ -60,9 +60,9 @@ export function createSearchBox({ onQuery }) {
     if (!parts) return $("thumbs").replaceChildren();
     (await chips()).draw();
   }
-  const chips = once(() => Promise.all([load("chips.js", "terms.js", "icons.js"), loadStyles("more.css")])
+  const chips = once(() => Promise.all([load("chips.js", "terms.js", "icons.js", "strings.query.js"), loadStyles("more.css")])
     .then(([{ createChips }]) => createChips({ go, edit, query: () => q, focus: () => input.focus() })));
-  const menu = once(() => Promise.all([load("suggest.js"), loadStyles("more.css")])
+  const menu = once(() => Promise.all([load("suggest.js", "strings.query.js"), loadStyles("more.css")])
     .then(([{ createSuggestions }]) => createSuggestions({ input, onAccept: () => (absorb(input.selectionStart), go(current(), { typed: true })) })));
   const quietly = (work) => menu().then(work, () => null); // the box works without suggestions
 
@@ -97,7 +97,7 @@ export function createSearchBox({ onQuery }) {
   async function receive(files) {
     const list = [...files]; // a DataTransfer's files are empty once its event is over
     form.classList.add("busy");
-    const added = await load("uploads.js", "terms.js").then(({ uploadAll }) => uploadAll(list)).finally(() => form.classList.remove("busy"));
+    const added = await load("uploads.js", "terms.js", "strings.query.js").then(({ uploadAll }) => uploadAll(list)).finally(() => form.classList.remove("busy"));
     if (added.length) go(join(added.filter((token) => !tokens(q).includes(token)), q));
   }
 

@@ -1,7 +1,8 @@
 // What the empty search box offers: saved searches, recent ones (in this browser only), collections,
 // folders and examples; and saving a search. Loaded when the box first gets the focus.
-import { ask, button, h, icon, loadStyles, number, toast } from "./dom.js";
-import { popover, send } from "./kept.js";
+import { ask, button, h, icon, loadStyles, number, t, toast } from "./dom.js";
+import { nameOf, popover, send } from "./kept.js";
+import "./strings.kept.js";
 
 const EXAMPLES = ["dog on a beach", "sunset over water", "birthday cake", "a street at night -rain", "snow is:landscape"];
 const FOLDERS = 6, RECENT = "recent", MAX_RECENT = 8;
@@ -28,7 +29,7 @@ const saved = async () => (await ask("api/searches")).searches;
 
 /** The list below the empty box `input`. `go(q)` searches; `keeps`: the library keeps searches. */
 export function createStart({ input, go, keeps }) {
-  const panel = h("div", { id: "start", role: "group", "aria-label": "Saved and recent searches", hidden: true });
+  const panel = h("div", { id: "start", role: "group", "aria-label": t("kept.saved_and_recent"), hidden: true });
   input.form.append(panel);
   const stops = () => [...panel.querySelectorAll("button")];
   const hide = () => (panel.hidden = true);
@@ -53,17 +54,17 @@ export function createStart({ input, go, keeps }) {
     const chips = (items) => !!items?.length && h("p", { class: "row-of-chips" }, ...items);
     const lately = recent();
     panel.replaceChildren(...[
-      section("Saved", list(searches, (one) => [
+      section(t("kept.saved"), list(searches, (one) => [
         search(one.query, icon("star"), h("span", {}, one.name), one.name !== one.query && h("small", {}, one.query)),
-        button("close", `Delete ${one.name}`, () => remove(one)),
+        button("close", t("kept.delete", { name: one.name }), () => remove(one)),
       ])),
-      section("Recent", list(lately, (q) => [search(q, icon("search"), h("span", {}, q))]),
-        h("button", { type: "button", class: "link", onclick: () => (forgetRecent(), show(), input.focus()) }, "Clear")),
-      section("Collections", chips(collections?.collections.filter(({ count }) => count).map((one) => chip(
-        one.favourites ? "is:favourite" : `collection:${quote(one.name)}`, one.name, one.count,
+      section(t("kept.recent"), list(lately, (q) => [search(q, icon("search"), h("span", {}, q))]),
+        h("button", { type: "button", class: "link", onclick: () => (forgetRecent(), show(), input.focus()) }, t("kept.clear"))),
+      section(t("kept.collections"), chips(collections?.collections.filter(({ count }) => count).map((one) => chip(
+        one.favourites ? "is:favourite" : `collection:${quote(one.name)}`, nameOf(one), one.count,
         one.favourites ? icon("heart") : h("img", { src: `thumbnails/${one.cover}?w=256`, alt: "", width: 22, height: 22 }))))),
-      section("Folders", chips(folders?.suggestions.slice(0, FOLDERS).map(({ text, count }) => chip(text, text.replace(/^in:"?|"$/g, ""), count)))),
-      !lately.length && section("Examples", chips(EXAMPLES.map((text) => chip(text, text)))),
+      section(t("kept.folders"), chips(folders?.suggestions.slice(0, FOLDERS).map(({ text, count }) => chip(text, text.replace(/^in:"?|"$/g, ""), count)))),
+      !lately.length && section(t("kept.examples"), chips(EXAMPLES.map((text) => chip(text, text)))),
     ].filter(Boolean));
     panel.hidden = !panel.childElementCount;
   }
@@ -97,23 +98,23 @@ function forgetRecent() {
 export async function saveMenu(anchor, q) {
   const [known] = await Promise.all([saved(), loadStyles("kept.css")]);
   const before = known.find((one) => one.query === q);
-  const name = h("input", { type: "text", maxLength: 100, required: true, value: before?.name ?? q.slice(0, 100).replaceAll('"', ""), "aria-label": "Name", autocomplete: "off" });
+  const name = h("input", { type: "text", maxLength: 100, required: true, value: before?.name ?? q.slice(0, 100).replaceAll('"', ""), "aria-label": t("kept.name"), autocomplete: "off" });
   const problem = h("p", { class: "problem", role: "alert" });
   const done = (text) => (menu.hidePopover(), toast(text));
   const drop = (one) => send("DELETE", `api/searches?name=${encodeURIComponent(one.name)}`);
   const attempt = (work) => work().catch((error) => (problem.textContent = error.message));
-  const menu = popover(anchor, before ? "Saved search" : "Save search", h("form", {
+  const menu = popover(anchor, t(before ? "kept.saved_search" : "kept.save_search"), h("form", {
     onsubmit: (event) => (event.preventDefault(), attempt(async () => {
       await send("POST", "api/searches", { name: name.value, query: q });
       if (before && before.name.toLowerCase() !== name.value.trim().toLowerCase()) await drop(before);
       anchor.setAttribute("aria-pressed", "true");
-      done("Search saved");
+      done(t("kept.search_saved"));
     })),
-  }, name, h("button", { class: "solid" }, "Save"),
-  before && button("close", `Delete ${before.name}`, () => attempt(async () => {
+  }, name, h("button", { class: "solid" }, t("kept.save")),
+  before && button("close", t("kept.delete", { name: before.name }), () => attempt(async () => {
     await drop(before);
     anchor.setAttribute("aria-pressed", "false");
-    done("Saved search deleted");
+    done(t("kept.search_deleted"));
   }))), problem);
   name.select();
 }

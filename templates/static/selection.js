@@ -7,11 +7,11 @@ export function createSelection({ onChange, onQuery, onRemoved, query }) {
   const keeps = "keeps" in $("main").dataset; // not a library in Milvus
   let drawn = false, favourites = null;
   const tray = once(async () => {
-    const [{ createTray }] = await Promise.all([load("tray.js", "tools.js", "terms.js", "icons.js"), loadStyles("more.css")]);
+    const [{ createTray }] = await Promise.all([load("tray.js", "tools.js", "terms.js", "icons.js", "strings.actions.js", "strings.tray.js"), loadStyles("more.css")]);
     drawn = true;
     return createTray({ selected, feedback, changed, onQuery, query, favourite, keeps, onRemoved, selectAll });
   });
-  const loadFavourites = once(() => load("kept.js", "icons.js").then(({ createFavourites }) => createFavourites({ onChange }))
+  const loadFavourites = once(() => load("kept.js", "icons.js", "strings.kept.js").then(({ createFavourites }) => createFavourites({ onChange }))
     .then((found) => ((favourites = found), onChange(), found)));
   if ("favourites" in $("main").dataset) loadFavourites().catch(() => null);
 

@@ -3,8 +3,9 @@
 //
 // Three coordinate systems: the stage (CSS pixels), the fitted image (`fitted`), and the image as zoomed
 // and panned (`visible`). A crop is a box of fractions of the image: left, top, right, bottom.
-import { announce, button, h, style } from "./dom.js";
+import { announce, button, h, pieces, rightward, style, t } from "./dom.js";
 import "./icons.js";
+import "./strings.photo.js";
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
@@ -25,11 +26,11 @@ export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => nu
   image.setAttribute("draggable", "false");
   const crop = h("div", { class: "crop", hidden: true });
   const frame = h("div", { class: "outline", hidden: true });
-  const searchButton = h("button", { type: "button", class: "solid", onclick: () => onCrop(box.map((value) => value.toFixed(3))) }, "Search with this part");
+  const searchButton = h("button", { type: "button", class: "solid", onclick: () => onCrop(box.map((value) => value.toFixed(3))) }, t("photo.search_part"));
   const cropbar = h("div", { class: "cropbar", hidden: true },
-    h("span", { class: "hint" }, "Drag to select", h("span", { class: "keys" }, ", or use the arrow keys (Shift to resize)")), searchButton);
+    h("span", { class: "hint" }, ...pieces("photo.drag", { keys: h("span", { class: "keys" }, t("photo.drag_keys")) })), searchButton);
   const node = h("div", { class: "stage" }, image, frame, crop, cropbar);
-  const tools = [button("minus", "Zoom out (−)", () => zoom(1 / 1.5)), button("plus", "Zoom in (+)", () => zoom(1.5))];
+  const tools = [button("minus", t("photo.zoom_out"), () => zoom(1 / 1.5)), button("plus", t("photo.zoom_in"), () => zoom(1.5))];
 
   /** Shows `src` at once, `preview` when it is loaded, and `original` when the zoom exceeds the preview. */
   function show(next) {
@@ -169,7 +170,7 @@ export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => nu
       if (box[2] - box[0] < STEP || box[3] - box[1] < STEP) box = drag.box;
       layout();
       searchButton.focus();
-    } else if (swiped && Math.abs(sideways) > 50 && Math.abs(sideways) > 2 * Math.abs(down)) onSwipe(sideways < 0 ? 1 : -1);
+    } else if (swiped && Math.abs(sideways) > 50 && Math.abs(sideways) > 2 * Math.abs(down)) onSwipe(sideways < 0 ? rightward : -rightward);
     else if (swiped && down > 90 && down > 2 * Math.abs(sideways)) onDismiss();
     drag = null;
   });
@@ -186,7 +187,7 @@ export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => nu
     layout();
     if (on) {
       searchButton.focus();
-      announce("Drag to select an area, or move it with the arrow keys. Hold Shift to resize it.");
+      announce(t("photo.drag_help"));
     }
     return focused;
   }

@@ -17,7 +17,7 @@ export function createStatus({ onCountChange, onReturn }) {
     try {
       status = await ask("api/status");
       const { run, images } = status, fraction = run?.total ? run.done / run.total : 0;
-      $("count").textContent = number(images) + (fraction ? ` · ${Math.floor(fraction * 100)}%` : "");
+      $("count").textContent = number(images) + (fraction ? ` · ${number(Math.floor(fraction * 100) / 100, { style: "percent" })}` : "");
       $("status-open").classList.toggle("running", !!run);
       if (run) await loadStyles("more.css");
       bar.hidden = !run;
@@ -44,7 +44,7 @@ export function createStatus({ onCountChange, onReturn }) {
 
   let drawn = false;
   const panels = once(async () => {
-    const [{ createPanels }] = await Promise.all([load("panels.js", "tools.js"), loadStyles("more.css")]);
+    const [{ createPanels }] = await Promise.all([load("panels.js", "tools.js", "strings.panels.js"), loadStyles("more.css")]);
     drawn = true;
     return createPanels();
   });

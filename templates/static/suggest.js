@@ -1,12 +1,13 @@
 // Suggestions of filters for the token at the cursor: folders, cameras, years. Loaded when the search
 // box first gets the focus.
-import { ask, debounce, h, number } from "./dom.js";
+import { ask, debounce, h, number, t } from "./dom.js";
+import "./strings.query.js";
 import { tokens } from "./query.js";
 
 const PAUSE = 110, MAX_SUGGESTIONS = 8;
 
 export function createSuggestions({ input, onAccept }) {
-  const menu = h("ul", { id: "suggestions", role: "listbox", "aria-label": "Suggestions", hidden: true });
+  const menu = h("ul", { id: "suggestions", role: "listbox", "aria-label": t("query.suggestions"), hidden: true });
   input.form.append(menu);
   let options = [], active = -1;
   let dismissed = false; // after Enter, so that late suggestions do not cover the chips
@@ -26,7 +27,7 @@ export function createSuggestions({ input, onAccept }) {
     menu.replaceChildren(...options.map((option, i) => h("li", {
       role: "option", id: `suggestion-${i}`, "aria-selected": "false",
       onpointerdown: (event) => (event.preventDefault(), accept(i)),
-    }, h("span", {}, option.text), h("small", {}, [option.kind, option.count != null && number(option.count)].filter(Boolean).join(" · ")))));
+    }, h("span", {}, option.text), h("small", {}, [t(`query.kind_${option.kind}`), option.count != null && number(option.count)].filter(Boolean).join(" · ")))));
     menu.hidden = !options.length;
     input.setAttribute("aria-expanded", String(!menu.hidden));
   });

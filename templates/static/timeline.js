@@ -1,5 +1,5 @@
 // The results by month, or by year where months would be too narrow to click; a click filters.
-import { $, ask, date, h, plural, style } from "./dom.js";
+import { $, ask, date, h, rightward, style, t } from "./dom.js";
 import { dateRange, withDateRange } from "./query.js";
 
 const MIN_WIDTH = 9; // pixels per bar
@@ -55,7 +55,7 @@ export function createTimeline({ onQuery }) {
     const bars = months.length * MIN_WIDTH > chart.clientWidth ? byYear(months) : months;
     const max = Math.max(...bars.map(({ count }) => count), 1);
     if (bars.length) chart.classList.remove("none");
-    else return chart.replaceChildren(h("small", {}, "No dates"));
+    else return chart.replaceChildren(h("small", {}, t("page.no_dates")));
     const width = chart.clientWidth / bars.length, first = bars.findIndex(({ count }) => count);
     const years = bars.flatMap(({ after }, i) => (after.length === 4 || after.endsWith("-01") ? [i] : []));
     // The first bar has a label if the next January leaves space for it.
@@ -67,15 +67,15 @@ export function createTimeline({ onQuery }) {
       style(fill, { height: count ? `${Math.max(6, 100 * Math.sqrt(count / max))}%` : "0" });
       const label = labelled.has(i) && after.slice(0, 4);
       const bar = h("button", {
-        type: "button", class: "month", disabled: !count, tabindex: i === first ? 0 : -1, title: `${name}: ${plural(count, "photo")}`,
-        "aria-label": `${name}, ${plural(count, "photo")}`,
+        type: "button", class: "month", disabled: !count, tabindex: i === first ? 0 : -1, title: t("page.photos_of", { count, time: name }),
+        "aria-label": t("page.photos_of", { count, time: name }),
       }, fill, label && h("small", { "aria-hidden": "true" }, label));
       return Object.assign(bar, { after, before });
     }));
   }
 
   chart.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const step = { ArrowRight: rightward, ArrowLeft: -rightward }[event.key];
     const bars = [...chart.querySelectorAll("button:enabled")], next = bars[bars.indexOf(event.target) + step];
     if (!next) return;
     event.preventDefault();

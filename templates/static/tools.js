@@ -1,12 +1,13 @@
 // Requests with a body, the clipboard, file sizes, the theme switch. Loaded when needed.
-import { h, toast } from "./dom.js";
+import { h, number, toast } from "./dom.js";
 
 export const post = (path, body) =>
-  fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  fetch(path, { method: "POST", headers: { "Content-Type": "application/json", "Sightline-Errors": "translated" }, body: JSON.stringify(body) });
 
 export function bytes(n) {
-  const [unit, name] = n < 1e6 ? [1e3, "kB"] : n < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
-  return `${(n / unit).toFixed(n / unit < 10 ? 1 : 0)} ${name}`;
+  const [size, unit] = n < 1e6 ? [1e3, "kilobyte"] : n < 1e9 ? [1e6, "megabyte"] : [1e9, "gigabyte"];
+  const digits = n / size < 10 ? 1 : 0;
+  return number(n / size, { style: "unit", unit, minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 export async function copy(text, confirmation) {

@@ -1,17 +1,19 @@
 // The bar at the bottom: actions on selected images, and feedback that refines the search. Actions on
 // many images run in parts and show their progress.
-import { button, h, icon, load, number, plural, toast } from "./dom.js";
+import { button, h, icon, load, t, toast } from "./dom.js";
 import { tokens } from "./query.js";
 import { bytes, copy, post } from "./tools.js";
 import { imageToken } from "./terms.js";
 import "./icons.js";
+import "./strings.actions.js";
+import "./strings.tray.js";
 
 const MAX_TERMS = 20;
 const RECORDS = 1000; // images of one request for their paths and sizes
 const ZIP_FILES = 1000, ZIP_BYTES = 1e9; // of one zip file; more become several
 
 export function createTray({ selected, feedback, changed, onQuery, query, favourite, keeps, onRemoved, selectAll }) {
-  const tray = h("div", { class: "tray", id: "tray", role: "region", "aria-label": "Selected photos" });
+  const tray = h("div", { class: "tray", id: "tray", role: "region", "aria-label": t("tray.selected_photos") });
   document.body.append(tray);
   let working = null; // what is being done
 
@@ -22,27 +24,27 @@ export function createTray({ selected, feedback, changed, onQuery, query, favour
     const at = [...tray.querySelectorAll("button")].indexOf(document.activeElement);
     tray.hidden = !selected.size && !feedback.size;
     tray.replaceChildren(...[
-      feedback.size && h("div", {}, h("strong", {}, [more && `${more} more`, less && `${less} less`].filter(Boolean).join(", ") + " like this"),
-        h("button", { type: "button", class: "solid", title: "Refine (r)", onclick: refine }, "Refine"),
-        button("close", "Clear feedback", () => (feedback.clear(), changed()))),
-      selected.size && h("div", {}, h("strong", {}, working ?? `${number(selected.size)} selected`),
-        keeps && pill("heart", "Favourite", () => favourite(ids()), { title: "Favourite (f)" }),
-        keeps && pill("collection", "Collection", addToCollection, { "aria-haspopup": "dialog" }),
-        ...(keeps && collection() ? [pill("left", "To start", () => move(true)), pill("right", "To end", () => move(false)), pill("minus", "Remove", remove)] : []),
-        pill("similar", "Find similar", findSimilar), pill("more", "More like this", () => rate(1)), pill("less", "Less like this", () => rate(-1)),
-        pill("copy", "Copy paths", copyPaths), pill("down", "Download zip", downloadZip),
-        pill("check", "Select all", () => work("Selecting", () => selectAll(null, { strong: false })), { title: "Select all results" }),
-        button("close", "Clear selection", () => (selected.clear(), changed()))),
+      feedback.size && h("div", {}, h("strong", {}, t(!less ? "tray.more_like" : more ? "tray.more_and_less_like" : "tray.less_like", { more, less })),
+        h("button", { type: "button", class: "solid", title: t("tray.refine_key"), onclick: refine }, t("tray.refine")),
+        button("close", t("tray.clear_feedback"), () => (feedback.clear(), changed()))),
+      selected.size && h("div", {}, h("strong", {}, working ?? t("tray.selected", { count: selected.size })),
+        keeps && pill("heart", t("tray.favourite"), () => favourite(ids()), { title: t("actions.favourite") }),
+        keeps && pill("collection", t("tray.collection"), addToCollection, { "aria-haspopup": "dialog" }),
+        ...(keeps && collection() ? [pill("left", t("tray.to_start"), () => move(true)), pill("right", t("tray.to_end"), () => move(false)), pill("minus", t("tray.remove"), remove)] : []),
+        pill("similar", t("tray.find_similar"), findSimilar), pill("more", t("tray.more"), () => rate(1)), pill("less", t("tray.less"), () => rate(-1)),
+        pill("copy", t("tray.copy_paths"), copyPaths), pill("down", t("tray.download"), downloadZip),
+        pill("check", t("tray.select_all"), () => work("selecting", () => selectAll(null, { strong: false })), { title: t("tray.select_all_results") }),
+        button("close", t("tray.clear_selection"), () => (selected.clear(), changed()))),
     ].filter(Boolean));
     if (at >= 0) ([...tray.querySelectorAll("button")][at] ?? document.body).focus();
   }
 
   const ids = () => [...selected.keys()];
 
-  /** Runs an action on the selection; the bar shows its progress. */
-  async function work(text, action) {
+  /** Runs an action on the selection; the bar shows its progress, the texts tray.work_NAME and tray.work_NAME_of. */
+  async function work(name, action) {
     const progress = (done, total) => {
-      working = total ? `${text} ${number(done)} of ${number(total)}` : `${text}…`;
+      working = total ? t(`tray.work_${name}_of`, { done, total }) : t(`tray.work_${name}`);
       draw();
     };
     try {
@@ -57,7 +59,7 @@ export function createTray({ selected, feedback, changed, onQuery, query, favour
   }
 
   function findSimilar() {
-    if (selected.size > MAX_TERMS) toast(`Similar to the first ${MAX_TERMS} of ${number(selected.size)} selected photos`);
+    if (selected.size > MAX_TERMS) toast(t("tray.similar_to_first", { number: MAX_TERMS, total: selected.size }));
     onQuery(ids().slice(0, MAX_TERMS).map((id) => `like:${id}`).join(" "));
   }
 
@@ -87,18 +89,18 @@ export function createTray({ selected, feedback, changed, onQuery, query, favour
 
   async function addToCollection({ currentTarget }) {
     const { collectionMenu } = await load("kept.js");
-    await collectionMenu(currentTarget, ids, { progress: (done) => toast(`Added ${number(done)} of ${number(selected.size)}`) });
+    await collectionMenu(currentTarget, ids, { progress: (done) => toast(t("tray.added_of", { done, total: selected.size })) });
   }
 
   /** The collection that is shown, from its name. */
   async function shown() {
     const { collections, ...rest } = await load("kept.js"), name = collection().toLowerCase();
     const found = (await collections()).find((one) => one.name.toLowerCase() === name);
-    if (!found) throw new Error("This collection was deleted.");
+    if (!found) throw new Error(t("tray.collection_deleted"));
     return { ...rest, id: found.id };
   }
 
-  const move = (first) => work("Moving", async () => {
+  const move = (first) => work("moving", async () => {
     const { id, moveIn } = await shown();
     const { ids: order } = await (await load("order.js")).orderOf(query());
     const others = order.filter((one) => !selected.has(one));
@@ -106,10 +108,10 @@ export function createTray({ selected, feedback, changed, onQuery, query, favour
     onRemoved();
   });
 
-  const remove = () => work("Removing", async (progress) => {
+  const remove = () => work("removing", async (progress) => {
     const { id, removeFrom } = await shown(), all = ids();
     await removeFrom(id, all, (done) => progress(done, all.length));
-    toast(`Removed ${plural(all.length, "photo")} from ${collection()}`);
+    toast(t("tray.removed", { count: all.length, collection: collection() }));
     selected.clear();
     changed();
     onRemoved();
@@ -129,12 +131,12 @@ export function createTray({ selected, feedback, changed, onQuery, query, favour
     return [...selected.values()].filter((hit) => hit !== true);
   }
 
-  const copyPaths = () => work("Reading", async (progress) => {
+  const copyPaths = () => work("reading", async (progress) => {
     const paths = (await records(progress)).map((hit) => hit.absolute ?? hit.path);
-    await copy(paths.join("\n"), `${plural(paths.length, "path")} copied`);
+    await copy(paths.join("\n"), t("tray.paths_copied", { count: paths.length }));
   });
 
-  const downloadZip = () => work("Preparing", async (progress) => {
+  const downloadZip = () => work("preparing", async (progress) => {
     const parts = [[]];
     let size = 0;
     for (const hit of await records(progress)) {
@@ -154,7 +156,7 @@ export function createTray({ selected, feedback, changed, onQuery, query, favour
       h("a", { href, download: parts.length === 1 ? "photos.zip" : `photos-${i + 1}-of-${parts.length}.zip` }).click();
       setTimeout(() => URL.revokeObjectURL(href), 60_000);
       done += part.length;
-      if (parts.length > 1) toast(`${number(done)} of ${number(selected.size)} photos, ${bytes(blob.size)}`);
+      if (parts.length > 1) toast(t("tray.downloaded_of", { done, total: selected.size, size: bytes(blob.size) }));
     }
   });
 

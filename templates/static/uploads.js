@@ -1,7 +1,8 @@
 // Uploaded images: sent to the server, which holds them in memory only, and stored in the browser, so
 // that a search with them survives a restart of the server and a reload of the page.
-import { ask, toast } from "./dom.js";
+import { ask, t, toast } from "./dom.js";
 import { imageTerm, tokens } from "./query.js";
+import "./strings.query.js";
 import { imageToken } from "./terms.js";
 
 const MAX_STORED = 60;
@@ -69,7 +70,7 @@ export async function uploadAgain(q) {
     if (term?.kind !== "upload") continue;
     const [token, box] = term.ref.split("@");
     const found = await stored(token);
-    if (!found) throw new Error("A photo in this search is no longer available. Add it again.");
+    if (!found) throw new Error(t("query.upload_lost"));
     const renewed = await upload(found.blob);
     const ref = box ? `${renewed}@${box}` : renewed;
     q = tokens(q).map((other) => (other === text ? imageToken({ ...term, ref }) : other)).join(" ");
@@ -84,14 +85,14 @@ const isImage = (file) => file.type.startsWith("image/") || /\.(heic|heif|avif|t
 export async function uploadAll(files) {
   const added = [], problems = [];
   for (const file of files) {
-    const name = files.length > 1 && file.name ? file.name : "This";
-    if (!isImage(file)) problems.push(`${name} isn’t an image file.`);
+    const name = files.length > 1 && file.name;
+    if (!isImage(file)) problems.push(name ? t("query.not_an_image", { name }) : t("query.this_not_an_image"));
     else {
       try {
         added.push(imageToken({ kind: "upload", ref: await upload(file), weight: 1 }));
       } catch (error) {
         // The server's reason is the decoder's.
-        problems.push(error.status === 400 ? `${name} can’t be read: the file may be damaged.` : error.message);
+        problems.push(error.status !== 400 ? error.message : name ? t("query.unreadable", { name }) : t("query.this_unreadable"));
       }
     }
   }

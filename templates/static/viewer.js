@@ -1,6 +1,6 @@
 // Connects the lightbox with the page: the address holds the open image, closing returns the focus to
 // its tile, and stepping through fetches further results. Loaded with the lightbox.
-import { number } from "./dom.js";
+import { t } from "./dom.js";
 import { createLightbox } from "./lightbox.js";
 
 /** Results left after the open one at which the next page is fetched. */
@@ -20,7 +20,7 @@ export function createViewer({ grid, selection, result, go, find, more, hrefOf, 
   }
 
   const lightbox = createLightbox({
-    grid: { item: grid.item, indexOf: grid.indexOf, position: (i) => `${number(grid.base + i + 1)} of ${number(total())}` },
+    grid: { item: grid.item, indexOf: grid.indexOf, position: (i) => t("photo.position", { number: grid.base + i + 1, total: total() }) },
     isSelected: (id) => selection.has(id),
     keeps: keeps && selection,
     onFind(q, id) {
