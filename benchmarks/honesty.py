@@ -136,14 +136,15 @@ def imagenet(encoder: Encoder, folder: Path, dictionary: Path) -> None:
     """One photo of each class, judged by WordNet: whatever is above or is the class."""
     files = sorted(folder.glob("n*.JPEG"))
     synsets = wordnet.read_nouns(dictionary)
-    names = [_names_above(synsets, file.name.split("_")[0][1:]) for file in files]
+    names = [names_above(synsets, file.name.split("_")[0][1:]) for file in files]
     truth = {word: np.array([word in known for known in names]) for word in EVERYDAY}
     shuttle = {"spaceship"}  # ImageNet has a space shuttle, which WordNet files elsewhere
     absent = [word for word in ABSENT if not any(word in known for known in [*names, shuttle])]
     report("ImageNet sample photos", encoder, opened(files), _enough(truth), absent)
 
 
-def _names_above(synsets: Mapping[str, wordnet.Synset], offset: str) -> set[str]:
+def names_above(synsets: Mapping[str, wordnet.Synset], offset: str) -> set[str]:
+    """The names of a synset and of everything above it."""
     found: set[str] = set()
     waiting = [offset]
     while waiting:

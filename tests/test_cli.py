@@ -305,6 +305,21 @@ def test_search_fails_without_matches_if_a_script_asks_for_it(
     assert searched.status == (0 if matches else 1)
 
 
+def test_search_offers_a_correction_and_searches_for_what_was_typed(
+    sightline: CommandLine, library: Path
+) -> None:
+    result = sightline("search", "lihgthouse", "-k", "2", "--library", library)
+    assert len(result.out.splitlines()) == 2
+    assert result.err.splitlines()[-1] == "Did you mean lighthouse?"
+    assert "Did you mean in:Odd?" in sightline("search", "folder:Odd", "--library", library).err
+    document = sightline("search", "lihgthouse", "--json", "--library", library).document
+    assert document["query"] == "lihgthouse"
+    assert document["correction"] == {"text": "lighthouse", "query": "lighthouse"}
+    assert sightline("search", "red", "--json", "--library", library).document["correction"] is None
+    for quiet in (["--paths-only"], ["-0"], ["--jsonl"], ["--format", "{id}"], ["--json"]):
+        assert not sightline("search", "lihgthouse", *quiet, "--library", library).err
+
+
 def test_search_opens_the_hits_in_the_browser(
     sightline: CommandLine, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +54,8 @@ class Encoder:
     revision: str
     """The hub's commit, or a fingerprint of the folder's files. A library is bound to ``model`` and
     ``revision``."""
+    directory: Path
+    """The folder of its files."""
     dimension: int
     """Of the embeddings."""
     geometry: Geometry
@@ -88,6 +91,7 @@ class Encoder:
         self._batcher = TextBatcher(self._encode_texts, batch_size=CPU_BATCH)
         self.model = files.id
         self.revision = files.revision
+        self.directory = files.directory
         self.geometry = self._preprocessing.geometry
         self.languages = files.info.languages if files.info else "unknown"
         self.sigmoid = files.family in families.SIGMOID_FAMILIES

@@ -37,9 +37,6 @@ class ModelInfo:
     recall: float | None = None
     """Mean of text-to-image recall@1, @5 and @10 on Crossmodal-3600, English, in percent, from
     ``RECALL_SOURCE``; None if it is not listed there."""
-    match_cosine: float | None = None
-    """Cosine from which an image matches a text in any library, where measured
-    (``docs/evaluation.md``)."""
     templates: str = "imagenet"
     """Name of its default prompt templates (``zero_shot.prompts.TEMPLATES``)."""
 
@@ -65,7 +62,6 @@ MODELS: tuple[ModelInfo, ...] = (
         languages="en",
         licence="MIT",
         note="needs no network; finds everyday things in photos, far below the others in quality",
-        match_cosine=0.29,
         templates="plain",
     ),
     ModelInfo(

@@ -18,6 +18,7 @@ from sightline.server.commands.common import (
     place_option,
     print_json,
     print_path,
+    say,
 )
 from sightline.server.commands.hits import (
     open_in_browser,
@@ -107,7 +108,8 @@ def search(
     rating: name: collection: are exact filters; quote text that only looks like a filter.
     date:2012-06 or date:2012-06-01..2012-06-14 is a period; after:2012 starts on its first day,
     before:2012 ends on the day before it. @NAME is a search that was saved on the page. Put --
-    before a QUERY that starts with a dash.
+    before a QUERY that starts with a dash. For a misspelt word or a filter that does not exist a
+    correction is offered on standard error, or as "correction" of --json.
     """
     if not words and not images and like is None:
         raise click.UsageError("nothing to search for: give QUERY, --image FILE or --like ID")
@@ -121,6 +123,7 @@ def search(
     from sightline.indexer.catalog.text_vectors import StoredTextVectors
     from sightline.indexer.indexing.encoders import encoder_for
     from sightline.server.search import SearchEngine
+    from sightline.server.search.spelling import correction
 
     with closing(open_any(directory)) as library:
         query = " ".join(_with_saved_search(words, library))
@@ -142,7 +145,9 @@ def search(
                 query, k=count, offset=offset, images=data, fold=not (paths_only or null)
             )
             if as_json:
-                print_json(result.as_dict())
+                found = correction(library, query)
+                offered = None if found is None else found.as_dict()
+                print_json({**result.as_dict(), "correction": offered})
             elif jsonl:
                 print_json_lines(result)
             elif template is not None:
@@ -152,6 +157,8 @@ def search(
                     print_path(hit.record.absolute, null=null)
             else:
                 print_hits(result, previews=previews)
+                if (found := correction(library, query)) is not None:
+                    say(f"Did you mean {found.text}?")
             if browse:
                 open_in_browser(result)
     return 1 if fail_empty and not any(hit.match for hit in result.hits) else 0

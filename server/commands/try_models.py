@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sightline.indexer.evaluation.trial import Trial
+    from sightline.server.search.calibration import Calibration
 
 SAMPLE = 500
 """Photos that are encoded, at most."""
@@ -104,6 +105,7 @@ def try_models(
     machine: nothing is downloaded."""
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.evaluation.trial import try_model
+    from sightline.server.search.calibration import Calibration
 
     files, total = sample_of(folder)
     for name in models:  # all are checked before the first is loaded
@@ -118,25 +120,28 @@ def try_models(
 
             show("loading", 0, None)
             trial = try_model(encoder, files, queries, progress=show)
-            found.append(_results(name, trial, files, queries, total))
+            found.append(_results(name, trial, files, queries, total, Calibration.of(encoder)))
             if trial.images.failures:
                 say(f"{name}: {len(trial.images.failures):,} photos could not be read")
     return found
 
 
 def _results(
-    name: str, trial: Trial, files: Sequence[Path], queries: Sequence[str], total: int
+    name: str,
+    trial: Trial,
+    files: Sequence[Path],
+    queries: Sequence[str],
+    total: int,
+    calibration: Calibration | None,
 ) -> ModelResults:
     import numpy as np
 
-    from sightline.indexer.encoder import registry
-    from sightline.server.search.relevance import ScoreScale
+    from sightline.server.search.calibration import text_scale
 
-    info = registry.find(name)
     results = {}
     for query, vector in zip(queries, trial.queries, strict=True):
         cosines = trial.images.vectors @ vector
-        scale = ScoreScale.of(cosines, info.match_cosine if info else None)
+        scale = text_scale(vector, trial.images.vectors, calibration)
         z_scores = scale.z_scores(cosines)
         results[query] = tuple(
             Result(

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.catalog.text_vectors import StoredTextVectors
-from sightline.indexer.encoder import registry
 from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.types import Embeddings, Filters, Ids
+from sightline.server.search.calibration import Calibration, text_scale
 from sightline.server.search.caption_bank import CaptionBank, ScoredText
 from sightline.server.search.fused_ranking import FusedRanking, TextMatches
 from sightline.server.search.language import language_notice
@@ -40,7 +40,7 @@ from sightline.server.search.ranking import (
     WeightedVector,
     combine,
 )
-from sightline.server.search.relevance import UNREACHABLE, Scores, ScoreScale, relevance
+from sightline.server.search.relevance import UNREACHABLE, ScoreScale, relevance
 from sightline.server.search.results import Hit, ResultOrder, SearchResult
 from sightline.server.search.snippets import snippet, words_of
 
@@ -109,7 +109,8 @@ class SearchEngine:
         self._captions = CaptionBank(library, encoder, self.query_encoder.encode_texts)
         self._rankings: LruCache[Ranking] = LruCache(CACHED_RANKINGS)
         self._totals: LruCache[int] = LruCache(CACHED_RANKINGS)
-        self._sample_scores: LruCache[tuple[Embeddings, Scores]] = LruCache(CACHED_RANKINGS)
+        self._scales: LruCache[tuple[Embeddings, ScoreScale]] = LruCache(CACHED_RANKINGS)
+        self._calibration = Calibration.of(encoder)
 
     def close(self) -> None:
         """Ends the worker processes."""
@@ -301,14 +302,15 @@ class SearchEngine:
         changeable = any(one.name in CHANGEABLE for one in filters.conditions)
         return self.library.stamp if changeable else 0
 
-    def _scale(self, vector: NDArray[np.float32], match_cosine: float | None) -> ScoreScale:
-        """The scale of a vector's cosines to the library's sample. These are cached: clients change
-        filters more often than terms, and the sample is 8 MB."""
+    def _scale(self, vector: NDArray[np.float32], *, of_texts: bool) -> ScoreScale:
+        """The scale of a vector's cosines to the library's sample. Cached: clients change filters
+        more often than terms, and the sample is 8 MB."""
         sample = self.library.sample()
-        cached = self._sample_scores.get(key := vector.tobytes())
+        cached = self._scales.get(key := (vector.tobytes(), of_texts))
         if cached is None or cached[0] is not sample:
-            cached = self._sample_scores.put(key, (sample, sample @ vector))
-        return ScoreScale.of(cached[1], match_cosine)
+            scale = text_scale(vector, sample, self._calibration if of_texts else None)
+            cached = self._scales.put(key, (sample, scale))
+        return cached[1]
 
     def _ranking(
         self,
@@ -360,9 +362,7 @@ class SearchEngine:
         vector = combine(vectors, self.library.sample())
         single = len(vectors) == 1 and vectors[0].weight > 0
         only_texts = not any(one.is_image for one in vectors)
-        model = registry.find(self.library.model) if only_texts else None
-        match_cosine = model.match_cosine if model else None
-        scale = self._scale(vector, match_cosine)
+        scale = self._scale(vector, of_texts=only_texts)
         if only_texts and self._knows_nothing_of(_positive_text(terms)):
             scale = replace(scale, threshold=UNREACHABLE, matches=0)
         if words and only_texts and (text := _positive_text(terms)):
@@ -371,7 +371,7 @@ class SearchEngine:
                 remainder = None
                 if matches.remainder:
                     (rest,) = self.query_encoder.encode_texts([matches.remainder])
-                    remainder = rest, self._scale(rest, match_cosine)
+                    remainder = rest, self._scale(rest, of_texts=True)
                 return FusedRanking(
                     self.library, filters, fold, vector, scale, matches, remainder=remainder
                 )
