@@ -27,6 +27,7 @@ from sightline.indexer.photo import Decoder, decoder, photo
 from sightline.indexer.types import Candidate, Failure, Geometry, IndexReport
 from sightline.server.search import SearchEngine
 from sightline.server.search.originals import open_original
+from sightline.server.web import zip_download
 from sightline.server.web.app import create_app
 
 if TYPE_CHECKING:
@@ -80,13 +81,23 @@ def test_a_file_that_alternates_with_a_link_is_never_served_as_the_links_target(
             spare.write_bytes(original)
             spare.replace(path)
 
+    def opened() -> bytes:
+        try:
+            file, _ = open_beneath(pictures, "a.jpg")
+        except (OSError, PhotoError):
+            return b""
+        with file:
+            return file.read()
+
     thread = threading.Thread(target=alternate)
     thread.start()
     try:
         answers = [client.get(f"/images/{image}?download=1") for _ in range(300)]
+        contents = {opened() for _ in range(300)}  # not compared with the catalog
     finally:
         over.set()
         thread.join()
+    assert SECRET not in contents
     assert {answer.status_code for answer in answers} <= {200, 404}
     assert all(answer.data in (original, b"") for answer in answers if answer.status_code == 200)
 
@@ -139,6 +150,9 @@ def test_a_long_member_name_does_not_break_a_zip(
 ) -> None:
     names = ("x" * 990 + ".jpg", "/".join(["d" * 90] * 10) + "/y.jpg", "z" * 70_000 + ".jpg")
     pack(pictures / "long.tar", {name: as_bytes(draw(len(name))) for name in names})
+    deep = pictures.joinpath(*["f" * 100] * 25)
+    deep.mkdir(parents=True)
+    (deep / "deep.jpg").write_bytes(as_bytes(draw(5)))
     with (
         make_library(tmp_path / "library", tiny_encoder, pictures) as library,
         SearchEngine(library, tiny_encoder) as engine,
@@ -148,8 +162,10 @@ def test_a_long_member_name_does_not_break_a_zip(
         answer = client.post("/api/zip", json={"ids": ids})
         with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
             assert archive.testzip() is None
-            assert len(archive.namelist()) == len(ids) == 5
-            assert max(map(len, archive.namelist())) < 2100
+            assert len(archive.namelist()) == len(ids) == 6
+            assert max(map(len, archive.namelist())) == zip_download.MAX_PATH
+            parts = [part for name in archive.namelist() for part in name.split("/")]
+            assert max(map(len, parts)) == zip_download.MAX_NAME
 
 
 def test_search_continues_when_a_served_archive_becomes_hostile(
@@ -268,9 +284,20 @@ def test_follow_links_indexes_linked_folders_as_roots_and_nothing_else(
         assert {failure.path for failure in later.failures} == {"file.jpg", "up", "system"}
 
 
-@pytest.mark.parametrize("attack", ["pipe", "endless", "outside", "large", "stars", "range"])
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        ("pipe", "not a regular file"),
+        ("endless", "a link out of its folder"),
+        ("outside", "a link out of its folder"),
+        ("large", "larger than 65,536 bytes"),
+        ("immense", "larger than 65,536 bytes"),
+        ("stars", "longer than 1,000 characters"),
+        ("range", "invalid pattern"),
+    ],
+)
 def test_an_ignore_file_that_cannot_be_used_is_reported(
-    pictures: Path, tmp_path: Path, attack: str
+    pictures: Path, tmp_path: Path, attack: str, reason: str
 ) -> None:
     file = pictures / ".sightlineignore"
     if attack == "pipe":
@@ -281,13 +308,18 @@ def test_an_ignore_file_that_cannot_be_used_is_reported(
         file.symlink_to(tmp_path / "secret")
     elif attack == "large":
         file.write_text("x\n" * 40_000)
+    elif attack == "immense":
+        file.touch()
+        os.truncate(file, 2**40)  # sparse: takes no space
     elif attack == "stars":
-        file.write_text("*a" * 50_000)
+        file.write_text("*a" * 501)
     else:
         file.write_text("[z-a]")
     failures: list[Failure] = []
     found = list(walk.scan(pictures, on_error=failures.append))
-    assert [failure.path for failure in failures] == [".sightlineignore"]
+    [failure] = failures
+    assert failure.path == ".sightlineignore"
+    assert reason in failure.reason
     assert len(found) == 3
 
 

@@ -405,7 +405,10 @@ def test_millions_of_values_in_json_take_little_memory(engine: SearchEngine) -> 
 
 @pytest.mark.parametrize(
     "weak",
-    ["tökén with umläuts", "a\ud800bcdefghijklmnopq", "x" * 40, "1234567890" * 2, "hunter2" * 3],
+    [
+        *("tökén with umläuts", "a\ud800bcdefghijklmnopq", "kX9-qLw3Zr7Te", "x" * 40),
+        *("1234567890" * 2, "hunter2" * 3, "a" * 16 + "b", "abcdefghijklmnopqrst"),
+    ],
 )
 def test_tokens_that_cannot_be_sent_or_can_be_guessed_are_refused(weak: str) -> None:
     with pytest.raises(UsageError, match=r"secrets\.token_urlsafe") as error:
@@ -686,6 +689,23 @@ def test_health_check_fails_while_searches_hang(
         assert hanging.get("/livez").status_code == 200
     finally:
         release.set()
+
+
+@pytest.mark.parametrize("found", [LookupError("the index is broken"), []])
+def test_health_check_fails_if_a_search_does(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch, found: object
+) -> None:
+    monkeypatch.setattr(health, "SECONDS", 60.0)  # on a busy machine
+
+    def images(ids: object) -> object:
+        if isinstance(found, LookupError):
+            raise found
+        return found
+
+    monkeypatch.setattr(engine.library, "images", images)
+    client = client_of(create_app(engine))
+    assert client.get("/healthz").status_code == 503
+    assert client.get("/livez").status_code == 200
 
 
 def test_health_check_fails_while_every_slot_is_taken(engine: SearchEngine) -> None:

@@ -149,6 +149,15 @@ def test_sensitive_folders_are_indexed_after_confirmation_only(path: str) -> Non
     sensitive.refuse([folder], [folder])
 
 
+def test_the_folder_of_all_home_folders_is_sensitive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home" / "me"))
+    assert sensitive.is_sensitive(tmp_path / "home")
+    assert not sensitive.is_sensitive(tmp_path / "home" / "me" / "photos")
+    assert not sensitive.is_sensitive(tmp_path / "home" / "other")
+
+
 def test_a_link_to_a_sensitive_folder_is_sensitive(tmp_path: Path) -> None:
     link = tmp_path / "photos"
     link.symlink_to("/")
@@ -331,20 +340,25 @@ def test_impossible_values_of_an_import_are_left_out(tmp_path: Path, tiny_encode
             "keywords": [[["deep"]], 7, None, "k" * 10**6, "\udfff", *["w"] * 5000],
         },
         {"path": "b.jpg", "keywords": 5, "color": 7, "latitude": 10**400},
+        {"path": "c.jpg", "width": 2**31, "rating": 6, "latitude": 91},
         {"path": "x" * 70_000 + ".jpg", "caption": "c" * 10**6},
     ]
     source = write_rows(tmp_path / "set.jsonl", tiny_encoder, *rows)
     with empty_library(tmp_path / "library", tiny_encoder) as library:
-        assert import_set(library, open_set(source), workers=1).imported == 3
-        first, _, third = library.images([1, 2, 3])
+        assert import_set(library, open_set(source), workers=1).imported == 4
+        first, _, third, fourth = library.images([1, 2, 3, 4])
         info = first.info
         assert (info.color, info.width, info.height, info.rating) == (None, 0, 0, None)
         assert (info.orientation, info.format, first.size) == (1, "", 0)
         assert (first.phash, first.content_hash) == (None, "")
+        assert (third.info.width, third.info.rating, third.info.latitude) == (0, None, None)
         assert len(info.keywords) == 1000
         assert max(map(len, info.keywords)) == 1000
-        assert len(third.path) < 100
-        assert len(third.info.caption or "") == 100_000
+        assert len(fourth.path) < 100
+        assert len(fourth.info.caption or "") == 100_000
+    # Colours are checked when they are written and when they are read.
+    with closing(sqlite3.connect(tmp_path / "library" / "catalog.db")) as connection:
+        assert connection.execute("SELECT DISTINCT color FROM images").fetchall() == [(None,)]
 
 
 def test_deeply_nested_json_is_one_line(tmp_path: Path, tiny_encoder: Encoder) -> None:
