@@ -99,14 +99,15 @@ class Strings:
             return english
         return self._message(english) or english
 
-    def _message(self, english: str) -> str | None:
+    def _message(self, english: str, *, alone: bool = False) -> str | None:
+        """The translation of one message, or, unless ``alone``, of two with a space between them.
+        Not of more: a query, which a message may repeat, would choose how long that takes."""
         for key, pattern in _patterns():
             found = pattern.match(english)
             if found is None:
                 continue
-            # Two messages, one after the other.
-            if english[found.end() : found.end() + 1] == " ":
-                rest = self._message(english[found.end() + 1 :])
+            if english.startswith(" ", found.end()) and not alone:
+                rest = self._message(english[found.end() + 1 :], alone=True)
                 if rest is not None:
                     return f"{self._filled(key, found)} {rest}"
             if found := pattern.fullmatch(english):
