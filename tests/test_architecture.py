@@ -26,12 +26,16 @@ ARROWS: dict[str, set[str]] = {
     "indexer.photo": {"indexer.files"},
     "indexer.places": set(),
     "indexer.zero_shot": {"indexer.encoder"},
-    "indexer.library": {"indexer.catalog", "indexer.vector_index", "indexer.files"},
+    "indexer.library": {
+        "indexer.catalog",
+        "indexer.vector_index",
+        "indexer.files",
+        "indexer.places",
+    },
     "indexer.indexing": {
         "indexer.library",
         "indexer.catalog",
         "indexer.photo",
-        "indexer.places",
         "indexer.files",
         "indexer.encoder",
         "indexer.zero_shot",
@@ -54,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
         "indexer.shards",
         "indexer.library",
         "indexer.catalog",
+        "indexer.places",
         "indexer.vector_index",
     },
     "server.search": {

@@ -57,7 +57,10 @@ def local(
     with make_library(tmp_path_factory.mktemp("local") / "library", tiny_encoder, pictures) as made:
         ids = made.select().tolist()
         made.catalog.write_labels([(id, "blots", 0.5 + id / 1000) for id in ids if id % 4 == 0])
-        lines = [TextLine("Harbour Café", 0.9, (0.1, 0.2, 0.5, 0.3))]
+        lines = [
+            TextLine("Harbour Café", 0.9, (0.1, 0.2, 0.5, 0.3)),
+            TextLine("E-Mail: harbourmaster@cafe.org", 0.9, (0.1, 0.4, 0.5, 0.5)),
+        ]
         made.catalog.write_texts([(id, lines[: id % 3]) for id in ids], engine="toy 1")
         yield made
 
@@ -90,7 +93,9 @@ FILTERS = (
     "name:002", "-name:img_", "name:%", "name:_00", "label:blots", "-label:blots", "keyword:none",
     "rating:3", "near:46,9,100", "person:ada", "person:grace person:ada", "-person:lovelace",
     "place:florence", "-place:tiergarten", "country:de", "country:liechtenstein",
-    "text:harbour", "-text:cafe", 'text:"harbour café"',
+    "text:harbour", "-text:cafe", 'text:"harbour café"', "text:harb*", "-text:HARBOURM*",
+    'text:"cafe harbour"', 'text:"harbour ca*"', 'text:"e mail harbour*"', "text:e-mail",
+    "text:no*",
     "person:lace",
 )  # fmt: skip
 

@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 from helpers_client import client_of
 from helpers_library import as_bytes, draw, empty_library
+from test_exchange import clip_set, unit
 from test_photo_metadata import exif
 
 from sightline.indexer.encoder import Encoder
+from sightline.indexer.exchange import import_set, open_set
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library
+from sightline.indexer.milvus.fill import fill_from_shards
+from sightline.indexer.milvus.library import MilvusLibrary
 from sightline.indexer.places import Gazetteer
+from sightline.indexer.shards.import_shards import import_shards
+from sightline.indexer.shards.place import Place
+from sightline.indexer.shards.plan import find_items, plan
+from sightline.indexer.shards.ray_task import Job, embed_shard
+from sightline.indexer.shards.shard_files import Origin, write_origin
 from sightline.indexer.types import Condition, Filters, Location
 from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
@@ -148,3 +157,43 @@ def test_a_new_position_is_looked_up_again(tmp_path: Path, tiny_encoder: Encoder
         update_library(library, tiny_encoder, [tmp_path], workers=1)
         assert found(library, "place", "munich") == []
         assert library.full_text_search("munich", 5).size == 0
+
+
+def test_imported_images_with_a_position_have_places(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    columns = {
+        "image_path": ["a.jpg", "b.jpg"],
+        "latitude": [48.1374, None],
+        "longitude": [11.5755, None],
+    }
+    source = clip_set(tmp_path / "set", [(unit(2), columns)])
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        import_set(library, open_set(source), workers=1)
+        assert found(library, "place", "munich") == found(library, "country", "de") == ["a"]
+        assert library.full_text_search("bavaria", 5).size == 1
+
+
+def test_images_of_shards_with_a_position_have_places(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    munich = exif(gps=gps_of(48.1374, 11.5755))
+    (folder / "a.jpg").write_bytes(as_bytes(draw(1), exif=munich))
+    (folder / "b.jpg").write_bytes(as_bytes(draw(2)))
+    place = Place.at(str(tmp_path / "shards"))
+    encoder = tiny_encoder
+    origin = Origin(encoder.model, encoder.revision, encoder.dimension, "gps", "2026-01-01")
+    write_origin(place, origin)
+    for shard in plan(place, find_items(str(folder)), size=4)[0]:
+        embed_shard(Job(place.url, origin, device="cpu"), shard)
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        import_shards(library, place)
+        assert found(library, "place", "munich") == found(library, "country", "de") == ["a"]
+        assert library.full_text_search("bavaria", 5).size == 1
+    fill_from_shards(place, str(tmp_path / "places.db"), index="FLAT")
+    with MilvusLibrary.open(str(tmp_path / "places.db")) as remote:
+        for name, value in (("place", "munich"), ("country", "de"), ("place", "bavaria")):
+            ids = remote.select(Filters((Condition(name, value),))).tolist()
+            assert [record.path for record in remote.images(ids)] == ["a.jpg"]
+            assert str(remote.images(ids)[0].location) == "Munich, Germany"
+        assert remote.full_text_search("bavaria", 5).size == 1

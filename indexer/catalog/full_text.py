@@ -162,6 +162,11 @@ def phrases(text: str) -> list[str]:
     return list(dict.fromkeys(telling or found))
 
 
+def words_in(text: str) -> list[str]:
+    """The words of ``text`` case-folded and without accents, in order."""
+    return _WORD.findall(plain(split_words(text)))
+
+
 def written(value: str) -> str | None:
     """The FTS5 query for images in which the words ``value`` are written one after the other, the
     last one as a prefix if ``value`` ends in ``*``; None without a word."""

@@ -137,6 +137,7 @@ def import_set(
                 if work.stop.is_set():
                     work.report.interrupted = True
                     break
+        library.locate(work.stop)
         if not work.report.interrupted:
             library.maintain_index(text_queries=text_queries, progress=progress)
     return work.report

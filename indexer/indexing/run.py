@@ -46,7 +46,6 @@ from sightline.indexer.indexing.encoders import encoder_for
 from sightline.indexer.library.library import Library, absolute, position_in
 from sightline.indexer.photo import Decoder
 from sightline.indexer.photo.capture_date import SOURCES, from_name, rank
-from sightline.indexer.places import Gazetteer
 from sightline.indexer.types import (
     Candidate,
     Embeddings,
@@ -69,9 +68,6 @@ if TYPE_CHECKING:
 MAINTAIN_EVERY = 100_000
 """New images after which a long run maintains the vector index: until then, searches scan them
 exactly."""
-
-LOCATED_BATCH = 2000
-"""Images whose places are written in one transaction."""
 
 DESCRIBED_BATCH = 500
 """Images whose metadata is written in one transaction."""
@@ -143,7 +139,7 @@ def update_library(
             work.describe(comparisons, workers)
             work.decode_and_encode(comparisons, workers)
             work.delete_missing(comparisons, prune=prune)
-            work.locate()
+            library.locate(work.stop)
             # An interrupted run leaves the index: what it lacks is searched exactly beside it.
             if not work.stop.is_set():
                 work.maintain_index()
@@ -698,17 +694,6 @@ class _Run:
                 self.counts["removed"] += len(seen.gone)
             if seen.gone_failures:
                 self.catalog.forget_failures(self.root(seen.scope.root), seen.gone_failures)
-
-    def locate(self) -> None:
-        """Looks up the places of images that have a position, with the ``places`` extra."""
-        rows = self.catalog.unlocated(LOCATED_BATCH)
-        gazetteer = Gazetteer.load() if rows else None
-        while rows and gazetteer is not None and not self.stop.is_set():
-            found = gazetteer.locate([(latitude, longitude) for _, latitude, longitude in rows])
-            self.catalog.write_locations(
-                [(image, place) for (image, *_), place in zip(rows, found, strict=True)]
-            )
-            rows = self.catalog.unlocated(LOCATED_BATCH)
 
     def maintain_index(self) -> None:
         """Brings the vector index up to date if enough has changed."""

@@ -62,6 +62,9 @@ from sightline.indexer.vector_index import (
 CATALOG, THUMBNAILS, INDEX, LOCK = "catalog.db", "thumbnails.db", "index", "write.lock"
 REENCODING, REENCODING_LOCK = "reencoding.db", "reencoding.lock"
 
+LOCATED_BATCH = 2000
+"""Images whose places are written in one transaction."""
+
 SALVAGED = f"{CATALOG}.salvaged"
 """What a repair makes of a corrupt catalog, until it replaces it."""
 
@@ -535,6 +538,20 @@ class Library:
         )
         self.refresh()
         return state
+
+    def locate(self, stop: threading.Event) -> None:
+        """Looks up the places of images that have a position, until ``stop``; does nothing without
+        the ``places`` extra."""
+        from sightline.indexer.places import Gazetteer
+
+        rows = self.catalog.unlocated(LOCATED_BATCH)
+        gazetteer = Gazetteer.load() if rows else None
+        while rows and gazetteer is not None and not stop.is_set():
+            found = gazetteer.locate([(latitude, longitude) for _, latitude, longitude in rows])
+            self.catalog.write_locations(
+                [(image, place) for (image, *_), place in zip(rows, found, strict=True)]
+            )
+            rows = self.catalog.unlocated(LOCATED_BATCH)
 
     def maintain_index(
         self,

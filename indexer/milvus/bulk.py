@@ -12,10 +12,12 @@ the version; the collection is then like any other.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from sightline.indexer.milvus.fill import create_for_shards, embedded_images, rows_of
 from sightline.indexer.milvus.schema import fields
+from sightline.indexer.places import Gazetteer
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import read_origin, read_shard, whole_shards
 from sightline.indexer.shards.superseded import superseded
@@ -35,7 +37,8 @@ def rows(place: Place) -> Iterator[dict[str, Any]]:
     """Every image at ``place`` as a row of the collection, shard after shard."""
     shards = whole_shards(place)
     old = superseded(place, shards)
+    gazetteer = cache(Gazetteer.load)
     for name in shards.values():
         for group in read_shard(place, name, thumbnails=False):
-            images = embedded_images(row for row in group if row.id not in old)
+            images = embedded_images((row for row in group if row.id not in old), gazetteer)
             yield from rows_of(images, {}, {}, with_tokens=True, with_ngrams=False)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from threading import Event
 from typing import Any
 
@@ -48,6 +49,7 @@ from sightline.indexer.milvus.schema import (
     to_row,
 )
 from sightline.indexer.milvus.tokens import TOKENS, tokens_of, truncated
+from sightline.indexer.places import Gazetteer
 from sightline.indexer.shards.import_shards import library_place, mtime_of
 from sightline.indexer.shards.place import Place
 from sightline.indexer.shards.shard_files import (
@@ -62,7 +64,7 @@ from sightline.indexer.shards.shard_files import (
 from sightline.indexer.shards.superseded import superseded
 from sightline.indexer.types import Failure, ImageRecord, Progress, TextLine, no_progress
 
-LISTED = ("keyword", "person", "label", "country", "place", "places", "countries")
+LISTED = ("keyword", "person", "label", "country", "place", "places", "countries", "written")
 """What ``count_facts`` counts in records."""
 
 BATCH = 2048
@@ -175,6 +177,7 @@ class _Fill:
         self.progress = progress
         self.stop = stop or Event()
         self.counts: Counter[str] = Counter()
+        self.gazetteer = cache(Gazetteer.load)
         self.folders: dict[int, tuple[str, str]] = {}
         """Root and path of the folders that the collection knows, by number."""
         self.spans: list[tuple[int, int]] = []
@@ -425,7 +428,7 @@ class _Fill:
         for group in read_shard(place, name, thumbnails=False):
             length = max([length, *(row.id - low + 1 for row in group)])
             current = [row for row in group if row.id not in old]
-            images = embedded_images(current)
+            images = embedded_images(current, self.gazetteer)
             self.counts["failed"] += len(current) - len(images)
             rows = self.to_rows(images)
             if not complete:
@@ -584,13 +587,23 @@ def rows_of(
     ]
 
 
-def embedded_images(rows: Iterable[ShardRow]) -> list[Embedded]:
-    """The image and the vector of each of ``rows`` that has one."""
+def embedded_images(
+    rows: Iterable[ShardRow], gazetteer: Callable[[], Gazetteer | None]
+) -> list[Embedded]:
+    """The image and the vector of each of ``rows`` that has one. ``gazetteer`` names the places of
+    those with a position."""
     added_at = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    embedded = [(row, row.vector, row.info) for row in rows if row.vector is not None and row.info]
+    positions = {
+        row.id: (info.latitude, info.longitude)
+        for row, _, info in embedded
+        if info.latitude is not None and info.longitude is not None
+    }
+    table = gazetteer() if positions else None
+    found = table.locate(list(positions.values())) if table is not None else []
+    locations = dict(zip(positions, found, strict=False))
     images = []
-    for row in rows:
-        if row.vector is None or row.info is None:
-            continue
+    for row, vector, info in embedded:
         root, path = library_place(row)
         record = ImageRecord(
             id=row.id,
@@ -599,11 +612,12 @@ def embedded_images(rows: Iterable[ShardRow]) -> list[Embedded]:
             size=row.size,
             mtime_ns=mtime_of(row),
             content_hash=row.content_hash or "",
-            info=row.info,
+            info=info,
             added_at=added_at,
+            location=locations.get(row.id),
             phash=row.phash,
         )
-        images.append((record, row.vector))
+        images.append((record, vector))
     return images
 
 

@@ -24,9 +24,10 @@ from sightline.indexer.catalog.filters import (
     kilometres,
     whole_words,
 )
-from sightline.indexer.catalog.full_text import fold, phrases, plain
+from sightline.indexer.catalog.full_text import fold, plain, words_in
 from sightline.indexer.errors import QueryError
 from sightline.indexer.milvus.connection import all_of, is_among, quoted
+from sightline.indexer.milvus.schema import from_json
 from sightline.indexer.milvus.tokens import name_contains, without_wildcards
 from sightline.indexer.types import Condition, Filters
 
@@ -56,11 +57,14 @@ class Collection(Protocol):
         """All of them."""
 
     def values(self, kind: str) -> Sequence[str]:
-        """Every ``camera``, ``lens``, ``person``, or name of a place."""
+        """Every ``camera``, ``lens``, ``person``, name of a place, or word in an image."""
 
     @property
     def finds_names_by_ngrams(self) -> bool:
         """Whether the server has no infix LIKE, and the rows hold the n-grams of names instead."""
+
+    def lists(self, kind: str) -> bool:
+        """Whether the collection lists all values of ``kind``."""
 
     def candidates(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         """The rows that match, at most ``MAX_CANDIDATES + 1``."""
@@ -208,12 +212,39 @@ def _country(value: str, collection: Collection) -> str:
     return _in_record("countries", [one for one in names if is_country(value, one)])
 
 
-def _text(value: str, _: Collection) -> str:
-    words = [plain(word) for phrase in phrases(value) for word in phrase.split()]
-    if not words or value.rstrip().endswith("*"):
-        raise QueryError("text: a Milvus collection is searched for whole words only")
-    listed = ", ".join(map(quoted, words))
-    return f'json_contains_all(record["written"], [{listed}])'
+def _text(value: str, collection: Collection) -> str:
+    words = words_in(value)
+    if not words:
+        raise ValueError("there is no word in it")
+    clauses = []
+    if value.rstrip().endswith("*"):
+        if not collection.lists("written"):
+            raise QueryError(
+                "text: an earlier version filled this collection: import into it again to search"
+                " for the beginnings of words"
+            )
+        started = [one for one in collection.values("written") if one.startswith(words[-1])]
+        clauses.append(_in_record("written", started))
+    whole = words[:-1] if clauses else words
+    if whole:
+        listed = ", ".join(map(quoted, whole))
+        clauses.append(f'json_contains_all(record["written"], [{listed}])')
+    if len(words) == 1:
+        return all_of(*clauses)
+    found = collection.candidates(all_of(*clauses), ["id", "record"])
+    if len(found) > MAX_CANDIDATES:
+        raise QueryError(
+            f"text: more than {MAX_CANDIDATES:,} images hold these words, more than can be"
+            " searched for a phrase: use fewer words"
+        )
+    phrase = f" {' '.join(words)}" + ("" if value.rstrip().endswith("*") else " ")
+    return _any_of("id", [row["id"] for row in found if phrase in _text_of(row)])
+
+
+def _text_of(row: dict[str, Any]) -> str:
+    """The words in an image, in order, each between two spaces."""
+    lines = from_json(row["record"]).get("lines") or []
+    return f" {' '.join(word for text, *_ in lines for word in words_in(text))} "
 
 
 def _in_record(name: str, values: Sequence[str]) -> str:

@@ -265,6 +265,10 @@ class MilvusLibrary:
         """Every ``camera``, ``lens`` or ``person``."""
         return [text for text, _ in self._list(kind)]
 
+    def lists(self, kind: str) -> bool:
+        """Whether the collection lists all values of ``kind``."""
+        return kind in self._cached("parts", lambda: self._about()["parts"])
+
     @property
     def finds_names_by_ngrams(self) -> bool:
         """Whether ``name:`` uses the n-grams of names for lack of an infix LIKE."""

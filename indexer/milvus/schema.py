@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from sightline.indexer.catalog.full_text import fold, plain, split_words
+from sightline.indexer.catalog.full_text import fold, plain, words_in
 from sightline.indexer.milvus.tokens import (
     MAX_TOKEN_BYTES,
     MAX_TOKENS,
@@ -190,9 +190,8 @@ def to_row(
 
 
 def written_words(lines: Iterable[TextLine]) -> list[str]:
-    """The words in an image, as ``text:`` compares them."""
-    words = (plain(word) for line in lines for word in split_words(line.text).split())
-    return list(dict.fromkeys(word.strip(".,;:!?()[]\"'") for word in words))[:MAX_LISTED]
+    """The distinct words in an image, as ``text:`` compares them."""
+    return list(dict.fromkeys(word for line in lines for word in words_in(line.text)))[:MAX_LISTED]
 
 
 def place_names(record: ImageRecord) -> list[str]:

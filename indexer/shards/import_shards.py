@@ -133,6 +133,7 @@ class _Import:
                 self.write_all()
                 self.library.maintain_index(text_queries=text_queries, progress=self.progress)
         self.write_all()
+        self.library.locate(self.stop)
         if not self.stop.is_set():
             self.library.maintain_index(text_queries=text_queries, progress=self.progress)
         return ShardImport(
