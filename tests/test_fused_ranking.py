@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,6 +93,31 @@ def test_a_name_alone_matches_exactly_the_images_with_it(
 def test_a_title_finds_its_image_whatever_it_looks_like(engine: SearchEngine) -> None:
     (hit,) = engine.search("neuschwanstein", k=1).hits
     assert (hit.path, hit.match) == ("2018 Italy/rehto-09.jpg", True)
+
+
+def test_a_phrase_is_never_below_a_visual_guess(tmp_path: Path, engine: SearchEngine) -> None:
+    """Nor below images that hold the same words apart. All of these look more like the query."""
+    text = "a lighthouse by the sea"
+    (like,) = engine.encoder.encode_texts([text])
+    apart = {"title": "the sea", "caption": "no lighthouse by it"}
+    with empty_library(tmp_path / "library", engine.encoder) as library:
+        root = library.ensure_root(tmp_path / "Pictures")
+        rng = np.random.default_rng(0)
+        facts = [{"caption": f"Here is {text.upper()}."}, *[apart] * 3, *[{}] * 60]
+        images = []
+        for n, info in enumerate(facts):
+            vector = rng.normal(size=library.dimension) / np.sqrt(library.dimension)
+            vector += like if n else -like
+            vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+            photo = Photo(PhotoInfo(1, 1, "jpeg", **info), np.empty((0, 0, 3), np.uint8), b"", "")
+            images.append(NewImage(Candidate(root.path, f"{n}.jpg", 1, 0), photo, vector))
+        library.catalog.write(root, images=images)
+        with SearchEngine(library, engine.encoder) as other:
+            hits = other.search(text, k=5, fold=False).hits
+    assert [hit.path for hit in hits][0] == "0.jpg"
+    assert {hit.path for hit in hits[1:4]} == {"1.jpg", "2.jpg", "3.jpg"}
+    assert hits[0].match
+    assert hits[0].score < 0 < hits[4].score
 
 
 def test_a_query_without_text_matches_ranks_by_cosine(engine: SearchEngine) -> None:

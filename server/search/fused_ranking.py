@@ -12,7 +12,8 @@ a word that half of the library has (the root's own name) next to nothing.
 *Matches.* An image whose text holds every word of the query is a match whatever it looks like. An
 image found by names and numbers (words outside ``visual_words``, which mean little to a model) is
 compared with the remainder of the query, ``castle``, and is a match if that fits. Order: images
-whose text holds the whole query, other matches, the rest; each group by fused rank.
+whose text holds the query as a phrase, those whose text holds all of its words, other matches, the
+rest; each group by fused rank.
 
 docs/evaluation.md has the measurements (``python -m benchmarks.fused_ranking``).
 """
@@ -73,6 +74,8 @@ class TextMatches:
     """Of a reciprocal rank beside that by cosine."""
     complete: Ids
     """Sorted ids of images that hold all words."""
+    phrase: Ids
+    """Sorted ids of those that hold them one after the other."""
     named: Ids
     """Sorted ids of images that hold the query's names; empty if it has none, or nothing else."""
     remainder: str
@@ -114,6 +117,7 @@ class TextMatches:
             mean_ranks[group],
             VISUAL_WEIGHT if all(_is_visual(word) for word in found) else 1.0,
             np.intersect1d(ids, complete),
+            _with_phrase(library, text, np.intersect1d(ids, complete)),
             *_named(library, text, words, rare, ids),
         )
 
@@ -139,6 +143,14 @@ def _is_visual(word: str) -> bool:
 def _inverse_frequency(found: int, count: int) -> float:
     """Inverse document frequency as in bm25, but positive."""
     return max(math.log((count - found + 0.5) / (found + 0.5)), 0.01)
+
+
+def _with_phrase(library: AnyLibrary, text: str, complete: Ids) -> Ids:
+    """Those of ``complete`` that hold all words of ``text`` one after the other."""
+    if not len(complete) or len(text.split()) == 1:
+        return complete
+    # Full text searches words that are joined by underscores as a phrase.
+    return np.intersect1d(complete, library.full_text_search("_".join(text.split()), MAX_IDS))
 
 
 def _named(
@@ -194,6 +206,7 @@ class FusedRanking(CosineRanking):
         # Of images with text matches: the nearest, and the first by text.
         found = [nearest, self._nearest_among(matches.ids, self._vector, depth)]
         found.append(matches.ids[np.argsort(matches.ranks, kind="stable")[:depth]])
+        found.append(matches.phrase[:depth])
         if self._remainder is not None:
             found.append(self._nearest_among(matches.named, self._remainder[0], depth))
         ids = np.unique(np.concatenate(found))
@@ -215,11 +228,20 @@ class FusedRanking(CosineRanking):
                 by_text |= named & (shifted >= threshold)
         rank = np.empty(len(ids))
         rank[np.lexsort((ids, -z_scores))] = np.arange(1, len(ids) + 1)
-        fused = 1 / (RANK_CONSTANT + rank) + matches.reciprocal_ranks(ids)
+        fused = self._fuse(ids, rank, scores)
         z_scores[by_text] = np.maximum(z_scores[by_text], threshold + TEXT_MATCH_MARGIN)
         match = z_scores >= threshold if self.threshold is not None else np.ones(len(ids), bool)
-        order = np.lexsort((ids, -scores, -fused, ~by_text, ~match))[:depth]
+        tier = self._tiers(match, by_text, np.isin(ids, matches.phrase))
+        order = np.lexsort((ids, -scores, -fused, -tier))[:depth]
         return ids[order], scores[order], z_scores[order]
+
+    def _tiers(self, *groups: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """What orders images first, highest first: each of ``groups`` is part of the one before."""
+        return np.sum(groups, axis=0)
+
+    def _fuse(self, ids: Ids, ranks: NDArray[np.float64], scores: Scores) -> NDArray[np.float64]:
+        """What orders images within a tier, highest first; ``ranks`` by cosine start at 1."""
+        return 1 / (RANK_CONSTANT + ranks) + self._matches.reciprocal_ranks(ids)
 
     def _nearest_among(self, among: Ids, vector: NDArray[np.float32], k: int) -> Ids:
         if not len(among):
