@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,46 @@ def test_a_link_opens_a_search_and_a_photo(browser: Browser, address: str) -> No
         expect(page.get_by_role("dialog", name="Photo")).to_contain_text(found["hits"][1]["name"])
         page.keyboard.press("Escape")
         expect(page.locator("#summary")).to_contain_text(f"{found['total']} photo")
+
+
+def test_a_date_in_words_is_a_chip_and_without_it_the_words_are_words(
+    page: Page, address: str
+) -> None:
+    from playwright.sync_api import expect
+
+    (newest,) = get(address, "/api/search", k=1)["hits"]
+    month = datetime.fromisoformat(newest["taken_at"])
+    words = f"{month:%B %Y}"
+    chip, box = page.get_by_role("group", name=f"Date: {words}"), page.locator("#q")
+    page.keyboard.press("/")
+    found = searched(page, lambda: page.keyboard.type(f"boat {words}", delay=20), str(month.year))
+    assert found["total"] == get(address, "/api/search", q=f"date:{month:%Y-%m}")["total"] < IMAGES
+    expect(chip).to_contain_text(f"{words} {month:%Y-%m}")
+    expect(box).to_have_value(f"boat {words}")
+    page.reload()
+    expect(chip).to_be_visible()
+    close = chip.get_by_role("button", name=f"Search for the words “{words}” instead")
+    assert searched(page, close.click)["total"] == IMAGES
+    expect(chip).to_have_count(0)
+    expect(box).to_have_value(f'"boat {words}"')
+    page.reload()
+    tiles(page).first.wait_for()
+    expect(box).to_have_value(f'"boat {words}"')
+    expect(chip).to_have_count(0)
+    page.go_back()
+    expect(chip).to_be_visible()
+    expect(box).to_have_value(f"boat {words}")
+
+
+def test_words_that_may_be_a_date_are_offered_as_one(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    assert search(page, "boat summer")["total"] == IMAGES
+    offer = page.get_by_role("button", name=re.compile(r"^Taken \d{4}-06\.\.\d{4}-08\?$"))
+    expect(offer).to_be_visible()
+    searched(page, offer.click, "date")
+    expect(page.locator("#q")).to_have_value("boat")
+    expect(page.get_by_role("group", name=re.compile(r"^date: \d{4}-06"))).to_be_visible()
 
 
 def test_filters_are_suggested_while_they_are_typed(page: Page, address: str) -> None:

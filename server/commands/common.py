@@ -19,6 +19,7 @@ from sightline.indexer.milvus.connection import is_address
 
 if TYPE_CHECKING:
     from sightline.indexer.library import AnyLibrary, Library
+    from sightline.server.search import Query, SearchResult
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -154,6 +155,12 @@ def print_path(path: Path, *, null: bool) -> None:
 def say(message: str) -> None:
     """Prints a line on standard error, ``printable``; standard output is for results."""
     click.echo(printable(message), err=True)
+
+
+def say_dates(query: Query | SearchResult) -> None:
+    """Prints on standard error which words of a query are read as dates."""
+    for dated in query.interpreted:
+        say(dated.sentence)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def duplicates(
         removable,
     )
 
-    query = parse(" ".join(filters))
+    query = parse(" ".join(filters), dates=False)
     if query.terms:
         raise click.UsageError("only filters (in:Holidays) are allowed here, no text")
     with open_library(directory, read_only=True) as library:

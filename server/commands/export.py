@@ -46,7 +46,7 @@ def export(
 
     extension = target.suffix.lstrip(".")
     chosen = layout or (extension if extension in ("parquet", "jsonl") else "npy")
-    query = parse(only)
+    query = parse(only, dates=False)
     if query.terms:
         raise click.UsageError(f"--only takes filters (in:Holidays), and {only!r} contains text")
     with open_library(directory, read_only=True) as library, shown(quiet=quiet) as progress:

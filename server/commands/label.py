@@ -19,6 +19,7 @@ from sightline.server.commands.common import (
     print_json,
     printable,
     say,
+    say_dates,
 )
 from sightline.server.commands.priority import nice_option
 
@@ -173,10 +174,12 @@ def _ids(library: Library, encoder: Any, query: str) -> Ids:
     """The ids of the images that match ``query``; all if it is empty."""
     if not query:
         return library.select()
-    from sightline.server.search import SearchEngine
+    from sightline.server.search import SearchEngine, parse
 
+    parsed = parse(query)
+    say_dates(parsed)
     with SearchEngine(library, encoder) as engine:
-        return engine.ids(query)
+        return engine.ids(parsed)
 
 
 def _blocks(

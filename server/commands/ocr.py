@@ -13,6 +13,7 @@ from sightline.server.commands.common import (
     library_option,
     open_library,
     print_json,
+    say_dates,
     stopping,
 )
 from sightline.server.commands.priority import nice_option
@@ -58,11 +59,13 @@ def ocr(
         ids = None
         if words:
             from sightline.indexer.indexing.encoders import encoder_for
-            from sightline.server.search import SearchEngine
+            from sightline.server.search import SearchEngine, parse
 
+            query = parse(" ".join(words))
+            say_dates(query)
             encoder = encoder_for(library, device=device)
             with SearchEngine(library, encoder) as engine:
-                ids = engine.ids(" ".join(words))
+                ids = engine.ids(query)
         with stopping() as stop, shown(quiet=quiet) as progress:
             report = read_texts(library, ids, workers=workers, progress=progress, stop=stop)
     if as_json:

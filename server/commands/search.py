@@ -19,6 +19,7 @@ from sightline.server.commands.common import (
     print_json,
     print_path,
     say,
+    say_dates,
 )
 from sightline.server.commands.hits import (
     open_in_browser,
@@ -105,7 +106,8 @@ def search(
 
     Text describes the image; -word and -"a phrase" are negative terms; 2:word has twice the weight.
     date: after: before: in: camera: lens: type: is: near: keyword: person: place: country: text:
-    rating: name: collection: are exact filters; quote text that only looks like a filter.
+    rating: name: collection: are exact filters; quote text that only looks like a filter. Dates in
+    plain words (july 2023, last winter, im Jahr 2018) are filters too, and are reported.
     date:2012-06 or date:2012-06-01..2012-06-14 is a period; after:2012 starts on its first day,
     before:2012 ends on the day before it. @NAME is a search that was saved on the page. Put --
     before a QUERY that starts with a dash. For a misspelt word or a filter that does not exist a
@@ -144,6 +146,7 @@ def search(
             result = engine.search(
                 query, k=count, offset=offset, images=data, fold=not (paths_only or null)
             )
+            say_dates(result)
             if as_json:
                 found = correction(library, query)
                 offered = None if found is None else found.as_dict()

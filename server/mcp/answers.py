@@ -33,6 +33,9 @@ class FoundPhotos(BaseModel):
     total: int = Field(description="Photos that meet the filters.")
     good: int | None = Field(None, description="How many of them are good matches.")
     message: str | None = None
+    interpreted: list[str] | None = Field(
+        None, description="Words of the query that were read as dates, or may be dates."
+    )
     next_offset: int | None = Field(None, description="The offset of the next page, if any.")
 
 
@@ -163,6 +166,7 @@ def found_photos(result: SearchResult, *, absolute: bool, following: int | None)
         total=result.total,
         good=result.good,
         message=result.message,
+        interpreted=[one.sentence for one in result.interpreted] or None,
         next_offset=following,
     )
 

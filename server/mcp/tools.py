@@ -175,7 +175,7 @@ class PhotoTools:
     ) -> Annotated[CallToolResult, answers.Duplicates]:
         """Find copies of files and near-identical shots, in groups with the best file first.
         Nothing is deleted."""
-        parsed = parse(query)
+        parsed = parse(query, dates=False)
         if parsed.terms:
             raise UsageError("only filters (in:Holidays) are allowed here, no text")
         library = self._engine.library

@@ -168,7 +168,8 @@ class SearchEngine:
         if notice is not None:
             message = f"{notice} {message}" if message else notice
         took = (time.perf_counter() - started) * 1000
-        return SearchResult(parsed.raw or parsed.to_text(), took, total, good, hits, message)
+        text = parsed.raw or parsed.to_text()
+        return SearchResult(text, took, total, good, hits, message, parsed.interpreted)
 
     def similar(self, image: int, *, k: int = 50) -> SearchResult:
         """The images nearest to one of the library, without itself."""

@@ -17,6 +17,7 @@
 ``in:"My trip"``         filters, see ``indexer.types.Condition``; ``-in:x`` inverts one
 ``match:all``            every term must match (the default is ``match:sum``)
 ``sort:newest``          matches by date: ``newest``, ``oldest`` or ``relevance``
+``beach july 2023``      plain words can hold dates (``date_words``), which are filters too
 ======================== =====================================================================
 
 Any other word with a colon is plain text, and so is a number before a number (``16:9``). A text
@@ -34,6 +35,7 @@ from typing import Any, Literal, NamedTuple
 from sightline.indexer.dates import PRECISIONS, end_of, from_text, to_text
 from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Condition, Filters
+from sightline.server.search.date_words import FoundDate, find_dates, without_dates
 
 MAX_LENGTH = 2000
 """Characters of a query."""
@@ -111,6 +113,41 @@ class Term:
 
 
 @dataclass(frozen=True)
+class DateWords:
+    """A date in the plain words of a query."""
+
+    words: str
+    """As they were written."""
+    filters: tuple[Condition, ...]
+    applied: bool
+    """Whether these are among the query's filters, and the words not among its terms. If not, the
+    words may be a date."""
+    other: str
+    """The query that reads the words the other way."""
+
+    @property
+    def filter(self) -> str:
+        """The filters in the query language."""
+        return " ".join(map(_condition_text, self.filters))
+
+    @property
+    def sentence(self) -> str:
+        """For the user, in one line."""
+        if self.applied:
+            return f'"{self.words}" is read as {self.filter}: quote it to search for the words'
+        return f'"{self.words}" may be a date: {self.filter} searches for it'
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "words": self.words,
+            "filter": self.filter,
+            "applied": self.applied,
+            "other": self.other,
+        }
+
+
+@dataclass(frozen=True)
 class Query:
     """A parsed query. ``raw`` is the line it was parsed from, and is not compared."""
 
@@ -119,6 +156,8 @@ class Query:
     combine: Combine = "sum"
     sort: Sort = "relevance"
     raw: str = field(default="", compare=False)
+    interpreted: tuple[DateWords, ...] = field(default=(), compare=False)
+    """Dates in its plain words."""
 
     def to_text(self) -> str:
         """A line that ``parse`` reads as an equal query."""
@@ -140,11 +179,12 @@ class Query:
     def as_dict(self) -> dict[str, Any]:
         """As ``/api/parse`` returns it."""
         return {
-            "terms": [term.as_dict() for term in self.terms],
+            "terms": [_term_dict(term) for term in self.terms],
             "filters": [_condition_dict(c) for c in self.filters.conditions],
             "combine": self.combine,
             "sort": self.sort,
             "text": self.to_text(),
+            "interpreted": [one.as_dict() for one in self.interpreted],
         }
 
 
@@ -161,8 +201,10 @@ _FLOAT = re.compile(r"[+-]?(?:\d{1,9}(?:\.\d*)?|\.\d+)", re.ASCII)
 _QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\uff02\u00ab\u00bb", '"'))
 
 
-def parse(text: str) -> Query:
-    """Parses one line. Raises ``QueryError`` that names the invalid part."""
+def parse(text: str, *, today: date | None = None, dates: bool = True) -> Query:
+    """Parses one line. ``today`` is what ``yesterday`` precedes, by default that of this machine's
+    clock; without ``dates``, dates in plain words stay words. Raises ``QueryError`` that names the
+    invalid part."""
     if len(text) > MAX_LENGTH:
         raise QueryError(f"the query has {len(text):,} characters; the limit is {MAX_LENGTH:,}")
     # Tokenizers and SQLite reject lone surrogates, which JSON escapes can hold.
@@ -170,6 +212,8 @@ def parse(text: str) -> Query:
     parser = _Parser()
     for token in TOKEN.findall(clean):
         parser.read(token)
+    if dates:
+        parser.read_dates(today or date.today())
     return parser.query(text)
 
 
@@ -183,8 +227,13 @@ class _Parser:
         self.conditions: list[Condition] = []
         self.combine: Combine = "sum"
         self.sort: Sort = "relevance"
+        self.tokens: list[str] = []
+        self.plain_at: list[int] = []
+        """Indices of the tokens that are the words of ``plain``."""
+        self.interpreted: list[DateWords] = []
 
     def read(self, token: str) -> None:
+        self.tokens.append(token)
         negated = token.startswith("-") and len(token) > 1
         body = token[1:] if negated else token
         weight = _WEIGHT.match(body)
@@ -215,6 +264,41 @@ class _Parser:
         else:
             self.add(self.current)
             self.current.parts.append(body)
+            if self.current is self.plain:
+                self.plain_at.append(len(self.tokens) - 1)
+
+    def read_dates(self, today: date) -> None:
+        """Makes filters of the dates in the plain words."""
+        words = self.plain.parts
+        if any('"' in word for word in words):
+            return
+        found = find_dates(words, today)
+        for one in found:
+            filters = one.conditions
+            dated = DateWords(
+                words=" ".join(words[one.start : one.end]),
+                filters=filters,
+                applied=one.certain,
+                other=self.as_words() if one.certain else self.as_filters(one),
+            )
+            self.interpreted.append(dated)
+            if one.certain:
+                self.conditions += filters
+        if any(one.certain for one in found):
+            self.plain.parts = without_dates(words, found)
+
+    def as_words(self) -> str:
+        """The query with its plain words in quotes, which are never dates."""
+        quoted = f'"{" ".join(self.plain.parts)}"'
+        first, *others = self.plain_at
+        tokens = [quoted if n == first else token for n, token in enumerate(self.tokens)]
+        return " ".join(token for n, token in enumerate(tokens) if n not in others)
+
+    def as_filters(self, found: FoundDate) -> str:
+        """The query with a filter in place of the words of a date."""
+        dated = set(self.plain_at[found.start : found.end])
+        rest = [token for n, token in enumerate(self.tokens) if n not in dated]
+        return " ".join([*rest, *map(_condition_text, found.conditions)])
 
     def add(self, text: _TextTerm) -> None:
         """Adds a term, once."""
@@ -232,7 +316,9 @@ class _Parser:
                 f"the query has {len(self.conditions)} filters; the limit is {MAX_CONDITIONS}"
             )
         conditions = tuple(dict.fromkeys(self.conditions))
-        return Query(kept, Filters(conditions), self.combine, self.sort, raw)
+        return Query(
+            kept, Filters(conditions), self.combine, self.sort, raw, tuple(self.interpreted)
+        )
 
 
 class _TextTerm:
@@ -396,6 +482,12 @@ def _value_text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
+def _term_dict(term: Term) -> dict[str, Any]:
+    """As ``/api/parse`` returns it; ``quoted`` if it is plain words only within quotes."""
+    quoted = term.text is not None and not _is_plain(term.text)
+    return {**term.as_dict(), **({"quoted": True} if quoted else {})}
+
+
 def _condition_dict(condition: Condition) -> dict[str, Any]:
     """As ``/api/parse`` returns it; of a filter by date with the days that it asks for."""
     found = {
@@ -409,18 +501,24 @@ def _condition_dict(condition: Condition) -> dict[str, Any]:
 
 def _dates_text(start: date, end: date) -> str:
     """The shortest form of ``date:``; ``end`` is the day after the last."""
-    for precision in PRECISIONS[:-1]:
-        text = to_text(datetime(start.year, start.month, start.day), precision)
-        if from_text(text)[0].date() == start and end_of(start, precision) == end:
-            return text
-    return f"{start}..{end - timedelta(days=1)}"
+    last = end - timedelta(days=1)
+    for precision in PRECISIONS[:2]:
+        moments = (datetime(day.year, day.month, day.day) for day in (start, last))
+        texts = [to_text(moment, precision) for moment in moments]
+        first_day, last_start = (from_text(text)[0].date() for text in texts)
+        if first_day == start and end_of(last_start, precision) == end:
+            return "..".join(dict.fromkeys(texts))
+    return f"{start}" if start == last else f"{start}..{last}"
 
 
 def meaning(conditions: Sequence[Condition]) -> str | None:
     """The first and the last day that the date filters among ``conditions`` leave, as in ``from
     2012-01-01 to 2011-12-31``; None if there are none. Negated ones do not count."""
-    periods = [_period(one) for one in conditions if not one.negated]
+    periods = [_period(one) for one in conditions if not one.negated and one.name != "date"]
     dated = [period for period in periods if period is not None]
+    choices: list[Any] = [one.value for one in conditions if one.name == "date" and not one.negated]
+    if choices:  # images meet one of them
+        dated.append((min(first for first, _ in choices), max(end for _, end in choices)))
     if not dated:
         return None
     first = max((first for first, _ in dated if first), default=None)
@@ -432,11 +530,8 @@ def meaning(conditions: Sequence[Condition]) -> str | None:
 
 
 def _period(condition: Condition) -> tuple[date | None, date | None] | None:
-    """The first day of a date filter and the day after its last; None for other filters."""
+    """The first day of ``after:``, the day after the last of ``before:``; None for others."""
     value: Any = condition.value
-    if condition.name == "date":
-        first, end = value
-        return first, end
     return {"after": (value, None), "before": (None, value)}.get(condition.name)
 
 

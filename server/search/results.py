@@ -14,6 +14,7 @@ from sightline.indexer.installation import install_command
 from sightline.indexer.types import Ids, ImageRecord
 from sightline.server.search import notebook
 from sightline.server.search.image_json import image_as_dict
+from sightline.server.search.query import DateWords
 
 if TYPE_CHECKING:
     import pandas
@@ -116,6 +117,8 @@ class SearchResult:
     hits: Sequence[Hit]
     message: str | None = None
     """One line for the user, or None."""
+    interpreted: tuple[DateWords, ...] = ()
+    """Dates in the plain words of the query."""
 
     @property
     def nothing_matches(self) -> bool:
@@ -131,6 +134,7 @@ class SearchResult:
             "good": self.good,
             "nothing_matches": self.nothing_matches,
             "message": self.message,
+            "interpreted": [one.as_dict() for one in self.interpreted],
             "hits": [hit.as_dict(absolute=absolute) for hit in self.hits],
         }
 
@@ -152,6 +156,8 @@ class SearchResult:
         heading = f"{self.query or 'everything'}: {good}{self.total:,} images"
         if len(self.hits) > NOTEBOOK_HITS:
             heading += f", {NOTEBOOK_HITS} of {len(self.hits):,} hits shown"
+        for one in self.interpreted:
+            heading += f". {one.sentence}"
         if self.message:
             heading += f". {self.message}"
         figures = [(hit._repr_html_(), hit.match) for hit in self.hits[:NOTEBOOK_HITS]]

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
 from sightline.indexer.encoder.registry import builtin_directory
+from sightline.server.search.date_words import find_dates
 from sightline.server.search.language import detect_language
 from sightline.server.search.query import FILTER_NAMES, TOKEN
 from sightline.server.search.suggestions import CATALOG_KINDS
@@ -70,7 +72,10 @@ class Correction:
 def correction(library: AnyLibrary, query: str) -> Correction | None:
     """The correction of ``query``; None if there is nothing to correct."""
     tokens = TOKEN.findall(query)
-    words = [word for token in tokens if ":" not in token for word in _WORD.findall(token)]
+    texts = [token for token in tokens if ":" not in token]
+    for one in reversed(find_dates(texts, date.today())):
+        del texts[one.start : one.end]  # Juli is no misspelt July
+    words = [word for text in texts for word in _WORD.findall(text)]
     foreign = detect_language(" ".join(words)) is not None
     vocabulary = _Vocabulary(library)
     checked = frozenset() if foreign else frozenset(words[:MAX_WORDS])

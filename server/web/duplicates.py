@@ -96,7 +96,7 @@ def _page_of_groups(given: dict[str, Any]) -> dict[str, Any]:
 def _all_groups(q: str, *, similar: bool) -> list[Group]:
     """All groups that match the filters, of the files that exist now. The candidates are cached
     until the library changes."""
-    query = parse(q)
+    query = parse(q, dates=False)
     if query.terms:
         raise UsageError("only filters (in:Holidays) are allowed here, no text")
     library = engine().library

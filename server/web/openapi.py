@@ -70,6 +70,9 @@ SCHEMAS: dict[str, Any] = {
         absolute=STRING,
         snippet=STRING,
     ),
+    "DateWords": obj(
+        {"words": STRING, "filter": STRING, "applied": {"type": "boolean"}, "other": STRING}
+    ),
     "SearchResult": obj(
         {
             "query": STRING,
@@ -78,6 +81,7 @@ SCHEMAS: dict[str, Any] = {
             "good": nullable("integer", minimum=0),
             "nothing_matches": {"type": "boolean"},
             "message": nullable("string"),
+            "interpreted": listed({"$ref": "#/components/schemas/DateWords"}),
             "hits": listed({"$ref": "#/components/schemas/Hit"}),
         }
     ),
@@ -136,6 +140,7 @@ SCHEMAS: dict[str, Any] = {
                         },
                     },
                     text=STRING,
+                    quoted={"type": "boolean"},
                     id=ID,
                     token=STRING,
                 )
@@ -149,6 +154,7 @@ SCHEMAS: dict[str, Any] = {
             "combine": {"enum": ["sum", "all"]},
             "sort": {"enum": ["relevance", "newest", "oldest"]},
             "text": STRING,
+            "interpreted": listed({"$ref": "#/components/schemas/DateWords"}),
         }
     ),
 }

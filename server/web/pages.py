@@ -76,8 +76,7 @@ def index() -> Response:
         values["dated"] = library.has("year")
         values["keeps"] = isinstance(library, Library)
         values["favourites"] = isinstance(library, Library) and library.kept.has_favourites
-        chips = re.sub(r"\b(sort|match):\S+", "", q)
-        values["parts"] = any(mark in chips for mark in ':"-')
+        values["parts"] = _has_chips(q)
         values["filter_names"] = FILTER_NAMES
         values["languages"] = {code: one.name for code, one in languages().items()}
         return make_response(render_template("index.html", **values))
@@ -85,6 +84,12 @@ def index() -> Response:
     values["following"] = _next_offset(result, offset)
     values["correction"] = None if result is None else correction(engine().library, q)
     return make_response(render_template("plain.html", **values), code)
+
+
+def _has_chips(q: str) -> bool:
+    """Whether scripts show parts of the query below the search box."""
+    shown = re.sub(r"\b(sort|match):\S+", "", q)
+    return any(mark in shown for mark in ':"-') or bool(parse(shown).interpreted)
 
 
 def _next_offset(result: SearchResult | None, offset: int) -> int | None:

@@ -45,7 +45,7 @@ function taken(meaning) {
 const needsParsing = ({ images, filters, text }) =>
   images.length || tokens(text).some((token) => /^-|[":]/.test(token)) || filters.some((token) => /^-?(after|before|date):/.test(token));
 
-export function createChips({ go, edit: editFilter, query, focus }) {
+export function createChips({ go, edit: editFilter, query, dates, focus }) {
   let parsing;
 
   async function drawImages() {
@@ -75,6 +75,7 @@ export function createChips({ go, edit: editFilter, query, focus }) {
     const chips = await Promise.all([
       ...(wordsOnly ? [] : terms).map((term, i) => termChip(term, (...part) => edit(i, part))),
       ...filterChips(parts.filters, parsed ? parsed.filters : []),
+      ...dates().map(dateChip),
     ]);
     if (drawing !== parsing) return;
     const all = parsed?.combine === "all";
@@ -116,7 +117,8 @@ export function createChips({ go, edit: editFilter, query, focus }) {
   /** A chip for each filter; one for a range of dates. */
   function filterChips(all, parsed) {
     const found = all.map((token) => ({ token, ...filterOf(token) })).filter((filter) => !isSetting(filter));
-    if (parsed.length === found.length) found.forEach((filter, i) => (filter.meaning = parsed[i].meaning));
+    // The filters of dates in words follow.
+    if (parsed.length >= found.length) found.forEach((filter, i) => (filter.meaning = parsed[i].meaning));
     const [after, before] = ["after", "before"].map((name) => found.filter((filter) => filter.name === name));
     const range = after.length === 1 && before.length === 1 && !after[0].negated && !before[0].negated
       && dateRangeName(after[0].value, before[0].value);
@@ -140,6 +142,13 @@ export function createChips({ go, edit: editFilter, query, focus }) {
       sign(negated, t("query.invert", { name: label }), () => replace(negated ? token.slice(1) : `-${token}`)),
       h("button", { type: "button", class: "words", title: t("query.edit"), "aria-label": t("query.edit_filter", { name: label }), onclick: () => editFilter(token) }, h("b", {}, name), ` ${value}`),
       button("close", t("query.remove", { name: label }), () => replace()));
+  }
+
+  /** A date in plain words; without it they are words. */
+  function dateChip({ words, filter, other }) {
+    return h("div", { class: "chip filter", role: "group", "aria-label": t("query.date", { words }) },
+      h("span", { class: "words" }, words, h("b", {}, ` ${filter.replaceAll("date:", "")}`)),
+      button("close", t("query.search_words", { words }), () => go(other)));
   }
 
   return { draw };

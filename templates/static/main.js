@@ -238,19 +238,24 @@ function present(next, { y = 0 } = {}) {
   if (!$("facets").hidden) facets().then((bar) => bar.show(random || bare ? null : q), () => null);
   if (!random && !bare) showTimeline(q);
   showDates();
+  box.showDates((result.interpreted ?? []).filter(({ applied }) => applied));
   $("star").hidden = !q || !keeps;
   $("star").setAttribute("aria-pressed", "false");
   clearTimeout(remembering);
   if (q && hits.length) remembering = setTimeout(() => load("searches.js", "kept.js", "icons.js", "strings.kept.js").then(({ remember }) => remember(q), () => null), RECENT_DELAY);
 }
 
-/** Offers a correction of a misspelt word or an unknown filter, beside the count or the notice. */
+/** Offers a correction of a misspelt word or an unknown filter, and a date that words may mean, beside the
+ * count or the notice. */
 const offerCorrection = debounce(CORRECTION_PAUSE, async (now) => {
   const { correction } = now === result ? await ask(`api/correction?q=${encodeURIComponent(now.q)}`).catch(() => ({})) : {};
-  if (!correction || now !== result) return;
-  const offer = h("button", { type: "button", class: "pill", onclick: () => go(correction.query) }, t("page.did_you_mean", { text: correction.text }));
-  ($("notice").hidden ? $("summary") : $("notice")).append(" ", offer);
-  announce(offer.textContent);
+  if (now !== result) return;
+  const offers = (now.interpreted ?? []).filter(({ applied }) => !applied).map(({ filter, other }) => [t("page.taken", { when: filter.replaceAll("date:", "") }), other]);
+  if (correction) offers.push([t("page.did_you_mean", { text: correction.text }), correction.query]);
+  for (const [text, query] of offers) {
+    ($("notice").hidden ? $("summary") : $("notice")).append(" ", h("button", { type: "button", class: "pill", onclick: () => go(query) }, text));
+    announce(text);
+  }
 });
 
 const keeps = "keeps" in $("main").dataset, bestMatch = $("sort").options[0].textContent;

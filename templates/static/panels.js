@@ -9,7 +9,7 @@ const LANGUAGE_DAYS = 365; // that the choice of a language is kept
 /** What the query language understands -> the text that explains it. */
 const QUERIES = {
   "dog on a beach": "own_words", '-people -"a crowd"': "less_of_this", "2:golden light": "double_weight", "in:Holidays": "folder",
-  "date:2023-06": "date", "after:2023-06 before:2024": "after_before", "camera:iphone lens:50mm": "camera_lens",
+  "date:2023-06": "date", "beach july 2023": "date_words", "after:2023-06 before:2024": "after_before", "camera:iphone lens:50mm": "camera_lens",
   "type:png is:portrait": "format_shape", "near:48.85,2.35,5": "near", "rating:4 keyword:family": "stars_keywords",
   "person:Ada": "person", "text:invoice text:inv*": "text", "place:Lisbon country:pt": "place", "name:IMG_20 label:cat": "name_label",
   "-in:Screenshots": "invert", "match:all": "match_all", "sort:newest": "sort", '"in: the box"': "quoted",

@@ -8,7 +8,7 @@ const PAUSE = 100;
 
 export function createSearchBox({ onQuery }) {
   const input = $("q"), form = input.form;
-  let q = "", images = [], filters = [], shown = "", dropped = false;
+  let q = "", images = [], filters = [], dates = [], shown = "", dropped = false;
 
   /** The text with its last quote closed: what follows in the query is not part of it. */
   const typedText = () => input.value.trim() + (input.value.split('"').length % 2 ? "" : '"');
@@ -24,6 +24,13 @@ export function createSearchBox({ onQuery }) {
     if (!typed && input.value.trim() !== parts.text) input.value = parts.text;
     shown = current();
     $("clear").hidden = !q;
+    drawChips();
+  }
+
+  /** Shows the dates that the server read in the words of the query. */
+  function showDates(found) {
+    if (!found.length && !dates.length) return;
+    dates = found;
     drawChips();
   }
 
@@ -55,13 +62,13 @@ export function createSearchBox({ onQuery }) {
 
   /** Plain text has no chips, so the server need not parse it. */
   async function drawChips() {
-    const parts = tokens(q).some((token) => /^-|[":]/.test(token) && !(filterOf(token) && isSetting(filterOf(token))));
+    const parts = (q && dates.length) || tokens(q).some((token) => /^-|[":]/.test(token) && !(filterOf(token) && isSetting(filterOf(token))));
     $("chips").hidden = !parts;
     if (!parts) return $("thumbs").replaceChildren();
     (await chips()).draw();
   }
   const chips = once(() => Promise.all([load("chips.js", "terms.js", "icons.js", "strings.query.js"), loadStyles("more.css")])
-    .then(([{ createChips }]) => createChips({ go, edit, query: () => q, focus: () => input.focus() })));
+    .then(([{ createChips }]) => createChips({ go, edit, query: () => q, dates: () => dates, focus: () => input.focus() })));
   const menu = once(() => Promise.all([load("suggest.js", "strings.query.js"), loadStyles("more.css")])
     .then(([{ createSuggestions }]) => createSuggestions({ input, onAccept: () => (absorb(input.selectionStart), go(current(), { typed: true })) })));
   const quietly = (work) => menu().then(work, () => null); // the box works without suggestions
@@ -129,5 +136,5 @@ export function createSearchBox({ onQuery }) {
     else receive(event.dataTransfer.files);
   });
 
-  return { show, go, focus: () => (input.focus(), input.select()) };
+  return { show, showDates, go, focus: () => (input.focus(), input.select()) };
 }

@@ -16,8 +16,8 @@ const quote = (value) => (/[\s"]/.test(value) ? `"${value.replaceAll('"', "")}"`
 /** The text of a parsed query, in the format of GET /api/parse. */
 export function serialise({ terms, filters, combine, sort }) {
   const images = [], plain = [], quoted = [];
-  for (const { kind, text, id, token, box, weight } of terms) {
-    if (kind === "text" && weight === 1 && !plain.length && !text.includes('"')) plain.push(text);
+  for (const { kind, text, quoted: within, id, token, box, weight } of terms) {
+    if (kind === "text" && weight === 1 && !plain.length && !within) plain.push(text);
     else if (kind === "text") {
       const size = Math.abs(weight) === 1 ? "" : `${Math.abs(weight)}:`;
       quoted.push(`${weight < 0 ? "-" : ""}${size}"${text.replaceAll('"', "")}"`);
