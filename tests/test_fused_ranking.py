@@ -114,7 +114,7 @@ def test_a_phrase_is_never_below_a_visual_guess(tmp_path: Path, engine: SearchEn
         library.catalog.write(root, images=images)
         with SearchEngine(library, engine.encoder) as other:
             hits = other.search(text, k=5, fold=False).hits
-    assert [hit.path for hit in hits][0] == "0.jpg"
+    assert hits[0].path == "0.jpg"
     assert {hit.path for hit in hits[1:4]} == {"1.jpg", "2.jpg", "3.jpg"}
     assert hits[0].match
     assert hits[0].score < 0 < hits[4].score

@@ -178,13 +178,14 @@ class Query:
 
     def as_dict(self) -> dict[str, Any]:
         """As ``/api/parse`` returns it."""
+        dated = [one.as_dict() for one in self.interpreted]
         return {
             "terms": [_term_dict(term) for term in self.terms],
             "filters": [_condition_dict(c) for c in self.filters.conditions],
             "combine": self.combine,
             "sort": self.sort,
             "text": self.to_text(),
-            "interpreted": [one.as_dict() for one in self.interpreted],
+            **({"interpreted": dated} if dated else {}),
         }
 
 

@@ -154,8 +154,8 @@ SCHEMAS: dict[str, Any] = {
             "combine": {"enum": ["sum", "all"]},
             "sort": {"enum": ["relevance", "newest", "oldest"]},
             "text": STRING,
-            "interpreted": listed({"$ref": "#/components/schemas/DateWords"}),
-        }
+        },
+        interpreted=listed({"$ref": "#/components/schemas/DateWords"}),
     ),
 }
 
