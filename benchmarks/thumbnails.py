@@ -41,7 +41,7 @@ def cpu_seconds() -> float:
 
 
 def encode(
-    encoder: Encoder, sources: list[tuple[int, Candidate | bytes]], *, thumbnails: bool = False
+    encoder: Encoder, sources: list[tuple[int, Candidate | bytes]], *, details: bool = False
 ) -> tuple[dict[int, Photo], Embeddings, float]:
     """The photos and unit vectors of ``sources``, by position, and CPU seconds per image."""
     photos: dict[int, Photo] = {}
@@ -54,7 +54,7 @@ def encode(
                 yield key, outcome
 
     start = cpu_seconds()
-    with Decoder(encoder.geometry, thumbnails=thumbnails) as decoder:
+    with Decoder(encoder.geometry, details=details) as decoder:
         for batch in encode_photos(encoder, read(decoder)):
             for key, _, vector in batch:
                 vectors[key] = vector
@@ -76,12 +76,13 @@ def overlap(one: Embeddings, other: Embeddings) -> float:
 def compare(name: str, encoder: Encoder, files: list[Candidate]) -> None:
     """Prints one line of the table."""
     encoder.warm(("image",))
-    photos, originals, by_file = encode(encoder, [*enumerate(files)], thumbnails=True)
+    photos, originals, _ = encode(encoder, [*enumerate(files)], details=True)
     keys = sorted(photos)
     small: list[tuple[int, Candidate | bytes]] = [
         (position, photos[key].thumbnail) for position, key in enumerate(keys)
     ]
     _, thumbnails, by_thumbnail = encode(encoder, small)
+    _, _, by_file = encode(encoder, [*enumerate(files)])
     start = cpu_seconds()
     for _ in encode_photos(encoder, ((key, photos[key]) for key in keys)):
         pass

@@ -333,3 +333,19 @@ def test_workers_do_not_import_torch_faiss_or_sqlite() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOP)
     assert result.returncode == 0, f"a worker loads {result.stderr}"
+
+
+def test_without_details_a_photo_has_the_same_pixels_and_content_hash_only(
+    decoder: Decoder, tmp_path: Path
+) -> None:
+    data = files.saved(files.scene())
+    (tmp_path / "a.jpg").write_bytes(data)
+    [file] = candidates(tmp_path)
+    whole = decoder.read_bytes(data)
+    with Decoder(SMALL, details=False) as pixels_only:
+        for short in (pixels_only.read_bytes(data), *outcomes(pixels_only, [file]).values()):
+            assert isinstance(short, Photo)
+            np.testing.assert_array_equal(short.pixels, whole.pixels)
+            assert short.content_hash == whole.content_hash
+            assert (short.info.width, short.info.height) == (whole.info.width, whole.info.height)
+            assert (short.thumbnail, short.phash, short.info.color) == (b"", None, None)

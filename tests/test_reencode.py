@@ -171,11 +171,17 @@ def test_thumbnails_stand_in_for_folders_that_are_not_there(
         assert update_library(library, wide_encoder, workers=1).unchanged == PICTURES
 
 
-def test_from_thumbnails_reads_no_file(place: Path, wide_encoder: Encoder) -> None:
-    for picture in (place / "pictures").iterdir():
+def test_from_thumbnails_reads_a_file_only_where_there_is_no_thumbnail(
+    place: Path, wide_encoder: Encoder
+) -> None:
+    first, *others = sorted((place / "pictures").iterdir())
+    for picture in others:
         picture.write_bytes(b"")
+    with Library.open(place / "library") as library:
+        library.remove_thumbnails([id_of(library, first.name)])
     report = reencode(place / "library", encoder=wide_encoder, workers=1, pixels="thumbnails")
-    assert (report.from_thumbnails, report.notes) == (PICTURES, ())
+    assert (report.from_thumbnails, report.from_originals) == (PICTURES - 1, 1)
+    assert report.notes == ()
 
 
 def test_a_file_that_changed_or_is_broken_is_encoded_from_its_thumbnail_until_it_is_indexed(
@@ -371,7 +377,8 @@ def test_another_change_is_refused_until_the_unfinished_one_is_dropped(
             reencode(directory, encoder=wide_encoder)
         with pytest.raises(LibraryBusyError):
             discard(directory)
-    assert discard(directory)
+    assert reencode(directory, encoder=tiny_encoder).from_originals == 0
+    assert discard(directory), "changing to the present model drops nothing"
     assert not discard(directory)
     reencode(directory, encoder=third, workers=1)
     with Library.open(directory) as library:

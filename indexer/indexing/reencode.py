@@ -107,10 +107,11 @@ def reencode(
     one of the call that was interrupted.
 
     With ``pixels="thumbnails"``, and for images whose files are not there, have changed or cannot
-    be read, the stored thumbnails are encoded. Ids, labels, collections, metadata, text and
-    thumbnails stay. Processes that have the library open go on with the old model until they open
-    it again. ``on_note`` receives what the user should know, a line each, as soon as it is known.
-    ``stop``: setting it ends the call after the batch in flight; the next call continues.
+    be read, the stored thumbnails are encoded; files where there is no thumbnail. Ids, labels,
+    collections, metadata, text and thumbnails stay. Processes that have the library open go on with
+    the old model until they open it again. ``on_note`` receives what the user should know, a line
+    each, as soon as it is known. ``stop``: setting it ends the call after the batch in flight; the
+    next call continues.
 
     Raises UsageError without a model, ModelError if it cannot be loaded, LibraryBusyError while
     another process re-encodes, and LibraryError if another change is unfinished, the disk has too
@@ -120,8 +121,7 @@ def reencode(
     started = time.monotonic()
     stop = stop or Event()
     with Library.open(directory) as library, reencoding_lock(directory):
-        if pixels == "originals":
-            sensitive.refuse(library.root_paths(), allow_roots)
+        sensitive.refuse(library.root_paths(), allow_roots)
         encoder = encoder or _encoder(library, model, device)
         previous, path = library.model, directory / REENCODING
         if (encoder.model, encoder.revision) == (library.model, library.revision):
@@ -179,10 +179,16 @@ def _encoder(library: Library, model: str | None, device: str) -> Encoder:
 
 
 def _complete(library: Library, encoder: Encoder, progress: Progress) -> None:
-    """Completes a swap that was interrupted after its transaction."""
+    """Completes a swap to the library's model that was interrupted after its transaction."""
+    path = library.directory / REENCODING
+    if not path.exists():
+        return
+    with NewEmbeddings.open(path) as new:
+        if (new.model, new.revision) != (library.model, library.revision):
+            return
     with library.writing():
         library.maintain_index(text_queries=lambda: caption_vectors(encoder), progress=progress)
-        NewEmbeddings.delete(library.directory / REENCODING)
+        NewEmbeddings.delete(path)
 
 
 def _collected(library: Library, encoder: Encoder) -> NewEmbeddings:
@@ -282,9 +288,8 @@ class _Reencoding:
             ]
             if not todo:
                 return
-            if self.pixels == "originals":
-                todo = self.encode(todo, "originals")
-            self.encode(todo, "thumbnails")
+            other: PixelSource = "thumbnails" if self.pixels == "originals" else "originals"
+            self.encode(self.encode(todo, self.pixels), other)
 
     def encode(self, todo: Sequence[tuple[int, int]], pixels: PixelSource) -> list[tuple[int, int]]:
         """Encodes images from their originals or their thumbnails; returns those of which there is
@@ -295,7 +300,7 @@ class _Reencoding:
         self.progress("re-encoding", self.done, self.total)
         workers = min(self.workers or os.cpu_count() or 1, len(todo))
         with Decoder(
-            self.encoder.geometry, workers=workers, thumbnails=False, stop=self.stop
+            self.encoder.geometry, workers=workers, details=False, stop=self.stop
         ) as decoder:
             if pixels == "originals":
                 sources = self.originals(todo, failed)
@@ -324,7 +329,8 @@ class _Reencoding:
         """Each image with its file; those of folders that are not there are added to ``failed``."""
         away = {Path(root["path"]) for root in self.library.roots() if not root["available"]}
         for root in sorted(away):
-            self.note(f"{root} is not there: its images are encoded from their thumbnails")
+            if self.pixels == "originals":
+                self.note(f"{root} is not there: its images are encoded from their thumbnails")
         for first in range(0, len(todo), RECORDS):
             versions = dict(todo[first : first + RECORDS])
             for record in self.library.images([*versions]):
@@ -362,7 +368,8 @@ class _Reencoding:
                 outcome = PhotoError("it has changed since it was indexed")
             if image.absolute is not None:
                 self.unreadable[image.id] = image.version, str(outcome)
-                self.replaced.append(image)
+                if self.pixels == "originals":
+                    self.replaced.append(image)
             elif self.unreadable.get(image.id, (None, ""))[0] != image.version:
                 self.unreadable[image.id] = image.version, str(outcome)
             failed.append((image.id, image.version))

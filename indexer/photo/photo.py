@@ -132,16 +132,26 @@ def check(source: Source) -> Checked:
 
 
 def read(
-    source: Source, geometry: Geometry, *, max_pixels: int = MAX_PIXELS, thumbnail: bool = True
+    source: Source,
+    geometry: Geometry,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    thumbnail: bool = True,
+    details: bool = True,
 ) -> Photo:
     """Reads an image file, also one in an archive. Raises ``PhotoError``.
 
-    With ``thumbnail=False`` the photo's thumbnail is ``b""``.
+    With ``thumbnail=False`` the photo's thumbnail is ``b""``; with ``details=False`` it has
+    nothing but pixels, size, format and content hash.
     """
     with _opened(source) as opened:
         if opened.member is not None:
             data = _read_member(opened)
-            photo = read_bytes(data, geometry, max_pixels=max_pixels, thumbnail=thumbnail)
+            photo = read_bytes(
+                data, geometry, max_pixels=max_pixels, thumbnail=thumbnail, details=details
+            )
+            if not details:
+                return photo
             with photo_errors():
                 sidecar = archives.read_sidecars(opened.file, opened.member)
             caption = photo.info.caption or sidecar.get("caption")
@@ -154,9 +164,12 @@ def read(
             geometry,
             max_pixels,
             thumbnail,
+            details,
             is_raw=opened.is_raw,
-            beside=_sidecars(source),
+            beside=_sidecars(source) if details else (),
         )
+        if not details:
+            return photo
         return replace(photo, info=with_date(photo.info, from_name(_name(source)), "name"))
 
 
@@ -188,16 +201,19 @@ def _read_member(opened: _File) -> bytes:
 
 
 def read_bytes(
-    data: bytes, geometry: Geometry, *, max_pixels: int = MAX_PIXELS, thumbnail: bool = True
+    data: bytes,
+    geometry: Geometry,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    thumbnail: bool = True,
+    details: bool = True,
 ) -> Photo:
-    """Reads an image file given as bytes; not camera RAW. Raises ``PhotoError``.
-
-    With ``thumbnail=False`` the photo's thumbnail is ``b""``.
-    """
+    """Reads an image file given as bytes; not camera RAW. ``thumbnail`` and ``details`` as for
+    ``read``. Raises ``PhotoError``."""
     if not data:
         raise PhotoError("the file is empty")
     digest = xxhash.xxh3_128_hexdigest(data)
-    return _photo(io.BytesIO(data), digest, geometry, max_pixels, thumbnail)
+    return _photo(io.BytesIO(data), digest, geometry, max_pixels, thumbnail, details)
 
 
 def crop(
@@ -386,12 +402,17 @@ def _photo(
     geometry: Geometry,
     max_pixels: int,
     thumbnail: bool,
+    details: bool,
     *,
     is_raw: bool = False,
     beside: metadata.Sidecars = (),
 ) -> Photo:
     with _open(stream, is_raw, max_pixels) as opened:
         image = _decode(opened, pixels.min_decoded_size(opened.size, geometry, THUMBNAIL_SIZE))
+        if not details:
+            width, height = opened.size
+            info = PhotoInfo(width=width, height=height, format=opened.format)
+            return Photo(info, pixels.model_input(image, opened.size, geometry), b"", digest)
         # Colour and perceptual hash are computed from the thumbnail, also if it is not encoded.
         small = pixels.downscale(image, THUMBNAIL_SIZE, THUMBNAIL_FILTER)
         return Photo(
