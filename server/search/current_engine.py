@@ -53,11 +53,15 @@ class CurrentEngine:
 
     def acquire(self) -> SearchEngine:
         """The engine for one request; ``release`` it."""
-        self._follow_library()
         with self._lock:
             engine = self._engine
             self._leases[engine] = self._leases.get(engine, 0) + 1
-            return engine
+        try:
+            self._follow(engine)
+        except BaseException:
+            self.release(engine)
+            raise
+        return engine
 
     def release(self, engine: SearchEngine) -> None:
         """Ends the use of ``engine``."""
@@ -94,12 +98,13 @@ class CurrentEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _follow_library(self) -> None:
+    def _follow(self, engine: SearchEngine) -> None:
         """Starts to open the library again if it has another model. Takes some microseconds."""
-        if self._reopen is None or not self._engine.library.model_changed:
+        if self._reopen is None or not engine.library.model_changed:
             return
         with self._lock:
-            if self._closed or self._opening is not None or time.monotonic() < self._retry_at:
+            waits = self._opening is not None or time.monotonic() < self._retry_at
+            if self._closed or waits or engine is not self._engine:
                 return
             # Not a daemon: torch aborts the process when Python exits under one of its threads.
             self._opening = threading.Thread(target=self._replace, name="reopen")
