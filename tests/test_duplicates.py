@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,7 +15,8 @@ from PIL import ImageEnhance
 
 from sightline.indexer.types import Condition, Filters
 from sightline.server.cli import run
-from sightline.server.search import SearchEngine
+from sightline.server.mcp.tools import PhotoTools
+from sightline.server.search import SearchEngine, duplicate_groups
 from sightline.server.search.duplicate_groups import find_groups
 from sightline.server.web.app import create_app
 
@@ -126,3 +127,30 @@ def test_the_page_and_the_api_show_the_same_groups(library: Library, tiny_encode
         assert page.count("<section") == 2
         assert "Identical files" in page
         assert "offset=2" in page
+
+
+def test_page_and_assistants_share_candidates_until_something_changes(
+    library: Library, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, find = [], duplicate_groups.find_candidates
+
+    def counted(*arguments: Any, **options: Any) -> duplicate_groups.Candidates:
+        found.append(arguments)
+        return find(*arguments, **options)
+
+    monkeypatch.setattr(duplicate_groups, "find_candidates", counted)
+    with SearchEngine(library, tiny_encoder) as engine:
+        client, tools = client_of(create_app(engine)), PhotoTools(engine)
+        assert client.get("/api/duplicates").get_json()["total"] == 3
+        client.get("/duplicates?k=2")
+        assert tools.find_duplicates().structured_content["total"] == 3
+        assert len(found) == 1
+        # A collection changes without a new version of the library.
+        more = library.select(Filters((Condition("in", "more"),))).tolist()
+        collection = library.kept.create_collection("Twins")
+        library.kept.add(collection.id, more)
+        assert client.get("/api/duplicates?q=collection:Twins").get_json()["total"] == 2
+        library.kept.remove(collection.id, more)
+        assert client.get("/api/duplicates?q=collection:Twins").get_json()["total"] == 0
+        assert tools.find_duplicates("collection:Twins").structured_content["total"] == 0
+        library.kept.delete_collection(collection.id)

@@ -56,19 +56,10 @@ def duplicates(
     its group is another file that exists, and their bytes are equal (of similar images: unchanged
     since they were indexed).
     """
-    from sightline.server.search import parse
-    from sightline.server.search.duplicate_groups import (
-        find_candidates,
-        group_files,
-        removable,
-    )
+    from sightline.server.search.duplicate_groups import DuplicateFinder, removable
 
-    query = parse(" ".join(filters), dates=False)
-    if query.terms:
-        raise click.UsageError("only filters (in:Holidays) are allowed here, no text")
     with open_library(directory, read_only=True) as library:
-        candidates = find_candidates(library, query.filters, similar=not copies)
-        found = group_files(library, candidates)
+        found = DuplicateFinder(library).find(" ".join(filters), similar=not copies)
         groups = found.groups
         wanted = [id for group in groups for id in group.ids]
         records = {record.id: record for record in library.images(wanted)}

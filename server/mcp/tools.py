@@ -13,13 +13,10 @@ from PIL import Image
 from pydantic import Field
 
 from sightline.indexer.errors import NotFoundError, PhotoError, UsageError
-from sightline.indexer.library import Library
 from sightline.indexer.types import ImageRecord
 from sightline.server.mcp import answers
-from sightline.server.search import SearchEngine, parse
+from sightline.server.search import SearchEngine
 from sightline.server.search.current_engine import CurrentEngine
-from sightline.server.search.duplicate_groups import Candidates, find_candidates, group_files
-from sightline.server.search.lru_cache import LruCache
 from sightline.server.search.originals import open_original, original
 from sightline.server.search.suggestions import CATALOG_KINDS, filter_text
 
@@ -50,7 +47,6 @@ class PhotoTools:
     def __init__(self, engine: SearchEngine | CurrentEngine, *, absolute: bool = False) -> None:
         self.engines = CurrentEngine.of(engine)
         self._absolute = absolute
-        self._duplicates: LruCache[Candidates] = LruCache(4)
 
     @property
     def _engine(self) -> SearchEngine:
@@ -175,20 +171,10 @@ class PhotoTools:
     ) -> Annotated[CallToolResult, answers.Duplicates]:
         """Find copies of files and near-identical shots, in groups with the best file first.
         Nothing is deleted."""
-        parsed = parse(query, dates=False)
-        if parsed.terms:
-            raise UsageError("only filters (in:Holidays) are allowed here, no text")
-        library = self._engine.library
-        if not isinstance(library, Library):
-            raise UsageError("duplicates are found in a library in a folder only, not in Milvus")
-        library.refresh()
-        candidates = self._duplicates.get_or_create(
-            (parsed.filters, library.version),
-            lambda: find_candidates(library, parsed.filters, similar=True),
-        )
-        groups = group_files(library, candidates).groups
+        groups = self._engine.duplicates.find(query).groups
         page = groups[offset : offset + k]
-        records = {one.id: one for one in library.images([id for g in page for id in g.ids])}
+        ids = [id for group in page for id in group.ids]
+        records = {record.id: record for record in self._engine.library.images(ids)}
         return answers.as_result(
             answers.Duplicates(
                 groups=[

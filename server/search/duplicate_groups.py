@@ -13,6 +13,7 @@ but users delete what ``removable`` yields.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +22,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.indexer.errors import PhotoError
+from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.files import deadline
 from sightline.indexer.files.beneath import open_beneath
 from sightline.indexer.files.identity import FileIdentity, file_identity
 from sightline.indexer.photo.photo import hash_stream
 from sightline.indexer.types import Filters, Ids, ImageRecord
 from sightline.server.search.image_json import image_as_dict
+from sightline.server.search.lru_cache import LruCache
 from sightline.server.search.near_duplicates import (
     IDENTICAL_COSINE,
     MAX_HASH_BITS,
     MIN_COSINE,
     NO_DETAIL,
 )
+from sightline.server.search.query import parse
 
 if TYPE_CHECKING:
-    from sightline.indexer.library import Library
+    from sightline.indexer.library import AnyLibrary, Library
 
 BLOCK = 1024
 """Images whose neighbours are searched at a time."""
@@ -50,6 +53,9 @@ image with more copies is found as a neighbour of its copies."""
 
 READ_BYTES = 2**20
 """Bytes of each file that are compared at a time."""
+
+CACHED_CANDIDATES = 4
+"""Results of ``find_candidates`` in memory, 100 bytes per image that may be a duplicate."""
 
 Kind = Literal["copies", "similar"]
 
@@ -94,6 +100,38 @@ class Duplicates:
     """Copies first, then by descending spare bytes."""
     missing: int
     """Candidates that are left out because their files do not exist now."""
+
+
+class DuplicateFinder:
+    """Finds the duplicates in one library. Safe to use from several threads, which find candidates
+    one after another."""
+
+    def __init__(self, library: AnyLibrary) -> None:
+        self._library = library
+        self._candidates: LruCache[Candidates] = LruCache(CACHED_CANDIDATES)
+        self._finding = threading.Lock()
+
+    def find(self, filters: str, *, similar: bool = True) -> Duplicates:
+        """The duplicates among the images that match ``filters``, in the query language, and whose
+        files exist now. The candidates are cached until the library changes. Raises ``UsageError``
+        for a query with terms, and for a library in Milvus."""
+        from sightline.indexer.library import Library
+
+        query = parse(filters, dates=False)
+        if query.terms:
+            raise UsageError("only filters (in:Holidays) are allowed here, no text")
+        library = self._library
+        if not isinstance(library, Library):
+            raise UsageError("duplicates are found in a library in a folder only, not in Milvus")
+        library.refresh()
+        # Labels and collections change without a new version.
+        stamp = library.stamp if query.filters else 0
+        with self._finding:
+            candidates = self._candidates.get_or_create(
+                (query.filters, similar, library.version, stamp),
+                lambda: find_candidates(library, query.filters, similar=similar),
+            )
+        return group_files(library, candidates)
 
 
 def find_groups(

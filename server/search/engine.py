@@ -27,6 +27,7 @@ from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.types import Embeddings, Filters, Ids
 from sightline.server.search.calibration import Calibration, text_scale
 from sightline.server.search.caption_bank import CaptionBank, ScoredText
+from sightline.server.search.duplicate_groups import DuplicateFinder
 from sightline.server.search.fused_ranking import FusedRanking, TextMatches
 from sightline.server.search.language import language_notice
 from sightline.server.search.lru_cache import LruCache
@@ -105,6 +106,7 @@ class SearchEngine:
             library.check_model(encoder.model, encoder.revision, encoder.dimension)
         self.library = library
         self.encoder = encoder
+        self.duplicates = DuplicateFinder(library)
         self.query_encoder = QueryEncoder(library, encoder, stored_texts)
         self._captions = CaptionBank(library, encoder, self.query_encoder.encode_texts)
         self._rankings: LruCache[Ranking] = LruCache(CACHED_RANKINGS)

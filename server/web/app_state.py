@@ -9,15 +9,12 @@ from flask import Response, after_this_request, current_app, g
 
 from sightline.server.search import SearchEngine
 from sightline.server.search.current_engine import CurrentEngine
-from sightline.server.search.duplicate_groups import Candidates
 from sightline.server.search.lru_cache import LruCache
 from sightline.server.web.admission import Limit
 from sightline.server.web.config import ServerConfig
 
 THUMBNAILS = 4096
 """Cached resized thumbnails, 8 kB each."""
-DUPLICATE_SEARCHES = 4
-"""Cached results of the duplicate search, 100 bytes a group."""
 PREVIEWS = 64
 """Cached previews, 200 kB each."""
 
@@ -36,9 +33,6 @@ class State:
     duplicate_searches: Limit = field(default_factory=lambda: Limit(1, waiting=8))
     decodes: Limit = field(default_factory=lambda: Limit(2, waiting=8))
     """Originals being checked and previews being decoded: bounds the memory."""
-    duplicate_candidates: LruCache[Candidates] = field(
-        default_factory=lambda: LruCache(DUPLICATE_SEARCHES)
-    )
     thumbnails: LruCache[bytes] = field(default_factory=lambda: LruCache(THUMBNAILS))
     previews: LruCache[bytes] = field(default_factory=lambda: LruCache(PREVIEWS))
 

@@ -6,10 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, render_template, request
 
-from sightline.indexer.errors import UsageError
-from sightline.indexer.library import Library
-from sightline.server.search.duplicate_groups import Group, find_candidates, group_files
-from sightline.server.search.query import MAX_LENGTH, parse
+from sightline.server.search.query import MAX_LENGTH
 from sightline.server.web.app_state import engine, state
 from sightline.server.web.openapi import COUNT, FACTS, STRING, listed, obj
 from sightline.server.web.parameters import (
@@ -81,7 +78,8 @@ def page() -> str:
 
 
 def _page_of_groups(given: dict[str, Any]) -> dict[str, Any]:
-    found = _all_groups(given["q"], similar=given["copies"] == "0")
+    with state().duplicate_searches:
+        found = engine().duplicates.find(given["q"], similar=given["copies"] == "0").groups
     wanted = found[given["offset"] : given["offset"] + given["k"]]
     ids = [id for group in wanted for id in group.ids]
     records = {record.id: record for record in engine().library.images(ids)}
@@ -91,21 +89,3 @@ def _page_of_groups(given: dict[str, Any]) -> dict[str, Any]:
         "spare_bytes": sum(group.spare for group in found),
         "groups": [group.as_dict(records, absolute=sees_paths()) for group in wanted],
     }
-
-
-def _all_groups(q: str, *, similar: bool) -> list[Group]:
-    """All groups that match the filters, of the files that exist now. The candidates are cached
-    until the library changes."""
-    query = parse(q, dates=False)
-    if query.terms:
-        raise UsageError("only filters (in:Holidays) are allowed here, no text")
-    library = engine().library
-    if not isinstance(library, Library):
-        raise UsageError("duplicates are found in a library in a folder only, not in Milvus")
-    library.refresh()
-    key = (query.filters, similar, library.version)
-    with state().duplicate_searches:
-        candidates = state().duplicate_candidates.get_or_create(
-            key, lambda: find_candidates(library, query.filters, similar=similar)
-        )
-    return group_files(library, candidates).groups
