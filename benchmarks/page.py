@@ -10,6 +10,8 @@ them: a scene's embedding plus noise, its thumbnail, synthetic metadata.
                 painted (in the images' colours) and until the first row's thumbnails are
     scroll      scrolls through all results and reads the main thread's tasks from Chromium's trace;
                 counts DOM nodes, and the heap after a garbage collection
+
+The last two also print the layout shift (CLS) and the messages in the console.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from playwright.sync_api import Browser, Page
 
 SCENES = 300
@@ -66,6 +70,11 @@ SCROLL_STEP, SCROLL_SPEED = 60_000, 12_000
 CATEGORIES = ["toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline"]
 
 WATCH = """
+window.shifted = window.shiftedByInput = 0;
+new PerformanceObserver((list) => {
+  for (const { value, hadRecentInput } of list.getEntries())
+    window[hadRecentInput ? "shiftedByInput" : "shifted"] += value;
+}).observe({ type: "layout-shift", buffered: true });
 addEventListener("input", () => {
   window.typed = performance.now();
   window.rows = window.thumbs = 0;
@@ -112,9 +121,11 @@ def main() -> None:
         if "weight" in options.parts:
             weight(browser, address)
         if "latency" in options.parts:
-            latency(browser, address)
+            with opened(browser, address) as page:
+                latency(page)
         if "scroll" in options.parts:
-            scroll(browser, address, options.images)
+            with opened(browser, address) as page:
+                scroll(page, options.images)
         browser.close()
 
 
@@ -162,14 +173,22 @@ def make_library(directory: Path, images: int) -> None:
         library.maintain_index()
 
 
-def opened(browser: Browser, address: str) -> Page:
-    """A new window that shows the first thumbnails."""
+@contextlib.contextmanager
+def opened(browser: Browser, address: str) -> Iterator[Page]:
+    """A new window that shows the first thumbnails. At the end, print its layout shift and what it
+    wrote to the console."""
+    messages: list[str] = []
     page = browser.new_context(viewport=WINDOW).new_page()  # type: ignore[arg-type]
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.add_init_script(WATCH)
     page.goto(address)
     page.locator("#results img.in").first.wait_for()
     page.wait_for_load_state("networkidle")
-    return page
+    yield page
+    shifted, own = page.evaluate("[window.shifted, window.shiftedByInput]")
+    print(f"layout shift {shifted:.4f}, within 500 ms of a key {own:.4f}; console: {messages}")
+    page.context.close()
 
 
 def weight(browser: Browser, address: str) -> None:
@@ -191,9 +210,8 @@ def weight(browser: Browser, address: str) -> None:
     page.close()
 
 
-def latency(browser: Browser, address: str) -> None:
+def latency(page: Page) -> None:
     """Print milliseconds from the last keystroke to painted rows and thumbnails."""
-    page = opened(browser, address)
     rows, thumbs, server = [], [], []
     for round_ in range(2):
         for query in QUERIES:
@@ -219,12 +237,12 @@ def latency(browser: Browser, address: str) -> None:
     ):
         p50, p95 = np.percentile(values, [50, 95])
         print(f"{name:29}{p50:9.0f}{p95:9.0f}{max(values):9.0f}")
-    page.context.close()
 
 
-def scroll(browser: Browser, address: str, images: int) -> None:
+def scroll(page: Page, images: int) -> None:
     """Scroll from the first result to the last and print the tasks of the main thread."""
-    page = opened(browser, address)
+    browser = page.context.browser
+    assert browser
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
     print("\nscroll: last result in the document, tiles, nodes, heap")
@@ -249,7 +267,6 @@ def scroll(browser: Browser, address: str, images: int) -> None:
         print(f"{name:37}{p99:9.1f}{max(times):9.1f}{long:9}")
     for task in sorted(traced, key=lambda task: -task.cpu)[:5]:
         print(f"  {task.cpu:6.1f} of {task.wall:.1f} ms: {task.about}")
-    page.context.close()
 
 
 def last_result(page: Page, session: Any) -> int:
