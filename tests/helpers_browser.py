@@ -36,6 +36,17 @@ new PerformanceObserver((list) => {
 """
 """Adds up layout shifts in ``window.shifted``."""
 
+SMALL_TARGETS = """
+() => [...document.querySelectorAll("button, select, summary, input, [role=option], a.pill")]
+  .filter((node) => node.checkVisibility() && !node.closest("#timeline, .tile .actions, [inert]"))
+  .map((node) => node.closest("label") ?? node)
+  .map((node) => [node.ariaLabel ?? (node.id || node.textContent), node.getBoundingClientRect()])
+  .filter(([, { width, height }]) => width < 43.9 || height < 43.9)
+  .map(([name, { width, height }]) => `${name}: ${width} x ${height}`)
+"""
+"""The controls that are smaller than a finger, 44 pixels. Links in a text, months, and what a tile
+shows to mouse and keyboard are exempt: there are larger ways to the same."""
+
 
 def make_gallery(folder: Path) -> None:
     """Writes ``IMAGES`` images, three of them near-identical (``*_again*``), and a broken file."""
@@ -112,6 +123,39 @@ def search(page: Page, query: str) -> dict[str, Any]:
 
     # Clearing the box a moment ago may still be searching.
     return searched(page, typed, f"q={re.escape(quote_plus(query))}&")
+
+
+@contextmanager
+def long_press(page: Page, tile: Locator) -> Iterator[Callable[[Locator], None]]:
+    """Holds a finger on a tile until it is selected, and lets go at the end. The yielded function
+    moves the finger to another tile."""
+    session = page.context.new_cdp_session(page)
+
+    def send(kind: str, *points: dict[str, float]) -> None:
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": list(points)})
+
+    def inside(one: Locator) -> dict[str, float]:
+        box = one.bounding_box()
+        assert box
+        return {"x": box["x"] + 20, "y": box["y"] + 20, "id": 1}
+
+    start = inside(tile)
+
+    def move(to: Locator) -> None:
+        page.wait_for_function(
+            """() => performance.getEntriesByType("resource")
+                .some(({ name }) => name.endsWith("/drag_select.js"))"""
+        )
+        end = inside(to)
+        for part in (0.3, 0.6, 1, 1):
+            point = {axis: start[axis] + part * (end[axis] - start[axis]) for axis in ("x", "y")}
+            send("touchMove", {**point, "id": 1})
+
+    send("touchStart", start)
+    page.locator("#results .tile.on").first.wait_for()
+    yield move
+    send("touchEnd")
+    session.detach()
 
 
 def touch(page: Page, start: list[tuple[float, float]], end: list[tuple[float, float]]) -> None:

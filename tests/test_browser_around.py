@@ -1,4 +1,4 @@
-"""The page in a real browser: weight, indexing progress, status, sign-in, accessibility."""
+"""The page in a real browser: weight, indexing progress, status, sign-in, printing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import BURST, IMAGES, PHONE, open_page, search, tiles
+from helpers_browser import BURST, IMAGES, open_page, search, tiles
 from helpers_serving import get, serving
 
 from sightline.server.cli import run
@@ -218,8 +218,15 @@ def test_the_theme_switches_and_persists(page: Page) -> None:
     other.close()
 
 
-def test_printing_shows_the_photos_without_an_empty_tail(page: Page) -> None:
+def test_printing_shows_the_photos_in_order_without_an_empty_tail(page: Page) -> None:
+    page.mouse.move(400, 400)
+    for way in (2500, -1800):
+        page.mouse.wheel(0, way)
+        page.wait_for_function("(way) => Math.sign(way) * scrollY > way / 2", arg=way)
+        page.wait_for_load_state("networkidle")
     page.emulate_media(media="print")
+    order = page.locator("#results .tile").evaluate_all("(all) => all.map((t) => t.ariaPosInSet)")
+    assert order == sorted(order, key=int)
     height, last = page.evaluate(
         """() => [document.documentElement.scrollHeight,
             Math.max(...[...document.querySelectorAll(".tile")]
@@ -270,50 +277,3 @@ def test_signing_in_with_the_token_and_an_expired_session(
         expect(page).to_have_url(re.compile(r"/\?q=snow$"))
         expect(page.locator("#q")).to_have_value("snow")
         page.context.close()
-
-
-VIEWS = {
-    "home": ("", []),
-    "chips": ('?q="a bus" -2:rain is:landscape like:3', []),
-    "suggestions": ("", ["/", "c", "a", "m", "e"]),
-    "divider": ("?q=a+yellow+bus+in+a+city+street", []),
-    "nothing": ("?q=in:nowhere", []),
-    "crop of a result": ("#5", ["c"]),
-    "crop of an image term": ("?q=like:3", [".chip button.words"]),
-    "tray": ("", ["ArrowDown", "x", "ArrowRight", "+"]),
-    "help": ("", ["?"]),
-    "failures": ("failures", []),
-    "duplicates": ("duplicates", []),
-    "not found": ("nowhere", []),
-    "plain": ("?plain=1&q=snow", []),
-}
-ON_A_PHONE = ("home", "chips", "crop of an image term", "tray")
-
-
-@pytest.mark.parametrize(
-    ("size", "scheme"), [("desk", "light"), ("desk", "dark"), ("phone", "dark")]
-)
-def test_axe_reports_no_violations(browser: Browser, address: str, size: str, scheme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    # Without animations: axe would report a fade as poor contrast.
-    page = browser.new_context(
-        color_scheme=scheme,  # type: ignore[arg-type]
-        bypass_csp=True,
-        reduced_motion="reduce",
-        **(PHONE if size == "phone" else {}),
-    ).new_page()
-    for view in VIEWS if size == "desk" else ON_A_PHONE:
-        path, keys = VIEWS[view]
-        page.goto("about:blank")
-        page.goto(address + path)
-        page.wait_for_load_state("networkidle")
-        for key in keys:
-            if key.startswith("."):
-                page.click(key)
-            else:
-                page.keyboard.press(key)
-        page.wait_for_load_state("networkidle")
-        found = Axe().run(page)
-        assert found.violations_count == 0, f"{view}: {found.generate_report()}"
-    page.context.close()

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import BURST, IMAGES, PHONE, SHIFTS, ids, open_page, search, searched, tiles
+from helpers_browser import (
+    BURST,
+    IMAGES,
+    PHONE,
+    SHIFTS,
+    ids,
+    long_press,
+    open_page,
+    search,
+    searched,
+    tiles,
+)
 from helpers_serving import get, serving
 
 if TYPE_CHECKING:
@@ -171,30 +182,8 @@ def test_dragging_selects_by_mouse_and_by_finger(
     expect(page.get_by_role("dialog", name="Photo")).to_have_count(0)
     with open_page(browser, address, **PHONE) as phone:
         tiles(phone).first.wait_for()
-        boxes = [tiles(phone).nth(n).bounding_box() for n in (0, 4)]
-        session = phone.context.new_cdp_session(phone)
-        start, end = [
-            {"x": box["x"] + 20, "y": box["y"] + 20, "id": 1} for box in boxes if box is not None
-        ]
-
-        def send(kind: str, *points: dict[str, float]) -> None:
-            event = {"type": kind, "touchPoints": list(points)}
-            session.send("Input.dispatchTouchEvent", event)
-
-        send("touchStart", start)
-        phone.locator("#results .tile.on").wait_for()  # the long press
-        phone.wait_for_function("() => performance.getEntriesByName(new URL('drag_select.js',"
-            " document.querySelector('script[type=module]').src).href).length > 0")  # fmt: skip
-        for part in (0.3, 0.6, 1, 1):
-            send(
-                "touchMove",
-                {
-                    "x": start["x"] + part * (end["x"] - start["x"]),
-                    "y": start["y"] + part * (end["y"] - start["y"]),
-                    "id": 1,
-                },
-            )
-        send("touchEnd")
+        with long_press(phone, tiles(phone).nth(0)) as move:
+            move(tiles(phone).nth(4))
         expect(phone.get_by_role("region", name="Selected photos")).to_contain_text("5 selected")
 
 

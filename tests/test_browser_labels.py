@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from helpers_browser import IMAGES, PHONE, SHIFTS, open_page, tiles
-from helpers_serving import serving
+from helpers_serving import get, serving
 
 from sightline.server.cli import run
 
@@ -21,6 +21,8 @@ pytestmark = pytest.mark.browser
 def test_facets_count_and_filter_and_captions_are_ranked(
     browser: Browser, gallery: Path, tmp_path: Path
 ) -> None:
+    from playwright.sync_api import expect
+
     labelled = tmp_path / "labelled"
     shutil.copytree(gallery / "library", labelled)
     arguments = ["label", "--labels", "windmill, campfire", "--keep", "--threshold", "0"]
@@ -51,7 +53,14 @@ def test_facets_count_and_filter_and_captions_are_ranked(
         pressed = page.locator('#facets button[aria-pressed="true"]')
         pressed.wait_for()
         assert facets.count() == 1, "no photo has both labels"
+        # Screen readers hear what a photo shows, and when it was taken.
+        name = pressed.get_attribute("title").removeprefix("label:")  # type: ignore[union-attr]
+        taken = get(address, "/api/search", q=f"label:{name}", k=1)["hits"][0]["taken_at"]
+        heard = tiles(page).first.get_attribute("aria-label") or ""
+        assert heard.startswith(f"{name}, ")
+        assert taken[:4] in heard
         tiles(page).first.click()
+        expect(page.locator(".stage > img")).to_have_attribute("alt", name)
         # Shortcut letters are text in an input.
         page.get_by_label("Compare captions").press_sequentially("a cross, x")
         page.keyboard.press("Enter")

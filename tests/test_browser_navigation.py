@@ -6,7 +6,19 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import BURST, IMAGES, PHONE, ids, open_page, searched, tiles, touch
+from helpers_browser import (
+    BURST,
+    IMAGES,
+    PHONE,
+    SMALL_TARGETS,
+    ids,
+    long_press,
+    open_page,
+    search,
+    searched,
+    tiles,
+    touch,
+)
 from helpers_serving import get
 
 if TYPE_CHECKING:
@@ -149,12 +161,19 @@ def test_the_address_holds_a_random_selection_and_a_photo_past_the_first_page(
     expect(page.locator("#summary")).to_contain_text("Random selection")
     tiles(page).first.wait_for()
     assert ids(page)[:9] == shown
+    search(page, "snow")
+    page.go_back()
+    expect(page.locator("#summary")).to_contain_text("Random selection")
+    assert ids(page)[:9] == shown
     late = get(address, "/api/search", k=200)["hits"][LAST - 2]
     page.goto(f"{address}#{late['id']}")
     dialog = page.get_by_role("dialog", name="Photo")
     expect(dialog).to_contain_text(f"{LAST - 1} of {LAST}")
     dialog.get_by_role("button", name="Next photo").click()
     expect(dialog).to_contain_text(f"{LAST} of {LAST}")
+    for rank in (LAST - 1, LAST - 2):
+        dialog.get_by_role("button", name="Previous photo").click()
+        expect(dialog).to_contain_text(f"{rank} of {LAST}")
 
 
 def test_the_page_recovers_from_an_outage(browser: Browser, address: str) -> None:
@@ -223,26 +242,16 @@ def test_a_phone_has_large_targets_feedback_and_swipe_to_close(
 
     with open_page(browser, address, **PHONE) as page:
         page.wait_for_load_state("networkidle")
-        small = page.locator("button:visible, select:visible").evaluate_all(
-            """(all) => all.map((one) => [one.id || one.className, one.getBoundingClientRect()])
-                .filter(([, { width, height }]) => Math.min(width, height) < 44)
-                .map(([name, { width, height }]) => [name, width, height])"""
-        )
-        assert [one for one in small if "stack" not in one[0]] == []
+        assert page.evaluate(SMALL_TARGETS) == []
         tile(page, 1).tap()
         dialog = page.get_by_role("dialog", name="Photo")
         expect(dialog).to_be_visible()
         touch(page, [(180, 200)], [(190, 420)])
         expect(dialog).to_be_hidden()
         expect(page.locator(".tile .actions")).to_have_count(0)
-        box = tile(page, 2).bounding_box()
-        assert box
-        session = page.context.new_cdp_session(page)
-        point = {"x": box["x"] + 20, "y": box["y"] + 20}
-        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
         tray = page.get_by_role("region", name="Selected photos")
-        expect(tray).to_contain_text("1 selected")
-        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        with long_press(page, tile(page, 2)):
+            expect(tray).to_contain_text("1 selected")
         more = tray.get_by_role("button", name="More like this")
         assert more.evaluate("(node) => parseFloat(getComputedStyle(node).fontSize)") >= 11
         more.tap()

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers_browser import BURST, IMAGES, SHIFTS, ids, open_page, search, searched, tiles
+from helpers_browser import (
+    BURST,
+    IMAGES,
+    PHONE,
+    SHIFTS,
+    ids,
+    long_press,
+    open_page,
+    search,
+    searched,
+    tiles,
+)
 from helpers_serving import get
 
 if TYPE_CHECKING:
@@ -89,6 +100,53 @@ def test_the_actions_fit_on_the_narrowest_tile(page: Page) -> None:
         }).length"""
     )
     assert outside == 0
+
+
+def test_a_tile_shows_its_name_and_date_under_the_pointer(page: Page, address: str) -> None:
+    from playwright.sync_api import expect
+
+    second = get(address, "/api/search", k=2)["hits"][1]
+    tiles(page).nth(1).hover()
+    caption = page.locator("#results .caption")
+    expect(caption).to_contain_text(second["name"])
+    expect(caption).to_contain_text(second["taken_at"][:4])
+    tiles(page).first.hover()
+    expect(caption).to_have_count(1)
+    expect(caption).not_to_contain_text(second["name"])
+
+
+def test_old_photos_stay_until_the_new_ones_are_loaded(page: Page) -> None:
+    """The clock stands, and thumbnails of the new results are held back."""
+    from playwright.sync_api import Route, expect
+
+    tiles(page).first.hover()
+    page.locator("#results .actions").wait_for()
+    old = page.locator(".ghost .tile")
+    page.clock.install()
+    page.clock.pause_at(page.evaluate("Date.now() + 1000"))
+    held: list[Route] = []
+    page.route("**/thumbnails/*", lambda route: held.append(route))
+    search(page, "windmill")
+    page.clock.run_for(300)
+    expect(old).not_to_have_count(0)
+    assert held
+    for route in held:
+        route.continue_()
+    page.unroute("**/thumbnails/*")
+    page.wait_for_function(
+        """() => [...document.querySelectorAll("#results .tile img")]
+            .filter((image) => image.src && image.getBoundingClientRect().top < innerHeight)
+            .every((image) => image.matches(".in"))"""
+    )
+    page.clock.run_for(50)
+    expect(old).to_have_count(0)
+    # Not for ever, if the new ones do not come.
+    page.route("**/thumbnails/*", lambda route: held.append(route))
+    search(page, "a lighthouse by the sea")
+    expect(old).not_to_have_count(0)
+    page.clock.run_for(500)
+    expect(old).to_have_count(0)
+    page.unroute("**/thumbnails/*")
 
 
 def test_a_divider_separates_less_likely_matches(page: Page) -> None:
@@ -366,19 +424,12 @@ def test_the_selection_downloads_as_a_zip(page: Page, tmp_path: Path) -> None:
 
 
 def test_a_long_press_selects_on_a_phone(browser: Browser, address: str) -> None:
-    from helpers_browser import PHONE
     from playwright.sync_api import expect
 
     with open_page(browser, address, **PHONE) as page:
         page.wait_for_load_state("networkidle")  # later content moves the tiles
-        tiles(page).nth(1).wait_for()
-        box = tiles(page).nth(1).bounding_box()
-        assert box
-        session = page.context.new_cdp_session(page)
-        point = {"x": box["x"] + 20, "y": box["y"] + 20}
-        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
         tray = page.get_by_role("region", name="Selected photos")
-        expect(tray).to_contain_text("1 selected")
-        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        with long_press(page, tiles(page).nth(1)):
+            expect(tray).to_contain_text("1 selected")
         tiles(page).nth(2).tap()
         expect(tray).to_contain_text("2 selected")

@@ -63,10 +63,18 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
 
   const target = () => (SIZES[size] ?? 1) * (width < 600 ? Math.max(96, width / 3.4) : Math.min(250, 120 + width / 14));
 
+  /** Pixels that a notice needs of the grid, beside the space for labels and months. */
+  function noticeHeight() {
+    const { bottom, height } = $("notice").getBoundingClientRect();
+    return height && Math.max(0, bottom + 2 * GAP - list.getBoundingClientRect().top);
+  }
+
+  const rowsFrom = (from = 0, top = noticeHeight()) => justify(items, { from, top, width, target: target(), positions, good, breaks });
+
   function layout() {
     width = list.clientWidth;
     positions = [];
-    const made = justify(items, { width, target: target(), positions, good, breaks });
+    const made = rowsFrom();
     rows = made.rows;
     style(list, { height: `${made.height}px` });
     const focused = list.contains(document.activeElement);
@@ -97,9 +105,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     while (last >= 0 && (rows[last].divider || rows[last].to === from)) last--;
     const complete = rows.slice(0, Math.max(0, last + 1));
     const end = complete.at(-1);
-    const made = justify(items, {
-      from: end?.to ?? 0, top: end ? end.top + end.height + GAP : 0, width, target: target(), positions, good, breaks,
-    });
+    const made = rowsFrom(end?.to, end && end.top + end.height + GAP);
     for (let i = end?.to ?? 0; i < items.length; i++) {
       positions[i].row += complete.length;
     }
@@ -184,6 +190,13 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
   }
   const loadSoon = debounce(90, loadSome);
 
+  /** Where index `i` is inserted: results are read aloud, and printed, in their order. */
+  function tileAfter(i) {
+    let next = null;
+    for (const tile of tiles.values()) if (tile.index > i && !(next?.index < tile.index)) next = tile;
+    return next;
+  }
+
   function add(i, fast) {
     const hit = items[i], many = hit.duplicates?.length;
     const image = h("img", { alt: "", decoding: "async" });
@@ -208,7 +221,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     place(tile);
     paint(tile);
     if (!fast) loadImage(tile);
-    list.append(tile);
+    list.insertBefore(tile, tileAfter(i));
     return tile;
   }
 
@@ -241,7 +254,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     const divider = h("li", { class: "divider" }, h("span", {}, t("page.less_likely")));
     divider.row = row;
     style(divider, { transform: `translateY(${row.top}px)`, height: `${row.height}px` });
-    list.append(divider);
+    list.insertBefore(divider, tileAfter(row.from - 1));
     return divider;
   }
 
@@ -249,7 +262,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     i = Math.max(0, Math.min(items.length - 1, i));
     if (!items.length) return;
     const row = rows[positions[i].row], margin = 90, y = row.top + offset;
-    if (!row.top) scrollTo(0, 0);
+    if (row === rows[0]) scrollTo(0, 0);
     else if (y < scrollY + $("main").offsetTop + margin) scrollTo(0, y - $("main").offsetTop - margin);
     else if (y + row.height > scrollY + innerHeight - margin) scrollTo(0, y + row.height - innerHeight + margin);
     activate(i);
@@ -337,7 +350,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
       [active, anchor] = [active + added, anchor + added];
       for (const divider of dividers) divider.remove();
       [dividers, positions] = [[], []];
-      const made = justify(items, { width, target: target(), positions, good, breaks });
+      const made = rowsFrom();
       rows = made.rows;
       style(list, { height: `${made.height}px` });
     },

@@ -1,6 +1,6 @@
 // Shows results that are far from those loaded: at a date, at either end, around one photo. Loaded with
 // the first such jump, or when results by date are scrolled.
-import { ask, load, toast } from "./dom.js";
+import { ask, load, once, toast } from "./dom.js";
 import { orderOf } from "./order.js";
 
 /** Results shown before a photo that is searched for among them. */
@@ -9,7 +9,8 @@ const CONTEXT = 40;
 /** `main` is the page: its grid, its result, and `show(hits, from, received)`. */
 export function createJumps(main) {
   const { grid, page, complete, pageSize } = main;
-  let loading = null, scrubber = null;
+  let loading = null;
+  const scrubber = once(async () => (await load("scrubber.js")).createScrubber({ jump, position: grid.position }));
 
   /** Loads the page of results before those shown, after a jump. */
   const before = () => (main.result.base && main.result.random === null ? (loading ??= prepend(main.result).finally(() => (loading = null))) : null);
@@ -65,8 +66,7 @@ export function createJumps(main) {
 
   /** Shows the dates of a query along the right edge; null hides them. */
   async function dates(q) {
-    scrubber ??= (await load("scrubber.js")).createScrubber({ jump, position: grid.position });
-    scrubber.show(q);
+    (await scrubber()).show(q);
   }
 
   return { before, edge, find, dates };

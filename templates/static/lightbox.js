@@ -42,7 +42,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
     [hit, at] = [next, index];
     controller?.abort();
     controller = new AbortController();
-    const { id, name, v, color, width, height } = hit;
+    const { id, v, color, width, height } = hit, name = hit.description || hit.name;
     place(index);
     setCropping(false);
     stage.show({ src: `thumbnails/${id}${v ? `?v=${v}` : ""}`, preview: `images/${id}?size=2048`, original: `images/${id}`, alt: name, color, width, height });
@@ -236,7 +236,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
   function show(section, title, hits) {
     section.hidden = !hits.length;
     if (hits.length) section.replaceChildren(h("h3", {}, title), ...hits.map((other) => h("button", {
-      type: "button", "aria-label": other.name, onclick: () => (onMove(other, -1), open(other, grid.indexOf(other.id))),
+      type: "button", "aria-label": other.description || other.name, onclick: () => (onMove(other, -1), open(other, grid.indexOf(other.id))),
     }, h("img", { src: `thumbnails/${other.id}?w=256`, alt: "", loading: "lazy" }))));
   }
 

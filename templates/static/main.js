@@ -226,15 +226,15 @@ function present(next, { y = 0 } = {}) {
   sort.options[0].textContent = unranked && !byDate ? t("page.collection_order") : bestMatch;
   sort.value = order ?? (byDate ? "newest" : "relevance");
   sort.parentNode.hidden = random || empty;
+  // Without strong matches there are no labels and months, and no space for them; the months of an
+  // empty range lead out of it.
+  const bare = weak || (!total && !dateRange(q).after);
+  document.body.classList.toggle("bare", bare);
   grid.set(result);
   scrollTo(0, y);
   atEnd();
   announce(message ?? $("summary").textContent);
   if (q && !y) offerCorrection(result);
-  // Without strong matches there are no labels and months, and no space for them; the months of an
-  // empty range lead out of it.
-  const bare = weak || (!total && !dateRange(q).after);
-  document.body.classList.toggle("bare", bare);
   if (!$("facets").hidden) facets().then((bar) => bar.show(random || bare ? null : q), () => null);
   if (!random && !bare) showTimeline(q);
   showDates();
