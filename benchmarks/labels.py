@@ -7,6 +7,10 @@
 with ``val/`` and ``words.txt``. Every image has at most one right label. Besides all labels of a
 set, small sets of labels are tried in libraries where some of them fit nothing. Prints one row for
 the relevance threshold, one for the model's probability and one for each threshold of the fit.
+
+With ``--captions``, and for a gallery of drawn scenes, also what is said of an image by captions of
+everyday photos, by threshold of the cosine. A caption counts as right if what it names first is in
+a caption of the image or a fact of the scene, and as wrong if nothing that it names is.
 """
 
 from __future__ import annotations
@@ -17,9 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.builtin_model import encoded, opened, wordnet_names
+from benchmarks.builtin_model import GALLERY, encoded, opened, wordnet_names
+from sightline.data.scenes import captions, compose, render
+from sightline.data.training import vocabulary, wordnet
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.evaluation.datasets import read_captioned
+from sightline.indexer.zero_shot.captions import CAPTIONS
 from sightline.indexer.zero_shot.labels import Label, Labeller, label
 from sightline.indexer.zero_shot.prompts import templates
 from sightline.server.search.relevance import ScoreScale
@@ -49,6 +56,16 @@ WORDS = {
 MIN_CAPTIONS = 2
 """Captions of an image that must mention a label for it to be right."""
 
+VISIBLE = frozenset({5, 6, 8, 13, 15, 17, 18, 20})
+"""WordNet's files of animals, artifacts, body parts, food, places, natural objects, people and
+plants: what a caption names."""
+
+UNSPOKEN = frozenset(["light", "in", "at", "on"])
+"""Nouns of WordNet that captions of the bank use otherwise."""
+
+SAID = 5
+"""Captions that are said of an image at most, as in an assistant's answer."""
+
 
 def main() -> None:
     """Prints a table for each case."""
@@ -59,6 +76,7 @@ def main() -> None:
     parser.add_argument("--captions", type=Path, help="captions, as `sightline eval` takes them")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--split")
+    parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"))
     options = parser.parse_args()
     encoder = Encoder.load(options.model)
     if options.captions:
@@ -72,6 +90,14 @@ def main() -> None:
         images = encoded(encoder, opened(captioned.images))
         labels = [label(name) for name in WORDS]
         report(f"{len(WORDS)} words of captions", encoder, images, mentions >= MIN_CAPTIONS, labels)
+        said = [""] * len(captioned.images)
+        for text, image in zip(captioned.captions, captioned.targets, strict=True):
+            said[image] += f" {text}"
+        report_captions("photos with captions", encoder, images, said, options.wordnet)
+        scenes = [compose(seed, split="gallery") for seed in range(GALLERY)]
+        drawn = encoded(encoder, (render(scene) for scene in scenes))
+        facts = [" ".join(captions(scene)) for scene in scenes]
+        report_captions("drawn gallery", encoder, drawn, facts, options.wordnet)
     if options.cifar10:
         folders = sorted(path for path in options.cifar10.iterdir() if path.is_dir())
         files = [file for folder in folders for file in sorted(folder.iterdir())[:IMAGES_PER_CLASS]]
@@ -123,6 +149,52 @@ def report(
     _row("probability from .5", scored.probabilities >= 0.5, right)
     for threshold in (0.1, 0.2, 0.3, 0.4, 0.5):
         _row(f"fit from {threshold}", scored.fits >= threshold, right)
+
+
+def report_captions(
+    case: str, encoder: Encoder, images: np.ndarray, said: list[str], dictionary: Path
+) -> None:
+    """Prints, for each threshold, how much is said of the images and how much of it is wrong.
+
+    ``said`` is all that is known of each image, in words.
+    """
+    things = {
+        name
+        for synset in wordnet.read_nouns(dictionary).values()
+        if synset.file in VISIBLE
+        for name in synset.names
+    } - UNSPOKEN
+    names = [_named(text, things) for text in CAPTIONS]
+    known = [set(_named(text, things)) for text in said]
+    first = np.array([[several[0] in words for several in names] for words in known])
+    any_of = np.array([[bool(words & set(several)) for several in names] for words in known])
+    cosines = images @ encoder.encode_texts(CAPTIONS).T
+    best = np.argsort(-cosines, axis=1)[:, :SAID]
+    scores, first, any_of = (
+        np.take_along_axis(table, best, axis=1) for table in (cosines, first, any_of)
+    )
+    print(f"\n{case}: {len(images):,} images, captions of everyday photos")
+    for threshold in (0.0, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6):
+        shown = scores >= threshold
+        count = max(int(shown.sum()), 1)
+        print(
+            f"  cosine from {threshold:.2f}  images with any {shown.any(axis=1).mean():.2f}"
+            f"  captions {int(shown.sum()):5,}  right {(first & shown).sum() / count:.2f}"
+            f"  wrong {(~any_of & shown).sum() / count:.2f}"
+        )
+
+
+def _named(text: str, things: set[str]) -> list[str]:
+    """The things that a text names, in the singular where WordNet has it."""
+    found = []
+    for word in vocabulary.words(text):
+        forms = (word.removesuffix("s"), word.removesuffix("es"), word)
+        single = next((form for form in forms if form in things), None)
+        if word.endswith("ies") and f"{word[:-3]}y" in things:
+            single = f"{word[:-3]}y"
+        if single and len(single) > 1:
+            found.append(single)
+    return found
 
 
 def _row(name: str, stored: np.ndarray, right: np.ndarray) -> None:

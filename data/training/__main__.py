@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     learn = command("train", run_train, "train the head and the bag of the text tower")
     relate = command("order", run_order, "train the transformer, which reads the order of words")
     out = command("export", run_export, "write the model as a folder")
-    for each, name, steps in ((learn, "train", 400), (relate, "order", 350), (out, "order", 0)):
+    for each, name, steps in ((learn, "train", 400), (relate, "order", 250), (out, "order", 0)):
         each.add_argument("--name", default=name, help="of the run")
         each.add_argument("--held-out", type=Path, help="WordNet ids whose names are not taught")
         each.set_defaults(steps=steps)

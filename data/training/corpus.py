@@ -44,19 +44,26 @@ SAME_SETTING = 24
 """Scenes of one place, time and weather shown together: only beside its like does a scene teach
 what is in it."""
 
+CONTRASTS = 2
+"""Almost true captions per scene."""
+
 PHOTO_WORDS, GIBBERISH = 160, 24
 """Texts per batch: single nouns of the captions, and random letters, which fit no image."""
 
 FEWEST_PHOTOS, LONGEST_GIBBERISH = 8, 9
 """Photos whose captions name a noun that is taught by itself; letters of a word of gibberish."""
 
-GROUPS, DEFINITIONS, QUERIES, SENTENCES, CLIP_NAMES = 200, 300, 96, 384, 256
+GROUPS, DEFINITIONS, QUERIES, SENTENCES, CLIP_NAMES = 200, 300, 160, 384, 256
 """Texts per batch: names of groups, nouns with a definition, short queries for scenes, the
 teachers' texts."""
 
 RELATIONS, OTHER_SCENES, KEPT_PHOTOS, KEPT_TEXTS = 48, 24, 128, 64
 """Per batch of the order of words: scenes whose subjects have a relation, other scenes, and the
 photos and texts whose embeddings must not change."""
+
+RELATION_TEXTS = 4
+"""Captions, true and false, of each scene with a relation, from which only the transformer learns.
+"""
 
 FULL_STOP = 0.2
 """Probability of a full stop at the end of a text: a model that has never seen one loses a third of
@@ -70,6 +77,11 @@ the second."""
 
 ROLES = ("left of", "above", "in front of")
 KIND_NUMBERS = {kind: number for number, kind in enumerate(KINDS)}
+
+
+KIND_NOUNS = {kind: NOUNS[kind][0][0] for kind in KINDS}
+KIND_NOUNS |= {"person with umbrella": "umbrella", "snowman": "snowman"}
+"""The plainest noun of each kind."""
 
 
 @dataclass
@@ -89,9 +101,7 @@ class Batch:
     same_captions: list[tuple[int, ...]] = field(default_factory=list)
     """The caption of each scene: scenes with equal captions are equally right."""
     roles: list[Role | None] = field(default_factory=list)
-    """Who is where by each of the texts ``scene_captions`` and then ``false_order``."""
-    ordered: list[int] = field(default_factory=list)
-    """The scene of each of the texts ``false_order``."""
+    """Who is where by each of the texts ``scene_captions`` and then ``relations``."""
     true_queries: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool))
     """``(queries, scenes)``: which query is true of which scene."""
     groups: list[int] = field(default_factory=list)
@@ -127,6 +137,15 @@ class Corpus:
             {name: self.tokens(texts) for name, texts in fact.items() if _is_texts(texts)}
             for fact in facts
         ]
+        self.shown = torch.tensor(
+            [
+                [any(kind == one for one, _, _ in fact["subjects"]) for kind in KINDS]
+                for fact in facts
+            ]
+        )
+        """``(scenes, kinds) bool``."""
+        self.nouns = self.tokens(list(KIND_NOUNS.values()))
+        """By kind."""
         self._roles = [_role(fact) for fact in facts]
         self.kind_tokens = _kind_tokens(self)
         self._related = [row for row, role in enumerate(self._roles) if role]
@@ -228,8 +247,8 @@ class Corpus:
     def order_batch(self, step: int) -> Batch:
         """The images and texts of a step of :class:`~.train.OrderTraining`.
 
-        ``scene_captions`` are true, ``false_order`` about the same words in an order that is false
-        of the scenes ``ordered``; ``kept`` are other texts of all sources.
+        ``scene_captions`` are true, ``relations`` are true or false and have no image; ``kept``
+        are texts of all sources.
         """
         rng = random.Random(f"{self.seed}/order/{step}")
         related = rng.sample(self._related, min(RELATIONS, len(self._related)))
@@ -239,32 +258,27 @@ class Corpus:
         photos = self._drawn(self.photos, rows, rng)
         batch = Batch(photos, photos, scenes, self._drawn_uncaptioned(KEPT_PHOTOS // 2, rng))
         true: list[Ids] = []
-        false: list[Ids] = []
-        false_roles: list[Role | None] = []
-        for place, (row, view) in enumerate(scenes):
+        relations: list[tuple[Ids, Role]] = []
+        for row, view in scenes:
             texts, states, role = self.scene_texts[row], self._states[row], self._roles[row]
             mirrored = bool(self.scenes.flipped[row, view]) and "mirrored" in texts
             name = "mirrored" if mirrored else "captions"
             # The first caption is the fullest.
             number = 0 if rng.random() < 0.5 else rng.randrange(len(texts[name]))
             true.append(texts[name][number])
-            if role is None or not states[name][number]:
-                batch.roles.append(None)
-                continue
-            relation, first, second = role
-            if mirrored and ROLES[relation] == "left of":
-                first, second = second, first
-            batch.roles.append((relation, first, second))
-            for other in FALSE_OF_MIRRORED if mirrored else FALSE:
-                stated = number < len(texts[other]) and states[other][number]
-                if stated and texts[other][number] != true[-1]:
-                    batch.ordered.append(place)
-                    false_roles.append((relation, second, first))
-                    false.append(texts[other][number])
-        batch.roles += false_roles
+            batch.roles.append(_told(name, role) if role and states[name][number] else None)
+            if role:
+                said = [
+                    (text, _told(other, role))
+                    for other in ORDERS
+                    for text, stated in zip(texts[other], states[other], strict=True)
+                    if stated
+                ]
+                relations += rng.sample(said, min(RELATION_TEXTS, len(said)))
+        batch.roles += [role for _, role in relations]
         batch.same_captions = [tuple(caption) for caption in true]
         batch.add("scene_captions", true)
-        batch.add("false_order", false)
+        batch.add("relations", [text for text, _ in relations])
         few = KEPT_TEXTS // 4
         kept = [rng.choice(rng.choice(self.captions)) for _ in range(few)]
         kept += [rng.choice(self._sentences) for _ in range(few)]
@@ -318,8 +332,8 @@ class Corpus:
             true = texts["mirrored" if mirrored else "captions"]
             # The first caption is the fullest.
             captions.append(true[0] if rng.random() < 0.5 else rng.choice(true))
-            if texts["contrasts"] and rng.random() < 0.6:
-                contrasts.append(rng.choice(texts["contrasts"]))
+            almost = texts["contrasts"]
+            contrasts += rng.sample(almost, min(CONTRASTS, len(almost)))
         batch.same_captions = [tuple(caption) for caption in captions]
         batch.add("scene_captions", captions)
         batch.add("contrasts", contrasts)
@@ -381,14 +395,21 @@ def _role(fact: dict[str, Any]) -> Role | None:
     return ROLES.index(relation), first, second
 
 
+def _told(name: str, role: Role) -> Role:
+    """Who is where by the captions ``name`` of a scene with this role."""
+    relation, first, second = role
+    swapped = name.endswith("swapped")
+    if name.startswith("mirrored") and ROLES[relation] == "left of":
+        swapped = not swapped
+    return (relation, second, first) if swapped else role
+
+
 def _states_relation(text: str) -> bool:
     return any(f" {words} " in text for several in RELATION_WORDS.values() for words in several)
 
 
-FALSE = ("swapped", "mirrored")
-FALSE_OF_MIRRORED = ("mirrored_swapped", "captions")
-"""Captions of the same words that are false of a scene, and of its mirror image, where they differ
-from the true ones."""
+ORDERS = ("captions", "swapped", "mirrored", "mirrored_swapped")
+"""Captions of a scene with a relation, of which two are true of the scene or its mirror image."""
 
 
 def scene_queries() -> list[tuple[str, str, Any]]:

@@ -17,7 +17,9 @@
 - *Order* (:func:`order_losses`): a free vector for each relation and kind, such as "left of" and
   dog, is what the transformer should say of the first subject's noun, its opposite of the second's,
   and nothing of other words. From texts told so the head learns at once, from the words'
-  positions the transformer. All other embeddings stay as they were.
+  positions the transformer, which sees no image. All other embeddings stay as they were.
+
+Last, :func:`regressed_head` changes the head in closed form.
 """
 
 from __future__ import annotations
@@ -77,11 +79,11 @@ SCALES |= {"distillation": 20.0, "names": 20.0, "queries": 15.0, "matches": 20.0
 """Factors between cosines and logits at the start: 200 classes and 500 captions need different
 ones."""
 
-WEIGHTS = {"photos": 1.0, "scenes": 1.0, "queries": 0.3, "classes": 0.8, "aligned": 1.0}
+WEIGHTS = {"photos": 1.2, "scenes": 1.3, "queries": 0.8, "classes": 0.8, "aligned": 1.0}
 WEIGHTS |= {"groups": 0.5, "definitions": 0.5, "distillation": 1.0, "names": 1.0}
-WEIGHTS |= {"matches": 0.3}
+WEIGHTS |= {"matches": 0.15}
 WEIGHTS |= {"sentences": 1.0, "clip": 0.5}
-WEIGHTS |= {"roles": 1.0, "order_scenes": 0.5, "told": 1.0, "silent": 0.5, "order": 0.5}
+WEIGHTS |= {"roles": 1.0, "order_scenes": 0.5, "told": 1.0, "silent": 0.5}
 WEIGHTS |= {"kept_photos": 3.0}
 """Of the losses."""
 
@@ -338,39 +340,98 @@ def order_losses(
 
     ``before`` are the unit vectors that photos had when this training began.
     """
-    count = len(batch.texts[batch.spans["scene_captions"]])
-    ids = padded(batch.texts[: batch.spans["false_order"].stop])
+    count = batch.spans["scene_captions"].stop
+    ids = padded(batch.texts[: batch.spans["relations"].stop])
     kept = padded(batch.texts[batch.spans["kept"]])
     text = learner.text
-    with torch.autocast("cpu", torch.bfloat16):
-        said, said_of_kept = text.tokens(ids), text.tokens(kept)
+    said, said_of_kept = _said(text, ids), _said(text, kept)
     with torch.no_grad():
-        bags = text.unordered(ids)
+        bags = text.unordered(ids[:count])
     wanted = learner.role_tokens(ids, batch.roles, corpus.kind_tokens)
-    offset = token_mean(wanted, ids)[:count]
-    told, misled = (F.normalize(bags[:count] + sign * offset, dim=-1) for sign in (1, -1))
+    offset = token_mean(wanted[:count], ids[:count])
+    told, misled = (F.normalize(bags + sign * offset, dim=-1) for sign in (1, -1))
     stated = offset.detach().abs().sum(1) > 0
-    texts = F.normalize(bags + token_mean(said.float(), ids), dim=-1)
 
     scenes = learner.image(images.scenes, dropout=dropout)
     scale = learner.scale("scenes")
     same = _equal(batch.same_captions)
     logits = scale * scenes @ told.T
-    gap = (scenes[batch.ordered] * (texts[:count][batch.ordered] - texts[count:])).sum(1)
     nouns = wanted.detach().abs().sum(2) > 0
-    others = said[(ids != 0) & ~nouns].float(), said_of_kept[kept != 0].float()
+    others = said[(ids != 0) & ~nouns], said_of_kept[kept != 0]
     pairs = ((images.photos, before.photos), (images.uncaptioned, before.uncaptioned))
     now = torch.cat([learner.image(features) for features, _ in pairs])
     found = {
         "roles": F.softplus(-scale * (scenes * (told - misled)).sum(1)[stated]).mean(),
         "order_scenes": (_soft(logits, same) + _soft(logits.T, same)) / 2,
-        "told": ((said - wanted.detach())[nouns].float() / ROLE_NORM).square().sum(1).mean(),
+        "told": ((said - wanted.detach())[nouns] / ROLE_NORM).square().sum(1).mean(),
         "silent": (torch.cat(others) / ROLE_NORM).square().sum(1).mean(),
-        "order": F.softplus(-scale * gap).mean(),
         "kept_photos": 1 - (now * torch.cat([unit for _, unit in pairs])).sum(1).mean(),
     }
     return {name: WEIGHTS[name] * loss for name, loss in found.items()}
 
+
+@torch.no_grad()
+def regressed_head(
+    learner: Learner,
+    scenes: Tensor,
+    photos: Tensor,
+    captions: Tensor,
+    shown: Tensor,
+    nouns: Tensor,
+) -> Tensor:
+    """The head's weight, changed by ridge regression over whole scenes, while photos stay.
+
+    First scenes move towards the vectors of their ``captions``. Then nouns find their subject
+    beside anything else: the product of a scene and a noun moves to its mean over the scenes that
+    show the subject, or over the others. ``scenes`` and ``photos`` are pooled features, ``shown``
+    says which of the subjects a scene has, ``(scenes, subjects) bool``.
+    """
+    seen, kept = learner.statistics.seen(scenes), learner.statistics.seen(photos)
+    moments = seen.T @ seen / len(seen) + kept.T @ kept / len(kept)
+    moments += RIDGE * torch.eye(len(moments))
+    weight, bias = learner.head.weight.clone(), learner.head.bias
+
+    def change(wanted: Tensor) -> Tensor:
+        return torch.linalg.solve(moments, seen.T @ wanted / len(seen)).T
+
+    embedded = F.linear(seen, weight, bias)
+    wanted = CAPTION_NORM * embedded.norm(dim=1).mean() * captions - embedded
+    weight += NEARER_CAPTIONS * change(wanted - wanted.mean(0))
+    products = F.linear(seen, weight, bias) @ nouns.T
+    showing, others = (
+        (products * mask).sum(0) / mask.sum(0).clamp_min(1) for mask in (shown, ~shown)
+    )
+    wanted = torch.where(shown, showing, others) - products
+    return weight + NOUNS_ALIKE * torch.linalg.pinv(nouns) @ change(wanted)
+
+
+RIDGE = 0.05
+"""Beside features of variance 1."""
+
+CAPTION_NORM = 0.7
+"""Of a caption, as a part of a scene's."""
+
+NEARER_CAPTIONS, NOUNS_ALIKE = 0.5, 0.7
+"""Fractions of the two changes. On dev data the first adds a point to the R@1 of scenes, the second
+five to the precision of nouns; more of either takes from photos, the order of words or scenes."""
+
+
+def _said(text: BagOfWordpieces, ids: Tensor) -> Tensor:
+    """What the transformer says of each token, ``(n, t, DIMENSION)``; texts of like length go
+    together, which saves half of the time."""
+    lengths = (ids != 0).sum(1)
+    by_length = lengths.argsort()
+    parts = []
+    for rows in by_length.split(ALIKE):
+        longest = int(lengths[rows].max())
+        with torch.autocast("cpu", torch.bfloat16):
+            part = text.tokens(ids[rows, :longest])
+        parts.append(F.pad(part.float(), (0, 0, 0, ids.shape[1] - longest)))
+    return torch.cat(parts)[by_length.argsort()]
+
+
+ALIKE = 64
+"""Texts of like length that go through the transformer together."""
 
 ROLE_NORM = 40.0
 """Of what the transformer says of a subject's noun: the mean over a caption's 18 tokens is then a

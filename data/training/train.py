@@ -29,6 +29,7 @@ from sightline.data.training.learner import (
     Statistics,
     losses,
     order_losses,
+    regressed_head,
     spatial,
 )
 from sightline.data.training.network import EfficientNetLite
@@ -43,9 +44,9 @@ AVERAGE = 0.98
 WARM_UP = 30
 """Steps in which the learning rate rises."""
 
-EXPORTED_ORDER = 0.6
-"""Fraction of the transformer's output, and of the head's change for it, that is exported: Flickr8k
-dev R@10 is .605 with all of it and .618 with this, the order of words as good."""
+EXPORTED_ORDER = 0.4
+"""Fraction of the transformer's output, and of the head's change for it, that is exported. With all
+of it .89 of the dev scenes' orders are right and their R@1 is .907; with this .84 and .944."""
 
 CHUNK = 448
 """Texts of like length that are encoded together."""
@@ -152,6 +153,12 @@ class Run(ABC):
             parts.append(part)
         return torch.cat(parts)[torch.tensor(by_length).argsort()]
 
+    @torch.no_grad()
+    def ordered(self, texts: list[list[int]]) -> Tensor:
+        """The unit vectors of texts by the averaged bag and transformer."""
+        text = self.result().text
+        return torch.cat([text(padded(texts[n : n + 256])) for n in range(0, len(texts), 256)])
+
     def images(self, batch: Batch) -> Images:
         """The features of the batch, two views of each photo mixed."""
         corpus = self.corpus
@@ -214,10 +221,7 @@ class Run(ABC):
             captions = [fact if isinstance(fact, list) else fact["captions"][:1] for fact in facts]
             own = torch.tensor([row for row, several in enumerate(captions) for _ in several])
             tokens = self.corpus.tokens([text for several in captions for text in several])
-            texts = torch.cat(
-                [learner.text(padded(tokens[n : n + 256])) for n in range(0, len(tokens), 256)]
-            )
-            scores = texts @ images.T
+            scores = self.ordered(tokens) @ images.T
             rank = (scores > scores.gather(1, own[:, None])).sum(1)
             found |= {f"{name} R@{k}": float((rank < k).float().mean()) for k in (1, 10)}
         return found
@@ -277,7 +281,7 @@ class OrderTraining(Run):
             parameter.requires_grad_(True)
         learner.head.weight.register_hook(lambda gradient: gradient.masked_fill(fixed, 0.0))
         groups = [
-            {"params": order, "lr": 1e-3, "weight_decay": 0.01},
+            {"params": order, "lr": 2e-3, "weight_decay": 0.01},
             {"params": last, "lr": 1e-2, "weight_decay": 0.0},
             {"params": [learner.head.weight], "lr": 1e-3, "weight_decay": 0.0},
             {"params": [learner.roles], "lr": 2e-2, "weight_decay": 0.0},
@@ -303,11 +307,22 @@ class OrderTraining(Run):
 
     @torch.no_grad()
     def exported(self, tower: EfficientNetLite) -> dict[str, Tensor]:
-        """With `EXPORTED_ORDER` of what was learnt here."""
-        learner = self.result()
+        """With `EXPORTED_ORDER` of what was learnt here, and the head as of `regressed_head`."""
+        learner, corpus = self.result(), self.corpus
         learner.head.weight.lerp_(self._head, 1 - EXPORTED_ORDER)
         for parameter in learner.text.order["up"].parameters():
             parameter.mul_(EXPORTED_ORDER)
+        photos = [corpus.photos.features[:, :2].reshape(-1, len(self._head[0]))]
+        photos += [cached.features[:, 0] for cached in corpus.uncaptioned]
+        weight = regressed_head(
+            learner,
+            _floats(corpus.scenes.features[:, 0]),
+            _floats(np.concatenate(photos)),
+            self.ordered([texts["captions"][0] for texts in corpus.scene_texts]),
+            corpus.shown,
+            self.ordered(corpus.nouns),
+        )
+        learner.head.weight.copy_(weight)
         return super().exported(tower)
 
 
