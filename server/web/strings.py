@@ -100,8 +100,7 @@ class Strings:
         return self._message(english) or english
 
     def _message(self, english: str, *, alone: bool = False) -> str | None:
-        """The translation of one message, or, unless ``alone``, of two with a space between them.
-        Not of more: a query, which a message may repeat, would choose how long that takes."""
+        """The translation of one message, or, unless ``alone``, of two with a space between."""
         for key, pattern in _patterns():
             found = pattern.match(english)
             if found is None:
