@@ -80,6 +80,7 @@ export function createStart({ input, go, keeps }) {
     const all = stops(), at = all.indexOf(document.activeElement), step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") {
       hide();
+      if (at < 0) return; // the page takes the focus from the box
       input.focus();
       hide();
     } else if (step && (at >= 0 || (step > 0 && document.activeElement === input))) (all[at + step] ?? input).focus();
