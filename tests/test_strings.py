@@ -264,7 +264,7 @@ SOURCES = [
     *("server/search/query.py", "server/search/query_encoder.py", "server/search/ranking.py"),
     *("server/search/originals.py", "server/search/engine.py", "indexer/catalog/kept.py"),
     *("server/web/public.py", "server/web/security.py", "server/web/admission.py"),
-    *("server/web/zip_download.py", "server/web/duplicates.py", "server/web/kept.py"),
+    *("server/web/zip_download.py", "server/search/duplicate_groups.py", "server/web/kept.py"),
     *("server/web/pages.py", "server/web/app.py", "server/web/parameters.py"),
     *("indexer/errors.py", "indexer/photo/formats.py", "indexer/photo/decoder.py"),
     *("indexer/library/library.py", "server/web/thumbnails.py"),
