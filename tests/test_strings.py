@@ -276,7 +276,7 @@ FOR_PROGRAMS = re.compile(
     r"|the file of image|there is no folder|\S+: cannot be|many values|no space left|be written"
     r"|the vector index cannot|made with|revision|image X1 cannot be shown|holds other things"
     r"|X1 is not there|repair of the library|wait for it|the built-in model|there is no library"
-    r"|X1:X1 should|no longer answers|the decoder|the process that reads"
+    r"|X1:X1 should|it is in an archive|the decoder|the process that reads"
 )
 """Messages about what the page does not cause, and those for programs and the server's owner."""
 
