@@ -265,6 +265,10 @@ class Failure:
     ctime_ns: int | None = field(default=None, compare=False)
 
 
+EXACT_TEXT = "exact_text"
+"""A condition like ``text`` without words that differ by a reading error."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """One exact filter. ``negated`` inverts it.
@@ -284,7 +288,9 @@ class Condition:
     ``label``             ``str``: a label stored by ``sightline label``
     ``keyword``           ``str``: an XMP/IPTC keyword, any case
     ``text``              ``str``: words that are written in the image, one after the other; the
-                          last one may end in ``*``
+                          last one may end in ``*``, and one may have a reading error unless
+                          ``negated``
+    ``exact_text``        the same without reading errors
     ``place``             ``str``: words of the name of a city, region or country, or of its place
     ``country``           ``str``: two letters of ISO 3166, or words of its name
     ``person``            ``str``: words of the name of a person in the image, any case
@@ -304,9 +310,9 @@ class Filters:
 
     All must hold, but positive conditions of one name are alternatives (``in:A in:B``), except
     those named ``after``, ``before``, ``rating``, ``label``, ``keyword``, ``person``,
-    ``text`` and ``collection``, and ``is:favourite`` beside a shape. A date of which only a part is
-    known meets a condition if all that it may be does: of ``1943``, ``before:1944`` and not
-    ``before:1943-06``.
+    ``text``, ``exact_text`` and ``collection``, and ``is:favourite`` beside a shape. A date of
+    which only a part is known meets a condition if all that it may be does: of ``1943``,
+    ``before:1944`` and not ``before:1943-06``.
     """
 
     conditions: tuple[Condition, ...] = ()

@@ -19,14 +19,16 @@ import math
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 from sightline.indexer.catalog.full_text import fold, plain, written
 from sightline.indexer.catalog.kept import FAVOURITES, MEMBERS
 from sightline.indexer.dates import shortest
 from sightline.indexer.errors import QueryError
-from sightline.indexer.types import Condition, Filters
+from sightline.indexer.types import EXACT_TEXT, Condition, Filters
 
 EARTH_RADIUS = 6371.0088
 """Kilometres."""
@@ -40,7 +42,7 @@ FORMATS = {
 """Other names of formats, mostly file extensions."""
 
 ALL_HOLD = frozenset(
-    {"after", "before", "rating", "label", "keyword", "person", "text", "collection"}
+    {"after", "before", "rating", "label", "keyword", "person", "text", EXACT_TEXT, "collection"}
 )
 """Names whose positive conditions must all hold; of other names, one must."""
 
@@ -71,6 +73,8 @@ def where(connection: sqlite3.Connection, filters: Filters) -> Clause:
     clauses: list[Clause] = []
     alternatives: dict[str, list[Clause]] = {}
     for condition in filters.conditions:
+        if condition.negated and condition.name == "text":
+            condition = replace(condition, name=EXACT_TEXT)
         sql, parameters = _clause(connection, condition)
         if condition.negated:
             clauses.append((f"({sql}) IS NOT TRUE", parameters))
@@ -293,8 +297,8 @@ def _country(connection: sqlite3.Connection, value: str) -> Clause:
     return "images.location_id IN (SELECT value FROM json_each(?))", [json.dumps(locations)]
 
 
-def _text(_: sqlite3.Connection, value: str) -> Clause:
-    match = written(value)
+def _text(connection: sqlite3.Connection, value: str, *, exact: bool = False) -> Clause:
+    match = written(connection, value, exact=exact)
     if match is None:
         raise ValueError("there is no word in it")
     return "images.id IN (SELECT rowid FROM words WHERE words MATCH ?)", [match]
@@ -334,6 +338,7 @@ _CLAUSES: dict[str, Callable[[sqlite3.Connection, Any], Clause]] = {
     "keyword": _listed("keywords"),
     "person": _person,
     "text": _text,
+    EXACT_TEXT: partial(_text, exact=True),
     "place": _place,
     "country": _country,
     "rating": _rating,

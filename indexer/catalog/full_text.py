@@ -2,7 +2,7 @@
 people, place, date and text in the image.
 
 Stored in the FTS5 table ``words`` (rowid = image id), split by ``split_words``; queries are split
-in the same way. Case and accents are ignored.
+in the same way. Case, accents, ligatures and the width of letters are ignored.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import json
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
+from sightline.indexer.catalog import spellings
 from sightline.indexer.catalog.store import error_code
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import ImageRecord
@@ -40,6 +41,16 @@ _WITHOUT_SPACES = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\
 """Kana and Han, which are written without spaces: each character becomes a token, and a run of them
 in a query a phrase."""
 
+_MARKS = re.compile("[\u0300-\u036f]")
+"""Accents of Latin, Greek and Cyrillic letters."""
+
+_LETTERS = str.maketrans({
+    "\u00df": "ss", "\u1e9e": "SS", "\u00e6": "ae", "\u00c6": "AE", "\u0153": "oe", "\u0152": "OE",
+    "\u00f8": "o", "\u00d8": "O", "\u0142": "l", "\u0141": "L", "\u0111": "d", "\u0110": "D",
+    "\u00f0": "d", "\u00d0": "D", "\u00fe": "th", "\u00de": "TH", "\u0131": "i",
+})  # fmt: skip
+"""Letters that Unicode does not decompose, as they are written without them."""
+
 _SEPARATORS = re.compile(r"[\s,;:!?|/\\]+")
 _WORD = re.compile(r"[^\W_]+")
 
@@ -61,10 +72,22 @@ def plain(text: str) -> str:
 
 
 def split_words(text: str) -> str:
-    """``text`` with spaces between words that are joined: ``GermanyTrip2019``, ``北京``."""
+    """``text`` in basic letters, with spaces between words that are joined: ``Café``,
+    ``GermanyTrip2019``, ``北京``."""
     if not text.isascii():
-        text = _WITHOUT_SPACES.sub(r" \1 ", unicodedata.normalize("NFC", text))
+        text = _WITHOUT_SPACES.sub(r" \1 ", _basic_letters(text))
     return _BOUNDARIES.sub(" ", text)
+
+
+def fold_word(word: str) -> str:
+    """``word`` as the full-text index compares it."""
+    return split_words(word).casefold()
+
+
+def _basic_letters(text: str) -> str:
+    """``text`` without accents, and with compatibility characters replaced (NFKD)."""
+    text = _MARKS.sub("", unicodedata.normalize("NFKD", text))
+    return unicodedata.normalize("NFC", text).translate(_LETTERS)
 
 
 def _date_text(taken_at: str | None) -> str:
@@ -127,6 +150,7 @@ def texts_of(record: ImageRecord, text: str = "") -> tuple[str, ...]:
     return next(iter(_rows([(record.id, *facts)])))[1:]
 
 
+_LISTED = "rowid IN (SELECT value FROM json_each(?))"
 _INSERT = f"INSERT INTO words (rowid, {', '.join(COLUMNS)}) VALUES (?{', ?' * len(COLUMNS)})"
 
 
@@ -134,6 +158,8 @@ def fill(connection: sqlite3.Connection) -> None:
     """Rebuilds the table from every image."""
     connection.execute("DELETE FROM words")
     connection.executemany(_INSERT, _rows(connection.execute(_SOURCES)))
+    connection.execute("DELETE FROM text_words")
+    spellings.count(connection, _written(connection, "TRUE", []), 1)
 
 
 def write(connection: sqlite3.Connection, images: Sequence[int]) -> None:
@@ -144,13 +170,20 @@ def write(connection: sqlite3.Connection, images: Sequence[int]) -> None:
         f"{_SOURCES} WHERE images.id IN (SELECT value FROM json_each(?))", [wanted]
     ).fetchall()
     connection.executemany(_INSERT, _rows(texts))
+    spellings.count(connection, _written(connection, _LISTED, [wanted]), 1)
 
 
 def remove(connection: sqlite3.Connection, images: Sequence[int]) -> None:
     """Deletes the text of ``images``."""
-    connection.execute(
-        "DELETE FROM words WHERE rowid IN (SELECT value FROM json_each(?))", [json.dumps(images)]
-    )
+    listed = [json.dumps(images)]
+    spellings.count(connection, _written(connection, _LISTED, listed), -1)
+    connection.execute(f"DELETE FROM words WHERE {_LISTED}", listed)
+
+
+def _written(connection: sqlite3.Connection, where: str, parameters: list) -> Iterator[str]:
+    """The text in images, as the table has it."""
+    sql = f"SELECT text FROM words WHERE {where} AND text <> ''"
+    return (text for (text,) in connection.execute(sql, parameters))
 
 
 def phrases(text: str) -> list[str]:
@@ -167,12 +200,38 @@ def words_in(text: str) -> list[str]:
     return _WORD.findall(plain(split_words(text)))
 
 
-def written(value: str) -> str | None:
+def written(connection: sqlite3.Connection, value: str, *, exact: bool) -> str | None:
     """The FTS5 query for images in which the words ``value`` are written one after the other, the
-    last one as a prefix if ``value`` ends in ``*``; None without a word."""
+    last one as a prefix if ``value`` ends in ``*``; None without a word. Unless ``exact``, one of
+    the words may have a reading error (``spellings``)."""
     words = _WORD.findall(split_words(value))
-    star = " *" if value.rstrip().endswith("*") else ""
-    return f'text : "{" ".join(words)}"{star}' if words else None
+    if not words:
+        return None
+    is_prefix = value.rstrip().endswith("*")
+    wanted = [words]
+    if not exact:
+        for at, word in enumerate(words[:-1] if is_prefix else words):
+            for other in spellings.similar(connection, fold_word(word)):
+                wanted.append([*words[:at], *split_words(other).split(), *words[at + 1 :]])
+    star = " *" if is_prefix else ""
+    return _written_query([" ".join(one) for one in wanted], star)
+
+
+def _written_query(phrases: Sequence[str], star: str = "") -> str:
+    """The FTS5 query for images in which one of ``phrases`` is written."""
+    alternatives = " OR ".join(f'"{phrase}"{star}' for phrase in phrases)
+    return f"text : ({alternatives})"
+
+
+def misread(connection: sqlite3.Connection, word: str, limit: int) -> list[int]:
+    """The ids, ascending, of the first ``limit`` images in which a word one reading error from
+    ``word`` is written."""
+    words = [split_words(one) for one in spellings.similar(connection, fold_word(word))]
+    if not words:
+        return []
+    match = _written_query(words)
+    sql = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid LIMIT ?"
+    return [image for (image,) in connection.execute(sql, [match, limit])]
 
 
 def search(connection: sqlite3.Connection, text: str, limit: int) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.indexer.catalog import full_text
 from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.dates import from_text
 from sightline.indexer.errors import CorruptError, LibraryError
@@ -437,7 +438,7 @@ def remove(connection: sqlite3.Connection, ids: str, version: int) -> list[int]:
     if not gone:
         return gone
     listed = json.dumps(gone)
-    connection.execute(f"DELETE FROM words WHERE rowid IN {LISTED}", [listed])
+    full_text.remove(connection, gone)
     for table in ("keywords", "people", "labels", "texts", "embeddings"):
         connection.execute(f"DELETE FROM {table} WHERE image_id IN {LISTED}", [listed])
     connection.execute(f"DELETE FROM images WHERE id IN {LISTED}", [listed])

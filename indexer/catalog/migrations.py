@@ -152,7 +152,7 @@ def words(db: Database) -> None:
             name, folders, title, caption, keywords, place, date,
             tokenize = 'unicode61 remove_diacritics 2'
         )"""
-    )  # ``people`` makes it again, ``texts`` fills it
+    )  # ``texts`` makes it again, ``text_words`` fills it
 
 
 @catalog()
@@ -444,7 +444,21 @@ def texts(db: Database) -> None:
             name, folders, title, caption, keywords, people, place, date, text,
             tokenize = 'unicode61 remove_diacritics 2'
         )"""
+    )  # ``text_words`` fills it
+
+
+@catalog()
+def text_words(db: Database) -> None:
+    """The words that were read in images."""
+    db.execute(
+        """CREATE TABLE text_words (
+            word TEXT PRIMARY KEY,
+            images INTEGER NOT NULL,
+            reversed TEXT NOT NULL
+        ) WITHOUT ROWID"""
     )
+    db.execute("CREATE INDEX text_words_reversed ON text_words (reversed)")
+    db.execute("CREATE INDEX texts_written ON texts (image_id) WHERE text <> ''")
     full_text.fill(db.conn)
 
 

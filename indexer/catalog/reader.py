@@ -17,7 +17,14 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from sightline.indexer.catalog import check, embeddings, facets, full_text, image_rows
+from sightline.indexer.catalog import (
+    check,
+    embeddings,
+    facets,
+    full_text,
+    image_rows,
+    spellings,
+)
 from sightline.indexer.catalog.check import Problem
 from sightline.indexer.catalog.embeddings import Changes
 from sightline.indexer.catalog.facets import Months, Suggestion
@@ -325,6 +332,22 @@ class CatalogReader:
             return {}
         with self._store.reading() as connection:
             return image_rows.texts(connection, ids)
+
+    def similar_words(self, word: str) -> list[str]:
+        """The words in images that are one reading error from ``word``, the most frequent first;
+        see ``spellings``."""
+        if not self.text_count:
+            return []
+        folded = full_text.fold_word(word)
+        return self._read(lambda connection: spellings.similar(connection, folded))
+
+    def misread(self, word: str, limit: int) -> Ids:
+        """The first ``limit`` ids, ascending, of images in which one of ``similar_words(word)`` is
+        written."""
+        if not self.text_count:
+            return np.empty(0, np.int64)
+        found = self._read(lambda connection: full_text.misread(connection, word, limit))
+        return np.array(found, np.int64)
 
     def unlocated(self, limit: int) -> list[tuple[int, float, float]]:
         """``(id, latitude, longitude)`` of up to ``limit`` images whose place was not looked up."""

@@ -119,6 +119,14 @@ class AnyLibrary(Protocol):
     def texts(self, ids: Sequence[int]) -> dict[int, list[TextLine]]:
         """The lines of text that were read in each of ``ids`` that has any."""
 
+    def similar_words(self, word: str) -> list[str]:
+        """The words in images that are one reading error from ``word``, the most frequent
+        first."""
+
+    def misread(self, word: str, limit: int) -> Ids:
+        """The first ``limit`` ids, ascending, of images in which one of ``similar_words(word)`` is
+        written."""
+
     def full_text_search(self, text: str, limit: int) -> Ids:
         """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
         keywords, people, place, date) contains every word of ``text``."""

@@ -195,6 +195,8 @@ class Library:
         self.images = self.catalog.images
         self.labels = self.catalog.labels
         self.texts = self.catalog.texts
+        self.similar_words = self.catalog.similar_words
+        self.misread = self.catalog.misread
         self.full_text_search = self.catalog.full_text_search
         self.histogram = self.catalog.histogram
         self.facets = self.catalog.facets

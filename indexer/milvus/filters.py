@@ -29,7 +29,7 @@ from sightline.indexer.errors import QueryError
 from sightline.indexer.milvus.connection import all_of, is_among, quoted
 from sightline.indexer.milvus.schema import from_json
 from sightline.indexer.milvus.tokens import name_contains, without_wildcards
-from sightline.indexer.types import Condition, Filters
+from sightline.indexer.types import EXACT_TEXT, Condition, Filters
 
 MAX_CANDIDATES = 50_000
 """Rows that ``near:`` and ``name:`` fetch to check here; each match is an id in the expression."""
@@ -290,6 +290,7 @@ _CLAUSES: dict[str, Callable[[Any, Collection], str]] = {
     "keyword": _listed("keywords"),
     "person": _person,
     "text": _text,
+    EXACT_TEXT: _text,
     "place": _place,
     "country": _country,
     "rating": _rating,

@@ -601,6 +601,14 @@ class MilvusLibrary:
             if lines
         }
 
+    def similar_words(self, word: str) -> list[str]:
+        """None: a collection has no list of the words in images."""
+        return []
+
+    def misread(self, word: str, limit: int) -> Ids:
+        """None; see ``similar_words``."""
+        return np.empty(0, np.int64)
+
     # status ---------------------------------------------------------------------------------------
 
     def failures(self) -> list[Failure]:

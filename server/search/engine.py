@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sightline.indexer.catalog.text_vectors import StoredTextVectors
 from sightline.indexer.errors import NotFoundError, UsageError
-from sightline.indexer.types import Embeddings, Filters, Ids
+from sightline.indexer.types import EXACT_TEXT, Embeddings, Filters, Ids
 from sightline.server.search.calibration import Calibration, text_scale
 from sightline.server.search.caption_bank import CaptionBank, ScoredText
 from sightline.server.search.duplicate_groups import DuplicateFinder
@@ -35,6 +35,7 @@ from sightline.server.search.query import Query, Term, meaning, parse
 from sightline.server.search.query_encoder import QueryEncoder, Upload
 from sightline.server.search.ranking import (
     CosineRanking,
+    ExactTextFirst,
     ListedRanking,
     MatchAllRanking,
     Ranking,
@@ -43,7 +44,7 @@ from sightline.server.search.ranking import (
 )
 from sightline.server.search.relevance import UNREACHABLE, ScoreScale, relevance
 from sightline.server.search.results import Hit, ResultOrder, SearchResult
-from sightline.server.search.snippets import snippet, words_of
+from sightline.server.search.snippets import patterns, searches_words, snippet
 
 if TYPE_CHECKING:
     from sightline.indexer.catalog import Months, Suggestion
@@ -69,7 +70,7 @@ MIN_CAPTIONS = 3
 
 FACETS = ("label", "person", "country", "place", "keyword")
 
-CHANGEABLE = ("label", "collection", "is")
+CHANGEABLE = ("label", "collection", "is", "text")
 """Filters by what can change while no embedding does."""
 
 NO_STRONG_MATCHES = "No strong matches. Closest results:"
@@ -200,7 +201,8 @@ class SearchEngine:
         offsets = np.cumsum(is_head) - 1
         strong = None if matches is None else int(np.searchsorted(offsets, matches))
         in_collection = any(one.name == "collection" for one in parsed.filters.conditions)
-        if parsed.sort == "relevance" and (_weighted(parsed.terms) or in_collection):
+        by_rank = _weighted(parsed.terms) or in_collection or self._exact_text(parsed.filters)
+        if parsed.sort == "relevance" and by_rank:
             return ResultOrder(ids, offsets, strong, ())
         counted = self.library.histogram(ranking.ids)
         by_date = counted.months if parsed.sort == "oldest" else tuple(reversed(counted.months))
@@ -342,15 +344,34 @@ class SearchEngine:
         if not vectors:
             descending = None if query.sort == "relevance" else query.sort == "newest"
             ids = self.library.listed(query.filters, descending=descending)
+            if descending is None and (exact := self._exact_text(query.filters)):
+                is_exact = np.isin(ids, self.library.select(exact))
+                ids = np.concatenate([ids[is_exact], ids[~is_exact]])
             return ListedRanking(self.library, ids, fold)
-        ranking: Ranking
-        if query.combine == "all" and sum(one.weight > 0 for one in vectors) > 1:
-            ranking = MatchAllRanking(self.library, query.filters, fold, vectors)
-        else:
-            ranking = self._rank_by_sum(query.filters, terms, vectors, fold=fold, words=words)
+
+        def rank(filters: Filters) -> Ranking:
+            if query.combine == "all" and sum(one.weight > 0 for one in vectors) > 1:
+                return MatchAllRanking(self.library, filters, fold, vectors)
+            return self._rank_by_sum(filters, terms, vectors, fold=fold, words=words)
+
+        ranking = rank(query.filters)
+        if exact := self._exact_text(query.filters):
+            ranking = ExactTextFirst(self.library, query.filters, fold, ranking, rank(exact))
         if query.sort == "relevance":
             return ranking
         return self._by_date(ranking, newest_first=query.sort == "newest", fold=fold)
+
+    def _exact_text(self, filters: Filters) -> Filters | None:
+        """``filters`` without words that differ by a reading error; None if no image has any."""
+        exact = Filters(
+            tuple(
+                replace(one, name=EXACT_TEXT) if one.name == "text" and not one.negated else one
+                for one in filters.conditions
+            )
+        )
+        if exact == filters or self.library.matching(exact) == self._total(filters):
+            return None
+        return exact
 
     def _rank_by_sum(
         self,
@@ -413,9 +434,9 @@ class SearchEngine:
         shown = ranking.ids[ranks].tolist()
         records = {record.id: record for record in self.library.images(shown)}
         labels = self.library.labels(shown)
-        words = words_of(query)
-        texts = self.library.texts(shown) if words is not None else {}
-        snippets = {i: snippet(lines, words) for i, lines in texts.items() if words is not None}
+        texts = self.library.texts(shown) if searches_words(query) else {}
+        words = patterns(query, self.library) if texts else ()
+        snippets = {i: snippet(lines, words) for i, lines in texts.items()}
         return tuple(
             Hit(
                 record,

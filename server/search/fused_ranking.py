@@ -6,6 +6,10 @@ frequency of its words in an image's text, and each image gets ``1 / (10 + rank)
 (G. Cormack, C. Clarke, S. Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual
 Rank Learning Methods", SIGIR 2009).
 
+*Reading errors.* A word that was read in an image with one error (``catalog.spellings``) counts
+half, and an image with all words, one of them so, is a match, after those with the exact words.
+Only of words outside ``visual_words``: a model sees a horse where "horse" is not written.
+
 *Ties.* Images with equal words share their mean rank, so a word that one file has counts much, and
 a word that half of the library has (the root's own name) next to nothing.
 
@@ -53,6 +57,9 @@ VISUAL_WEIGHT = 0.2
 """Weight of the text ranking if all its words are visual: a model sees these by itself, and not
 everything in a folder "Red Car Club" is a red car."""
 
+MISREAD_FACTOR = 0.5
+"""Factor of the inverse document frequency of a word that differs by a reading error."""
+
 TEXT_MATCH_MARGIN = 1.0
 """z-score above the threshold of an image that matches by its text."""
 
@@ -76,6 +83,8 @@ class TextMatches:
     """Sorted ids of images that hold all words."""
     phrase: Ids
     """Sorted ids of those that hold them one after the other."""
+    misread: Ids
+    """Sorted ids of images that hold all words, one of them with a reading error."""
     named: Ids
     """Sorted ids of images that hold the query's names; empty if it has none, or nothing else."""
     remainder: str
@@ -90,7 +99,12 @@ class TextMatches:
         limit = MAX_IDS if len(words) == 1 else MAX_WORD_IDS + 1
         found = {word: library.full_text_search(word, limit) for word in words}
         found = {word: ids for word, ids in found.items() if len(ids)}
-        if not found:
+        similar = {
+            word: np.setdiff1d(ids, found.get(word, _NO_IDS))
+            for word in words
+            if not _is_visual(word) and len(ids := library.misread(word, MAX_WORD_IDS))
+        }
+        if not found and not similar:
             return None
         complete = _NO_IDS
         if len(found) == len(words):
@@ -101,7 +115,17 @@ class TextMatches:
         if len(rare) < len(found) < len(words):
             # Some words have no image and others many: count images with all words that have one.
             together = library.full_text_search(" ".join(found), MAX_IDS)
-        ids = np.unique(np.concatenate([together, *rare.values()]))
+        misread = _NO_IDS
+        for word, with_error in similar.items():
+            for other in words:
+                if other != word and len(with_error):
+                    with_other = rare.get(other)
+                    if with_other is None:
+                        with_other = library.full_text_search(other, MAX_IDS)
+                    with_error = np.intersect1d(with_error, with_other, assume_unique=True)
+            misread = np.union1d(misread, with_error)
+        misread = np.setdiff1d(misread, complete)
+        ids = np.unique(np.concatenate([together, misread, *rare.values(), *similar.values()]))
         if filters and len(ids):
             ids = np.intersect1d(ids, library.select(filters))
         if not len(ids):
@@ -109,15 +133,19 @@ class TextMatches:
         scores = np.zeros(len(ids))
         for with_word in rare.values():
             scores[np.isin(ids, with_word)] += _inverse_frequency(len(with_word), library.count)
+        for with_error in similar.values():
+            frequency = _inverse_frequency(len(with_error), library.count)
+            scores[np.isin(ids, with_error)] += MISREAD_FACTOR * frequency
         scores[np.isin(ids, together)] += _ALL_WORDS_BONUS
         _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
         mean_ranks = np.cumsum(sizes) - (sizes - 1) / 2
         return cls(
             ids,
             mean_ranks[group],
-            VISUAL_WEIGHT if all(_is_visual(word) for word in found) else 1.0,
+            VISUAL_WEIGHT if all(_is_visual(word) for word in (*found, *similar)) else 1.0,
             np.intersect1d(ids, complete),
             _with_phrase(library, text, np.intersect1d(ids, complete)),
+            np.intersect1d(ids, misread),
             *_named(library, text, words, rare, ids),
         )
 
@@ -229,7 +257,8 @@ class FusedRanking(CosineRanking):
         rank = np.empty(len(ids))
         rank[np.lexsort((ids, -z_scores))] = np.arange(1, len(ids) + 1)
         fused = self._fuse(ids, rank, scores)
-        z_scores[by_text] = np.maximum(z_scores[by_text], threshold + TEXT_MATCH_MARGIN)
+        matched = by_text | np.isin(ids, matches.misread)
+        z_scores[matched] = np.maximum(z_scores[matched], threshold + TEXT_MATCH_MARGIN)
         match = z_scores >= threshold if self.threshold is not None else np.ones(len(ids), bool)
         tier = self._tiers(match, by_text, np.isin(ids, matches.phrase))
         order = np.lexsort((ids, -scores, -fused, -tier))[:depth]
@@ -250,4 +279,5 @@ class FusedRanking(CosineRanking):
         return ids[0][ids[0] >= 0]
 
     def _estimate(self) -> int:
-        return max(super()._estimate(), len(self._matches.complete))
+        matches = self._matches
+        return max(super()._estimate(), len(matches.complete) + len(matches.misread))

@@ -401,3 +401,30 @@ class MatchAllRanking(Ranking):
             if seen_all or exact:
                 return candidates[order], lowest[order], z_scores[order]
             depth_per_term = min(depth_per_term * 4, MAX_DEPTH)
+
+
+class ExactTextFirst(Ranking):
+    """A ranking by terms in which images with the exact words of ``text:`` filters come first among
+    the matches, and first among the rest; others have a reading error."""
+
+    def __init__(
+        self, library: AnyLibrary, filters: Filters, fold: bool, every: Ranking, exact: Ranking
+    ) -> None:
+        """``every``: of all images that meet ``filters``; ``exact``: of those with exact words."""
+        super().__init__(library, filters, fold)
+        self._every, self._exact = every, exact
+        self.threshold = every.threshold
+
+    def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
+        every, exact = self._every, self._exact
+        every.ensure(depth)
+        exact.ensure(depth)
+        rest = ~np.isin(every.ids, exact.ids)
+        ids = np.concatenate([exact.ids, every.ids[rest]])
+        scores = np.concatenate([exact.scores, every.scores[rest]])
+        z_scores = np.concatenate([exact.z_scores, every.z_scores[rest]])
+        below = np.zeros(len(ids), bool)
+        if self.threshold is not None:
+            below = z_scores < self.threshold
+        order = np.argsort(below, kind="stable")[:depth]
+        return ids[order], scores[order], z_scores[order]
