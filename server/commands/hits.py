@@ -36,8 +36,9 @@ PAGE = """<!doctype html>
 
 
 def print_hits(result: SearchResult, *, previews: bool | None) -> None:
-    """Prints a line per hit (score, id, path), and the relevance threshold between them. With
-    ``previews`` the image as well; None: where the terminal shows images."""
+    """Prints a line per hit (score, id, path, text in the image that matches), and the relevance
+    threshold between them. With ``previews`` the image as well; None: where the terminal shows
+    images."""
     show = None if previews is False else terminal_image(required=previews is True)
     below = False
     for hit in result.hits:
@@ -46,7 +47,9 @@ def print_hits(result: SearchResult, *, previews: bool | None) -> None:
             if result.hits[0].match:
                 say("-- the following hits are below the relevance threshold --")
         folded = f"  +{len(hit.duplicates):,} similar" if hit.duplicates else ""
-        click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {printable(hit.record.absolute)}{folded}")
+        found = f'  "{printable(hit.snippet)}"' if hit.snippet else ""
+        path = printable(hit.record.absolute)
+        click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {path}{found}{folded}")
         if show is not None:
             print_preview(hit, show)
     if result.message:

@@ -207,6 +207,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     image.addEventListener("error", () => ["srcset", "src"].forEach((name) => image.removeAttribute(name)));
     const link = h("a", { href: `#${hit.id}`, tabindex: i === active ? 0 : -1 }, image);
     const tile = h("li", { class: "tile" }, link);
+    if (hit.snippet) tile.append(h("p", { class: "snippet", "aria-hidden": "true" }, hit.snippet));
     if (many) {
       const label = t("page.near_identical", { count: many });
       tile.append(h("button", {
@@ -244,7 +245,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     if (!favourite) heart?.remove();
     else if (!heart) tile.append(h("span", { class: "heart" }, icon("heart")));
     const when = hit.taken_at && date(hit.taken_at, { dateStyle: "long" });
-    const label = [hit.description || hit.name, when,
+    const label = [hit.description || hit.name, hit.snippet, when,
       hit.duplicates?.length && t("page.near_identical", { count: hit.duplicates.length }), favourite && t("page.favourite"), selected && t("page.selected"),
       feedback && t(feedback > 0 ? "page.more_like_this" : "page.less_like_this")];
     tile.firstChild.setAttribute("aria-label", label.filter(Boolean).join(", "));

@@ -201,7 +201,7 @@ export function createLightbox({ grid, onMove, onClosed, onQuery, onFind, onSele
       [t("photo.rating"), all.rating && "★".repeat(all.rating)],
     ];
     const act = (name, text, props) => h(props.href ? "a" : "button", { class: "pill", ...props }, icon(name), text);
-    const written = all.text?.length && h("details", { class: "written" }, h("summary", {}, t("photo.text")),
+    const written = all.text?.length && h("details", { class: "written", open: !!hit.snippet }, h("summary", {}, t("photo.text")),
       h("div", {}, ...all.text.map(({ text, box }) => h("p", { onpointerenter: () => stage.outline(box), onpointerleave: () => stage.outline(null) }, text))),
       act("copy", t("photo.copy_text"), { type: "button", onclick: () => copy(all.text.map(({ text }) => text).join("\n"), t("photo.text_copied")) }));
     const captions = h("p", { class: "tags", hidden: true });

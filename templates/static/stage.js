@@ -35,6 +35,7 @@ export function createStage({ onCrop, onSwipe = () => null, onDismiss = () => nu
   /** Shows `src` at once, `preview` when it is loaded, and `original` when the zoom exceeds the preview. */
   function show(next) {
     source = next;
+    outline(null);
     image.src = next.src;
     image.alt = next.alt;
     style(node, { "--tint": next.color ?? "#222" });
