@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import queue
+import shutil
+import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers_client import client_of
@@ -13,15 +20,20 @@ from helpers_library import as_bytes, draw, empty_library
 from PIL import Image, ImageDraw, ImageFont
 
 from sightline.indexer.encoder import Encoder
+from sightline.indexer.indexing import read_texts as reading
 from sightline.indexer.indexing.index_folders import index_folders
 from sightline.indexer.indexing.read_texts import read_texts
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library
-from sightline.indexer.photo.ocr import is_plausible
-from sightline.indexer.types import Condition, Filters, TextLine
+from sightline.indexer.photo import Decoder
+from sightline.indexer.photo.ocr import in_reading_order, is_plausible
+from sightline.indexer.types import Condition, Filters, IndexReport, TextLine
 from sightline.server.cli import run
 from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
+
+PATIENCE = 60
+"""Seconds until a test gives up."""
 
 SIGNS = {
     "sign": ("Harbour Museum", "Street 12"),
@@ -99,6 +111,15 @@ def test_what_no_person_writes_is_left_out(text: str, plausible: bool) -> None:
     assert is_plausible(text) is plausible
 
 
+def test_small_lines_are_in_reading_order() -> None:
+    places = ((0.30, 0.01), (0.60, 0.011), (0.31, 0.03), (0.29, 0.05), (0.32, 0.07))
+    lines = [
+        TextLine(str(n), 1.0, (left, top, left + 0.2, top + 0.018))
+        for n, (left, top) in enumerate(places)
+    ]
+    assert in_reading_order([lines[n] for n in (3, 1, 4, 0, 2)]) == lines
+
+
 def test_what_was_read_is_not_read_again(library: Library) -> None:
     assert read_texts(library, workers=1).read == 0
 
@@ -126,6 +147,65 @@ def test_a_stopped_run_continues_and_a_changed_image_is_read_again(
         report = read_texts(library, workers=1)
         assert (report.read, report.skipped) == (1, 1)
         assert found(library, "garage") == ["copy"]
+
+
+def test_an_interrupted_run_keeps_what_was_read(
+    folder: Path, tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BATCH", 1)
+    pictures = Path(shutil.copytree(folder, tmp_path / "pictures"))
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        update_library(library, tiny_encoder, [pictures], workers=1)
+
+        def fail(phase: str, done: int, total: int | None) -> None:
+            if done == 2:
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            read_texts(library, workers=1, progress=fail)
+        assert len(library.catalog.unread()) == 1, "of three images two were stored"
+        (pictures / "again.jpg").write_bytes(as_bytes(sign(("Museum",))))
+        update_library(library, tiny_encoder, [pictures], workers=1)
+        stop = threading.Event()
+
+        def interrupt(phase: str, done: int, total: int | None) -> None:
+            if done == 1:
+                stop.set()
+
+        stopped = read_texts(library, workers=1, progress=interrupt, stop=stop)
+        assert (stopped.read, stopped.interrupted, stopped.skipped) == (1, True, 0)
+        assert len(library.catalog.unread()) == 1
+        assert read_texts(library, workers=1).read == 1
+        assert library.catalog.text_count == 3
+
+
+def test_an_image_that_crashes_its_workers_fails_alone(
+    folder: Path, tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crashing(Decoder):
+        """Its workers receive SIGSEGV while they read ``bill.jpg``."""
+
+        def _call(self, name: str, *arguments: Any) -> Any:
+            call = super()._call
+            if name != "read_text" or arguments[0].path != "bill.jpg":
+                return call(name, *arguments)
+            with ThreadPoolExecutor(1) as pool:
+                outcome = pool.submit(call, name, *arguments)
+                while not outcome.done():
+                    for pid in self.pids:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGSEGV)
+                    wait([outcome], 0.02)
+                return outcome.result()
+
+    monkeypatch.setattr(reading, "Decoder", Crashing)
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        update_library(library, tiny_encoder, [folder], workers=1)
+        report = read_texts(library, workers=1)
+        assert (report.read, report.failed, report.with_text) == (3, 1, 1)
+        assert found(library, "harbour") == ["sign"]
+        assert found(library, "invoice") == []
+        assert read_texts(library, workers=1).read == 0, "the image would crash again"
 
 
 # finding ------------------------------------------------------------------------------------------
@@ -192,3 +272,28 @@ def test_the_setting_of_a_library_applies_to_later_runs(
         (one / "plain.jpg").write_bytes((folder / "plain.jpg").read_bytes())
         assert index_folders(library, encoder=tiny_encoder, workers=1, ocr=False).texts_read == 0
         assert found(library, "harbour") == ["sign"]
+
+
+def test_a_watched_folder_is_read_as_it_changes(
+    folder: Path, tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    (watched / "bill.jpg").write_bytes((folder / "bill.jpg").read_bytes())
+    reports: queue.Queue[IndexReport] = queue.Queue()
+    stop = threading.Event()
+    with empty_library(tmp_path / "library", tiny_encoder) as library:
+        options: dict[str, Any] = {"encoder": tiny_encoder, "workers": 1, "ocr": True}
+        options |= {"on_report": reports.put, "stop": stop}
+        watching = threading.Thread(target=index_folders, args=(library, watched), kwargs=options)
+        watching.start()
+        try:
+            first = reports.get(timeout=PATIENCE)
+            assert (first.added, first.texts_read) == (1, 1)
+            (watched / "sign.jpg").write_bytes((folder / "sign.jpg").read_bytes())
+            later = reports.get(timeout=PATIENCE)
+            assert (later.added, later.texts_read) == (1, 1)
+            assert found(library, "harbour") == ["sign"]
+        finally:
+            stop.set()
+            watching.join(PATIENCE)

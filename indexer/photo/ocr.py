@@ -7,6 +7,7 @@ none. Lines that a model is unsure of, or that no person would write, are left o
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class TextReader:
             clean = " ".join(text.split())[:MAX_LINE]
             if confidence >= MIN_CONFIDENCE and is_plausible(clean):
                 lines.append(TextLine(clean, round(float(confidence), 3), _box(corners, image)))
-        return lines[:MAX_LINES]
+        return in_reading_order(lines)[:MAX_LINES]
 
 
 def is_plausible(text: str) -> bool:
@@ -101,6 +102,21 @@ def is_plausible(text: str) -> bool:
     if written < MIN_CHARACTERS and not _WITHOUT_SPACES.search(text):
         return False
     return written >= MIN_RATIO * len(text.replace(" ", ""))
+
+
+def in_reading_order(lines: Sequence[TextLine]) -> list[TextLine]:
+    """``lines`` row by row from the top, each row from the left. Lines are of one row if the middle
+    of one is within the height of the other. RapidOCR takes ten pixels for a row, which is more
+    than the distance of small lines."""
+    rows: list[list[TextLine]] = []
+    for line in sorted(lines, key=lambda line: line.box[1] + line.box[3]):
+        _, top, _, bottom = line.box
+        middle = (top + bottom) / 2
+        if rows and rows[-1][0].box[1] <= middle <= rows[-1][0].box[3]:
+            rows[-1].append(line)
+        else:
+            rows.append([line])
+    return [line for row in rows for line in sorted(row, key=lambda line: line.box[0])]
 
 
 def _bgr(image: Image.Image) -> np.ndarray:
