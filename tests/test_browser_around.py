@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,32 @@ def test_the_duplicates_page_lists_groups_best_first(page: Page, address: str) -
     assert page.request.get(address + original[1:]).ok
     page.get_by_role("link", name="Back to photos", exact=True).click()
     expect(tiles(page).first).to_be_visible()
+
+
+def test_a_library_without_dates_has_no_timeline(
+    browser: Browser, gallery: Path, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    shutil.copytree(gallery / "library", tmp_path / "library")
+    with closing(sqlite3.connect(tmp_path / "library" / "catalog.db")) as catalog, catalog:
+        catalog.execute("UPDATE images SET taken_at = NULL")
+    with (
+        serving("--library", tmp_path / "library") as address,
+        open_page(browser, address) as page,
+    ):
+        tiles(page).first.wait_for()
+        expect(page.locator("#sort")).to_be_visible()
+        for id in ("months", "timeline"):
+            expect(page.locator(f"#{id}")).to_be_hidden()
+        top = page.locator("#results").evaluate("(grid) => grid.offsetTop")
+        page.mouse.wheel(0, 900)
+        page.wait_for_function("() => scrollY > 800")
+        expect(page.locator(".bubble")).to_have_count(1)
+        expect(page.locator(".bubble")).to_be_hidden()
+        expect(page.get_by_role("slider")).to_have_count(0)
+        search(page, "a football match")
+        assert page.locator("#results").evaluate("(grid) => grid.offsetTop") == top
 
 
 def test_help_opens_by_key_and_button(page: Page) -> None:

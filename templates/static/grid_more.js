@@ -48,7 +48,7 @@ export function extendGrid(grid) {
   const hideBubble = debounce(900, () => (bubble.hidden = true));
   list.after(bubble);
   function showMonth(item) {
-    if (!item) return;
+    if (!item || $("timeline").classList.contains("none")) return;
     bubble.textContent = item.taken_at ? date(item.taken_at, { month: "long", year: "numeric" }) : t("actions.no_date");
     bubble.hidden = false;
     hideBubble();
