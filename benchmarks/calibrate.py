@@ -57,19 +57,15 @@ CLOTHES_PER_LABEL, PHOTOS_PER_CLASS, SCENES = 14, 3, 300
 OTHER_WEIGHT = 0.3
 """Weight of a noun that is not among the everyday ones."""
 
-WORDNET_WEIGHT, RIDGE = 0.5, 0.1
-"""Weight of WordNet's counts beside those of captions, and the ridge penalty, of the fit of how
-often a text is meant."""
-
-BELOW_BEST = 0.08
-"""Less shows fewer images that are right, more shows more that are wrong."""
+BELOW_BEST, CERTAIN = 0.04, 0.1
+"""Less shows fewer images that are right and more queries' matches that are all right."""
 
 WANTED = np.array([0.92, 0.82, 0.97])
 """Found, precision and absent without a match: the aims, and two points to spare."""
 
 LIBRARY_WEIGHTS = {"drawn scenes": 0.6}
 RECALL_WEIGHT = 0.15
-STARTS, TRIALS = 4, 300
+MIDDLE_LOG_RANK = 8.0
 
 STAND_FOR_NOTHING = frozenset(
     """
@@ -155,12 +151,12 @@ def classified(
     nouns: Mapping[str, wordnet.Synset],
 ) -> DevLibrary:
     """The surest photos of each class: what is present is what WordNet has above it."""
-    weight, bias = classifier
+    rows, biases = classifier
     found: list[tuple[str, int, NDArray[np.float32]]] = []
     for source in ("photos", "flickr8k"):
         facts = json.loads((work / f"{source}.json").read_text(encoding="utf-8"))
-        features = Cached.open(work, source, len(facts)).features[:, 0, : weight.shape[1]]
-        logits = features.astype(np.float32) @ weight.T + bias
+        features = Cached.open(work, source, len(facts)).features[:, 0, : rows.shape[1]]
+        logits = features.astype(np.float32) @ rows.T + biases
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         judgement = powers / powers.sum(axis=1, keepdims=True)
         sure = np.flatnonzero(judgement.max(axis=1) > SURE)
@@ -238,59 +234,23 @@ def clothing(encoder: Encoder, work: Path, texts: Texts, things: Sequence[str]) 
 # --- fit -----------------------------------------------------------------------------------------
 
 
-def frequency(
-    texts: Texts, work: Path, things: Sequence[str], counts: Mapping[str, int]
-) -> tuple[NDArray[np.float32], float]:
-    """``(d,)`` and an intercept: how often a text is meant, as a linear function of its vector.
-
-    The logarithm of how many training photos' captions have it, and of WordNet's counts, by ridge
-    regression.
-    """
-    captions = json.loads((work / "flickr8k.json").read_text(encoding="utf-8"))
-    said = [{word for text in several for word in vocabulary.words(text)} for several in captions]
-    number = Counter(word for photo in said for word in photo)
-
-    def photos_of(text: str) -> int:
-        words = text.split()
-        if len(words) == 1:
-            return max(number[text], number[vocabulary.plural(text)])
-        if not all(number[word] for word in words):
-            return 0
-        return sum(all(word in photo for word in words) for photo in said)
-
-    defined = json.loads((work / "definitions.json").read_text(encoding="utf-8"))["nouns"]
-    frequent = [noun for noun in defined if noun in number or counts.get(noun, 0) > 1]
-    chosen = [t for t in dict.fromkeys([*things, *visual_words(), *frequent]) if t.isascii()]
-    target = np.array(
-        [np.log(photos_of(t) + 0.5) + WORDNET_WEIGHT * np.log(counts.get(t, 0) + 1) for t in chosen]
-    )
-    vectors = texts(chosen).astype(np.float64)
-    mean = vectors.mean(axis=0)
-    centred = vectors - mean
-    penalty = RIDGE * np.eye(centred.shape[1])
-    slope = np.linalg.solve(centred.T @ centred + penalty, centred.T @ (target - target.mean()))
-    return slope.astype(np.float32), float(target.mean() - mean @ slope)
-
-
 class Judged(NamedTuple):
-    """Queries of a library with their closest `PAGE` images, ``(q, k)`` each."""
+    """Queries of a library."""
 
     cosines: NDArray[np.float32]
-    frequency: NDArray[np.float64]
+    """``(q, k)``, of the closest `PAGE` images."""
+    log_rank: NDArray[np.float64]
     """``(q,)``."""
-    support: NDArray[np.float32]
 
 
 def judged(
-    library: DevLibrary, queries: Embeddings, frequent: NDArray[np.float64], c: Calibration
+    library: DevLibrary, asked: Sequence[str], encoder: Encoder, texts: Texts, start: Calibration
 ) -> tuple[Judged, NDArray[np.int64]]:
     """A :class:`Judged`, and the rows of its images."""
-    cosines = queries @ library.vectors.T
+    cosines = texts(asked) @ library.vectors.T
     rows = np.argsort(-cosines, axis=1)[:, :PAGE]
-    probabilities = c.probabilities(library.vectors)
-    related = np.stack([c.relatedness(query) for query in queries])
-    support = np.sqrt(np.einsum("qkn,qn->qk", probabilities[rows], related, optimize=True))
-    return Judged(np.take_along_axis(cosines, rows, axis=1), frequent, support), rows
+    ranks = np.array([start.log_rank(encoder.word_ids(text)) for text in asked])
+    return Judged(np.take_along_axis(cosines, rows, axis=1), ranks), rows
 
 
 class Case(NamedTuple):
@@ -305,16 +265,16 @@ class Case(NamedTuple):
     absent: Judged
 
 
-Parameters = tuple[float, float, float]
-"""Bias, factor of the frequency, support."""
+Parameters = tuple[float, float]
+"""Bias and rarity."""
 
 
 def matches(judged: Judged, parameters: Parameters) -> NDArray[np.bool_]:
     """What :meth:`Calibration.match_cosine` decides, for all queries at once."""
-    bias, factor, support = parameters
-    needed = (bias - factor * judged.frequency)[:, None] - support * judged.support
-    prefix = np.logical_and.accumulate(judged.cosines >= needed, axis=1)
-    return prefix & (judged.cosines >= judged.cosines[:, :1] - BELOW_BEST)
+    bias, rarity = parameters
+    required = (bias + rarity * judged.log_rank)[:, None]
+    limit = np.minimum(judged.cosines[:, :1] - BELOW_BEST, required + CERTAIN)
+    return judged.cosines >= np.maximum(required, limit)
 
 
 def figures(case: Case, parameters: Parameters) -> NDArray[np.float64]:
@@ -333,8 +293,7 @@ def figures(case: Case, parameters: Parameters) -> NDArray[np.float64]:
 
 
 def fitted(cases: Mapping[str, Case]) -> Parameters:
-    """The best of random parameters, improved by random steps, of several starts."""
-    rng = np.random.default_rng(0)
+    """The best of a grid."""
     weights = np.array([LIBRARY_WEIGHTS.get(name, 1.0) for name in cases])
 
     def cost(parameters: Parameters) -> float:
@@ -342,25 +301,13 @@ def fitted(cases: Mapping[str, Case]) -> Parameters:
         missing = np.maximum(WANTED - table[:, :3], 0).sum(axis=1)
         return float(np.average(missing, weights=weights) - RECALL_WEIGHT * table[:, 3].mean())
 
-    found = []
-    for _ in range(STARTS):
-        tried = [
-            (rng.uniform(0.15, 0.6), rng.uniform(0, 0.06), rng.uniform(0, 0.35))
-            for _ in range(TRIALS)
-        ]
-        best = min(tried, key=cost)
-        least = cost(best)
-        for _ in range(TRIALS):
-            bias, factor, support = best
-            near = (
-                bias + rng.normal(0, 0.02),
-                max(0.0, factor + rng.normal(0, 0.005)),
-                max(0.0, support + rng.normal(0, 0.03)),
-            )
-            if (now := cost(near)) < least:
-                best, least = near, now
-        found.append((least, best))
-    return min(found)[1]
+    # By the cosine that a word of middle rank requires, because bias and rarity depend on it.
+    grid = [
+        (cosine - rarity * MIDDLE_LOG_RANK, rarity)
+        for cosine in np.arange(0.2, 0.45, 0.005).tolist()
+        for rarity in np.arange(0, 0.15, 0.005).tolist()
+    ]
+    return min(grid, key=cost)
 
 
 def main() -> None:
@@ -379,9 +326,6 @@ def main() -> None:
     texts = Texts(encoder)
     names = Names.load(work / "names.json")
     clip = json.loads((work / "clip_names.json").read_text(encoding="utf-8"))
-    counts = wordnet.read_counts(options.wordnet)
-    known = [several[0] for several in names.classes] + [group.names[0] for group in names.groups]
-    known = list(dict.fromkeys([*known, *clip]))
     things = [name for name in dict.fromkeys(clip) if name not in ABSENT]
     _, weight, bias = load_efficientnet(
         options.efficientnet, width=options.width, depth=options.depth
@@ -394,13 +338,13 @@ def main() -> None:
         "drawn scenes": drawn_scenes(encoder, work, texts, things[::4]),
         "clothing": clothing(encoder, work, texts, things[::4]),
     }
-    slope, intercept = frequency(texts, work, things, counts)
-    start = Calibration(texts(known), slope, 0.0, 0.0, BELOW_BEST)
+    common = (word for word in visual_words() | set(EVERYDAY) if len(word) > 2)
+    first = min(id for word in common for id in encoder.word_ids(word))
+    start = Calibration(first, 0.0, 0.0, BELOW_BEST, CERTAIN)
     cases = {}
     for name, library in libraries.items():
-        asked, absent = list(library.present), texts(library.absent)
-        vectors = texts(asked)
-        present, rows = judged(library, vectors, vectors @ slope + intercept, start)
+        asked = list(library.present)
+        present, rows = judged(library, asked, encoder, texts, start)
         truth = np.stack([library.present[word] for word in asked])
         everyday = np.isin(asked, EVERYDAY) | (name in ("drawn scenes", "clothing"))
         cases[name] = Case(
@@ -408,20 +352,15 @@ def main() -> None:
             np.take_along_axis(truth, rows, axis=1),
             np.minimum(truth.sum(axis=1), PAGE),
             np.where(everyday, 1.0, OTHER_WEIGHT),
-            judged(library, absent, absent @ slope + intercept, start)[0],
+            judged(library, library.absent, encoder, texts, start)[0],
         )
     parameters = fitted(cases)
-    print(f"bias {parameters[0]:.3f}, factor {parameters[1]:.4f}, support {parameters[2]:.3f}")
+    print("bias {:.3f}, rarity {:.3f}".format(*parameters))
     for name, case in cases.items():
         size = f"{len(case.right)} present, {len(case.absent.cosines)} absent"
         row = figures(case, parameters)
         print(f"{name:18} ({size}): " + "  ".join(f"{value:.2f}" for value in row))
-    calibration = replace(
-        start,
-        direction=(parameters[1] * slope).astype(np.float32),
-        bias=parameters[0] - parameters[1] * intercept,
-        support=parameters[2],
-    )
+    calibration = replace(start, bias=parameters[0], rarity=parameters[1])
     calibration.save(builtin_directory() / FILE, revision=encoder.revision)
 
 

@@ -12,60 +12,44 @@ import pytest
 
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.encoder.registry import builtin_directory
-from sightline.server.search.calibration import FILE, JUDGED, Calibration
+from sightline.server.search.calibration import FILE, Calibration, text_scale
 
-DOG, CAR = np.eye(2, dtype=np.float32)
-"""In a space of two things."""
-
-
-def image(dog: float, car: float, *, other: float = 0.0) -> np.ndarray:
-    """A unit vector in four dimensions; the last two mean nothing."""
-    rest = np.sqrt(max(0.0, 1 - dog**2 - car**2 - other**2))
-    return np.array([dog, car, other, rest], np.float32)
+CALIBRATION = Calibration(first_word=1000, bias=0.3, rarity=0.0, below_best=0.5, certain=0.25)
 
 
-@pytest.fixture
-def calibration() -> Calibration:
-    """Without support .3 is needed, with it .2."""
-    names = np.pad(np.stack([DOG, CAR]), ((0, 0), (0, 2)))
-    return Calibration(names, np.zeros(4, np.float32), bias=0.3, support=0.1, below_best=0.5)
+def test_a_rare_word_requires_a_higher_cosine_and_less_of_one_in_a_sentence() -> None:
+    calibration = replace(CALIBRATION, bias=0.0, rarity=0.05)
+    common, rare = (calibration.match_cosine([word], best=0.6) for word in (1100, 15000))
+    assert 0.2 < common < rare < 0.5
+    sentence = calibration.match_cosine([1100, 15000, 1001], best=0.6)
+    assert common < sentence < rare
 
 
-def match_cosine(calibration: Calibration, images: list[np.ndarray]) -> float:
-    sample = np.stack(images)
-    text = calibration.names[0]
-    return calibration.match_cosine(text, sample, sample @ text)
+def test_what_is_far_below_the_closest_image_matches_only_if_it_is_certain() -> None:
+    narrow = replace(CALIBRATION, below_best=0.12)
+    assert narrow.match_cosine([1000], best=0.35) == pytest.approx(0.3)
+    assert narrow.match_cosine([1000], best=0.6) == pytest.approx(0.48)
+    assert narrow.match_cosine([1000], best=0.8) == pytest.approx(0.55)
 
 
-def test_an_image_whose_nearest_name_is_the_text_matches_from_a_lower_cosine(
-    calibration: Calibration,
+def test_a_scale_is_calibrated_by_the_closest_image_of_the_sample() -> None:
+    text = np.array([1, 0], np.float32)
+    cosines = np.linspace(0, 0.6, 100, dtype=np.float32)
+    sample = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+    narrow = replace(CALIBRATION, below_best=0.12)
+    scale = text_scale(text, sample, narrow, ids=[1000])
+    assert scale.matches == (cosines >= 0.48).sum()
+    assert text_scale(text, sample, None, ids=[]).matches == 0, "nothing stands out"
+
+
+def test_a_plural_is_as_common_as_its_singular_and_a_word_in_pieces_is_rare(
+    tiny_clip: Path,
 ) -> None:
-    supported, unsupported = image(0.25, 0.0), image(0.25, 0.4)
-    assert match_cosine(calibration, [supported]) == pytest.approx(0.25, abs=1e-3)
-    assert match_cosine(calibration, [unsupported]) == pytest.approx(0.3)
-    assert match_cosine(calibration, [image(0.15, 0.0)]) == pytest.approx(0.3)
-
-
-def test_the_first_image_without_support_ends_the_matches(calibration: Calibration) -> None:
-    images = [image(0.28, 0.0), image(0.26, 0.0), image(0.24, 0.5), image(0.22, 0.0)]
-    assert match_cosine(calibration, images) == pytest.approx(0.26, abs=1e-3)
-
-
-def test_a_rare_thing_requires_a_higher_cosine(calibration: Calibration) -> None:
-    rare = replace(calibration, direction=np.array([-0.2, 0, 0, 0], np.float32))
-    assert match_cosine(rare, [image(0.35, 0.4)]) == pytest.approx(0.5)
-
-
-def test_what_is_far_below_the_closest_image_is_no_match(calibration: Calibration) -> None:
-    narrow = replace(calibration, below_best=0.12)
-    assert match_cosine(narrow, [image(0.6, 0.0), image(0.4, 0.0)]) == pytest.approx(0.48)
-
-
-def test_matches_beyond_the_judged_images_are_as_supported_as_these(
-    calibration: Calibration,
-) -> None:
-    many = [image(0.29 - 0.0001 * n, 0.0) for n in range(JUDGED + 100)]
-    assert match_cosine(calibration, many) == pytest.approx(0.2, abs=0.01)
+    encoder = Encoder.load("builtin", device="cpu")
+    assert encoder.word_ids("elephants") == encoder.word_ids("elephant")
+    dog, stethoscope, pieces = encoder.word_ids("dog, stethoscope sdfkjh")
+    assert dog < stethoscope < pieces
+    assert Encoder.load(str(tiny_clip), device="cpu").word_ids("dog") == []
 
 
 def test_the_builtin_model_is_calibrated_and_a_model_without_the_file_is_not(
@@ -73,7 +57,7 @@ def test_the_builtin_model_is_calibrated_and_a_model_without_the_file_is_not(
 ) -> None:
     calibration = Calibration.of(Encoder.load("builtin", device="cpu"))
     assert calibration is not None, "run `python -m benchmarks.calibrate`"
-    assert np.allclose(np.linalg.norm(calibration.names, axis=1), 1, atol=1e-2)
+    assert calibration.rarity > 0
     assert Calibration.of(Encoder.load(str(tiny_clip), device="cpu")) is None
 
 
@@ -82,10 +66,9 @@ def test_the_calibration_of_other_weights_is_ignored(
 ) -> None:
     model = shutil.copytree(builtin_directory(), tmp_path / "model")
     encoder = Encoder.load(str(model), device="cpu")
-    assert Calibration.of(encoder) is not None
-    kept = Calibration.of(encoder)
-    assert kept is not None
-    kept.save(model / FILE, revision="of other weights")
+    CALIBRATION.save(model / FILE, revision=encoder.revision)
+    assert Calibration.of(encoder) == CALIBRATION
+    CALIBRATION.save(model / FILE, revision="of other weights")
     with caplog.at_level(logging.WARNING):
         assert Calibration.of(encoder) is None
     assert "other weights" in caplog.text

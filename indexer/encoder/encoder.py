@@ -166,6 +166,13 @@ class Encoder:
             return []
         return self._whole_words.unknown(text)
 
+    def word_ids(self, text: str) -> list[int]:
+        """The id of each word of ``text`` in the model's vocabulary, if that is in the order of
+        frequency, as the built-in model's is; else []. Needs no tower."""
+        if self._files.family != families.OWN_FAMILY:
+            return []
+        return self._whole_words.ids(text)
+
     @cached_property
     def _whole_words(self) -> WholeWords:
         from sightline.indexer.encoder.tokenizer import WholeWords

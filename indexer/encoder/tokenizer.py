@@ -161,6 +161,16 @@ class WholeWords:
         """
         return [word for word in WORD.findall(text) if not self._knows(word)]
 
+    def ids(self, text: str) -> list[int]:
+        """The id of each word of ``text``: frequent words have low ones. A plural has that of its
+        singular if this is lower, a word in pieces the size of the vocabulary."""
+        words = WORD.findall(text)
+        return [min(self._id(word), self._id(word.removesuffix("s"))) for word in words]
+
+    def _id(self, word: str) -> int:
+        ids: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
+        return ids[0] if len(ids) == 1 else self._tokenizer.get_vocab_size()
+
     def _knows(self, word: str) -> bool:
         pieces = self._tokenizer.encode(word, add_special_tokens=False).tokens
         return len(pieces) < 2 or (len(pieces) == 2 and len(pieces[0]) >= SHORTEST_WORD)

@@ -20,8 +20,8 @@ from sightline.server.commands.progress import shown
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from sightline.indexer.encoder import Encoder
     from sightline.indexer.evaluation.trial import Trial
-    from sightline.server.search.calibration import Calibration
 
 SAMPLE = 500
 """Photos that are encoded, at most."""
@@ -105,7 +105,6 @@ def try_models(
     machine: nothing is downloaded."""
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.evaluation.trial import try_model
-    from sightline.server.search.calibration import Calibration
 
     files, total = sample_of(folder)
     for name in models:  # all are checked before the first is loaded
@@ -120,7 +119,7 @@ def try_models(
 
             show("loading", 0, None)
             trial = try_model(encoder, files, queries, progress=show)
-            found.append(_results(name, trial, files, queries, total, Calibration.of(encoder)))
+            found.append(_results(name, trial, files, queries, total, encoder))
             if trial.images.failures:
                 say(f"{name}: {len(trial.images.failures):,} photos could not be read")
     return found
@@ -132,16 +131,18 @@ def _results(
     files: Sequence[Path],
     queries: Sequence[str],
     total: int,
-    calibration: Calibration | None,
+    encoder: Encoder,
 ) -> ModelResults:
     import numpy as np
 
-    from sightline.server.search.calibration import text_scale
+    from sightline.server.search.calibration import Calibration, text_scale
 
+    calibration = Calibration.of(encoder)
     results = {}
     for query, vector in zip(queries, trial.queries, strict=True):
         cosines = trial.images.vectors @ vector
-        scale = text_scale(vector, trial.images.vectors, calibration)
+        ids = encoder.word_ids(query)
+        scale = text_scale(vector, trial.images.vectors, calibration, ids=ids)
         z_scores = scale.z_scores(cosines)
         results[query] = tuple(
             Result(

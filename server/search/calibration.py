@@ -1,23 +1,23 @@
 """Calibration: the cosine from which an image matches a text, for one model and each text.
 
-One cosine for all texts fails: the vector of a wide group ("dog") is far from each of its kinds,
-and the nearest image of a rare thing that the library lacks is as near. Two numbers correct it:
+One cosine for all texts fails: the closest image of a rare thing that the library lacks is as close
+as a photo of a wide group ("dog") whose kinds the model knows apart. What people seldom write of is
+seldom photographed, so a rare word requires a higher cosine: by the logarithm of its rank in the
+model's vocabulary, the mean over the words of a text. Of the images above that cosine only those
+near the closest one match, or which are far above it.
 
-- *Offset.* A linear function of the text's vector, fitted to how often people photograph and write
-  of a thing: what is rare requires a higher cosine.
-- *Support.* The probability that the names nearest to an image (a softmax over ``names``) are near
-  the text: an image that is nearest to "collie" supports "dog".
-
-The closest images of the library's sample are judged in order; the first that is not supported ends
-the matches. Fitted by ``python -m benchmarks.calibrate``; measured in docs/evaluation.md.
+Fitted by ``python -m benchmarks.calibrate``; measured in docs/evaluation.md.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,120 +30,68 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FILE = "calibration.safetensors"
+FILE = "calibration.json"
 """In the model's folder."""
 
-JUDGED = 48
-"""Images of the sample whose support is computed, the closest ones."""
-
-BLOCK = 8
-"""Images whose support is computed at a time; most queries need no second block."""
-
-SOFTMAX_SCALE = 60.0
-"""Factor of an image's cosines to the names before the softmax."""
-
-NEAR, NEAR_STEEPNESS = 0.6, 20.0
-"""Cosine of a name and a text that count as related by half, and the steepness around it."""
+LOG_OFFSET = 100
+"""Added to ranks: the first hundred words are about equally common."""
 
 
-ROUNDING = 1e-5
-"""By how much a cosine may differ where it is computed again."""
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Calibration:
     """The numbers of one model."""
 
-    names: Embeddings
-    """``(n, d) float32, unit norm``: text vectors of the names of things."""
-    direction: NDArray[np.float32]
-    """``(d,)``: subtracted from ``bias`` by its product with the text's vector."""
+    first_word: int
+    """The id of the most frequent word in the vocabulary."""
     bias: float
-    support: float
-    """By how much full support lowers the cosine of a match."""
+    rarity: float
+    """By how much the cosine of a match rises with the natural logarithm of the rank."""
     below_best: float
-    """Largest distance of a match from the closest image's cosine."""
+    """Largest distance of a match from the closest image's cosine..."""
+    certain: float
+    """... unless it is so far above what the text requires."""
 
     @classmethod
     def of(cls, encoder: Encoder) -> Calibration | None:
         """The calibration in the encoder's folder; None without one, or if it is of other weights
         (which is logged)."""
-        from safetensors import safe_open
-
         path = encoder.directory / FILE
         if not path.is_file():
             return None
-        with safe_open(path, framework="numpy") as file:
-            facts = file.metadata()
-            if facts["revision"] != encoder.revision:
-                log.warning("%s was fitted for other weights and is ignored", path)
-                return None
-            names = file.get_tensor("names").astype(np.float32)
-            direction = file.get_tensor("direction")
-        numbers = {key: float(facts[key]) for key in ("bias", "support", "below_best")}
-        return cls(names, direction, **numbers)
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        if numbers.pop("revision") != encoder.revision:
+            log.warning("%s was fitted for other weights and is ignored", path)
+            return None
+        return cls(**numbers)
 
     def save(self, path: Path, *, revision: str) -> None:
         """Writes the file that ``of`` reads; ``revision`` is that of the weights."""
-        from safetensors.numpy import save_file
+        numbers = {"revision": revision, **asdict(self)}
+        path.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
-        tensors: dict[str, NDArray[Any]] = {
-            "names": self.names.astype(np.float16),
-            "direction": self.direction,
-        }
-        numbers = {key: repr(getattr(self, key)) for key in ("bias", "support", "below_best")}
-        save_file(tensors, path, metadata={"revision": revision, **numbers})
+    def log_rank(self, ids: Sequence[int]) -> float:
+        """The rarity of a text whose words have these ids: their mean. Sentences have lower cosines
+        than their rarest word."""
+        ranks = [max(one - self.first_word, 0) for one in ids] or [0]
+        return sum(math.log(rank + LOG_OFFSET) for rank in ranks) / len(ranks)
 
-    def match_cosine(
-        self, text: NDArray[np.float32], sample: Embeddings, cosines: NDArray[np.float32]
-    ) -> float:
-        """The cosine from which an image matches ``text``, a unit vector.
-
-        ``sample`` is the library's, ``(n, d)`` with n > 0, and ``cosines`` are its ``(n,)`` cosines
-        to the text.
-        """
-        unsupported = self.bias - float(self.direction @ text)
-        best = float(cosines.max())
-        lowest = max(unsupported - self.support, best - self.below_best)
-        threshold = max(unsupported, best - self.below_best)
-        rows = np.flatnonzero((cosines >= lowest) & (cosines < threshold))
-        if not len(rows):
-            return threshold
-        if len(rows) > JUDGED:
-            rows = rows[np.argpartition(-cosines[rows], JUDGED - 1)[:JUDGED]]
-        rows = rows[np.argsort(-cosines[rows])]
-        related = self.relatedness(text)
-        found: list[float] = []
-        for start in range(0, len(rows), BLOCK):
-            block = rows[start : start + BLOCK]
-            supports = np.sqrt(self.probabilities(sample[block]) @ related)
-            for row, support in zip(block, supports, strict=True):
-                if cosines[row] < unsupported - self.support * support:
-                    return threshold
-                threshold = float(cosines[row]) - ROUNDING
-            found += supports.tolist()
-        if len(rows) == JUDGED:
-            # All judged match, and more images may: as supported as these are on average.
-            mean = unsupported - self.support * float(np.mean(found))
-            threshold = min(threshold, max(lowest, mean))
-        return threshold
-
-    def relatedness(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How related each name is to a text, ``(n,)``, 0 to 1."""
-        return 1 / (1 + np.exp(NEAR_STEEPNESS * (NEAR - self.names @ text)))
-
-    def probabilities(self, images: Embeddings) -> NDArray[np.float32]:
-        """The probability of each name for each of ``(m, d)`` images, ``(m, n)``."""
-        logits = SOFTMAX_SCALE * (images @ self.names.T)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+    def match_cosine(self, ids: Sequence[int], best: float) -> float:
+        """The cosine from which an image matches a text whose words have these ids; ``best`` is the
+        cosine of the closest image."""
+        required = self.bias + self.rarity * self.log_rank(ids)
+        return max(required, min(best - self.below_best, required + self.certain))
 
 
 def text_scale(
-    text: NDArray[np.float32], sample: Embeddings, calibration: Calibration | None
+    text: NDArray[np.float32],
+    sample: Embeddings,
+    calibration: Calibration | None,
+    *,
+    ids: Sequence[int],
 ) -> ScoreScale:
-    """The scale of a text's cosines to a sample, with the model's calibration if it has one."""
+    """The scale of a text's cosines to a sample, with the model's calibration if it has one.
+    ``ids`` are those of the text's words."""
     cosines = sample @ text
     if calibration is None or not len(sample):
         return ScoreScale.of(cosines)
-    return ScoreScale.of(cosines, calibration.match_cosine(text, sample, cosines))
+    return ScoreScale.of(cosines, calibration.match_cosine(ids, float(cosines.max())))

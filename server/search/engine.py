@@ -307,14 +307,18 @@ class SearchEngine:
         changeable = any(one.name in CHANGEABLE for one in filters.conditions)
         return self.library.stamp if changeable else 0
 
-    def _scale(self, vector: NDArray[np.float32], *, of_texts: bool) -> ScoreScale:
-        """The scale of a vector's cosines to the library's sample. Cached: clients change filters
-        more often than terms, and the sample is 8 MB."""
+    def _scale(self, vector: NDArray[np.float32], text: str | None) -> ScoreScale:
+        """The scale of a vector's cosines to the library's sample; ``text``: its positive text if
+        it is one of texts only. Cached: clients change filters more often than terms, and the
+        sample is 8 MB."""
         sample = self.library.sample()
-        cached = self._scales.get(key := (vector.tobytes(), of_texts))
+        cached = self._scales.get(key := (vector.tobytes(), text))
         if cached is None or cached[0] is not sample:
-            scale = text_scale(vector, sample, self._calibration if of_texts else None)
-            cached = self._scales.put(key, (sample, scale))
+            calibration = self._calibration if text is not None else None
+            ids = self.encoder.word_ids(text) if text is not None else []
+            cached = self._scales.put(
+                key, (sample, text_scale(vector, sample, calibration, ids=ids))
+            )
         return cached[1]
 
     def _ranking(
@@ -386,7 +390,7 @@ class SearchEngine:
         vector = combine(vectors, self.library.sample())
         single = len(vectors) == 1 and vectors[0].weight > 0
         only_texts = not any(one.is_image for one in vectors)
-        scale = self._scale(vector, of_texts=only_texts)
+        scale = self._scale(vector, _positive_text(terms) if only_texts else None)
         if only_texts and self._knows_nothing_of(_positive_text(terms)):
             scale = replace(scale, threshold=UNREACHABLE, matches=0)
         if words and only_texts and (text := _positive_text(terms)):
@@ -395,7 +399,7 @@ class SearchEngine:
                 remainder = None
                 if matches.remainder:
                     (rest,) = self.query_encoder.encode_texts([matches.remainder])
-                    remainder = rest, self._scale(rest, of_texts=True)
+                    remainder = rest, self._scale(rest, matches.remainder)
                 return FusedRanking(
                     self.library, filters, fold, vector, scale, matches, remainder=remainder
                 )
