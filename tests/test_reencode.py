@@ -25,6 +25,7 @@ from sightline.indexer.errors import (
     ModelMismatchError,
     UsageError,
 )
+from sightline.indexer.indexing import index_folders
 from sightline.indexer.indexing.encoders import encoder_for
 from sightline.indexer.indexing.reencode import OLD_LABELS, discard, reencode
 from sightline.indexer.indexing.run import update_library
@@ -169,6 +170,9 @@ def test_thumbnails_stand_in_for_folders_that_are_not_there(
         assert np.mean(cosines) > 0.99
         shutil.move(place / "unplugged", place / "pictures")
         assert update_library(library, wide_encoder, workers=1).unchanged == PICTURES
+        update_library(library, wide_encoder, workers=1, reread=True)
+        found = library.catalog.vectors(library.select())
+        np.testing.assert_allclose(found, [expected[name] for name in names], atol=2e-3)
 
 
 def test_from_thumbnails_reads_a_file_only_where_there_is_no_thumbnail(
@@ -419,6 +423,31 @@ def test_the_command_changes_continues_and_drops(
     assert "nothing to do" in capsys.readouterr().err
     assert run(["reencode", "--library", "milvus+http://localhost:1/x"]) == 2
     assert "requires a folder, not a Milvus collection" in capsys.readouterr().err
+
+
+def test_a_watching_run_goes_on_with_the_new_model(
+    place: Path,
+    tiny_encoder: Encoder,
+    wide_encoder: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models: list[str] = []
+
+    def watch(library: Library, run: Any, *_: object, **options: object) -> None:
+        models.append(library.model)
+        if len(models) == 1:
+            reencode(place / "library", encoder=wide_encoder, workers=1)
+            (place / "pictures" / "new.jpg").write_bytes(as_bytes(draw(903, (160, 120))))
+            run([place / "pictures"])
+
+    # Without waiting for events of the file system.
+    monkeypatch.setattr(index_folders, "watch_folders", watch)
+    library = ["--library", str(place / "library"), "--device", "cpu", "-q"]
+    assert run(["index", "--watch", *library]) == 0
+    assert models == [tiny_encoder.model, wide_encoder.model]
+    assert "1 added" in capsys.readouterr().out
+    assert np.isfinite(vectors(place / "library")).all()
 
 
 def test_the_error_for_another_model_names_the_command(
