@@ -82,7 +82,7 @@ class TextMatches:
     complete: Ids
     """Sorted ids of images that hold all words."""
     phrase: Ids
-    """Sorted ids of those that hold them one after the other."""
+    """Sorted ids of those that hold them one after the other; empty if many images hold them."""
     misread: Ids
     """Sorted ids of images that hold all words, one of them with a reading error."""
     named: Ids
@@ -174,9 +174,12 @@ def _inverse_frequency(found: int, count: int) -> float:
 
 
 def _with_phrase(library: AnyLibrary, text: str, complete: Ids) -> Ids:
-    """Those of ``complete`` that hold all words of ``text`` one after the other."""
-    if not len(complete) or len(text.split()) == 1:
+    """Those of ``complete`` that hold all words of ``text`` one after the other; none if they are
+    more than ``MAX_WORD_IDS``."""
+    if len(text.split()) == 1:
         return complete
+    if not 0 < len(complete) <= MAX_WORD_IDS:
+        return _NO_IDS
     # Full text searches words that are joined by underscores as a phrase.
     return np.intersect1d(complete, library.full_text_search("_".join(text.split()), MAX_IDS))
 
