@@ -60,8 +60,10 @@ VISIBLE = frozenset({5, 6, 8, 13, 15, 17, 18, 20})
 """WordNet's files of animals, artifacts, body parts, food, places, natural objects, people and
 plants: what a caption names."""
 
-UNSPOKEN = frozenset(["light", "in", "at", "on"])
-"""Nouns of WordNet that captions of the bank use otherwise."""
+UNSPOKEN = frozenset(
+    ["light", "in", "at", "on", "front", "air", "dry", "white", "black", "red", "green", "blue"]
+)
+"""Nouns of WordNet that captions use otherwise."""
 
 SAID = 5
 """Captions that are said of an image at most, as in an assistant's answer."""
@@ -164,11 +166,13 @@ def report_captions(
         if synset.file in VISIBLE
         for name in synset.names
     } - UNSPOKEN
-    names = [_named(text, things) for text in CAPTIONS]
+    bank = {text: names for text in CAPTIONS if (names := _named(text, things))}
     known = [set(_named(text, things)) for text in said]
-    first = np.array([[several[0] in words for several in names] for words in known])
-    any_of = np.array([[bool(words & set(several)) for several in names] for words in known])
-    cosines = images @ encoder.encode_texts(CAPTIONS).T
+    first = np.array([[several[0] in words for several in bank.values()] for words in known])
+    any_of = np.array(
+        [[bool(words & set(several)) for several in bank.values()] for words in known]
+    )
+    cosines = images @ encoder.encode_texts(list(bank)).T
     best = np.argsort(-cosines, axis=1)[:, :SAID]
     scores, first, any_of = (
         np.take_along_axis(table, best, axis=1) for table in (cosines, first, any_of)
