@@ -124,6 +124,29 @@ def test_a_word_that_the_vocabulary_has_only_pieces_of_is_unknown(
     assert encoder.unknown_words(text) == unknown
 
 
+def test_a_caption_is_said_of_an_image_only_where_it_fits(
+    encoder: Encoder,
+    scenes: list[Scene],
+    images: Embeddings,
+    benchmark: ModuleType,
+    tmp_path: Path,
+) -> None:
+    with (
+        benchmark.library_of(tmp_path / "library", encoder, images) as library,
+        SearchEngine(library, encoder) as engine,
+    ):
+        said = [[text for text, _ in engine.words_for(id, k=5)] for id in range(1, SCENES + 1)]
+    assert any(said)
+    assert not all(said)  # rather nothing than what fits least badly
+    balloons = [
+        any(subject.kind == "hot-air balloon" for subject in scene.subjects)
+        for scene, texts in zip(scenes, said, strict=True)
+        if any("hot air balloon" in text for text in texts)
+    ]
+    assert balloons
+    assert all(balloons)
+
+
 def test_a_query_of_unknown_words_has_no_match_and_a_message_that_names_them(
     encoder: Encoder, images: Embeddings, benchmark: ModuleType, tmp_path: Path
 ) -> None:

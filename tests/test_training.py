@@ -388,6 +388,52 @@ def test_true_and_false_orders_of_a_scene_state_a_relation(tmp_path: Path) -> No
     assert not _states_relation("a red flower at a lake")
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("captions", (0, 4, 7)),
+        ("swapped", (0, 7, 4)),
+        ("mirrored", (0, 7, 4)),
+        ("mirrored_swapped", (0, 4, 7)),
+    ],
+)
+def test_captions_of_a_relation_say_who_is_where(name: str, expected: tuple[int, int, int]) -> None:
+    from sightline.data.training.corpus import _told
+
+    assert _told(name, (0, 4, 7)) == expected  # 4 is left of 7
+    above = (1, *sorted(expected[1:], reverse="swapped" in name))  # a mirror changes no height
+    assert _told(name, (1, 4, 7)) == above
+
+
+def test_regression_makes_nouns_find_their_subjects_and_leaves_photos_alone() -> None:
+    from sightline.data.training.learner import Learner, Statistics, regressed_head
+
+    torch.manual_seed(0)
+    width = 32
+    learner = object.__new__(Learner)
+    nn.Module.__init__(learner)
+    learner.head = nn.Linear(width, 256)
+    nothing = torch.zeros(1, width)
+    learner.statistics = Statistics(nothing[0], torch.ones(width), nothing, nothing)
+    scenes, photos = torch.randn(2, 500, width)
+    scenes[:, width // 2 :], photos[:, : width // 2] = 0, 0
+    shown = scenes[:, :3] > 0
+    nouns = F.normalize(torch.randn(3, 256), dim=-1)
+    with torch.no_grad():  # a head that knows the subjects, and takes much else for them
+        learner.head.weight.normal_()
+        learner.head.weight[:, :3] += 3 * nouns.T
+        captions = F.normalize(learner.head(scenes), dim=-1)
+    weight = regressed_head(learner, scenes, photos, captions, shown, nouns)
+
+    def missed(head: torch.Tensor) -> torch.Tensor:
+        products = scenes @ head.T @ nouns.T
+        return ((products[:, None] < products[None]) & shown[:, None] & ~shown[None]).sum((0, 1))
+
+    assert (missed(weight) < missed(learner.head.weight) * 2 / 3).all()
+    before, after = photos @ learner.head.weight.T, photos @ weight.T
+    assert (before - after).norm() < 0.02 * before.norm()
+
+
 def test_batches_depend_on_the_step_alone_and_keep_scenes_of_one_setting_together(
     tmp_path: Path,
 ) -> None:

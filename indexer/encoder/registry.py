@@ -37,6 +37,9 @@ class ModelInfo:
     recall: float | None = None
     """Mean of text-to-image recall@1, @5 and @10 on Crossmodal-3600, English, in percent, from
     ``RECALL_SOURCE``; None if it is not listed there."""
+    caption_cosine: float | None = None
+    """Cosine from which a caption of everyday photos is said of an image, where measured
+    (``docs/labels.md``)."""
     templates: str = "imagenet"
     """Name of its default prompt templates (``zero_shot.prompts.TEMPLATES``)."""
 
@@ -62,6 +65,7 @@ MODELS: tuple[ModelInfo, ...] = (
         languages="en",
         licence="MIT",
         note="needs no network; finds everyday things in photos, far below the others in quality",
+        caption_cosine=0.4,
         templates="plain",
     ),
     ModelInfo(

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.catalog.text_vectors import StoredTextVectors
+from sightline.indexer.encoder import registry
 from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.types import EXACT_TEXT, Embeddings, Filters, Ids
 from sightline.server.search.calibration import Calibration, text_scale
@@ -66,7 +67,7 @@ EXACT_COUNT = 1024
 """Matches up to which they are counted exactly; more are estimated."""
 
 MIN_CAPTIONS = 3
-"""Captions that ``words_for`` returns even if none is a match."""
+"""Captions that ``words_for`` returns even if none is a match, with most models."""
 
 FACETS = ("label", "person", "country", "place", "keyword")
 
@@ -250,15 +251,21 @@ class SearchEngine:
         return self.query_encoder.upload(data)
 
     def words_for(self, image: int, *, k: int = 10) -> list[tuple[str, float]]:
-        """The captions that match an image of the library, up to ``k``, with their cosines; the
-        best ``MIN_CAPTIONS`` if none matches. [] for an image without an embedding."""
+        """The captions that match an image of the library, up to ``k``, with their cosines. If none
+        does, the best ``MIN_CAPTIONS`` with a model whose ``caption_cosine`` is not known. [] for
+        an image without an embedding."""
         try:
             texts = self.describe(image, k=k)
         except NotFoundError:
             if self.library.image(image) is None:
                 raise
             return []
-        matches = [one for one in texts if (one.relevance or 0) >= 0.5] or texts[:MIN_CAPTIONS]
+        matches = [one for one in texts if (one.relevance or 0) >= 0.5]
+        model = registry.find(self.library.model)
+        if model is None or model.caption_cosine is None:
+            matches = matches or texts[:MIN_CAPTIONS]
+        else:
+            matches = [one for one in matches if one.score >= model.caption_cosine]
         return [(one.text, max(one.score, 0.0)) for one in matches]
 
     def describe(
