@@ -122,10 +122,13 @@ def served(directory: Path) -> Iterator[int]:
     command += ["--library", str(directory)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=TOP) as process:
         assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.search(r":(\d+)/", line)
-        if found is None:
-            raise SystemExit(f"the server did not start: {line}{process.stderr.read()}")
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"at http://\S+:(\d+)/", line):
+                break
+        else:
+            raise SystemExit(f"the server did not start: {''.join(said)}")
         threading.Thread(target=process.stderr.read, daemon=True).start()
         try:
             yield int(found[1])

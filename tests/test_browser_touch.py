@@ -34,11 +34,10 @@ window.moved = [];
 new PerformanceObserver((list) => {
   for (const { node, previousRect: a, currentRect: b } of list
     .getEntries().flatMap((entry) => entry.sources))
-    if ((node?.closest ? node : node?.parentNode)?.closest(".above, .grid"))
-      window.moved.push(`${node.className || node.data}: ${a?.top} -> ${b?.top}`);
+    window.moved.push(`${node?.id || node?.className}: ${a.x}, ${a.y} -> ${b.x}, ${b.y}`);
 }).observe({ type: "layout-shift", buffered: true });
 """
-"""Lists what moves of the results, and of what is above them, in ``window.moved``."""
+"""Lists what moves in ``window.moved``."""
 
 LAST = IMAGES - BURST
 """Results without a query: the burst is folded into one."""

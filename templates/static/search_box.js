@@ -24,6 +24,7 @@ export function createSearchBox({ onQuery }) {
     if (!typed && input.value.trim() !== parts.text) input.value = parts.text;
     shown = current();
     $("clear").hidden = !q;
+    if (!q) $("star").hidden = true; // together, so that neither moves
     drawChips();
   }
 
