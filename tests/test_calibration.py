@@ -12,6 +12,8 @@ import pytest
 
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.encoder.registry import builtin_directory
+from sightline.indexer.library import Library
+from sightline.server.search import SearchEngine
 from sightline.server.search.calibration import FILE, Calibration, text_scale
 
 CALIBRATION = Calibration(first_word=1000, bias=0.3, rarity=0.0, below_best=0.5, certain=0.25)
@@ -72,3 +74,16 @@ def test_the_calibration_of_other_weights_is_ignored(
     with caplog.at_level(logging.WARNING):
         assert Calibration.of(encoder) is None
     assert "other weights" in caplog.text
+
+
+def test_common_things_that_are_shown_have_strong_matches_and_rare_ones_that_are_not_have_none(
+    gallery: Path,
+) -> None:
+    with (
+        Library.open(gallery / "library", read_only=True) as library,
+        SearchEngine(library, Encoder.load("builtin", device="cpu")) as engine,
+    ):
+        for query in ("dog", "cat", "horse", "a street at night -rain"):
+            assert engine.search(query, k=1, words=False).good, query
+        for query in ("spaceship", "stethoscope", "unicorn", "passport"):
+            assert engine.search(query, k=1, words=False).good == 0, query

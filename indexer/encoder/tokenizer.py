@@ -164,12 +164,12 @@ class WholeWords:
     def ids(self, text: str) -> list[int]:
         """The id of each word of ``text``: frequent words have low ones. A plural has that of its
         singular if this is lower, a word in pieces the size of the vocabulary."""
-        words = WORD.findall(text)
-        return [min(self._id(word), self._id(word.removesuffix("s"))) for word in words]
+        return [self._id(word) for word in WORD.findall(text.lower())]
 
     def _id(self, word: str) -> int:
-        ids: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
-        return ids[0] if len(ids) == 1 else self._tokenizer.get_vocab_size()
+        found = [self._tokenizer.token_to_id(form) for form in {word, word.removesuffix("s")}]
+        known = [one for one in found if one is not None]
+        return min(known) if known else self._tokenizer.get_vocab_size()
 
     def _knows(self, word: str) -> bool:
         pieces = self._tokenizer.encode(word, add_special_tokens=False).tokens
