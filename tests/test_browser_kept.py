@@ -182,6 +182,7 @@ def test_dragging_selects_by_mouse_and_by_finger(
     expect(page.get_by_role("dialog", name="Photo")).to_have_count(0)
     with open_page(browser, address, **PHONE) as phone:
         tiles(phone).first.wait_for()
+        phone.wait_for_load_state("networkidle")  # what notices a long press is loaded
         with long_press(phone, tiles(phone).nth(0)) as move:
             move(tiles(phone).nth(4))
         expect(phone.get_by_role("region", name="Selected photos")).to_contain_text("5 selected")
