@@ -32,8 +32,8 @@ from sightline.server.cli import run
 from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 
-PATIENCE = 60
-"""Seconds until a test gives up."""
+PATIENCE = 180
+"""Seconds until a test gives up: workers that read text have a low priority."""
 
 SIGNS = {
     "sign": ("Harbour Museum", "Street 12"),
