@@ -195,12 +195,12 @@ def weight(browser: Browser, address: str) -> None:
     """Print the bytes loaded by content type, without thumbnails and API answers."""
     page = browser.new_page(viewport=WINDOW)  # type: ignore[arg-type]
     kinds: dict[str, int] = {}
-    loaded: list[Any] = []
-    page.on("response", lambda response: loaded.append(response))
+    loaded: dict[str, Any] = {}  # a module that is fetched, then imported, is loaded once
+    page.on("response", lambda response: loaded.setdefault(response.url, response))
     page.goto(address)
     page.locator("#results img.in").first.wait_for()
     page.wait_for_load_state("networkidle")
-    for response in loaded:
+    for response in loaded.values():
         if "/thumbnails/" in response.url or "/api/" in response.url:
             continue
         kind = response.headers["content-type"].partition(";")[0].partition("/")[2]
