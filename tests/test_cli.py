@@ -178,7 +178,7 @@ def test_ctrl_c_stops_an_indexing_run_and_keeps_its_results(
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 1, err
+    assert process.returncode == 1 and out, err
     report = json.loads(out)
     assert report["interrupted"]
     assert "interrupted; run" not in out
