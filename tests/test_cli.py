@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from PIL import Image
 from sightline.indexer.encoder import Encoder, registry
 from sightline.indexer.library import Library
 from sightline.server.cli import COMMANDS, run
+from sightline.server.commands.common import say, stopping
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -178,13 +180,34 @@ def test_ctrl_c_stops_an_indexing_run_and_keeps_its_results(
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-    assert process.returncode == 1 and out, err
+    assert process.returncode == 1, err
+    assert out, err
     report = json.loads(out)
     assert report["interrupted"]
     assert "interrupted; run" not in out
     with Library.open(directory, read_only=True) as library:
         assert library.count == report["added"] > 0
         assert library.catalog.check() == []
+
+
+def test_ctrl_c_while_a_line_is_written_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.RawIOBase):
+        calls = 0
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.calls += 1
+            if self.calls == 1:
+                signal.raise_signal(signal.SIGINT)
+            return len(data)
+
+    error = io.TextIOWrapper(io.BufferedWriter(Interrupted()))
+    monkeypatch.setattr(sys, "stderr", error)
+    with stopping() as stop:
+        say("indexing: 32 of 4000")
+    assert stop.is_set()
 
 
 # search -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -163,6 +163,10 @@ def say_dates(query: Query | SearchResult) -> None:
         say(dated.sentence)
 
 
+STDERR = 2
+STOPPING = b"stopping after the current batch; press Ctrl-C again to stop at once\n"
+
+
 @contextmanager
 def stopping() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets; a second one raises KeyboardInterrupt."""
@@ -172,7 +176,9 @@ def stopping() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        say("stopping after the current batch; press Ctrl-C again to stop at once")
+        # Not `say`: the signal may arrive while another line is written, which raises an error.
+        with suppress(OSError):
+            os.write(STDERR, STOPPING)
 
     with on_stop_signals(ask):
         yield stop
