@@ -224,7 +224,7 @@ def test_search_prints_score_id_and_path(sightline: CommandLine, library: Path) 
     assert Path(path).is_file()
 
 
-def test_a_text_search_imports_no_torch_or_faiss_and_a_repeated_one_needs_no_model(
+def test_a_text_search_imports_no_torch_faiss_or_pillow_and_a_repeated_one_needs_no_model(
     library: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "library"
@@ -237,7 +237,7 @@ def test_a_text_search_imports_no_torch_or_faiss_and_a_repeated_one_needs_no_mod
         "encoded = []\n"
         "Encoder.encode_texts = lambda self, texts: encoded.extend(texts) or encode(self, texts)\n"
         "status = run(sys.argv[1:])\n"
-        "print(status, encoded, *{'torch', 'faiss'} & set(sys.modules))\n"
+        "print(status, encoded, *{'torch', 'faiss', 'PIL'} & set(sys.modules))\n"
     )
     command = [sys.executable, "-c", program, "search", "soft blots", "--library", str(copy)]
     lines = [

@@ -26,7 +26,6 @@ from sightline.indexer.errors import PhotoError, UsageError
 from sightline.indexer.files import deadline
 from sightline.indexer.files.beneath import open_beneath
 from sightline.indexer.files.identity import FileIdentity, file_identity
-from sightline.indexer.photo.photo import hash_stream
 from sightline.indexer.types import Filters, Ids, ImageRecord
 from sightline.server.search.image_json import image_as_dict
 from sightline.server.search.lru_cache import LruCache
@@ -184,6 +183,9 @@ def removable(
 
 
 def _is_spare(spare: ImageRecord, kept: ImageRecord, kind: Kind) -> bool:
+    # With Pillow, which a search from the shell does not need.
+    from sightline.indexer.photo.photo import hash_stream
+
     try:
         with _opened(spare) as a, _opened(kept) as b:
             if os.path.sameopenfile(a.fileno(), b.fileno()):
