@@ -50,7 +50,7 @@ MOST = 0.4
 """Fraction of a library above which a thing is too common to be asked for."""
 
 UNLIKE = 0.5
-"""Cosine of texts from which something absent is too like something present to be told apart."""
+"""Cosine of texts from which something absent is too like something present to count as absent."""
 
 CLOTHES_PER_LABEL, PHOTOS_PER_CLASS, SCENES = 14, 3, 300
 

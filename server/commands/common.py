@@ -122,6 +122,20 @@ def allow_root_option(function: F) -> F:
     )(function)
 
 
+def quiet_option(function: F) -> F:
+    """``--quiet``: no progress."""
+    return click.option("--quiet", "-q", is_flag=True, help="Show no progress.")(function)
+
+
+def workers_option(function: F) -> F:
+    """``--workers``, which decode images."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(1, 256),
+        help="Number of decoding processes.  [default: one per core]",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """``--json``: one document on standard output and nothing else."""
     return click.option(

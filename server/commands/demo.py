@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sightline.server.commands.common import say, stopping
+from sightline.server.commands.common import quiet_option, say, stopping
 from sightline.server.commands.progress import shown
 from sightline.server.web.config import PORT, ServerConfig
 
@@ -31,7 +31,7 @@ def default_directory() -> Path:
     help="The port to listen on; 0 chooses a free one.",
 )
 @click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from sightline.indexer.errors import LibraryError
-from sightline.server.commands.common import json_option, library_option, print_json, printable, say
+from sightline.server.commands.common import (
+    json_option,
+    library_option,
+    print_json,
+    printable,
+    quiet_option,
+    say,
+)
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Do not check whether each image file still exists and is unchanged.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @json_option
 @library_option
 def doctor(repair: bool, no_files: bool, quiet: bool, as_json: bool, directory: Path) -> int:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sightline.server.commands.common import device_option, json_option, print_json, say, stopping
+from sightline.server.commands.common import (
+    device_option,
+    json_option,
+    print_json,
+    quiet_option,
+    say,
+    stopping,
+)
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -74,7 +81,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Read all failed files again; those with a transient error are read again anyway.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @device_option
 @json_option
 def embed(

@@ -15,6 +15,7 @@ from sightline.server.commands.common import (
     json_option,
     open_library,
     print_json,
+    quiet_option,
     say,
 )
 from sightline.server.commands.progress import shown
@@ -94,7 +95,7 @@ def model_options(function: F) -> F:
     help="Prompt templates for captions, as in `sightline label`; repeatable.  [default: none]",
 )
 @click.option("--bank", metavar="FILE", help="Captions for centred and querybank, one per line.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @json_option
 @model_options
 @device_option
@@ -246,7 +247,7 @@ def retrieval(
     help="Images to train a linear probe on: a folder per class, or a list, as for DIR|FILE.",
 )
 @click.option("--shots", type=click.IntRange(2), help="Train on N images of each class.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @json_option
 @model_options
 @device_option

@@ -7,7 +7,13 @@ from typing import cast
 
 import click
 
-from sightline.server.commands.common import json_option, library_option, open_library, print_json
+from sightline.server.commands.common import (
+    json_option,
+    library_option,
+    open_library,
+    print_json,
+    quiet_option,
+)
 from sightline.server.commands.progress import shown
 
 
@@ -25,7 +31,7 @@ from sightline.server.commands.progress import shown
     default="",
     help='Export only images that match these filters: --only "in:Holidays rating:4".',
 )
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @json_option
 @library_option
 def export(

@@ -15,8 +15,10 @@ from sightline.server.commands.common import (
     json_option,
     library_option,
     print_json,
+    quiet_option,
     say,
     stopping,
+    workers_option,
 )
 from sightline.server.commands.priority import nice_option
 from sightline.server.commands.progress import shown
@@ -66,13 +68,9 @@ CLIP_RETRIEVAL = {
     show_default=True,
     help="The collection's index: FLAT, HNSW, IVF_FLAT, IVF_SQ8, IVF_PQ, SCANN, DISKANN.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 256),
-    help="Number of decoding processes.  [default: one per core]",
-)
+@workers_option
 @allow_root_option
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @nice_option
 @json_option
 @library_option

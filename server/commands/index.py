@@ -17,8 +17,10 @@ from sightline.server.commands.common import (
     json_option,
     library_option,
     print_json,
+    quiet_option,
     say,
     stopping,
+    workers_option,
 )
 from sightline.server.commands.priority import nice_option
 from sightline.server.commands.progress import shown
@@ -58,11 +60,7 @@ if TYPE_CHECKING:
     help="Read all files again for their metadata, also those that have not changed. Only images"
     " whose pixels differ are encoded again.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 256),
-    help="Number of decoding processes.  [default: one per core]",
-)
+@workers_option
 @click.option(
     "--ocr/--no-ocr",
     default=None,
@@ -79,7 +77,7 @@ if TYPE_CHECKING:
     help="Index the folders that symbolic links lead to, outside PATH, as folders of their own.",
 )
 @allow_root_option
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @nice_option
 @json_option
 @library_option

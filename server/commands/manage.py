@@ -19,6 +19,7 @@ from sightline.server.commands.common import (
     place_option,
     print_json,
     printable,
+    quiet_option,
     say,
 )
 from sightline.server.commands.priority import nice_option
@@ -146,7 +147,7 @@ def roots(
     show_default=True,
     help="Where the index is trained: auto, cpu, cuda.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @nice_option
 @json_option
 @library_option

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sightline.indexer.errors import UsageError
-from sightline.server.commands.common import device_option, json_option, print_json, say
+from sightline.server.commands.common import (
+    device_option,
+    json_option,
+    print_json,
+    quiet_option,
+    say,
+)
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder.registry import ModelInfo
@@ -51,7 +57,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the comparison as a page that needs no other file.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @json_option
 @device_option
 def models(

@@ -13,6 +13,7 @@ from sightline.server.commands.common import (
     library_option,
     open_library,
     print_json,
+    quiet_option,
     say_dates,
     stopping,
 )
@@ -27,7 +28,7 @@ from sightline.server.commands.progress import shown
     type=click.IntRange(1, 256),
     help="Number of reading processes.  [default: one per core]",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @nice_option
 @json_option
 @library_option

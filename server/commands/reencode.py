@@ -14,8 +14,10 @@ from sightline.server.commands.common import (
     json_option,
     library_option,
     print_json,
+    quiet_option,
     say,
     stopping,
+    workers_option,
 )
 from sightline.server.commands.priority import nice_option
 from sightline.server.commands.progress import shown
@@ -40,13 +42,9 @@ if TYPE_CHECKING:
     " in for files that are not there.",
 )
 @click.option("--discard", is_flag=True, help="Drop what an interrupted run has encoded.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 256),
-    help="Number of decoding processes.  [default: one per core]",
-)
+@workers_option
 @allow_root_option
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@quiet_option
 @nice_option
 @json_option
 @library_option
