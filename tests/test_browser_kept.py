@@ -94,7 +94,11 @@ def test_searches_are_saved_listed_and_deleted(page: Page, address: str) -> None
         [re.compile(name) for name in ("Saved", "Recent", "Collections", "Folders")]
     )
     # By keyboard: the first row below the box.
-    found = searched(page, lambda: (page.press("#q", "ArrowDown"), page.keyboard.press("Enter")))
+    found = searched(
+        page,
+        lambda: (page.press("#q", "ArrowDown"), page.keyboard.press("Enter")),
+        "q=windmill&",
+    )
     assert found["query"] == "windmill"
     page.get_by_role("button", name="Clear search").click()
     panel.get_by_role("button", name="Clear", exact=True).click()

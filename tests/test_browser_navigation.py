@@ -227,6 +227,11 @@ def test_a_module_is_retried_and_slow_loading_is_shown(browser: Browser, address
     page.route(re.compile(r"/panels\.js$"), hold_then_fail)
     page.get_by_role("button", name="Help").click()
     expect(page.locator("body.waiting")).to_have_count(1)
+    # Another module that loads meanwhile does not end the sign.
+    page.locator("#q").focus()
+    expect(page.locator("#start")).to_be_visible()
+    expect(page.locator("body.waiting")).to_have_count(1)
+    page.keyboard.press("Escape")
     waiting[0].continue_()
     expect(page.get_by_role("status")).to_contain_text("The server isn’t responding")
     expect(page.locator("body.waiting")).to_have_count(0)

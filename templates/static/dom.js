@@ -83,6 +83,7 @@ export function once(work) {
 }
 
 const fetched = new Set(["dom.js", "query.js", "strings.page.js"]), tries = new Map();
+let loading = 0;
 
 /** Puts a module and its imports into the browser's cache. */
 async function prefetch(name, seen) {
@@ -99,6 +100,7 @@ async function prefetch(name, seen) {
  * requested at the same time. Browsers remember a failed import() for ever: so everything is fetched
  * first, and another attempt uses another URL. */
 export async function load(name, ...others) {
+  loading += 1;
   const slow = setTimeout(() => document.body.classList.add("waiting"), SLOW), seen = new Set();
   try {
     await Promise.all([name, ...others].map((one) => prefetch(one, seen)));
@@ -110,7 +112,8 @@ export async function load(name, ...others) {
     });
   } finally {
     clearTimeout(slow);
-    document.body.classList.remove("waiting");
+    loading -= 1;
+    if (!loading) document.body.classList.remove("waiting");
   }
 }
 
