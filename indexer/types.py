@@ -30,15 +30,19 @@ class Geometry:
     """A model's preprocessing: how ``photo`` resizes and crops an image for the encoder.
 
     ``fit`` is ``"crop"`` (resize the shorter side to ``resize``, cut ``height x width`` from the
-    middle: CLIP) or ``"squash"`` (resize to ``height x width``, ignoring the aspect ratio: SigLIP).
+    middle: CLIP), ``"squash"`` (resize to ``height x width``, ignoring the aspect ratio: SigLIP) or
+    ``"patches"`` (resize to as many whole patches of ``patch x patch`` as fit into ``max_patches``,
+    in nearly the image's aspect ratio: NaFlex; ``height x width`` is the size of a square image).
     ``resample`` is a Pillow filter's name: ``"bicubic"``, ``"bilinear"`` or ``"lanczos"``.
     """
 
     height: int = 224
     width: int = 224
     resize: int = 224
-    fit: Literal["crop", "squash"] = "crop"
+    fit: Literal["crop", "squash", "patches"] = "crop"
     resample: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
+    patch: int = 16
+    max_patches: int = 256
 
 
 @dataclass(frozen=True)

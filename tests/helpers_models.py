@@ -250,6 +250,39 @@ def build_siglip(directory: Path, *, seed: int = 0, image_size: int = 32) -> Pat
 
 def build_siglip2(directory: Path, *, seed: int = 0, image_size: int = 40) -> Path:
     """SigLIP 2 of a fixed size: SigLIP's architecture with Gemma's tokenizer."""
+    vocabulary = save_gemma_tokenizer(directory)
+    _save_siglip(directory, vocabulary, seed=seed, image_size=image_size)
+    return directory
+
+
+def build_siglip2_naflex(directory: Path, *, seed: int = 0, max_patches: int = 256) -> Path:
+    """SigLIP 2 NaFlex: images of any shape, of up to ``max_patches`` patches."""
+    from transformers import Siglip2Config, Siglip2Model, Siglip2TextConfig, Siglip2VisionConfig
+
+    vocabulary = save_gemma_tokenizer(directory)
+    torch.manual_seed(seed)
+    text = Siglip2TextConfig(vocab_size=vocabulary, **_small(48), projection_size=48)
+    vision = Siglip2VisionConfig(**_small(48))
+    model = Siglip2Model(Siglip2Config(text_config=text.to_dict(), vision_config=vision.to_dict()))
+    with torch.no_grad():
+        model.logit_scale.fill_(4.7)
+        model.logit_bias.fill_(-16.5)
+    # As strong as the patches: else an error in resizing them would not be seen in the vectors.
+    _save(model, directory, image_positions=15.0)
+    save_preprocessor(
+        directory,
+        "Siglip2ImageProcessor",
+        patch_size=16,
+        max_num_patches=max_patches,
+        resample=2,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+    return directory
+
+
+def save_gemma_tokenizer(directory: Path) -> int:
+    """Saves a ``GemmaTokenizer`` as SigLIP 2's; returns its number of tokens."""
     from transformers import GemmaTokenizer
 
     words = [
@@ -272,8 +305,7 @@ def build_siglip2(directory: Path, *, seed: int = 0, image_size: int = 40) -> Pa
         model_max_length=64,
     )
     tokenizer.save_pretrained(directory)
-    _save_siglip(directory, len(tokenizer), seed=seed, image_size=image_size)
-    return directory
+    return len(tokenizer)
 
 
 def _save_siglip(directory: Path, vocabulary: int, *, seed: int, image_size: int) -> None:
@@ -420,6 +452,7 @@ BUILDERS = {
     "metaclip2": build_metaclip2,
     "siglip": build_siglip,
     "siglip2": build_siglip2,
+    "siglip2-naflex": build_siglip2_naflex,
     "chinese-clip": build_chinese_clip,
     "altclip": build_altclip,
     "dual-encoder": build_dual_encoder,
@@ -454,12 +487,16 @@ def _small(width: int) -> dict[str, int]:
     }
 
 
-def _save(model: torch.nn.Module, directory: Path) -> None:
-    """Saves the weights after spreading them: as initialised, all inputs give like outputs."""
+def _save(model: torch.nn.Module, directory: Path, *, image_positions: float = 0.5) -> None:
+    """Saves the weights after spreading them: as initialised, all inputs give like outputs.
+
+    ``image_positions`` is the spread of the image tower's position embeddings."""
     with torch.no_grad():
         for name, weight in _trainable(model):
             if weight.ndim >= 2:
-                weight.normal_(std=_spread(name) * weight[0].numel() ** -0.5)
+                strong = name == "vision_model.embeddings.position_embedding.weight"
+                spread = image_positions if strong else _spread(name)
+                weight.normal_(std=spread * weight[0].numel() ** -0.5)
             elif name.endswith("bias"):
                 weight.normal_(std=0.1)
     model.eval()

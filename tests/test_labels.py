@@ -20,6 +20,7 @@ from helpers_models import (
     build_metaclip2,
     build_siglip,
     build_siglip2,
+    build_siglip2_naflex,
 )
 from PIL import Image
 
@@ -171,6 +172,7 @@ def test_probabilities_are_a_softmax_or_a_sigmoid_by_model(
         (build_altclip, "imagenet"),
         (build_dual_encoder, "imagenet"),
         (build_siglip2, "siglip"),
+        (build_siglip2_naflex, "siglip"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )

@@ -190,7 +190,6 @@ def test_weights_of_another_model_are_an_error(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "message"),
     [
-        ("siglip2", "is a NaFlex model"),
         ("llama", "family 'llama', which is not supported"),
         (None, "names no model_type"),
     ],

@@ -94,7 +94,7 @@ class Encoder:
         self.directory = files.directory
         self.geometry = self._preprocessing.geometry
         self.languages = files.info.languages if files.info else "unknown"
-        self.sigmoid = files.family in families.SIGMOID_FAMILIES
+        self.sigmoid = files.family in families.SIGLIP_FAMILIES
         default_templates = "siglip" if self.sigmoid else "imagenet"
         self.templates = files.info.templates if files.info else default_templates
         self.dimension = families.embedding_dimension(files, self._weights)
@@ -124,29 +124,37 @@ class Encoder:
         files = model_files.resolve(model, revision=revision, download=download)
         return cls(files, device=device, dtype=dtype, few_texts=few_texts)
 
-    def encode_images(self, pixels: Pixels) -> Embeddings:
+    def encode_images(self, pixels: Pixels | Sequence[Pixels]) -> Embeddings:
         """``(B, H, W, 3) uint8``, cropped to ``geometry`` -> ``(B, d) float32``, unit norm.
 
-        B is not limited. Raises ``ValueError`` for another shape or dtype.
+        ``pixels`` may also be a sequence of B images ``(H, W, 3) uint8``; if ``geometry.fit`` is
+        ``patches``, of different shapes. B is not limited. Raises ``ValueError`` for another shape
+        or dtype.
         """
         import torch
 
-        expected = (self.geometry.height, self.geometry.width, 3)
-        if pixels.ndim != 4 or pixels.shape[1:] != expected or pixels.dtype != np.uint8:
-            raise ValueError(
-                f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (B, *{expected})"
-            )
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for row, image in enumerate(pixels):
+            if not _fits(image, self.geometry):
+                raise ValueError(
+                    f"pixels are {image.dtype} {image.shape}, not uint8 as in {self.geometry}"
+                )
+            by_shape.setdefault(image.shape, []).append(row)
+        result = np.empty((len(pixels), self.dimension), np.float32)
         if not len(pixels):
-            return np.empty((0, self.dimension), np.float32)
+            return result
         tower = self._load_image_tower()
-        parts = []
+        parts, order = [], []
         with torch.inference_mode():
-            for start in range(0, len(pixels), self.batch_size):
-                batch = pixels[start : start + self.batch_size]
-                # torch does not take read-only arrays, which Pillow makes.
-                tensor = torch.from_numpy(np.require(batch, None, ["C", "W"]))
-                parts.append(_normalize(tower(self._standardize(tensor))))
-            return torch.cat(parts).cpu().numpy()
+            # Images of one shape together: no padding, and no mask over it.
+            for rows in by_shape.values():
+                for start in range(0, len(rows), self.batch_size):
+                    batch = rows[start : start + self.batch_size]
+                    tensor = torch.from_numpy(np.stack([pixels[row] for row in batch]))
+                    parts.append(_normalize(tower(self._standardize(tensor))))
+                    order += batch
+            result[order] = torch.cat(parts).cpu().numpy()
+        return result
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """``n`` texts -> ``(n, d) float32``, unit norm. Truncates texts to the model's length.
@@ -282,7 +290,7 @@ class Encoder:
                 self._image_tower = load_image_tower(
                     self._files,
                     self._weights,
-                    size=(self.geometry.height, self.geometry.width),
+                    geometry=self.geometry,
                     device=self._device,
                     dtype=self._dtype,
                 )
@@ -314,6 +322,18 @@ class Encoder:
         scale = torch.tensor(self._preprocessing.scale, device=self._device)
         shift = torch.tensor(self._preprocessing.shift, device=self._device)
         return torch.addcmul(shift, pixels.float(), scale).to(self._dtype)
+
+
+def _fits(image: Pixels, geometry: Geometry) -> bool:
+    """Whether ``image`` is ``(H, W, 3) uint8`` of ``geometry``."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        return False
+    height, width, _ = image.shape
+    if geometry.fit != "patches":
+        return (height, width) == (geometry.height, geometry.width)
+    rows, columns = height // geometry.patch, width // geometry.patch
+    whole = (rows * geometry.patch, columns * geometry.patch) == (height, width)
+    return whole and 0 < rows * columns <= geometry.max_patches
 
 
 def _normalize(vectors: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ TRANSFORMERS_CLASSES = {
     "clip": ("clip", "CLIP"),
     "metaclip_2": ("metaclip_2", "MetaClip2"),
     "siglip": ("siglip", "Siglip"),
+    "siglip2": ("siglip2", "Siglip2"),
     "chinese_clip": ("chinese_clip", "ChineseCLIP"),
     "altclip": ("altclip", "AltCLIP"),
     "vision-text-dual-encoder": ("vision_text_dual_encoder", "VisionTextDualEncoder"),
@@ -24,19 +25,15 @@ TRANSFORMERS_CLASSES = {
 OWN_FAMILY = "sightline-dual-encoder"
 """The built-in model's: EfficientNet-Lite and a bag of word pieces, which transformers lacks."""
 
-SIGMOID_FAMILIES = frozenset({"siglip"})
-"""Trained with a sigmoid loss per pair; the others with a softmax over a batch."""
+SIGLIP_FAMILIES = frozenset({"siglip", "siglip2"})
+"""Trained with a sigmoid loss per pair; the others with a softmax over a batch. SigLIP 2 of a fixed
+size is of the family ``siglip``; ``siglip2`` is NaFlex, which takes images of any shape."""
 
 
 def require_supported(files: ModelFiles) -> None:
     """Raises ``ModelError`` for a model of another family."""
     if files.family in (*TRANSFORMERS_CLASSES, OWN_FAMILY, open_clip.FAMILY):
         return
-    if files.family == "siglip2":
-        raise ModelError(
-            f"{files.id} is a NaFlex model, which takes images of any shape: use a SigLIP 2 "
-            "model of a fixed size (siglip2-b16, siglip2-b32)"
-        )
     raise ModelError(
         f"{files.id} is of the family {files.family!r}, which is not supported: use a model of one "
         f"of {', '.join(sorted([*TRANSFORMERS_CLASSES, OWN_FAMILY]))}"

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from sightline.indexer.types import Embeddings, Photo
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ def encode_photos(
     ):
 
         def submit(batch: list[tuple[Key, Photo]]) -> None:
-            pixels = np.stack([photo.pixels for _, photo in batch])
+            pixels = [photo.pixels for _, photo in batch]
             pending.append((batch, pool.submit(encoder.encode_images, pixels)))
 
         batch: list[tuple[Key, Photo]] = []

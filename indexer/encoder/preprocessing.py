@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,10 +34,18 @@ SQUARE_DEFAULTS: dict[str, Any] = {
     "image_mean": (0.5, 0.5, 0.5),
     "image_std": (0.5, 0.5, 0.5),
 }
+NAFLEX_DEFAULTS: dict[str, Any] = {
+    "patch_size": 16,
+    "max_num_patches": 256,
+    "resample": 2,
+    "image_mean": (0.5, 0.5, 0.5),
+    "image_std": (0.5, 0.5, 0.5),
+}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "CLIP": CLIP_DEFAULTS,
     "ChineseCLIP": CLIP_DEFAULTS,
     "Siglip": SQUARE_DEFAULTS,
+    "Siglip2": NAFLEX_DEFAULTS,
     "ViT": {**SQUARE_DEFAULTS, "resample": 2},
 }
 """Defaults of transformers' image processors, by the prefix of their class."""
@@ -78,6 +87,12 @@ def _geometry(config: dict[str, Any], files: ModelFiles, *, square: bool) -> Geo
             f"{files.id} resizes images by Pillow's filter {config['resample']}, which is not "
             "supported"
         )
+    if "max_num_patches" in config:
+        patch, most = int(config["patch_size"]), int(config["max_num_patches"])
+        if patch < 1 or most < 1:
+            raise ModelError(f"{files.id} takes {most} patches of {patch} pixels: not supported")
+        side = math.isqrt(most) * patch
+        return Geometry(side, side, side, "patches", resample, patch, most)
     size, crop = config["size"], config.get("crop_size")
     if isinstance(size, int):  # before transformers 4.23
         size = {"height": size, "width": size} if square else {"shortest_edge": size}

@@ -32,7 +32,9 @@ class ModelInfo:
     note: str
     """When to choose it, one line."""
     image_size: int = 224
-    """Width and height of its input, in pixels."""
+    """Width and height of its input, in pixels; with ``any_shape``, of a square image's."""
+    any_shape: bool = False
+    """Whether its input has nearly the image's aspect ratio; else it is square."""
     languages: Languages = "en"
     recall: float | None = None
     """Mean of text-to-image recall@1, @5 and @10 on Crossmodal-3600, English, in percent, from
@@ -256,6 +258,19 @@ MODELS: tuple[ModelInfo, ...] = (
         licence="Apache-2.0",
         note="best quality that is comfortable on a CPU; many languages",
         recall=75.2,
+        templates="siglip",
+    ),
+    ModelInfo(
+        name="siglip2-b16-naflex",
+        repo="google/siglip2-base-patch16-naflex",
+        dimension=768,
+        image_size=256,
+        any_shape=True,
+        parameters=375,
+        download_mb=1501,
+        languages="multilingual",
+        licence="Apache-2.0",
+        note="sees photos in their own shape: panoramas, screenshots, scans; many languages",
         templates="siglip",
     ),
     ModelInfo(

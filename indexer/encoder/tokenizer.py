@@ -61,6 +61,7 @@ TEXT_RULES = {
     "clip": TextRules(attention_mask=False),
     "metaclip_2": TextRules(attention_mask=False),
     "siglip": TextRules(pad_to_max_length=True, attention_mask=False, lowercase=True),
+    "siglip2": TextRules(pad_to_max_length=True, attention_mask=False, lowercase=True),
     "chinese_clip": TextRules(max_length=52),
     "altclip": TextRules(max_length=77),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sightline.indexer.encoder.families import OWN_FAMILY
+from sightline.indexer.encoder.families import OWN_FAMILY, SIGLIP_FAMILIES
 from sightline.indexer.encoder.model_files import ModelFiles
 
 Activation = Literal["none", "gelu", "gelu_tanh", "silu", "tanh"]
@@ -84,7 +84,7 @@ def clip_text_config(files: ModelFiles) -> ClipTextConfig | None:
             # the highest id. MetaCLIP 2's end id really is 2.
             legacy = files.family == "clip" and end_id == 2
             return ClipTextConfig(layers, -1 if legacy else end_id)
-    if files.family == "siglip":
+    if files.family in SIGLIP_FAMILIES:
         layers = layer_config(config, heads=12, activation="gelu_pytorch_tanh", eps=1e-6)
         if layers:
             return ClipTextConfig(layers, None)

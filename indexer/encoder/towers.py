@@ -16,7 +16,11 @@ import torch
 
 from sightline.indexer.encoder import efficientnet_lite, open_clip, resnet
 from sightline.indexer.encoder.bag_of_wordpieces import BagOfWordpiecesTower
-from sightline.indexer.encoder.families import OWN_FAMILY, TRANSFORMERS_CLASSES
+from sightline.indexer.encoder.families import (
+    OWN_FAMILY,
+    SIGLIP_FAMILIES,
+    TRANSFORMERS_CLASSES,
+)
 from sightline.indexer.encoder.layers import Source
 from sightline.indexer.encoder.model_files import ModelFiles
 from sightline.indexer.encoder.tower_config import (
@@ -28,6 +32,7 @@ from sightline.indexer.encoder.tower_config import (
 from sightline.indexer.encoder.transformer import BertTextTower, ClipTextTower, VitImageTower
 from sightline.indexer.encoder.weights import Weights
 from sightline.indexer.errors import ModelError
+from sightline.indexer.types import Geometry
 
 Modality = Literal["text", "image"]
 
@@ -81,13 +86,13 @@ def load_image_tower(
     files: ModelFiles,
     weights: Weights,
     *,
-    size: tuple[int, int],
+    geometry: Geometry,
     device: torch.device,
     dtype: torch.dtype,
 ) -> ImageTower:
-    """The image tower with its weights, for images of ``size`` (height, width).
+    """The image tower with its weights, for images of ``geometry``.
 
-    Raises ``ModelError`` if a weight is missing or the size is not the model's.
+    Raises ``ModelError`` if a weight is missing or the geometry is not the model's.
     """
     if files.family == open_clip.FAMILY:
         from sightline.indexer.encoder.open_clip_towers import OpenClipImageTower
@@ -98,17 +103,18 @@ def load_image_tower(
     layers = None
     if files.family in ("clip", "metaclip_2", "chinese_clip", "altclip"):
         layers = layer_config(config, heads=12, activation="quick_gelu", eps=1e-5)
-    elif files.family == "siglip" and config.get("vision_use_head", True):
+    elif files.family in SIGLIP_FAMILIES and config.get("vision_use_head", True):
         layers = layer_config(config, heads=12, activation="gelu_pytorch_tanh", eps=1e-6)
     if layers:
-        return VitImageTower(source, layers, size=size)
+        return VitImageTower(source, layers, geometry=geometry)
     if files.family in ("vision-text-dual-encoder", OWN_FAMILY):
         known = CONVOLUTIONAL_TOWERS.get(str(config.get("model_type")))
         if known:
             is_supported, tower = known
             if is_supported(config):
                 return tower(source, config)
-    if files.family == OWN_FAMILY:
+    # transformers' module of NaFlex takes patches, not images.
+    if files.family in (OWN_FAMILY, "siglip2"):
         raise _unsupported_tower(files, "vision_config")
     return _TransformersImageTower(
         _load_transformers(files, weights, "image", device=device, dtype=dtype)
@@ -118,7 +124,7 @@ def load_image_tower(
 def _unsupported_tower(files: ModelFiles, name: str) -> ModelError:
     return ModelError(
         f"{files.id}: the {name} in config.json is not that of a supported tower of the family "
-        f"{OWN_FAMILY!r}: use the file that belongs to these weights"
+        f"{files.family!r}: use the file that belongs to these weights"
     )
 
 

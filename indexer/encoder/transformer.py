@@ -14,7 +14,8 @@ of 32 against 21.3, 21.5 against 14.1 one by one, and 12.4 ms per text against 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional as F
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from sightline.indexer.encoder.layers import Linear, Mlp, Source
 from sightline.indexer.encoder.tower_config import ClipTextConfig, LayerConfig
 from sightline.indexer.errors import ModelError
+from sightline.indexer.types import Geometry
 
 
 @dataclass(frozen=True)
@@ -232,23 +234,33 @@ class BertTextTower:
 
 
 class VitImageTower:
-    """The image tower of CLIP, MetaCLIP, Chinese-CLIP and SigLIP (Dosovitskiy et al., 2021)."""
+    """The image tower of CLIP, MetaCLIP, Chinese-CLIP, SigLIP and NaFlex (Dosovitskiy et al., 2021;
+    Tschannen et al., 2025)."""
 
-    def __init__(self, source: Source, config: LayerConfig, *, size: tuple[int, int]) -> None:
-        """``size`` is (height, width) of the images, in pixels."""
+    def __init__(self, source: Source, config: LayerConfig, *, geometry: Geometry) -> None:
+        """``geometry`` is that of the images."""
         image = source.below("vision_model.")
-        (patch,) = image.tensors("embeddings.patch_embedding.weight")
+        (filters,) = image.tensors("embeddings.patch_embedding.weight")
         has_bias = image.has("embeddings.patch_embedding.bias")
         bias = image.tensors("embeddings.patch_embedding.bias")[0] if has_bias else None
-        self.patch = patch.shape[-1]
-        # Pixels come channels last, so the filters are laid out in that order.
-        self.embed = Linear(patch.permute(0, 2, 3, 1).flatten(1).contiguous(), bias)
-        (self.positions,) = image.tensors("embeddings.position_embedding.weight")
+        if filters.ndim == 4:
+            # Pixels come channels last, so the filters are laid out in that order. NaFlex's are.
+            filters = filters.permute(0, 2, 3, 1).flatten(1).contiguous()
+        self.patch = math.isqrt(filters.shape[1] // 3)
+        self.embed = Linear(filters, bias)
         has_class = image.has("embeddings.class_embedding")
-        patches = (size[0] // self.patch) * (size[1] // self.patch)
-        if len(self.positions) != patches + has_class:
+        self.any_shape = geometry.fit == "patches"
+        patches = (geometry.height // self.patch) * (geometry.width // self.patch) + has_class
+        if self.any_shape:
+            # Not every device has the interpolation, nor every dtype.
+            image_on_cpu = replace(image, device=torch.device("cpu"), dtype=torch.float32)
+            (self.positions,) = image_on_cpu.tensors("embeddings.position_embedding.weight")
+            patches = math.isqrt(len(self.positions)) ** 2
+        else:
+            (self.positions,) = image.tensors("embeddings.position_embedding.weight")
+        if len(self.positions) != patches or (self.any_shape and self.patch != geometry.patch):
             raise ModelError(
-                f"images of {size[0]} x {size[1]} do not fit this model: its "
+                f"images of {geometry.height} x {geometry.width} do not fit this model: its "
                 "preprocessor_config.json and its weights are of different models"
             )
         self.class_token = image.tensors("embeddings.class_embedding")[0] if has_class else None
@@ -263,7 +275,7 @@ class VitImageTower:
         x = self.embed(self._patches(pixels))
         if self.class_token is not None:
             x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1)
-        x = x + self.positions
+        x = x + self._positions(pixels.shape[1] // self.patch, pixels.shape[2] // self.patch).to(x)
         if self.first_norm is not None:
             x = self.first_norm(x)
         for layer in self.layers[:-1]:
@@ -272,6 +284,15 @@ class VitImageTower:
             return self.head(self.last_norm(self.layers[-1](x)))
         assert self.project is not None
         return self.project(self.last_norm(self.layers[-1](x, position=0)[:, 0]))
+
+    def _positions(self, down: int, across: int) -> torch.Tensor:
+        """``(patches, d)``; NaFlex's are interpolated to the grid of these images."""
+        if not self.any_shape:
+            return self.positions
+        side = math.isqrt(len(self.positions))
+        grid = self.positions.T.reshape(1, -1, side, side)
+        resized = F.interpolate(grid, (down, across), mode="bilinear", antialias=True)
+        return resized[0].flatten(1).T
 
     def _patches(self, pixels: torch.Tensor) -> torch.Tensor:
         """``(n, height, width, 3)`` to ``(n, patches, patch * patch * 3)``; drops a remainder."""

@@ -7,6 +7,7 @@ cropped in one step with the model's own filter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -62,9 +63,31 @@ def resized_size(size: Size, geometry: Geometry) -> Size:
     """The size that an image of ``size`` is resized to before the centre crop."""
     if geometry.fit == "squash":
         return geometry.width, geometry.height
+    if geometry.fit == "patches":
+        return _whole_patches(size, geometry)
     width, height = size
     longer = geometry.resize * max(size) // min(size)
     return (geometry.resize, longer) if width <= height else (longer, geometry.resize)
+
+
+MIN_SCALE, MAX_SCALE, SCALE_STEP = 1e-6, 100.0, 1e-5
+"""Bounds and precision of the scale by which an image is resized to patches, as in training."""
+
+
+def _whole_patches(size: Size, geometry: Geometry) -> Size:
+    """The largest scaled ``size``, rounded up to whole patches, of at most ``max_patches``.
+
+    Found by bisection, as in training: the exact solution has another patch now and then."""
+    low, high = MIN_SCALE, MAX_SCALE
+    columns, rows = 1, 1
+    while high - low >= SCALE_STEP:
+        scale = (low + high) / 2
+        wide, tall = (max(1, math.ceil(side * scale / geometry.patch)) for side in size)
+        if wide * tall <= geometry.max_patches:
+            low, columns, rows = scale, wide, tall
+        else:
+            high = scale
+    return columns * geometry.patch, rows * geometry.patch
 
 
 def fit_within(size: Size, longest: int) -> Size:
@@ -206,7 +229,7 @@ def model_input(image: Image.Image, size: Size, geometry: Geometry) -> Pixels:
     model's input: ``(height, width, 3) uint8``."""
     resample = FILTERS[geometry.resample]
     resized = resized_size(size, geometry)
-    crop = geometry.width, geometry.height
+    crop = resized if geometry.fit == "patches" else (geometry.width, geometry.height)
     left, top = (resized[0] - crop[0]) // 2, (resized[1] - crop[1]) // 2
     if left < 0 or top < 0:
         # A model whose crop is larger than the resized image sees black borders.

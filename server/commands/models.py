@@ -189,14 +189,15 @@ def print_model(model: ModelInfo, *, default: bool) -> None:
     """Prints everything about one model, a line each."""
     from sightline.indexer.encoder.registry import RECALL_SOURCE
 
+    size = f"{model.image_size} x {model.image_size} pixels"
+    seen = f"as many pixels as {size}, in the photo's own shape" if model.any_shape else size
     download = "to download" if model.download_mb else "part of Sightline"
     rows = {
         "name": model.name + (" (the default)" if default else ""),
         "hub": model.repo,
         "good for": model.note,
         "size": f"{size_mb(model):,} MB, {download}; {model.parameters} million parameters",
-        "embedding": f"{model.dimension} dimensions, of {model.image_size} x {model.image_size}"
-        " pixels",
+        "embedding": f"{model.dimension} dimensions, of {seen}",
         "languages": model.languages,
         "licence": model.licence,
         "quality": None
