@@ -26,7 +26,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from sightline.indexer.catalog import Catalog, Kept, NewEmbeddings, Thumbnails
 from sightline.indexer.errors import (
@@ -129,6 +128,8 @@ def reencoding_lock(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _held(path: Path, reason: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path, timeout=LOCK_SECONDS)
     try:
         lock.acquire(poll_interval=0.05)
@@ -148,6 +149,8 @@ def _is_held(path: Path) -> bool:
     """Whether any process holds the lock at ``path``."""
     if not path.exists():
         return False
+    from filelock import FileLock, Timeout
+
     try:
         with FileLock(path, timeout=0):
             return False

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -28,7 +28,6 @@ from sightline.indexer.errors import NotFoundError, UsageError
 from sightline.indexer.types import EXACT_TEXT, Embeddings, Filters, Ids
 from sightline.server.search.calibration import Calibration, text_scale
 from sightline.server.search.caption_bank import CaptionBank, ScoredText
-from sightline.server.search.duplicate_groups import DuplicateFinder
 from sightline.server.search.fused_ranking import FusedRanking, TextMatches
 from sightline.server.search.language import language_notice
 from sightline.server.search.lru_cache import LruCache
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from sightline.indexer.catalog import Months, Suggestion
     from sightline.indexer.encoder import Encoder
     from sightline.indexer.library import AnyLibrary
+    from sightline.server.search.duplicate_groups import DuplicateFinder
 
 MAX_K = 10_000
 """Hits of one search."""
@@ -108,7 +108,6 @@ class SearchEngine:
             library.check_model(encoder.model, encoder.revision, encoder.dimension)
         self.library = library
         self.encoder = encoder
-        self.duplicates = DuplicateFinder(library)
         self.query_encoder = QueryEncoder(library, encoder, stored_texts)
         self._captions = CaptionBank(library, encoder, self.query_encoder.encode_texts)
         self._rankings: LruCache[Ranking] = LruCache(CACHED_RANKINGS)
@@ -130,6 +129,13 @@ class SearchEngine:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @cached_property
+    def duplicates(self) -> DuplicateFinder:
+        """Finds the duplicates in the library."""
+        from sightline.server.search.duplicate_groups import DuplicateFinder
+
+        return DuplicateFinder(self.library)
 
     def search(
         self,

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sightline.indexer.catalog.text_vectors import StoredTextVectors
 from sightline.indexer.errors import NotFoundError, PhotoError, SightlineError, UsageError
 from sightline.server.search.lru_cache import LruCache
-from sightline.server.search.originals import original
 from sightline.server.search.query import Box, Term
 
 if TYPE_CHECKING:
@@ -158,6 +157,7 @@ class QueryEncoder:
         record = self._library.image(image)
         if record is None:
             raise NotFoundError(f"there is no image {image} in this library")
+        from sightline.server.search.originals import original
 
         def encode() -> Vector:
             try:

@@ -7,7 +7,6 @@ deletions, substitutions, transpositions).
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -15,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sightline.indexer.encoder.registry import builtin_directory
+from sightline.indexer.encoder.tokenizer import vocabulary
 from sightline.server.search.date_words import find_dates
 from sightline.server.search.language import detect_language
 from sightline.server.search.query import FILTER_NAMES, TOKEN
@@ -76,15 +76,16 @@ def correction(library: AnyLibrary, query: str) -> Correction | None:
     for one in reversed(find_dates(texts, date.today())):
         del texts[one.start : one.end]  # Juli is no misspelt July
     words = [word for text in texts for word in _WORD.findall(text)]
-    foreign = detect_language(" ".join(words)) is not None
-    vocabulary = _Vocabulary(library)
-    checked = frozenset() if foreign else frozenset(words[:MAX_WORDS])
+    known = _Vocabulary(library)
+    checked = frozenset(words[:MAX_WORDS])
     changed: list[str] = []
 
     def read(found: re.Match[str]) -> str:
         token = found[0]
-        other = _filter(token) if ":" in token else _spelled(token, checked, vocabulary)
-        if other is None:
+        other = _filter(token) if ":" in token else _spelled(token, checked, known)
+        # Last, as it takes half a second for the first text without an everyday word.
+        foreign = other is not None and ":" not in token and detect_language(" ".join(words))
+        if other is None or foreign:
             return token
         changed.append(other.replace('"', ""))
         return other
@@ -95,15 +96,15 @@ def correction(library: AnyLibrary, query: str) -> Correction | None:
 
 def _filter(token: str) -> str | None:
     """The token with the name of an existing filter, if it has the form of a filter but no name."""
-    from rapidfuzz import process
-    from rapidfuzz.distance import OSA
-
     found = _FILTER.fullmatch(token)
     known = (*FILTER_NAMES, "sort", "match", "like", "upload")
     if found is None or found[2].lower() in known:
         return None
     name = found[2].lower()
     if name not in OTHER_NAMES:
+        from rapidfuzz import process
+        from rapidfuzz.distance import OSA
+
         closest = process.extractOne(name, known, scorer=OSA.distance, score_cutoff=1)
         if closest is None or len(name) < MIN_LENGTH:
             return None
@@ -111,13 +112,13 @@ def _filter(token: str) -> str | None:
     return f"{found[1]}{OTHER_NAMES.get(name, name)}:{found[3]}"
 
 
-def _spelled(token: str, checked: frozenset[str], vocabulary: _Vocabulary) -> str | None:
+def _spelled(token: str, checked: frozenset[str], known: _Vocabulary) -> str | None:
     """The token with those of its words that are ``checked`` and misspelt replaced; None if there
     are none."""
 
     def read(found: re.Match[str]) -> str:
         word = found[0]
-        other = vocabulary.closest(word.lower()) if word in checked else None
+        other = known.closest(word.lower()) if word in checked else None
         return word if other is None else other
 
     corrected = _WORD.sub(read, token)
@@ -143,13 +144,13 @@ class _Vocabulary:
 
     def closest(self, word: str) -> str | None:
         """The word that was meant by ``word``; None if it is correct, short or unlike any."""
-        from rapidfuzz import process
-        from rapidfuzz.distance import OSA
-
         if len(word) < MIN_LENGTH or word in visual_words() or word in english_words():
             return None
         if len(self.library.full_text_search(word, 1)):
             return None
+        from rapidfuzz import process
+        from rapidfuzz.distance import OSA
+
         choices = [*self.own, *visual_words(), *english_words()]
         edits = 2 if len(word) >= LONG else 1
         found = process.extract(
@@ -165,6 +166,6 @@ class _Vocabulary:
 @cache
 def english_words() -> dict[str, int]:
     """The whole words of the built-in model's vocabulary, frequent ones first, with their ranks."""
-    held = json.loads((builtin_directory() / "tokenizer.json").read_bytes())["model"]["vocab"]
+    held = vocabulary(builtin_directory())
     ranked = sorted(held, key=held.__getitem__)
     return {word: rank for rank, word in enumerate(ranked) if word.isalpha()}
