@@ -91,6 +91,19 @@ def test_empty_query_returns_the_newest_images(client: FlaskClient) -> None:
     assert (answer["good"], answer["nothing_matches"], len(answer["hits"])) == (None, False, 50)
 
 
+def test_more_matches_than_are_counted_are_reported_as_an_estimate(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = {"q": "-like:3"}
+    counted = client.get("/api/search", query_string=query).get_json()
+    monkeypatch.setattr("sightline.server.search.engine.EXACT_COUNT", counted["good"] - 1)
+    found = client.get("/api/search", query_string={"q": "-2:like:3"}).get_json()
+    assert (counted["good_is_estimated"], found["good_is_estimated"]) == (False, True)
+    page = client.get("/", query_string={"q": "-2:like:3", "plain": 1}).get_data(as_text=True)
+    assert f"about {found['good']:,} strong matches of {found['total']:,}" in page
+    assert found["good"] == pytest.approx(counted["good"], rel=0.3)
+
+
 def test_fold_0_returns_near_duplicates_as_separate_hits(
     client: FlaskClient, library: Library
 ) -> None:

@@ -24,7 +24,7 @@ from helpers_browser import (
 from helpers_serving import get
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -117,7 +117,7 @@ def test_a_tile_shows_its_name_and_date_under_the_pointer(page: Page, address: s
 
 def test_old_photos_stay_until_the_new_ones_are_loaded(page: Page) -> None:
     """The clock stands, and thumbnails of the new results are held back."""
-    from playwright.sync_api import Route, expect
+    from playwright.sync_api import expect
 
     tiles(page).first.hover()
     page.locator("#results .actions").wait_for()
@@ -168,6 +168,23 @@ def test_a_divider_separates_less_likely_matches(page: Page) -> None:
     assert below
     assert above["y"] + above["height"] <= box["y"]
     assert box["y"] + box["height"] <= below["y"]
+
+
+def test_an_estimated_number_of_matches_is_called_one(page: Page) -> None:
+    from playwright.sync_api import expect
+
+    def estimated(route: Route) -> None:
+        answer = route.fetch()
+        found = answer.json() | {"good": 1200, "good_is_estimated": True}
+        route.fulfill(response=answer, json=found)
+
+    good = search(page, "a yellow bus in a city street")["good"]
+    page.route("**/api/search?*", estimated)
+    search(page, "a yellow bus in a city")
+    expect(page.locator("#summary")).to_contain_text("about 1,200 strong matches of")
+    page.unroute("**/api/search?*")
+    expect(page.locator("#results .divider")).to_have_text("Less likely matches")
+    assert good < 500
 
 
 def test_near_identical_photos_are_stacked_and_expand(page: Page, address: str) -> None:
@@ -240,7 +257,7 @@ def test_a_month_of_the_timeline_filters(page: Page, address: str) -> None:
 
 def test_new_photos_are_offered_without_moving_results(page: Page) -> None:
     """The count changes; the results stay until the offer is clicked."""
-    from playwright.sync_api import Route, expect
+    from playwright.sync_api import expect
 
     def more(route: Route) -> None:
         answer = route.fetch()

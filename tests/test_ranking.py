@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from helpers_catalog import TOP, picture
 
+from sightline.indexer.catalog import Changes
 from sightline.indexer.library import Library
-from sightline.indexer.types import Filters, Ids
-from sightline.server.search.ranking import FIRST_DEPTH, CosineRanking
+from sightline.indexer.types import Condition, Filters, Ids
+from sightline.server.search.ranking import FIRST_DEPTH, CosineRanking, MatchCount, Ranking
 from sightline.server.search.relevance import Scores, ScoreScale
 
 DIMENSION = 64
@@ -74,24 +75,57 @@ def ranking(library: Library, axis: int, *, fold: bool = True) -> Recorded:
     return Recorded(library, Filters(), fold, Axis[axis], scale(library, axis))
 
 
+def estimate(many: CosineRanking, *, page: int = 0) -> int:
+    """The number of matches of a ranking that has too many to count."""
+    found = many.count_matches(1024, page=page)
+    assert found is not None
+    assert found.estimated
+    return found.count
+
+
 def test_a_few_hundred_matches_are_counted_exactly(library: Library) -> None:
-    assert ranking(library, 1).count_matches(1024) == SOME
-    assert ranking(library, 1, fold=False).count_matches(1024) == 2 * SOME
+    assert ranking(library, 1).count_matches(1024) == MatchCount(SOME)
+    assert ranking(library, 1, fold=False).count_matches(1024) == MatchCount(2 * SOME)
 
 
 def test_many_matches_are_estimated_without_a_deep_search(library: Library) -> None:
     for fold, there in ((True, MANY), (False, 2 * MANY)):
         recorded = ranking(library, 0, fold=fold)
-        assert recorded.count_matches(1024) == pytest.approx(there, rel=0.1)
+        assert estimate(recorded) == pytest.approx(there, rel=0.1)
         assert recorded.depths == [FIRST_DEPTH]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_matches_that_the_sample_is_too_small_for_are_estimated_from_their_scores(
+    library: Library, seed: int
+) -> None:
+    z_scores = np.sort(np.random.default_rng(seed).normal(size=100_000))[::-1].astype(np.float32)
+
+    class Sorted(Ranking):
+        def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
+            return np.arange(depth), z_scores[:depth], z_scores[:depth]
+
+    for threshold in (2.45, 2.3):
+        many = Sorted(library, Filters(), False)
+        many.threshold = threshold
+        found = many.count_matches(500)
+        assert found is not None
+        assert found.estimated
+        assert found.count == pytest.approx((z_scores >= threshold).sum(), rel=0.25)
+        assert len(many.ids) == 512
+
+
+def test_estimates_have_two_significant_digits() -> None:
+    numbers = [612.4, 1234.0, 99_501.0, 1_250_001.0]
+    assert [MatchCount.about(n).count for n in numbers] == [610, 1200, 100_000, 1_300_000]
 
 
 def test_the_depth_of_the_first_search_is_predicted_from_the_sample(library: Library) -> None:
     recorded = ranking(library, 1)
-    assert recorded.count_matches(1024) == SOME
+    assert recorded.count_matches(1024) == MatchCount(SOME)
     assert recorded.depths == [4 * FIRST_DEPTH], "300 images times 1.25"
     paged = ranking(library, 0)
-    assert paged.count_matches(1024, page=900) == pytest.approx(MANY, rel=0.1)
+    assert estimate(paged, page=900) == pytest.approx(MANY, rel=0.1)
     assert paged.depths == [1024], "one search for the count and the page"
     every = ranking(library, 0)
     assert len(every.match_ids(100_000)) == 2 * MANY
@@ -101,10 +135,10 @@ def test_the_depth_of_the_first_search_is_predicted_from_the_sample(library: Lib
 def test_the_count_hardly_depends_on_the_pages_read_before(library: Library) -> None:
     deep = ranking(library, 0)
     assert deep.page(MANY - 20, 50)
-    assert deep.count_matches(1024) == pytest.approx(MANY, rel=0.1)
+    assert estimate(deep) == pytest.approx(MANY, rel=0.1)
     few = ranking(library, 1)
     assert few.page(500, 50)
-    assert few.count_matches(1024) == SOME
+    assert few.count_matches(1024) == MatchCount(SOME)
 
 
 def test_pages_of_a_folded_ranking_continue_each_other(library: Library) -> None:
@@ -175,3 +209,25 @@ def test_a_cached_ranking_holds_no_vectors(library: Library) -> None:
     arrays = [one for one in seen.values() if isinstance(one, np.ndarray)]
     # 32 kB for what does not grow with it.
     assert sum(one.nbytes for one in arrays if one.base is None) < 32 * len(kept.ids) + 32 * 2**10
+
+
+def test_a_ranking_outlasts_changes_that_are_in_none_of_its_ranks(library: Library) -> None:
+    def change(*, ids: list[int] = [], cosine: float = 0.0, removed: list[int] = []) -> Changes:  # noqa: B006
+        vector = cosine * Axis[0] + np.sqrt(1 - cosine**2) * Axis[2]
+        vectors = np.repeat(vector[None], len(ids), axis=0).astype(np.float32)
+        return Changes(np.array(ids, np.int64), vectors, np.array(removed, np.int64), 9)
+
+    known, new = ranking(library, 0), ranking(library, 0)
+    known.page(0, 50)
+    assert not known.complete
+    last, other = float(known.scores[-1]), int(library.select()[-1]) + 1
+    absent = int(np.setdiff1d(library.select(), known.ids)[0])
+    assert known.outlasts(change(ids=[other, absent], cosine=last - 0.01, removed=[other + 1]), new)
+    assert not known.outlasts(change(ids=[other], cosine=last + 0.01), new)
+    assert not known.outlasts(change(ids=[int(known.ids[3])]), new)
+    assert not known.outlasts(change(removed=[int(known.ids[3])]), new)
+    assert not known.outlasts(change(removed=[other]), ranking(library, 1)), "another scale"
+    filters = Filters((Condition("name", "0"),))
+    filtered = CosineRanking(library, filters, True, Axis[0], scale(library, 0))
+    filtered.page(0, 50)
+    assert not filtered.outlasts(change(removed=[other]), new)

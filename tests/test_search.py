@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -278,6 +278,42 @@ def test_an_image_written_while_a_search_begins_is_found_by_the_next(
         ids(engine, "blue", k=1000, fold=False)
         monkeypatch.setattr(library, "refresh", refresh)
         assert len(ids(engine, "blue", k=1000, fold=False)) == before + 1
+
+
+def test_pages_continue_a_ranking_that_a_commit_does_not_change(
+    tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = few_pictures(tmp_path / "pictures", 200)
+    with (
+        make_library(tmp_path / "library", tiny_encoder, pictures) as library,
+        SearchEngine(library, tiny_encoder) as engine,
+    ):
+        searched: list[int] = []
+        nearest = library.nearest
+
+        def counted(*args: Any, **options: Any) -> Any:
+            searched.append(args[1])
+            return nearest(*args, **options)
+
+        monkeypatch.setattr(library, "nearest", counted)
+        root = library.ensure_root(pictures)
+        query = tiny_encoder.encode_texts(["red"])[0]
+        pages = ids(engine, "red", k=20, fold=False)
+        assert len(searched) == 1
+        for name, vector, in_first_place in (("far.jpg", -query, False), ("near.jpg", query, True)):
+            late = replace(picture(name, content=name), vector=vector)
+            (added,) = library.catalog.write(root, images=[late]).images
+            before = len(searched)
+            first = engine.search("red", k=1, fold=False)
+            assert (first.hits[0].id == added) == in_first_place
+            assert (len(searched) > before) == in_first_place, "the cached ranking is used"
+            assert first.total == library.count
+        pages += ids(engine, "red", k=20, offset=21, fold=False)
+        assert len(set(pages)) == 40
+        library.catalog.write(
+            root, images=[replace(picture("red.jpg", content="x"), vector=-query)]
+        )
+        assert "red.jpg" in engine.search("red", k=20).hits[0].path, "found by its name"
 
 
 def test_sorting_by_date_lists_only_matches(engine: SearchEngine) -> None:

@@ -2,6 +2,7 @@
 
 from sightline.indexer.catalog.catalog import Catalog, WriteResult
 from sightline.indexer.catalog.check import Problem
+from sightline.indexer.catalog.embeddings import Changes
 from sightline.indexer.catalog.facets import Months, Suggestion
 from sightline.indexer.catalog.kept import FAVOURITES, Collection, Kept, SavedSearch
 from sightline.indexer.catalog.new_embeddings import NewEmbedding, NewEmbeddings
@@ -10,6 +11,7 @@ from sightline.indexer.catalog.thumbnails import Thumbnails
 __all__ = [
     "FAVOURITES",
     "Catalog",
+    "Changes",
     "Collection",
     "Kept",
     "Months",

@@ -520,15 +520,7 @@ class CatalogReader:
 
     def matching(self, filters: Filters) -> int:
         """The number of images that meet ``filters``."""
-        if not filters:
-            return self.count
-        known = self._selected.get((self._store.data_version(), filters))
-        if known is not None:
-            return len(known)
-        with self._store.snapshot() as connection:
-            condition, parameters = where(connection, filters)
-            sql = f"SELECT count(*) FROM images WHERE {condition}"
-            return connection.execute(sql, parameters).fetchone()[0]
+        return len(self.select(filters)) if filters else self.count
 
     def random(self, n: int, seed: int = 0) -> Ids:
         """``n`` random ids in random order, determined by ``seed`` and the images."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from sightline.indexer.catalog.embeddings import Changes
 from sightline.indexer.catalog.facets import Months, Suggestion
 from sightline.indexer.types import (
     Embeddings,
@@ -80,6 +81,10 @@ class AnyLibrary(Protocol):
         Returns ``(q, k) float32`` cosines, highest first, and ``(q, k) int64`` ids; -1 where fewer
         images qualify. Equal scores are ordered by id.
         """
+
+    def changes(self, after_version: int) -> Changes | None:
+        """The changes of embeddings since ``after_version``; None if there are many, or if that is
+        unknown."""
 
     def matching(self, filters: Filters) -> int:
         """The number of images that meet ``filters``."""

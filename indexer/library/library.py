@@ -27,7 +27,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sightline.indexer.catalog import Catalog, Kept, NewEmbeddings, Thumbnails
+from sightline.indexer.catalog import Catalog, Changes, Kept, NewEmbeddings, Thumbnails
 from sightline.indexer.errors import (
     FilesAwayError,
     LibraryBusyError,
@@ -72,6 +72,9 @@ SAMPLE = 4096
 
 SAMPLE_DRIFT = 0.1
 """Relative change of the number of images after which the sample is drawn again."""
+
+MAX_CHANGES = 500
+"""Embeddings that ``changes`` returns: more cost as much as a new search."""
 
 BUILTIN_MODEL = "builtin"
 """``Library.model`` of the built-in model, whose revision changes with releases."""
@@ -361,6 +364,16 @@ class Library:
                 with suppress(ModelChangedError):
                     if not self.model_changed:
                         self._opened.refresh(wait=wait)
+
+    def changes(self, after_version: int) -> Changes | None:
+        """The changes of embeddings since ``after_version``; None if there are more than
+        ``MAX_CHANGES``, or if the library has another model."""
+        try:
+            if self.catalog.pending(after_version) > MAX_CHANGES:
+                return None
+            return self.catalog.changes(after_version)
+        except ModelChangedError:
+            return None
 
     def nearest(
         self,

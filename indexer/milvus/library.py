@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sightline.indexer.catalog import facets, tokens
+from sightline.indexer.catalog import Changes, facets, tokens
 from sightline.indexer.catalog.facets import FolderCount, Months, Suggestion
 from sightline.indexer.catalog.full_text import fold
 from sightline.indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
@@ -294,6 +294,10 @@ class MilvusLibrary:
     def count(self) -> int:
         """The number of images."""
         return self.matching(Filters())
+
+    def changes(self, after_version: int) -> Changes | None:
+        """None: a collection does not list its changes."""
+        return None
 
     def matching(self, filters: Filters) -> int:
         """The number of images that meet ``filters``."""

@@ -32,6 +32,7 @@ class FoundPhotos(BaseModel):
     photos: list[PhotoSummary]
     total: int = Field(description="Photos that meet the filters.")
     good: int | None = Field(None, description="How many of them are good matches.")
+    good_is_estimated: bool | None = Field(None, description="Whether that is only about right.")
     message: str | None = None
     interpreted: list[str] | None = Field(
         None, description="Words of the query that were read as dates, or may be dates."
@@ -165,6 +166,7 @@ def found_photos(result: SearchResult, *, absolute: bool, following: int | None)
         ],
         total=result.total,
         good=result.good,
+        good_is_estimated=result.good_is_estimated or None,
         message=result.message,
         interpreted=[one.sentence for one in result.interpreted] or None,
         next_offset=following,

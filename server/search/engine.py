@@ -63,7 +63,7 @@ CACHED_RANKINGS = 64
 MAX_MATCHES = 20_000
 """Matches that are sorted by date, counted by month or counted by label."""
 
-EXACT_COUNT = 1024
+EXACT_COUNT = 500
 """Matches up to which they are counted exactly; more are estimated."""
 
 MIN_CAPTIONS = 3
@@ -110,7 +110,7 @@ class SearchEngine:
         self.encoder = encoder
         self.query_encoder = QueryEncoder(library, encoder, stored_texts)
         self._captions = CaptionBank(library, encoder, self.query_encoder.encode_texts)
-        self._rankings: LruCache[Ranking] = LruCache(CACHED_RANKINGS)
+        self._rankings: LruCache[tuple[int, Ranking]] = LruCache(CACHED_RANKINGS)
         self._totals: LruCache[int] = LruCache(CACHED_RANKINGS)
         self._scales: LruCache[tuple[Embeddings, ScoreScale]] = LruCache(CACHED_RANKINGS)
         self._calibration = Calibration.of(encoder)
@@ -172,20 +172,31 @@ class SearchEngine:
         message = None
         if not total:
             message = _no_matches(parsed.filters) if parsed.filters else EMPTY_LIBRARY
-        elif good == 0:
+        elif good is not None and not good.count:
             message = NO_STRONG_MATCHES if parsed.sort == "relevance" else NONE_TO_SORT
         notice = self._notice(_positive_text(parsed.terms))
         if notice is not None:
             message = f"{notice} {message}" if message else notice
         took = (time.perf_counter() - started) * 1000
         text = parsed.raw or parsed.to_text()
-        return SearchResult(text, took, total, good, hits, message, parsed.interpreted)
+        return SearchResult(
+            text,
+            took,
+            total,
+            None if good is None else good.count,
+            hits,
+            message,
+            parsed.interpreted,
+            good_is_estimated=good is not None and good.estimated,
+        )
 
     def similar(self, image: int, *, k: int = 50) -> SearchResult:
         """The images nearest to one of the library, without itself."""
         result = self.search(Query((Term(like=image),)), k=min(k + 1, MAX_K), fold=False)
         others = tuple(hit for hit in result.hits if hit.id != image)[:k]
-        good = result.good if result.good is None else max(result.good - 1, 0)
+        good = result.good
+        if good is not None and not result.good_is_estimated:
+            good = max(good - 1, 0)
         return replace(result, hits=others, good=good, total=max(result.total - 1, 0), message=None)
 
     def ids(self, query: Query | str) -> Ids:
@@ -343,13 +354,19 @@ class SearchEngine:
         fold: bool,
         words: bool = True,
     ) -> Ranking:
-        """The ranking of a query in one version of the library, cached."""
+        """The ranking of a query in one version of the library. A cached one of an earlier version
+        is used if what has changed since is in none of its ranks."""
         stamp = self._stamp(query.filters)
-        key = (query, tuple(upload.token for upload in uploads), fold, words, version, stamp)
-        found = self._rankings.get(key)
-        if found is None:
-            found = self._rankings.put(key, self._rank(query, uploads, fold=fold, words=words))
-        return found
+        key = (query, tuple(upload.token for upload in uploads), fold, words, stamp)
+        cached = self._rankings.get(key)
+        if cached is not None and cached[0] == version:
+            return cached[1]
+        ranking = self._rank(query, uploads, fold=fold, words=words)
+        if cached is not None:
+            changes = self.library.changes(cached[0])
+            if changes is not None and cached[1].outlasts(changes, ranking):
+                ranking = cached[1]
+        return self._rankings.put(key, (version, ranking))[1]
 
     def _rank(self, query: Query, uploads: Sequence[Upload], *, fold: bool, words: bool) -> Ranking:
         terms = _weighted(query.terms)

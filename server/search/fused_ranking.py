@@ -34,11 +34,12 @@ from numpy.typing import NDArray
 
 from sightline.indexer.catalog.full_text import STOP_WORDS
 from sightline.indexer.types import Filters, Ids
-from sightline.server.search.ranking import CosineRanking
+from sightline.server.search.ranking import CosineRanking, Ranking
 from sightline.server.search.relevance import Scores, ScoreScale
 from sightline.server.search.visual_words import visual_words
 
 if TYPE_CHECKING:
+    from sightline.indexer.catalog.embeddings import Changes
     from sightline.indexer.library import AnyLibrary
 
 RANK_CONSTANT = 10
@@ -231,6 +232,15 @@ class FusedRanking(CosineRanking):
         self._matches = matches
         self._remainder = remainder
 
+    def outlasts(self, changes: Changes, new: Ranking) -> bool:
+        return (
+            super().outlasts(changes, new)
+            and isinstance(new, FusedRanking)
+            and np.array_equal(new._matches.ids, self._matches.ids)
+            and np.array_equal(new._matches.complete, self._matches.complete)
+            and not np.isin(self._matches.ids, changes.ids).any()
+        )
+
     def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
         matches = self._matches
         nearest, _, _ = super()._search(depth)
@@ -281,6 +291,6 @@ class FusedRanking(CosineRanking):
         _, ids = self._library.nearest(vector[None], k, among=among)
         return ids[0][ids[0] >= 0]
 
-    def _estimate(self) -> int:
+    def _estimate(self) -> float:
         matches = self._matches
         return max(super()._estimate(), len(matches.complete) + len(matches.misread))

@@ -21,6 +21,7 @@ bounds, nothing outside can displace them (Fagin's threshold algorithm); until t
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,9 +33,11 @@ from numpy.typing import NDArray
 from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Embeddings, Filters, Ids
 from sightline.server.search import near_duplicates
+from sightline.server.search.near_duplicates import ROUNDING
 from sightline.server.search.relevance import SAME_IMAGE, SAME_IMAGE_MARGIN, Scores, ScoreScale
 
 if TYPE_CHECKING:
+    from sightline.indexer.catalog.embeddings import Changes
     from sightline.indexer.library import AnyLibrary
 
 NEGATIVE_FACTOR = 0.5
@@ -45,6 +48,9 @@ FIRST_DEPTH, DEPTH_FACTOR = 128, 2
 
 MAX_DEPTH = 100_000
 """Ranks of a ranking; filters narrow what is ranked."""
+
+FEW = 5_000
+"""Images that meet a filter up to which all of them are scored (``generation.EXACT_ROWS``)."""
 
 EXPECTED_FACTOR = 1.25
 """Depth of the first search in multiples of the matches that the sample predicts: one deeper search
@@ -59,6 +65,26 @@ Near-duplicates have similar ranks, and a page costs the same at any offset."""
 
 FOLD_SAMPLE = 128
 """First ranks whose fraction of near-duplicates is extrapolated to a large number of matches."""
+
+
+MIN_SAMPLE_MATCHES = 8
+"""Matches in the library's sample from which it predicts their number in the library, within a
+third."""
+
+
+@dataclass(frozen=True)
+class MatchCount:
+    """The number of images that reach the threshold, near-duplicates counted once."""
+
+    count: int
+    estimated: bool = False
+    """Whether it is an estimate, of two significant digits."""
+
+    @classmethod
+    def about(cls, number: float) -> MatchCount:
+        """An estimate."""
+        count = round(number)
+        return cls(round(count, 2 - len(str(count))), estimated=True)
 
 
 @dataclass(frozen=True)
@@ -127,6 +153,11 @@ class Ranking:
         """Ids, scores and z-scores of the first ``depth`` ranks; fewer if there are no more."""
         raise NotImplementedError
 
+    def outlasts(self, changes: Changes, new: Ranking) -> bool:
+        """Whether ``changes`` of the library leave the known ranks as they are; ``new`` is a
+        ranking by the same query after them. False if that is uncertain."""
+        return False
+
     def ensure(self, depth: int) -> None:
         """Searches until the first ``depth`` ranks are known."""
         with self._lock:
@@ -171,12 +202,12 @@ class Ranking:
                 strong = int((self.z_scores[self._heads] >= self.threshold).sum())
             return np.array(ids, np.int64), self._heads.copy(), strong
 
-    def count_matches(self, exact: int, *, page: int = 0) -> int | None:
+    def count_matches(self, exact: int, *, page: int = 0) -> MatchCount | None:
         """Images that reach the threshold, near-duplicates counted once; None without a threshold.
 
-        Counted exactly up to ``exact``. More are estimated from the library's sample and from the
-        fraction of near-duplicates in the first ``FOLD_SAMPLE`` ranks. ``page``: ranks that are
-        read next in any case, so that one search serves both.
+        Counted up to ``exact``; more are estimated from the library's sample, or from the scores of
+        the known ranks, and from the fraction of near-duplicates in the first ``FOLD_SAMPLE``
+        ranks. ``page``: ranks that are read next in any case, so that one search serves both.
         """
         with self._lock:
             if self.threshold is None:
@@ -187,14 +218,15 @@ class Ranking:
             if not all_known and not many:
                 self.ensure(exact)
                 count, all_known = self._known_matches()
-            countable = all_known and count <= exact
+            countable = all_known and (count <= exact or not self._fold)
             depth = count if countable else min(count, FOLD_SAMPLE)
             while self._folded < depth and self._fold_more(depth - self._folded):
                 pass
             heads = int(np.searchsorted(self._heads, depth))
             if countable:
-                return heads
-            return round((count if all_known else max(count, self._estimate())) * heads / depth)
+                return MatchCount(heads)
+            images = count if all_known else max(count, self._estimate())
+            return MatchCount.about(images * heads / depth)
 
     def match_ids(self, limit: int) -> Ids:
         """The ids of the first matches (of all images without a threshold), up to ``limit``."""
@@ -215,17 +247,32 @@ class Ranking:
                 return int(np.argmax(below)), True
         return len(self.ids), self.complete
 
-    def _estimate(self) -> int:
-        """Matches in the whole library, extrapolated from its sample."""
-        if not self._sample_matches:
-            return 0
-        fraction = self._sample_matches / self._sample_size
-        return round(fraction * self._library.matching(self._filters))
+    def _estimate(self) -> float:
+        """Matches in the whole library, extrapolated from its sample or, if few of that match, from
+        the known ranks, all of which do, by a generalised Pareto distribution of their scores (J.
+        Hosking, J. Wallis, "Parameter and Quantile Estimation for the Generalized Pareto
+        Distribution", 1987)."""
+        possible = self._library.matching(self._filters)
+        if self._sample_matches >= MIN_SAMPLE_MATCHES:
+            return self._sample_matches / self._sample_size * possible
+        known = self.z_scores.astype(np.float64)
+        excess = known.mean() - known.min()
+        if not excess:
+            return len(known)
+        ratio = excess**2 / known.var()
+        shape, scale = (1 - ratio) / 2 or 1e-9, excess * (1 + ratio) / 2
+        base = 1 - shape * (known.min() - (self.threshold or 0.0)) / scale
+        # The bounds are those of a heavy tail, whose estimate may not be finite.
+        beyond = math.exp(min(-math.log(max(base, 1e-3)) / shape, 20.0))
+        return float(min(len(known) * beyond, possible))
 
     def _expected_matches(self) -> int:
         """Depth at which all matches are probably known. Filtered images may be unlike the sample,
-        so nothing is predicted for them."""
-        if self._filters or not self._sample_size:
+        so nothing is predicted for many of them; few are all scored whatever the depth."""
+        if self._filters:
+            meeting = self._library.matching(self._filters)
+            return meeting if meeting <= FEW else FIRST_DEPTH
+        if not self._sample_size:
             return FIRST_DEPTH
         # No match in the sample is taken for half of one.
         fraction = (self._sample_matches + 0.5) / self._sample_size
@@ -329,9 +376,23 @@ class CosineRanking(Ranking):
         self._itself = itself
         self.threshold = scale.threshold
         self._sample_matches, self._sample_size = scale.matches, scale.size
+        self._lowest = np.float32(-np.inf)
+        """Cosine below which an image is in none of the known ranks."""
+
+    def outlasts(self, changes: Changes, new: Ranking) -> bool:
+        # What meets filters can change without an embedding.
+        if self._filters or not isinstance(new, CosineRanking) or type(new) is not type(self):
+            return False
+        if new._scale != self._scale:
+            return False
+        with self._lock:
+            if np.isin(self.ids, np.concatenate([changes.ids, changes.removed])).any():
+                return False
+            return bool((changes.vectors @ self._vector < self._lowest - ROUNDING).all())
 
     def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
         scores, ids = self._library.nearest(self._vector[None], depth, filters=self._filters)
+        self._lowest = scores[0, -1]
         found = ids[0] >= 0
         ids, scores = ids[0][found], np.minimum(scores[0][found], 1)
         if self._itself is not None and self._itself in ids:

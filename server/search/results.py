@@ -119,6 +119,8 @@ class SearchResult:
     """One line for the user, or None."""
     interpreted: tuple[DateWords, ...] = ()
     """Dates in the plain words of the query."""
+    good_is_estimated: bool = False
+    """Whether ``good`` is an estimate: more than ``engine.EXACT_COUNT`` are not counted."""
 
     @property
     def nothing_matches(self) -> bool:
@@ -132,6 +134,7 @@ class SearchResult:
             "took_ms": round(self.took_ms, 3),
             "total": self.total,
             "good": self.good,
+            "good_is_estimated": self.good_is_estimated,
             "nothing_matches": self.nothing_matches,
             "message": self.message,
             "interpreted": [one.as_dict() for one in self.interpreted],
@@ -152,7 +155,8 @@ class SearchResult:
 
     def _repr_html_(self) -> str:
         """The images, in a notebook."""
-        good = "" if self.good is None else f"{self.good:,} strong matches of "
+        about = "about " if self.good_is_estimated else ""
+        good = "" if self.good is None else f"{about}{self.good:,} strong matches of "
         heading = f"{self.query or 'everything'}: {good}{self.total:,} images"
         if len(self.hits) > NOTEBOOK_HITS:
             heading += f", {NOTEBOOK_HITS} of {len(self.hits):,} hits shown"

@@ -79,6 +79,7 @@ SCHEMAS: dict[str, Any] = {
             "took_ms": {"type": "number"},
             "total": COUNT,
             "good": nullable("integer", minimum=0),
+            "good_is_estimated": {"type": "boolean"},
             "nothing_matches": {"type": "boolean"},
             "message": nullable("string"),
             "interpreted": listed({"$ref": "#/components/schemas/DateWords"}),

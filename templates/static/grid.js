@@ -14,10 +14,10 @@ const PER_FRAME = 12;
 const aspect = ({ width, height }) => Math.min(3.4, Math.max(0.45, width / height || 1));
 
 /** Rows of `items` from index `from`: [{top, height, from, to, divider}]. Fills `positions` with each
- * item's {x, w, row}. The divider precedes item `good`. Rows end at `breaks`, where earlier results
- * were added. */
-function justify(items, { from = 0, top = 0, width, target, positions, good, breaks = [] }) {
-  const rows = [];
+ * item's {x, w, row}. The divider precedes the first item that is no strong match. Rows end at
+ * `breaks`, where earlier results were added. */
+function justify(items, { from = 0, top = 0, width, target, positions, breaks = [] }) {
+  const rows = [], weak = items.findIndex((hit) => hit.match === false);
   let start = from, sum = 0;
   const close = (end, height) => {
     for (let i = start, x = 0; i < end; i++) {
@@ -35,7 +35,7 @@ function justify(items, { from = 0, top = 0, width, target, positions, good, bre
       const height = full(i, sum);
       close(i, height < target * 1.6 ? height : target);
     }
-    if (i === good && i) {
+    if (i === weak && i) {
       if (i > start) close(i, Math.min(target * (sum * target < width / 2 ? HALF_EMPTY : 1), full(i, sum)));
       rows.push({ top, height: DIVIDER, from: i, to: i, divider: true });
       top += DIVIDER + GAP;
@@ -54,7 +54,7 @@ function justify(items, { from = 0, top = 0, width, target, positions, good, bre
  * (1) or before (-1) them; `onEdge(step)` shows the last (1) or first (-1) results. */
 export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, onKey, stateOf }) {
   const list = $("results");
-  let items = [], rows = [], positions = [], total = 0, good = null, dated = false;
+  let items = [], rows = [], positions = [], total = 0, dated = false;
   let base = 0, breaks = [], size = 1, extra = null;
   let active = 0, lastY = 0, offset = 0, width = 0, anchor = 0, anchorId = null;
   try { size = Number(localStorage.getItem("size") ?? 1); } catch { /* storage is disabled */ }
@@ -69,7 +69,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     return height && Math.max(0, bottom + 2 * GAP - list.getBoundingClientRect().top);
   }
 
-  const rowsFrom = (from = 0, top = noticeHeight()) => justify(items, { from, top, width, target: target(), positions, good, breaks });
+  const rowsFrom = (from = 0, top = noticeHeight()) => justify(items, { from, top, width, target: target(), positions, breaks });
 
   function layout() {
     width = list.clientWidth;
@@ -346,7 +346,6 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     /** `added` items are now before the others; `from` results before them. */
     shift(added, from) {
       base = from;
-      if (good !== null) good += added;
       breaks = [added, ...breaks.map((at) => at + added)];
       [active, anchor] = [active + added, anchor + added];
       for (const divider of dividers) divider.remove();
@@ -384,8 +383,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     /** Shows new results from the top. `base` of them come before those given. */
     set(result) {
       if (items.length) extra?.stay();
-      ({ hits: items, total, divider: good, dated, base = 0 } = result);
-      if (good !== null) good -= base;
+      ({ hits: items, total, dated, base = 0 } = result);
       [active, anchor, anchorId, held, breaks] = [0, 0, result.base === undefined ? null : anchorId, null, []];
       layout();
       extra?.leaveSoon();
@@ -401,7 +399,6 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
     /** Inserts the members of a stack after its best image, or removes them. */
     splice(i, count, hits) {
       items.splice(i, count, ...hits);
-      if (good !== null && i <= good) good += hits.length - count;
       layout();
     },
   };

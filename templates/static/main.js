@@ -136,7 +136,6 @@ async function search(q, { random = null, typed = false, retried = false, y = 0,
     present({
       ...found, q, random, hits, total, order, own, base, received: base + hits.length,
       good: good ?? null, unranked: good == null,
-      divider: good != null && good < total ? good : null,
       dated: random === null && !own && (good == null || order === "newest" || order === "oldest"),
     }, { y });
   } catch (error) {
@@ -204,12 +203,13 @@ function present(next, { y = 0 } = {}) {
   for (const { kind, ref, weight } of split(q).images.map(imageTerm)) if (kind === "like") inQuery.set(Number(ref.split("@")[0]), weight);
   // The photo that others are searched with is none of them.
   const itself = inQuery.size === 1 && !split(q).text.replace(/\b(?:sort|match):\w+/g, "").trim() && inQuery.has(hits[0]?.id) ? 1 : 0;
-  const good = unranked ? null : result.good - itself;
+  const about = result.good_is_estimated;
+  const good = unranked ? null : result.good - (about ? 0 : itself);
   const empty = !hits.length && !q && !random;
   if ($("empty")) $("empty").hidden = !empty;
   document.body.classList.toggle("home", empty);
   let summary = !total ? (q ? t("page.no_photos") : "") : weak || good === 0 ? t("page.no_strong_matches")
-    : unranked ? t("page.photos", { count: total }) : t("page.strong_matches", { count: good });
+    : unranked ? t("page.photos", { count: total }) : about ? t("page.about_matches", { good }) : t("page.strong_matches", { count: good });
   if (random) summary = t("page.random");
   $("summary").replaceChildren(summary, " ", h("small", {}, empty ? "" : [
     !unranked && total && t("page.of_total", { total: total - itself }),
