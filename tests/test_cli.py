@@ -251,6 +251,18 @@ def test_a_text_search_imports_no_torch_faiss_or_pillow_and_a_repeated_one_needs
     assert stored.stat().st_mode & 0o077 == 0
 
 
+def test_a_command_collects_no_garbage_at_its_end() -> None:
+    program = (
+        "import atexit, gc\n"
+        "from sightline.server.cli import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0, gc.collect()))\n"
+        "main(['--version'])\n"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "True 0"
+
+
 def test_search_by_image_finds_that_image(
     sightline: CommandLine, library: Path, pictures: Path
 ) -> None:

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-from sightline.indexer.encoder import Encoder, devices, layers
+from sightline.indexer.encoder import Encoder, devices, encode_photos, layers
 from sightline.indexer.errors import ModelError
-from sightline.indexer.types import Geometry
+from sightline.indexer.types import Geometry, Photo, PhotoInfo
 
 TOP = Path(__file__).resolve().parent.parent
 FAMILIES = list(helpers_models.BUILDERS)
@@ -518,3 +518,28 @@ def test_auto_dtype_is_bfloat16_if_the_cpu_multiplies_it() -> None:
     expected = torch.bfloat16 if devices.cpu_multiplies_bfloat16() else torch.float32
     assert devices.resolve_dtype("auto", cpu) == expected
     assert devices.resolve_dtype("float32", cpu) == torch.float32
+
+
+def test_the_last_batches_of_photos_are_smaller_so_that_all_cores_work_until_the_end(
+    tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Encoder, "batch_size", 8)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    photos = [Photo(PhotoInfo(32, 32, "jpeg"), one, b"", f"{n}") for n, one in enumerate(pixels)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        batches = list(encode_photos(tiny_encoder, enumerate(photos), count=20))
+        others = list(encode_photos(tiny_encoder, enumerate(photos)))
+    finally:
+        torch.set_num_threads(threads)
+    assert [len(batch) for batch in batches] == [8, 6, 3, 2, 1]
+    assert [len(batch) for batch in others] == [8, 8, 4]
+    encoded = [item for batch in batches for item in batch]
+    assert [number for number, _, _ in encoded] == list(range(20))
+    np.testing.assert_allclose(
+        np.stack([vector for _, _, vector in encoded]),
+        tiny_encoder.encode_images(pixels),
+        atol=1e-5,
+    )

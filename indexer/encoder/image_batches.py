@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 
 
+SMALLEST = 4
+"""The smallest batch is this fraction of the largest: it takes a tenth more time per image."""
+
+
 def encode_photos(
-    encoder: Encoder, photos: Iterable[tuple[Key, Photo]]
+    encoder: Encoder, photos: Iterable[tuple[Key, Photo]], *, count: int | None = None
 ) -> Iterator[list[tuple[Key, Photo, Embeddings]]]:
     """Encodes ``photos`` in batches of ``encoder.batch_size``, as many at once as it recommends.
+
+    ``count`` is how many they are, at most: the last batches are then smaller, so that all cores
+    have work until the end (guided self-scheduling, C. Polychronopoulos and D. Kuck, 1987).
 
     Yields lists of (key, photo, ``(d,)`` unit vector) in the order of ``photos``. An error of the
     encoder is raised where its batch would have been yielded.
@@ -38,12 +45,20 @@ def encode_photos(
             pixels = [photo.pixels for _, photo in batch]
             pending.append((batch, pool.submit(encoder.encode_images, pixels)))
 
+        largest = encoder.batch_size
+
+        def next_size(done: int) -> int:
+            if count is None:
+                return largest
+            return min(max((count - done) // concurrency, largest // SMALLEST, 1), largest)
+
         batch: list[tuple[Key, Photo]] = []
-        for item in photos:
+        size = next_size(0)
+        for number, item in enumerate(photos, 1):
             batch.append(item)
-            if len(batch) == encoder.batch_size:
+            if len(batch) == size:
                 submit(batch)
-                batch = []
+                batch, size = [], next_size(number)
             while pending and (len(pending) > concurrency or pending[0][1].done()):
                 yield result()
         if batch:

@@ -307,7 +307,7 @@ class _Reencoding:
             else:
                 sources = self.thumbnails(todo)
             photos = self.readable(decoder.each(sources), failed)
-            for batch in encode_photos(self.encoder, photos):
+            for batch in encode_photos(self.encoder, photos, count=len(todo)):
                 self.done += len(batch)
                 self.counts[pixels] += len(batch)
                 encoded = [

@@ -519,7 +519,7 @@ class _Run:
                 # The first images are decoded while torch and the model are loaded.
                 photos = self.readable(decoder.photos(self.until_stopped(todo)))
                 changed = self.with_new_pixels(photos, ids, len(todo))
-                self.store(encode_photos(self.encoder, changed), ids, len(todo))
+                self.store(encode_photos(self.encoder, changed, count=len(todo)), ids, len(todo))
         self.flush_failures()
 
     def with_new_pixels(
