@@ -462,6 +462,17 @@ def text_words(db: Database) -> None:
     full_text.fill(db.conn)
 
 
+@catalog()
+def filters_within_dates(db: Database) -> None:
+    """An index that alone answers a period with a camera, a format, a folder, a place or a shape:
+    without it SQLite looked up the row of each image of the period, 18 ms for a month of a
+    million."""
+    db.execute(
+        "CREATE INDEX images_within_dates ON images"
+        " (taken_at, camera, format, folder_id, location_id, width, height)"
+    )
+
+
 @thumbnails()
 def thumbnail_blobs(db: Database) -> None:
     """One WebP per image."""
