@@ -53,7 +53,7 @@ EXACT_ROWS = 5_000
 SCAN_DEPTH = 1 / 8
 """Fraction of the accepted rows to re-rank from which scoring all of them is faster."""
 
-DEPTH_PER_RESULT = 5
+DEPTH_PER_RESULT = 3
 """Candidates re-ranked for each result beyond ``TUNED_K``."""
 
 RADIUS_GROWTH = 0.5
@@ -109,8 +109,11 @@ class Generation:
         paths = {name: directory / facts.name for name, facts in manifest.files.items()}
         shape = manifest.rows, manifest.dimension
         try:
-            self.ids: Ids = np.memmap(paths["ids"], "<i8", "r", shape=shape[:1])
-            self.vectors: NDArray[np.float16] = np.memmap(paths["vectors"], "<f2", "r", shape=shape)
+            # Plain views: indexing a memmap takes longer.
+            self.ids: Ids = np.asarray(np.memmap(paths["ids"], "<i8", "r", shape=shape[:1]))
+            self.vectors: NDArray[np.float16] = np.asarray(
+                np.memmap(paths["vectors"], "<f2", "r", shape=shape)
+            )
             # IO_FLAG_MMAP, unlike MMAP_IFC, reads lists in other threads: three times as slow.
             index: Any = faiss.read_index(str(paths["index"]), faiss.IO_FLAG_MMAP_IFC)
         except (KeyError, ValueError, OSError, RuntimeError) as error:
@@ -174,9 +177,7 @@ class Generation:
         rows = positions if self._order is None else self._order[positions]
         if deleted is not None:
             here &= ~deleted[rows]
-        vectors = np.empty((len(ids), self.manifest.dimension), np.float32)
-        vectors[here] = self.fetch(rows[here])
-        return here, vectors
+        return here, self.fetch(rows)
 
     def search(
         self,
@@ -299,7 +300,7 @@ class Generation:
             rows = rows[self.ids[rows] >= 0]
         if deleted is not None:
             rows = rows[~deleted[rows]]
-        return cosines(self.vectors[rows], query), self.ids[rows]
+        return cosines(self.vectors, query, rows), self.ids[rows]
 
     def _scan(self, queries: Embeddings, k: int, rows: Ids) -> Found:
         """Top ``k`` of ``rows`` by exact search."""

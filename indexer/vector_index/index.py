@@ -167,11 +167,14 @@ class VectorIndex:
     def vectors(self, ids: Ids) -> Embeddings:
         """``(n, d) float32`` in the order of ``ids``; a row of NaN if there is no such image."""
         now, ids = self._snapshot, np.asarray(ids, np.int64)
-        present, vectors = now.delta.fetch(ids)
-        if now.generation is not None:
-            here, some = now.generation.vectors_of(ids[~present], now.deleted)
-            vectors[~present] = some
-            present[~present] = here
+        if now.generation is None:
+            present, vectors = now.delta.fetch(ids)
+        else:
+            present, vectors = now.generation.vectors_of(ids, now.deleted)
+            if now.delta.count:
+                newer, some = now.delta.fetch(ids)
+                vectors[newer] = some[newer]
+                present |= newer
         vectors[~present] = np.nan
         return vectors
 
