@@ -123,13 +123,13 @@ def test_estimates_have_two_significant_digits() -> None:
 def test_the_depth_of_the_first_search_is_predicted_from_the_sample(library: Library) -> None:
     recorded = ranking(library, 1)
     assert recorded.count_matches(1024) == MatchCount(SOME)
-    assert recorded.depths == [4 * FIRST_DEPTH], "300 images times 1.25"
+    assert recorded.depths == [3 * FIRST_DEPTH], "300 images times 1.25"
     paged = ranking(library, 0)
     assert estimate(paged, page=900) == pytest.approx(MANY, rel=0.1)
     assert paged.depths == [1024], "one search for the count and the page"
     every = ranking(library, 0)
     assert len(every.match_ids(100_000)) == 2 * MANY
-    assert every.depths == [4096]
+    assert every.depths == [24 * FIRST_DEPTH], "2,400 images times 1.25"
 
 
 def test_the_count_hardly_depends_on_the_pages_read_before(library: Library) -> None:

@@ -12,6 +12,7 @@ from sightline.server.search.relevance import (
     THRESHOLD_LARGE,
     THRESHOLD_SMALL,
     ScoreScale,
+    expected_matches,
     relevance,
 )
 
@@ -101,3 +102,15 @@ def test_a_score_matches_from_the_known_match_cosine_on_however_far_it_stands_ou
     z_scores = scale.z_scores(scores)
     assert z_scores[-2] > THRESHOLD_LARGE
     assert z_scores[-1] > scale.threshold > z_scores[-2]
+
+
+def test_few_matches_of_a_sample_are_predicted_from_its_highest_scores() -> None:
+    draws = [np.random.default_rng(seed).normal(size=4096).astype(np.float32) for seed in range(20)]
+    assert expected_matches(draws[0], 2.0) == (draws[0] >= 2).sum()
+    predicted = np.array([expected_matches(z_scores, 3.1) for z_scores in draws])
+    counted = np.array([(z_scores >= 3.1).sum() for z_scores in draws])
+    right = 4096 * 0.000968
+    assert predicted.mean() == pytest.approx(right, rel=0.2)
+    assert abs(predicted - right).mean() < abs(counted - right).mean()
+    assert expected_matches(np.zeros(4096, np.float32), 3.0) == 0
+    assert expected_matches(draws[0], 50.0) == pytest.approx(0, abs=0.01)

@@ -21,7 +21,6 @@ bounds, nothing outside can displace them (Fagin's threshold algorithm); until t
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +33,15 @@ from sightline.indexer.errors import QueryError
 from sightline.indexer.types import Embeddings, Filters, Ids
 from sightline.server.search import near_duplicates
 from sightline.server.search.near_duplicates import ROUNDING
-from sightline.server.search.relevance import SAME_IMAGE, SAME_IMAGE_MARGIN, Scores, ScoreScale
+from sightline.server.search.relevance import (
+    MIN_MATCHES,
+    SAME_IMAGE,
+    SAME_IMAGE_MARGIN,
+    Scores,
+    ScoreScale,
+    expected_matches,
+    extrapolated,
+)
 
 if TYPE_CHECKING:
     from sightline.indexer.catalog.embeddings import Changes
@@ -44,7 +51,8 @@ NEGATIVE_FACTOR = 0.5
 """Factor of negative weights beside positive ones; measured in docs/evaluation.md."""
 
 FIRST_DEPTH, DEPTH_FACTOR = 128, 2
-"""Depth of the first search, and the factor by which each further one is deeper."""
+"""Depth of the first search, of which others are multiples, and the factor by which each further
+one is deeper at least."""
 
 MAX_DEPTH = 100_000
 """Ranks of a ranking; filters narrow what is ranked."""
@@ -65,11 +73,6 @@ Near-duplicates have similar ranks, and a page costs the same at any offset."""
 
 FOLD_SAMPLE = 128
 """First ranks whose fraction of near-duplicates is extrapolated to a large number of matches."""
-
-
-MIN_SAMPLE_MATCHES = 8
-"""Matches in the library's sample from which it predicts their number in the library, within a
-third."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,8 @@ class Ranking:
         """Id of a head -> ids of the near-duplicates folded under it."""
         self._shown = 0
         """Ranks that a page has returned."""
-        self._sample_matches, self._sample_size = 0, 0
-        """Matches among the images of the library's sample, and its size."""
+        self._sample_matches, self._sample_size = 0.0, 0
+        """Matches among the images of the library's sample (``ScoreScale``), and its size."""
 
     def _search(self, depth: int) -> tuple[Ids, Scores, Scores]:
         """Ids, scores and z-scores of the first ``depth`` ranks; fewer if there are no more."""
@@ -163,10 +166,8 @@ class Ranking:
         with self._lock:
             if self.complete or len(self.ids) >= depth:
                 return
-            step = FIRST_DEPTH
-            while step < depth:
-                step *= DEPTH_FACTOR
-            step = min(step, MAX_DEPTH)
+            step = max(depth, DEPTH_FACTOR * len(self.ids))
+            step = min(-(-step // FIRST_DEPTH) * FIRST_DEPTH, MAX_DEPTH)
             ids, scores, z_scores = self._search(step)
             # What has been shown keeps its rank; the rest is as the deeper search ranks it.
             shown = self._shown
@@ -249,22 +250,11 @@ class Ranking:
 
     def _estimate(self) -> float:
         """Matches in the whole library, extrapolated from its sample or, if few of that match, from
-        the known ranks, all of which do, by a generalised Pareto distribution of their scores (J.
-        Hosking, J. Wallis, "Parameter and Quantile Estimation for the Generalized Pareto
-        Distribution", 1987)."""
+        the known ranks, all of which do."""
         possible = self._library.matching(self._filters)
-        if self._sample_matches >= MIN_SAMPLE_MATCHES:
+        if self._sample_matches >= MIN_MATCHES:
             return self._sample_matches / self._sample_size * possible
-        known = self.z_scores.astype(np.float64)
-        excess = known.mean() - known.min()
-        if not excess:
-            return len(known)
-        ratio = excess**2 / known.var()
-        shape, scale = (1 - ratio) / 2 or 1e-9, excess * (1 + ratio) / 2
-        base = 1 - shape * (known.min() - (self.threshold or 0.0)) / scale
-        # The bounds are those of a heavy tail, whose estimate may not be finite.
-        beyond = math.exp(min(-math.log(max(base, 1e-3)) / shape, 20.0))
-        return float(min(len(known) * beyond, possible))
+        return min(extrapolated(self.z_scores, self.threshold or 0.0), possible)
 
     def _expected_matches(self) -> int:
         """Depth at which all matches are probably known. Filtered images may be unlike the sample,
@@ -274,17 +264,16 @@ class Ranking:
             return meeting if meeting <= FEW else FIRST_DEPTH
         if not self._sample_size:
             return FIRST_DEPTH
-        # No match in the sample is taken for half of one.
-        fraction = (self._sample_matches + 0.5) / self._sample_size
+        fraction = self._sample_matches / self._sample_size
         return max(FIRST_DEPTH, int(EXPECTED_FACTOR * fraction * self._library.count))
 
     def _surely_more_than(self, count: int) -> bool:
-        """Whether the sample predicts more than ``count`` matches by three standard deviations of a
-        Poisson distribution. False with filters."""
-        matches = self._sample_matches
-        if self._filters or not matches:
+        """Whether the sample has more matches than ``count`` in the library let expect, by three
+        standard deviations of a Poisson distribution. False with filters."""
+        if self._filters or not self._library.count:
             return False
-        return (matches - 3 * matches**0.5) / self._sample_size * self._library.count > count
+        expected = count / self._library.count * self._sample_size
+        return self._sample_matches > expected + 3 * expected**0.5
 
     def _unfold(self, keep: int) -> None:
         """Discards the folding beyond the first ``keep`` ranks."""
@@ -429,7 +418,7 @@ class MatchAllRanking(Ranking):
         self.threshold = threshold = self._scales[0].threshold
         self._sample_size = len(sample)
         if threshold is not None:
-            self._sample_matches = int((self._rate(sample)[1] >= threshold).sum())
+            self._sample_matches = expected_matches(self._rate(sample)[1], threshold)
 
     def _rate(self, vectors: Embeddings) -> tuple[Scores, Scores]:
         """Score (lowest cosine of the positive terms) and z-score of each of ``vectors``."""

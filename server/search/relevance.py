@@ -47,6 +47,13 @@ QUANTILE, QUANTILE_Z = 0.1, 1.2816
 the median of a normal distribution."""
 
 
+MIN_MATCHES = 8
+"""Matches in the sample from which they predict their number in the library, within a third."""
+
+TAIL = 64
+"""Highest scores of the sample that fewer are predicted from."""
+
+
 @dataclass(frozen=True)
 class ScoreScale:
     """The distribution of one query's scores over a sample of the library."""
@@ -56,8 +63,9 @@ class ScoreScale:
     """Standard deviation, estimated below the median."""
     threshold: float | None
     """z-score of a match; None if the sample is too small for one."""
-    matches: int = 0
-    """Images of the sample that reach the threshold."""
+    matches: float = 0
+    """Images of the sample that reach the threshold; if they are few, as many as its highest scores
+    let expect."""
     size: int = 0
     """Images of the sample."""
 
@@ -83,12 +91,37 @@ class ScoreScale:
         )
         if match_cosine is not None:
             threshold = (match_cosine - median) / deviation
-        matches = int((_z_scores(scores, median, deviation) >= threshold).sum())
-        return cls(median, deviation, threshold, matches, n)
+        z_scores = _z_scores(scores, median, deviation)
+        return cls(median, deviation, threshold, expected_matches(z_scores, threshold), n)
 
     def z_scores(self, scores: Scores) -> Scores:
         """Distance of each score from the median, in standard deviations."""
         return _z_scores(scores, self.median, self.deviation)
+
+
+def expected_matches(z_scores: Scores, threshold: float) -> float:
+    """``ScoreScale.matches`` of a sample with these z-scores."""
+    matches = int((z_scores >= threshold).sum())
+    if matches >= MIN_MATCHES or len(z_scores) <= TAIL:
+        return matches
+    return extrapolated(np.partition(z_scores, -TAIL)[-TAIL:], threshold)
+
+
+def extrapolated(highest: Scores, threshold: float) -> float:
+    """How many scores reach ``threshold``, of which these are the ``highest``: by a generalised
+    Pareto distribution with their mean and variance (J. Hosking, J. Wallis, "Parameter and Quantile
+    Estimation for the Generalized Pareto Distribution", 1987)."""
+    excess = highest.astype(np.float64) - float(highest.min())
+    mean = float(excess.mean())
+    if not mean:
+        return float((highest >= threshold).sum())
+    ratio = mean**2 / float(excess.var())
+    shape, scale = (1 - ratio) / 2 or 1e-9, mean * (1 + ratio) / 2
+    base = 1 + shape * (threshold - float(highest.min())) / scale
+    if base <= 0 and shape < 0:
+        return 0.0  # beyond the end of the distribution
+    # The bounds are those of a heavy tail, whose estimate may not be finite.
+    return len(highest) * math.exp(min(-math.log(max(base, 1e-3)) / shape, 20.0))
 
 
 def _z_scores(scores: Scores, median: float, deviation: float) -> Scores:
