@@ -13,7 +13,14 @@ from helpers_catalog import TOP, picture
 from sightline.indexer.catalog import Changes
 from sightline.indexer.library import Library
 from sightline.indexer.types import Condition, Filters, Ids
-from sightline.server.search.ranking import FIRST_DEPTH, CosineRanking, MatchCount, Ranking
+from sightline.server.search.ranking import (
+    BALANCED,
+    FIRST_DEPTH,
+    CosineRanking,
+    MatchCount,
+    Ranking,
+    balanced,
+)
 from sightline.server.search.relevance import Scores, ScoreScale
 
 DIMENSION = 64
@@ -192,6 +199,22 @@ def test_images_missed_by_a_shallow_search_follow_directly_after_those_shown(
         at_once = Approximate(library, Filters(), fold, Axis[0], scale(library, 0))
         at_once.page(0, 500)
         assert at_once.ids.tolist() == best[: len(at_once.ids)].tolist()
+
+
+def test_the_best_images_of_all_terms_have_equal_z_scores_on_balanced_scales() -> None:
+    scales = [ScoreScale(0.1, 0.05, 3.5), ScoreScale(0.0, 0.1, 3.5), ScoreScale(0.2, 0.1, 3.5)]
+
+    def best_z_scores(*best: float) -> list[float]:
+        scores = np.array(best, np.float32)
+        found = balanced(scales, scores, positive=2)
+        assert [scale.median for scale in found] == [0.1, 0.0, 0.2]
+        return [float(scale.z_scores(one)) for scale, one in zip(found, scores, strict=True)]
+
+    # Before: 10, 4 and (negative) 2.
+    assert best_z_scores(0.6, 0.4, 0.4) == pytest.approx([BALANCED / (0.1 + 0.25) * 2] * 3)
+    assert best_z_scores(0.3, 0.4, 0.9) == pytest.approx([4.0] * 3), "not below the lowest"
+    assert best_z_scores(0.6, 0.3, 0.4) == pytest.approx([3.0] * 3), "nor above it without a match"
+    assert best_z_scores(0.6, 0.0, 0.4) == pytest.approx([10.0, 0.0, 2.0]), "nothing to balance"
 
 
 def test_a_cached_ranking_holds_no_vectors(library: Library) -> None:

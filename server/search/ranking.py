@@ -14,16 +14,19 @@ and each kind is divided by the standard deviation of its cosines over the libra
 docs/evaluation.md has the measurements.
 
 **All terms** (``MatchAllRanking``). Each term's scores become z-scores (``relevance.ScoreScale``),
-and an image is ranked by its lowest one. This is exact: an image outside every term's first D has,
-for every term, at most the D-th image's z-score, so once enough images exceed the lowest of these
-bounds, nothing outside can displace them (Fagin's threshold algorithm); until then D grows.
+scaled so that the best image of the sample has the same one for every term (``balanced``):
+otherwise a term that stands out less than the others decides alone. An image is ranked by its
+lowest z-score. This is exact: an image outside every term's first D has, for every term, at most
+the D-th image's z-score, so once enough images exceed the lowest of these bounds, nothing outside
+can displace them (Fagin's threshold algorithm); until then D grows.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import harmonic_mean
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +52,10 @@ if TYPE_CHECKING:
 
 NEGATIVE_FACTOR = 0.5
 """Factor of negative weights beside positive ones; measured in docs/evaluation.md."""
+
+BALANCED = 0.95
+"""Factor of balanced z-scores, with which as few pairs of terms that no image shows have a match as
+without balance; measured in docs/evaluation.md."""
 
 FIRST_DEPTH, DEPTH_FACTOR = 128, 2
 """Depth of the first search, of which others are multiples, and the factor by which each further
@@ -121,6 +128,27 @@ def combine(terms: Sequence[WeightedVector], sample: Embeddings) -> NDArray[np.f
     if norm < 1e-6 * sum(abs(term.weight) for term in terms):
         raise QueryError("the terms of this query cancel each other out")
     return (total / norm).astype(np.float32)
+
+
+def balanced(scales: Sequence[ScoreScale], best: Scores, *, positive: int) -> list[ScoreScale]:
+    """Scales on which the ``best`` score of every term has the same z-score.
+
+    It is ``BALANCED`` times the harmonic mean of those of the ``positive`` first terms (the others
+    are negative), at least their lowest; or their lowest if that is below the threshold, so that a
+    match reaches the threshold of every term where nothing shows one of them.
+    """
+    heights = [float(score) - scale.median for score, scale in zip(best, scales, strict=True)]
+    z_scores = [
+        max(height / scale.deviation, 0.0) for height, scale in zip(heights, scales, strict=True)
+    ]
+    lowest = common = min(z_scores[:positive])
+    threshold = scales[0].threshold
+    if threshold is not None and lowest >= threshold:
+        common = max(lowest, BALANCED * harmonic_mean(z_scores[:positive]))
+    return [
+        replace(scale, deviation=height / common) if height > 0 and common > 0 else scale
+        for height, scale in zip(heights, scales, strict=True)
+    ]
 
 
 class Ranking:
@@ -398,7 +426,7 @@ class CosineRanking(Ranking):
 
 
 class MatchAllRanking(Ranking):
-    """By the lowest z-score of several terms."""
+    """By the lowest z-score of several terms, on ``balanced`` scales."""
 
     def __init__(
         self,
@@ -414,7 +442,11 @@ class MatchAllRanking(Ranking):
         negative = [term.vector for term in terms if term.weight < 0]
         self._positive = len(positive)
         self._vectors = np.stack([*positive, *negative])
-        self._scales = [ScoreScale.of(sample @ vector) for vector in self._vectors]
+        cosines = self._vectors @ sample.T
+        # An image that is searched with must not be the best one if it happens to be sampled.
+        best = np.where(cosines < SAME_IMAGE, cosines, -1).max(axis=1, initial=-1)
+        scales = [ScoreScale.of(row) for row in cosines]
+        self._scales = balanced(scales, best, positive=self._positive)
         self.threshold = threshold = self._scales[0].threshold
         self._sample_size = len(sample)
         if threshold is not None:
