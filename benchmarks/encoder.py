@@ -1,10 +1,14 @@
 """Measures the towers against transformers' on one thread.
 
     python -m benchmarks.encoder [--threads 1] [--rounds 5]
+    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python -m benchmarks.encoder --dtypes
+    ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI python -m benchmarks.encoder --dtypes
 
 Builds ViT-B/32 with random weights and prints, for images in batches of 1, 8 and 32 and for one
 text, the best CPU time of interleaved rounds, the lowest cosine to transformers in float32, and the
-time per text in batches.
+time per text in batches. With ``--dtypes``, for images of ViT-B/32 and of the built-in model, with
+``--large`` of ViT-L/14: images per second in each dtype, limited to older instructions if the
+environment says so, and the median ratio to float32.
 """
 
 from __future__ import annotations
@@ -29,12 +33,22 @@ from helpers_models import save_clip_tokenizer, save_preprocessor
 TEXT = "a golden retriever on a sandy beach at sunset"
 
 
-def build(folder: Path, *, image_size: int = 224) -> None:
+LARGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+}
+"""The image tower of ViT-L/14."""
+
+
+def build(folder: Path, *, image_size: int = 224, **vision_options: int) -> None:
     """ViT-B/32 as LAION trained it (exact GELU), with random weights."""
     end = save_clip_tokenizer(folder) - 1
     torch.manual_seed(0)
     text = {"hidden_act": "gelu", "eos_token_id": end}
-    vision = {"hidden_act": "gelu", "image_size": image_size}
+    vision = {"hidden_act": "gelu", "image_size": image_size, **vision_options}
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
     save_preprocessor(
         folder,
@@ -61,8 +75,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dtypes", action="store_true")
+    parser.add_argument("--large", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.dtypes:
+        compare_dtypes(options.rounds, large=options.large)
+        return
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder))
         theirs = {
@@ -73,6 +92,32 @@ def main() -> None:
         for encoder in ours.values():
             encoder.warm(["text", "image"])
         compare(theirs, ours, options.rounds)
+
+
+def compare_dtypes(rounds: int, *, large: bool) -> None:
+    """Images in each dtype, in batches of 8."""
+    vit = ("ViT-L/14", LARGE) if large else ("ViT-B/32", {})
+    dtypes = ("float32", "bfloat16", "int8")
+    print(f"{'images per second':32}{'':>8}   times float32")
+    with tempfile.TemporaryDirectory() as folder:
+        build(Path(folder), **vit[1])
+        models = [(vit[0], folder, dtypes), ("built-in model", "builtin", dtypes[:2])]
+        for name, model, possible in models[: 1 if large else 2]:
+            encoders = {one: Encoder.load(model, dtype=one, device="cpu") for one in possible}
+            height, width = encoders["float32"].geometry.height, encoders["float32"].geometry.width
+            blots = np.random.default_rng(0).integers(0, 256, (8, 5, 5, 3), dtype=np.uint8)
+            scale = (1, height // 5 + 1, width // 5 + 1, 1)
+            pixels = np.kron(blots, np.ones(scale, np.uint8))[:, :height, :width]
+            taken: dict[str, list[float]] = {one: [] for one in possible}
+            for _ in range(rounds + 1):
+                for one, encoder in encoders.items():
+                    start = time.process_time()
+                    encoder.encode_images(pixels)
+                    taken[one].append(time.process_time() - start)
+            for one in possible:
+                ratios = np.array(taken["float32"][1:]) / np.array(taken[one][1:])
+                speed = len(pixels) / min(taken[one][1:])
+                print(f"{f'{name} {one}':32}{speed:8.1f}{np.median(ratios):12.2f}", flush=True)
 
 
 def compare(theirs: dict[torch.dtype, CLIPModel], ours: dict[str, Encoder], rounds: int) -> None:

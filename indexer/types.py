@@ -357,6 +357,34 @@ class IndexReport:
 
 
 @dataclass(frozen=True)
+class Int8Check:
+    """How a model's embeddings in int8 compare with those in float32, on a library's images."""
+
+    images: int
+    """That were compared."""
+    cosine: float
+    """The mean of each image's two embeddings."""
+    overlap: float
+    """The mean fraction of each image's ten nearest ones that are the same."""
+    passed: bool
+    """Whether images are encoded in int8 on CPUs that do not multiply bfloat16."""
+
+    @property
+    def figures(self) -> str:
+        """The comparison in words."""
+        return (
+            f"on {self.images} images the mean cosine to float32 is {self.cosine:.4f}, and"
+            f" {self.overlap:.3f} of the ten nearest images are the same"
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What was decided, in one line."""
+        chosen = "int8 from now on" if self.passed else "float32, not in int8"
+        return f"images are encoded in {chosen}: {self.figures}"
+
+
+@dataclass(frozen=True)
 class IndexState:
     """A vector index, as ``status`` reports it."""
 

@@ -279,7 +279,7 @@ encoders = [Encoder.load(folder) for folder in sys.argv[1:]]
 assert "torch" not in sys.modules
 for encoder in encoders:
     encoder.encode_texts(["a dog"])
-    assert encoder._text_tower is not None and encoder._image_tower is None
+    assert encoder._text_tower is not None and not encoder._image_towers
 for encoder in encoders:
     encoder.warm(["image"])
 assert "transformers" not in sys.modules

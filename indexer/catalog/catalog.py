@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +43,7 @@ from sightline.indexer.types import (
     Candidate,
     Failure,
     Ids,
+    Int8Check,
     Location,
     NewImage,
     PhotoInfo,
@@ -406,6 +407,14 @@ class Catalog(CatalogReader):
         with self._store.writing() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO meta (name, value) VALUES ('reads_text', ?)", [str(int(on))]
+            )
+
+    def set_int8_check(self, check: Int8Check, *, model: str, revision: str) -> None:
+        """Stores how ``model`` in int8 compares with float32 on the library's images."""
+        text = json.dumps({"model": model, "revision": revision, **asdict(check)})
+        with self._store.writing() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES ('int8_check', ?)", [text]
             )
 
     # places ---------------------------------------------------------------------------------------

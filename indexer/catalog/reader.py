@@ -39,6 +39,7 @@ from sightline.indexer.types import (
     Filters,
     Ids,
     ImageRecord,
+    Int8Check,
     Known,
     Root,
     TextLine,
@@ -310,6 +311,16 @@ class CatalogReader:
     def reads_text(self) -> bool:
         """Whether indexing runs read the text in images."""
         return self._one("SELECT value FROM meta WHERE name = 'reads_text'") == "1"
+
+    @property
+    def int8_check(self) -> Int8Check | None:
+        """How the model in int8 compares with float32 on the library's images; None if that was not
+        tried."""
+        text = self._one("SELECT value FROM meta WHERE name = 'int8_check'")
+        found = json.loads(text) if text else {}
+        if (found.pop("model", None), found.pop("revision", None)) != (self.model, self.revision):
+            return None
+        return Int8Check(**found)
 
     def unread(self) -> Ids:
         """The ids of decoded images whose text was not read, ascending."""

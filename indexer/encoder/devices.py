@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from sightline.indexer.errors import ModelError
+
+OLDER_INSTRUCTIONS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""Values of ``ONEDNN_MAX_CPU_ISA`` without bfloat16."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -30,8 +35,13 @@ def resolve_device(name: str) -> torch.device:
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of that name; ``auto`` is bfloat16 if the hardware multiplies it, float16 on older
-    GPUs, else float32."""
-    if name != "auto":
+    GPUs, else float32. ``int8`` is what the text tower of such a model computes in: ``auto``.
+
+    Raises ``ModelError`` for int8 on another device than a CPU.
+    """
+    if name == "int8" and device.type != "cpu":
+        raise ModelError(f"int8 is for CPUs, and the device is {device}: use another --dtype")
+    if name not in ("auto", "int8"):
         return {
             "float32": torch.float32,
             "bfloat16": torch.bfloat16,
@@ -45,6 +55,9 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions that multiply bfloat16 matrices (AMX, AVX512-BF16)."""
+    """Whether this CPU has instructions that multiply bfloat16 matrices (AMX, AVX512-BF16), and
+    oneDNN is not limited to older ones."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in OLDER_INSTRUCTIONS:
+        return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from sightline.indexer.encoder.preprocessing import read_preprocessing
 from sightline.indexer.encoder.text_batcher import TextBatcher
 from sightline.indexer.encoder.weights import Weights
 from sightline.indexer.errors import ModelError
-from sightline.indexer.types import Embeddings, Geometry, Pixels
+from sightline.indexer.types import Embeddings, Geometry, Int8Check, Pixels
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sightline.indexer.encoder.towers import ImageTower, Modality, TextTower
 
 DEVICES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 CPU_BATCH = 32
 """Images or texts per batch on a CPU; larger batches are no faster (``benchmarks/encoder.py``)."""
@@ -64,6 +64,10 @@ class Encoder:
     """Languages of its texts; ``unknown`` for a model that is not in ``registry``."""
     requested_device: str
     """The ``device`` argument, such as ``auto``; ``device`` is what it resolved to."""
+    requested_dtype: str
+    """The ``dtype`` argument, such as ``auto``; ``dtype`` is what it resolved to."""
+    int8_check: Int8Check | None
+    """The comparison that decided for or against int8; None if there was none."""
     templates: str
     """Name of its default prompt templates (``zero_shot.prompts.TEMPLATES``)."""
     sigmoid: bool
@@ -78,12 +82,13 @@ class Encoder:
             raise ModelError(f"no dtype is called {dtype!r}: use one of {', '.join(DTYPES)}")
         families.require_supported(files)
         self.requested_device = device
-        self._requested_dtype = dtype
+        self.requested_dtype = dtype
+        self.int8_check = None
         self._files = files
         self._weights = (OpenClipWeights if files.open_clip else Weights)(files.weights)
         self._preprocessing = read_preprocessing(files)
         self._text_tower: TextTower | None = None
-        self._image_tower: ImageTower | None = None
+        self._image_towers: dict[bool, ImageTower] = {}  # by whether it is the one in int8
         self._few_texts = few_texts and device in ("auto", "cpu") and dtype in ("auto", "float32")
         self._tokenizer: Tokenizer | None = None
         self._text_lock = threading.Lock()
@@ -115,21 +120,27 @@ class Encoder:
         """An encoder by a name of ``registry.MODELS``, a hub id, or a folder.
 
         ``device`` is ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``;
-        ``dtype`` is ``auto`` (bfloat16 if the hardware multiplies it), ``float32``, ``bfloat16`` or
-        ``float16``. ``revision`` selects a commit, branch or tag of a hub model. ``download``:
-        which models may be downloaded, ``any``, ``named`` (those of ``registry.MODELS``) or
-        ``never``. ``few_texts``: encode texts on the CPU, without the import of torch where the
-        model allows it. Raises ``ModelError`` with the remedy in one line.
+        ``dtype`` is ``auto`` (bfloat16 if the hardware multiplies it), ``float32``, ``bfloat16``,
+        ``float16`` or, on a CPU, ``int8``: images in int8, texts as with ``auto``. ``revision``
+        selects a commit, branch or tag of a hub model. ``download``: which models may be
+        downloaded, ``any``, ``named`` (those of ``registry.MODELS``) or ``never``. ``few_texts``:
+        encode texts on the CPU, without the import of torch where the model allows it.
+        Raises ``ModelError`` with the remedy in one line.
         """
         files = model_files.resolve(model, revision=revision, download=download)
         return cls(files, device=device, dtype=dtype, few_texts=few_texts)
 
-    def encode_images(self, pixels: Pixels | Sequence[Pixels]) -> Embeddings:
+    def encode_images(
+        self,
+        pixels: Pixels | Sequence[Pixels],
+        *,
+        dtype: Literal["float32", "int8"] | None = None,
+    ) -> Embeddings:
         """``(B, H, W, 3) uint8``, cropped to ``geometry`` -> ``(B, d) float32``, unit norm.
 
         ``pixels`` may also be a sequence of B images ``(H, W, 3) uint8``; if ``geometry.fit`` is
-        ``patches``, of different shapes. B is not limited. Raises ``ValueError`` for another shape
-        or dtype.
+        ``patches``, of different shapes. B is not limited. ``dtype`` overrides the encoder's, if
+        ``may_use_int8``. Raises ``ValueError`` for another shape or dtype.
         """
         import torch
 
@@ -143,7 +154,9 @@ class Encoder:
         result = np.empty((len(pixels), self.dimension), np.float32)
         if not len(pixels):
             return result
-        tower = self._load_image_tower()
+        int8 = (dtype or self.dtype) == "int8"
+        tower = self._load_image_tower(int8=int8)
+        towers_dtype = torch.float32 if int8 else self._dtype
         parts, order = [], []
         with torch.inference_mode():
             # Images of one shape together: no padding, and no mask over it.
@@ -151,7 +164,8 @@ class Encoder:
                 for start in range(0, len(rows), self.batch_size):
                     batch = rows[start : start + self.batch_size]
                     tensor = torch.from_numpy(np.stack([pixels[row] for row in batch]))
-                    parts.append(_normalize(tower(self._standardize(tensor))))
+                    standardized = self._standardize(tensor).to(towers_dtype)
+                    parts.append(_normalize(tower(standardized)))
                     order += batch
             result[order] = torch.cat(parts).cpu().numpy()
         return result
@@ -247,8 +261,30 @@ class Encoder:
 
     @property
     def dtype(self) -> str:
-        """The dtype it computes in: ``float32``, ``bfloat16`` or ``float16``."""
+        """The dtype it computes images in: ``float32``, ``bfloat16``, ``float16`` or ``int8``."""
+        checked = self.int8_check is not None and self.int8_check.passed and self.may_use_int8
+        if self.requested_dtype == "int8" or checked:
+            return "int8"
         return str(self._dtype).removeprefix("torch.")
+
+    @cached_property
+    def may_use_int8(self) -> bool:
+        """Whether int8 is for a check to decide: ``dtype`` is ``auto``, the CPU does not multiply
+        bfloat16, and the model's image tower runs in int8."""
+        import torch
+
+        from sightline.indexer.encoder.towers import has_int8
+
+        wanted = self.requested_dtype == "auto" and self._device.type == "cpu"
+        return wanted and self._dtype == torch.float32 and has_int8(self._files)
+
+    def decide_int8(self, check: Int8Check) -> None:
+        """Encodes images in int8 from now on if ``check`` passed and ``may_use_int8``, else as
+        before."""
+        self.int8_check = check
+        with self._image_lock:
+            if self._image_towers:
+                self._image_towers.pop(self.dtype != "int8", None)
 
     @cached_property
     def logit_scale(self) -> float:
@@ -282,19 +318,22 @@ class Encoder:
                 self._tokenizer = Tokenizer(self._files, self._weights)
             return self._tokenizer, self._text_tower
 
-    def _load_image_tower(self) -> ImageTower:
+    def _load_image_tower(self, *, int8: bool) -> ImageTower:
         with self._image_lock:
-            if self._image_tower is None:
+            if int8 not in self._image_towers:
+                import torch
+
                 from sightline.indexer.encoder.towers import load_image_tower
 
-                self._image_tower = load_image_tower(
+                self._image_towers[int8] = load_image_tower(
                     self._files,
                     self._weights,
                     geometry=self.geometry,
                     device=self._device,
-                    dtype=self._dtype,
+                    dtype=torch.float32 if int8 else self._dtype,
+                    int8=int8,
                 )
-            return self._image_tower
+            return self._image_towers[int8]
 
     @cached_property
     def _device(self) -> torch.device:
@@ -306,10 +345,10 @@ class Encoder:
     def _dtype(self) -> torch.dtype:
         from sightline.indexer.encoder.devices import resolve_dtype
 
-        return resolve_dtype(self._requested_dtype, self._device)
+        return resolve_dtype(self.requested_dtype, self._device)
 
     def _standardize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``(n, H, W, 3) uint8`` on the CPU -> the tower's input, same shape, on the device.
+        """``(n, H, W, 3) uint8`` on the CPU -> float32 of the same shape on the device.
 
         The copy is of bytes, a quarter of the size of float32.
         """
@@ -321,7 +360,7 @@ class Encoder:
             pixels = pixels.to(self._device)
         scale = torch.tensor(self._preprocessing.scale, device=self._device)
         shift = torch.tensor(self._preprocessing.shift, device=self._device)
-        return torch.addcmul(shift, pixels.float(), scale).to(self._dtype)
+        return torch.addcmul(shift, pixels.float(), scale)
 
 
 def _fits(image: Pixels, geometry: Geometry) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from sightline.indexer.types import Embeddings, Photo
+from sightline.indexer.encoder.int8_check import Int8Trial
+from sightline.indexer.types import Embeddings, Int8Check, Photo
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder.encoder import Encoder
@@ -20,7 +21,11 @@ SMALLEST = 4
 
 
 def encode_photos(
-    encoder: Encoder, photos: Iterable[tuple[Key, Photo]], *, count: int | None = None
+    encoder: Encoder,
+    photos: Iterable[tuple[Key, Photo]],
+    *,
+    count: int | None = None,
+    on_int8_check: Callable[[Int8Check], None] | None = None,
 ) -> Iterator[list[tuple[Key, Photo, Embeddings]]]:
     """Encodes ``photos`` in batches of ``encoder.batch_size``, as many at once as it recommends.
 
@@ -29,12 +34,23 @@ def encode_photos(
 
     Yields lists of (key, photo, ``(d,)`` unit vector) in the order of ``photos``. An error of the
     encoder is raised where its batch would have been yielded.
+
+    With ``on_int8_check``, an encoder that ``may_use_int8`` encodes the first images in float32 and
+    in int8 and goes on with the latter if the two agree (``int8_check``); ``on_int8_check`` is
+    called with the comparison, in the caller's thread.
     """
+    trial = None
+    if on_int8_check is not None and encoder.int8_check is None and encoder.may_use_int8:
+        trial = Int8Trial(encoder, on_int8_check)
+    encode = encoder.encode_images if trial is None else trial.encode
     pending: deque[tuple[list[tuple[Key, Photo]], Future[Embeddings]]] = deque()
 
     def result() -> list[tuple[Key, Photo, Embeddings]]:
         batch, future = pending.popleft()
-        return [(*item, vector) for item, vector in zip(batch, future.result(), strict=True)]
+        vectors = future.result()
+        if trial is not None:
+            trial.decide()
+        return [(*item, vector) for item, vector in zip(batch, vectors, strict=True)]
 
     with (
         encoder.concurrent_encoding() as concurrency,
@@ -43,7 +59,7 @@ def encode_photos(
 
         def submit(batch: list[tuple[Key, Photo]]) -> None:
             pixels = [photo.pixels for _, photo in batch]
-            pending.append((batch, pool.submit(encoder.encode_images, pixels)))
+            pending.append((batch, pool.submit(encode, pixels)))
 
         largest = encoder.batch_size
 

@@ -21,9 +21,10 @@ from sightline.indexer.encoder.families import (
     SIGLIP_FAMILIES,
     TRANSFORMERS_CLASSES,
 )
-from sightline.indexer.encoder.layers import Source
+from sightline.indexer.encoder.layers import Source, int8_levels
 from sightline.indexer.encoder.model_files import ModelFiles
 from sightline.indexer.encoder.tower_config import (
+    LayerConfig,
     bag_of_wordpieces_config,
     clip_text_config,
     layer_config,
@@ -89,24 +90,27 @@ def load_image_tower(
     geometry: Geometry,
     device: torch.device,
     dtype: torch.dtype,
+    int8: bool = False,
 ) -> ImageTower:
-    """The image tower with its weights, for images of ``geometry``.
+    """The image tower with its weights, for images of ``geometry``. ``int8``: with products in int8
+    of float32 inputs and outputs.
 
-    Raises ``ModelError`` if a weight is missing or the geometry is not the model's.
+    Raises ``ModelError`` if a weight is missing, the geometry is not the model's, or the model has
+    no int8.
     """
+    if int8 and not has_int8(files):
+        raise ModelError(
+            f"{files.id} does not run in int8, which is for vision transformers that Sightline"
+            " computes itself: use --dtype auto"
+        )
     if files.family == open_clip.FAMILY:
         from sightline.indexer.encoder.open_clip_towers import OpenClipImageTower
 
         return OpenClipImageTower(files, device, dtype)
     source = Source(weights, device, dtype)
     config = tower_config(files, "vision_config")
-    layers = None
-    if files.family in ("clip", "metaclip_2", "chinese_clip", "altclip"):
-        layers = layer_config(config, heads=12, activation="quick_gelu", eps=1e-5)
-    elif files.family in SIGLIP_FAMILIES and config.get("vision_use_head", True):
-        layers = layer_config(config, heads=12, activation="gelu_pytorch_tanh", eps=1e-6)
-    if layers:
-        return VitImageTower(source, layers, geometry=geometry)
+    if layers := _vit_config(files):
+        return VitImageTower(source, layers, geometry=geometry, int8=int8)
     if files.family in ("vision-text-dual-encoder", OWN_FAMILY):
         known = CONVOLUTIONAL_TOWERS.get(str(config.get("model_type")))
         if known:
@@ -119,6 +123,21 @@ def load_image_tower(
     return _TransformersImageTower(
         _load_transformers(files, weights, "image", device=device, dtype=dtype)
     )
+
+
+def has_int8(files: ModelFiles) -> bool:
+    """Whether the image tower can multiply in int8 on this CPU."""
+    return int8_levels() > 0 and _vit_config(files) is not None
+
+
+def _vit_config(files: ModelFiles) -> LayerConfig | None:
+    """The layers of ``VitImageTower``; None if that is not the model's image tower."""
+    config = tower_config(files, "vision_config")
+    if files.family in ("clip", "metaclip_2", "chinese_clip", "altclip"):
+        return layer_config(config, heads=12, activation="quick_gelu", eps=1e-5)
+    if files.family in SIGLIP_FAMILIES and config.get("vision_use_head", True):
+        return layer_config(config, heads=12, activation="gelu_pytorch_tanh", eps=1e-6)
+    return None
 
 
 def _unsupported_tower(files: ModelFiles, name: str) -> ModelError:

@@ -77,7 +77,7 @@ class Attention:
         self.query = source.linear(q)
         weights = source.tensors(f"{k}.weight", f"{v}.weight")
         biases = source.tensors(f"{k}.bias", f"{v}.bias")
-        self.key_value = Linear(torch.cat(weights), torch.cat(biases))
+        self.key_value = source.layer(torch.cat(weights), torch.cat(biases))
         self.out = source.linear(names.out)
 
     def __call__(
@@ -237,8 +237,11 @@ class VitImageTower:
     """The image tower of CLIP, MetaCLIP, Chinese-CLIP, SigLIP and NaFlex (Dosovitskiy et al., 2021;
     Tschannen et al., 2025)."""
 
-    def __init__(self, source: Source, config: LayerConfig, *, geometry: Geometry) -> None:
-        """``geometry`` is that of the images."""
+    def __init__(
+        self, source: Source, config: LayerConfig, *, geometry: Geometry, int8: bool = False
+    ) -> None:
+        """``geometry`` is that of the images. With ``int8`` the transformer's layers multiply in
+        int8; patches, pooling and projection stay as they are."""
         image = source.below("vision_model.")
         (filters,) = image.tensors("embeddings.patch_embedding.weight")
         has_bias = image.has("embeddings.patch_embedding.bias")
@@ -265,7 +268,7 @@ class VitImageTower:
             )
         self.class_token = image.tensors("embeddings.class_embedding")[0] if has_class else None
         self.first_norm = image.layer_norm("pre_layrnorm", config.eps) if has_class else None
-        self.layers = _layers(image, VIT_NAMES, config, PreNormLayer)
+        self.layers = _layers(replace(image, int8=int8), VIT_NAMES, config, PreNormLayer)
         self.last_norm = image.layer_norm("post_layernorm", config.eps)
         self.head = None if has_class else AttentionPooling(image.below("head."), config)
         self.project = source.linear("visual_projection", bias=False) if has_class else None

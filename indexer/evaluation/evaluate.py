@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,7 +37,15 @@ from sightline.indexer.evaluation.metrics import (
 )
 from sightline.indexer.installation import install_command
 from sightline.indexer.photo import Decoder
-from sightline.indexer.types import Candidate, Embeddings, Ids, Photo, Progress, no_progress
+from sightline.indexer.types import (
+    Candidate,
+    Embeddings,
+    Ids,
+    Int8Check,
+    Photo,
+    Progress,
+    no_progress,
+)
 from sightline.indexer.zero_shot.captions import CAPTIONS
 from sightline.indexer.zero_shot.labels import classifier, label
 
@@ -132,9 +140,11 @@ def encode_files(
     files: Sequence[Path],
     *,
     workers: int | None = None,
+    on_int8_check: Callable[[Int8Check], None] | None = None,
     progress: Progress = no_progress,
 ) -> Encoded:
-    """Reads and encodes ``files`` as an indexing run does."""
+    """Reads and encodes ``files`` as an indexing run does; ``on_int8_check`` as in
+    ``encode_photos``."""
     result = np.full((len(files), encoder.dimension), np.nan, np.float32)
     rows_of: dict[Path, list[int]] = {}
     for row, file in enumerate(files):
@@ -154,7 +164,8 @@ def encode_files(
     workers = min(workers or os.cpu_count() or 1, max(len(rows_of), 1))
     with Decoder(encoder.geometry, workers=workers) as decoder:
         done = 0
-        for batch in encode_photos(encoder, readable(decoder.photos(candidates))):
+        photos = readable(decoder.photos(candidates))
+        for batch in encode_photos(encoder, photos, on_int8_check=on_int8_check):
             for file, _, vector in batch:
                 result[rows_of[file]] = vector
             done += len(batch)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightline.indexer.encoder.int8_check import CHECKED_IMAGES
 from sightline.indexer.evaluation.evaluate import Encoded, encode_files
 from sightline.indexer.types import Embeddings, Progress, no_progress
 
@@ -49,6 +50,9 @@ def try_model(
 ) -> Trial:
     """Encodes ``files`` and ``queries``. Raises UsageError if no file can be read."""
     encoder.warm(("image", "text"))
+    if encoder.int8_check is None and encoder.may_use_int8 and len(files) >= CHECKED_IMAGES:
+        # As an indexing run would: the time below is that of what it decides for.
+        encode_files(encoder, files[:CHECKED_IMAGES], workers=workers, on_int8_check=lambda _: None)
     texts = encoder.encode_texts(queries)
     started = time.monotonic()
     images = encode_files(encoder, files, workers=workers, progress=progress)

@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from sightline.indexer.library import AnyLibrary
 
 
-def load_encoder(model: str | None = None, *, device: str = "auto") -> Encoder:
+def load_encoder(model: str | None = None, *, device: str = "auto", dtype: str = "auto") -> Encoder:
     """The encoder for a new library: a name of the registry, a hub id, a folder, or the default.
     ModelError if it cannot be loaded."""
-    return Encoder.load(model or registry.DEFAULT, device=device)
+    return Encoder.load(model or registry.DEFAULT, device=device, dtype=dtype)
 
 
 def encoder_for(
     library: AnyLibrary,
     *,
     device: str = "auto",
+    dtype: str = "auto",
     download: Download = "named",
     few_texts: bool = False,
 ) -> Encoder:
@@ -29,6 +30,7 @@ def encoder_for(
     encoder = Encoder.load(
         library.model,
         device=device,
+        dtype=dtype,
         revision=library.revision,
         download=download,
         few_texts=few_texts,

@@ -35,6 +35,7 @@ def index_folders(
     *,
     model: str | None = None,
     device: str = "auto",
+    dtype: str = "auto",
     encoder: Encoder | None = None,
     exclude: Sequence[str] = (),
     prune: bool = False,
@@ -56,8 +57,11 @@ def index_folders(
 
     - ``model``: of a new library, as ``sightline models`` lists them (the default model if None).
     - ``device``: where the model runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-    - ``encoder``: the library's encoder, if it is loaded already; ``model`` and ``device`` are then
-      not used.
+    - ``dtype``: what it computes in: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``int8``.
+      ``auto`` is int8 on CPUs that do not multiply bfloat16 if a check on the library's first
+      images shows that it changes little (``docs/models.md``).
+    - ``encoder``: the library's encoder, if it is loaded already; ``model``, ``device`` and
+      ``dtype`` are then not used.
     - ``exclude``: patterns in .gitignore syntax.
     - ``prune``: delete images from the library even if over a fifth of a folder is missing.
     - ``retry_failures``: read files again that could not be read before and have not changed.
@@ -85,7 +89,13 @@ def index_folders(
     folders = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     stop = stop or Event()
     with _opened(
-        library, folders, model=model, device=device, encoder=encoder, allow_roots=allow_roots
+        library,
+        folders,
+        model=model,
+        device=device,
+        dtype=dtype,
+        encoder=encoder,
+        allow_roots=allow_roots,
     ) as (opened, loaded):
         if ocr:
             engine_name()  # refuses without the extra before anything is indexed
@@ -125,6 +135,7 @@ def _opened(
     *,
     model: str | None,
     device: str,
+    dtype: str,
     encoder: Encoder | None,
     allow_roots: Sequence[Path],
 ) -> Iterator[tuple[Library, Encoder]]:
@@ -133,20 +144,26 @@ def _opened(
     download: Download = "any" if model is not None else "named"
     if isinstance(library, Library):
         _check_made_with(library, model)
-        yield library, encoder or encoder_for(library, device=device, download=download)
+        yield (
+            library,
+            encoder or encoder_for(library, device=device, dtype=dtype, download=download),
+        )
         return
     directory = Path(library).expanduser()
     if Library.exists(directory):
         with Library.open(directory) as opened:
             _check_made_with(opened, model)
-            yield opened, encoder or encoder_for(opened, device=device, download=download)
+            yield (
+                opened,
+                encoder or encoder_for(opened, device=device, dtype=dtype, download=download),
+            )
         return
     if not paths:
         raise UsageError("name the folder to index: sightline index FOLDER")
     scopes_of(
         [absolute(path) for path in paths], (), allow_roots
     )  # refuses bad paths before the model loads
-    encoder = encoder or load_encoder(model, device=device)
+    encoder = encoder or load_encoder(model, device=device, dtype=dtype)
     with Library.create(
         directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
     ) as opened:

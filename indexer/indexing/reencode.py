@@ -33,7 +33,7 @@ from sightline.indexer.indexing.encoders import load_encoder
 from sightline.indexer.indexing.run import caption_vectors, hash_pixels
 from sightline.indexer.library.library import REENCODING, Library, reencoding_lock
 from sightline.indexer.photo import Decoder
-from sightline.indexer.types import Candidate, Ids, Photo, Progress, no_progress
+from sightline.indexer.types import Candidate, Ids, Int8Check, Photo, Progress, no_progress
 
 if TYPE_CHECKING:
     from sightline.indexer.photo.decoder import Source
@@ -95,6 +95,7 @@ def reencode(
     *,
     model: str | None = None,
     device: str = "auto",
+    dtype: str = "auto",
     encoder: Encoder | None = None,
     pixels: PixelSource = "originals",
     workers: int | None = None,
@@ -122,7 +123,7 @@ def reencode(
     stop = stop or Event()
     with Library.open(directory) as library, reencoding_lock(directory):
         sensitive.refuse(library.root_paths(), allow_roots)
-        encoder = encoder or _encoder(library, model, device)
+        encoder = encoder or _encoder(library, model, device, dtype)
         previous, path = library.model, directory / REENCODING
         if (encoder.model, encoder.revision) == (library.model, library.revision):
             _complete(library, encoder, progress)
@@ -164,10 +165,10 @@ def discard(directory: Path | str) -> bool:
     return there
 
 
-def _encoder(library: Library, model: str | None, device: str) -> Encoder:
+def _encoder(library: Library, model: str | None, device: str, dtype: str) -> Encoder:
     """The encoder of ``model``, which the user named, or of the unfinished change."""
     if model is not None:
-        return load_encoder(model, device=device)
+        return load_encoder(model, device=device, dtype=dtype)
     path = library.directory / REENCODING
     if not path.exists():
         raise UsageError(
@@ -175,7 +176,7 @@ def _encoder(library: Library, model: str | None, device: str) -> Encoder:
         )
     with NewEmbeddings.open(path) as new:
         wanted, revision = new.model, new.revision
-    return Encoder.load(wanted, device=device, revision=revision, download="named")
+    return Encoder.load(wanted, device=device, dtype=dtype, revision=revision, download="named")
 
 
 def _complete(library: Library, encoder: Encoder, progress: Progress) -> None:
@@ -307,7 +308,10 @@ class _Reencoding:
             else:
                 sources = self.thumbnails(todo)
             photos = self.readable(decoder.each(sources), failed)
-            for batch in encode_photos(self.encoder, photos, count=len(todo)):
+            batches = encode_photos(
+                self.encoder, photos, count=len(todo), on_int8_check=self.checked_int8
+            )
+            for batch in batches:
                 self.done += len(batch)
                 self.counts[pixels] += len(batch)
                 encoded = [
@@ -322,6 +326,10 @@ class _Reencoding:
                 self.new.put(encoded, done=self.done, total=self.total)
                 self.progress("re-encoding", self.done, self.total)
         return failed
+
+    def checked_int8(self, check: Int8Check) -> None:
+        """Notes how int8 compares with float32 on the first images."""
+        self.note(check.sentence)
 
     def originals(
         self, todo: Sequence[tuple[int, int]], failed: list[tuple[int, int]]
@@ -431,4 +439,8 @@ class _Reencoding:
                 device=self.encoder.requested_device.partition(":")[0],
                 progress=self.progress,
             )
+            if (check := self.encoder.int8_check) is not None:
+                self.library.catalog.set_int8_check(
+                    check, model=self.encoder.model, revision=self.encoder.revision
+                )
         return True

@@ -53,6 +53,7 @@ from sightline.indexer.types import (
     Geometry,
     ImageRecord,
     IndexReport,
+    Int8Check,
     NewImage,
     Photo,
     PhotoInfo,
@@ -107,6 +108,8 @@ def update_library(
     has another model since it was opened.
     """
     library.check_model(encoder.model, encoder.revision, encoder.dimension)
+    if encoder.int8_check is None and (check := library.catalog.int8_check) is not None:
+        encoder.decide_int8(check)
     started = time.monotonic()
     with library.writing():
         library.catalog.require_model()  # another process may have changed it since
@@ -519,8 +522,16 @@ class _Run:
                 # The first images are decoded while torch and the model are loaded.
                 photos = self.readable(decoder.photos(self.until_stopped(todo)))
                 changed = self.with_new_pixels(photos, ids, len(todo))
-                self.store(encode_photos(self.encoder, changed, count=len(todo)), ids, len(todo))
+                batches = encode_photos(
+                    self.encoder, changed, count=len(todo), on_int8_check=self.checked_int8
+                )
+                self.store(batches, ids, len(todo))
         self.flush_failures()
+
+    def checked_int8(self, check: Int8Check) -> None:
+        """Stores and notes how int8 compares with float32 on the first images."""
+        self.catalog.set_int8_check(check, model=self.encoder.model, revision=self.encoder.revision)
+        self.notes.append(check.sentence)
 
     def with_new_pixels(
         self, photos: Iterable[tuple[Candidate, Photo]], ids: dict[Path, int], total: int

@@ -459,6 +459,7 @@ class Library:
         """The document that ``sightline status --json`` prints."""
         self.refresh(wait=False)
         reencoding = self._reencoding()
+        check = self.catalog.int8_check
         return {
             "library": str(self.directory),
             "model": self.model,
@@ -468,6 +469,7 @@ class Library:
             "failures": self.catalog.failure_count,
             "reads_text": self.catalog.reads_text,
             "with_text": self.catalog.text_count,
+            "int8_check": None if check is None else asdict(check),
             "index": asdict(self.index_state),
             "roots": self.roots(),
             "run": self._run_under_way()

@@ -158,6 +158,7 @@ def embed(
         place.url,
         origin,
         device=encoder.requested_device,
+        dtype=encoder.requested_dtype,
         decoders=max(1, round(cpus)),
         thumbnails=thumbnails,
     )

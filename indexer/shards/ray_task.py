@@ -43,6 +43,8 @@ class Job:
     output: str
     origin: Origin
     device: str = "auto"
+    dtype: str = "auto"
+    """``auto`` is never int8: no library is at hand whose images could decide for it."""
     decoders: int = 1
     """Processes that decode beside the encoder."""
     thumbnails: bool = True
@@ -63,10 +65,10 @@ class ShardReport:
 
 
 @lru_cache(maxsize=1)
-def _encoder(model: str, revision: str, device: str) -> Encoder:
+def _encoder(model: str, revision: str, device: str, dtype: str) -> Encoder:
     from sightline.indexer.encoder import Encoder
 
-    encoder = Encoder.load(model, device=device, revision=revision)
+    encoder = Encoder.load(model, device=device, dtype=dtype, revision=revision)
     if (encoder.model, encoder.revision) != (model, revision):
         raise ModelMismatchError(
             f"{socket.gethostname()} has {encoder.model} in revision {encoder.revision[:12]}, and"
@@ -85,7 +87,7 @@ def embed_shard(job: Job, shard: Shard, retry: frozenset[int] = frozenset()) -> 
     """
     started = time.monotonic()
     misses = _encoder.cache_info().misses
-    encoder = _encoder(job.origin.model, job.origin.revision, job.device)
+    encoder = _encoder(job.origin.model, job.origin.revision, job.device, job.dtype)
     loaded = _encoder.cache_info().misses > misses
     load_seconds = time.monotonic() - started if loaded else 0.0
     embedded = failed = 0

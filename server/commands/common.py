@@ -109,6 +109,20 @@ def device_option(function: F) -> F:
     )(function)
 
 
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+
+
+def dtype_option(function: F) -> F:
+    """``--dtype``, of the model."""
+    return click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        default="auto",
+        show_default=True,
+        help="The precision of the model; int8 is for images only, on a CPU.",
+    )(function)
+
+
 def allow_root_option(function: F) -> F:
     """``--allow-root PATH``, for commands that add roots or serve them."""
     return click.option(

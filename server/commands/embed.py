@@ -8,6 +8,7 @@ import click
 
 from sightline.server.commands.common import (
     device_option,
+    dtype_option,
     json_option,
     print_json,
     quiet_option,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
 )
 @quiet_option
 @device_option
+@dtype_option
 @json_option
 def embed(
     sources: tuple[str, ...],
@@ -99,6 +101,7 @@ def embed(
     retry_failures: bool,
     quiet: bool,
     device: str,
+    dtype: str,
     as_json: bool,
 ) -> int:
     """Embed images into parquet shards, on one machine or on a Ray cluster.
@@ -114,7 +117,7 @@ def embed(
     from sightline.indexer.indexing.encoders import load_encoder
     from sightline.indexer.shards import ray_run
 
-    encoder = load_encoder(model, device=device)
+    encoder = load_encoder(model, device=device, dtype=dtype)
     with stopping() as stop, shown(quiet=quiet) as progress:
         report = ray_run.embed(
             sources,

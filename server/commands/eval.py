@@ -12,6 +12,7 @@ import click
 from sightline.server.commands.common import (
     default_library,
     device_option,
+    dtype_option,
     json_option,
     open_library,
     print_json,
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from sightline.indexer.evaluation.evaluate import Accuracy, Retrieval
 
 F = Callable[..., Any]
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @click.group()
@@ -42,13 +41,7 @@ def eval() -> None:
 def model_options(function: F) -> F:
     """``--model``, ``--revision`` and ``--dtype``."""
     for option in (
-        click.option(
-            "--dtype",
-            type=click.Choice(DTYPES),
-            default="auto",
-            show_default=True,
-            help="The precision of the model.",
-        ),
+        dtype_option,
         click.option("--revision", help="The commit of a model on the hub."),
         click.option("--model", "-m", help="A name from `sightline models`, a hub id or a folder."),
     ):

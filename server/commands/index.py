@@ -14,6 +14,7 @@ from sightline.indexer.errors import ModelChangedError
 from sightline.server.commands.common import (
     allow_root_option,
     device_option,
+    dtype_option,
     json_option,
     library_option,
     print_json,
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
 @json_option
 @library_option
 @device_option
+@dtype_option
 def index(
     paths: tuple[Path, ...],
     model: str | None,
@@ -99,6 +101,7 @@ def index(
     as_json: bool,
     directory: Path,
     device: str,
+    dtype: str,
 ) -> int:
     """Index the images below each PATH, or update all folders indexed before.
 
@@ -118,6 +121,7 @@ def index(
             index_folders,
             directory,
             device=device,
+            dtype=dtype,
             exclude=exclude,
             include_nomedia=include_nomedia,
             workers=workers,

@@ -41,6 +41,7 @@ def status(as_json: bool, directory: Path | str) -> None:
     rows = {
         "library": facts["library"],
         "model": f"{facts['model']} ({facts['dimension']} dimensions)",
+        "precision": _precision(facts.get("int8_check")),
         "images": f"{facts['images']:,}",
         "failures": f"{facts['failures']:,}"
         + (" (see `sightline failures`)" if facts["failures"] else ""),
@@ -61,6 +62,16 @@ def status(as_json: bool, directory: Path | str) -> None:
     for name, value in rows.items():
         for number, line in enumerate(str(value).splitlines() if value else []):
             click.echo(f"{name if not number else '':<10} {line}")
+
+
+def _precision(check: dict[str, Any] | None) -> str:
+    if check is None:
+        return ""
+    from sightline.indexer.types import Int8Check
+
+    found = Int8Check(**check)
+    chosen = "int8" if found.passed else "float32, not int8,"
+    return f"{chosen} on CPUs without bfloat16: {found.figures}"
 
 
 def _reencoding(facts: dict[str, Any] | None) -> str:

@@ -11,6 +11,7 @@ import click
 from sightline.server.commands.common import (
     allow_root_option,
     device_option,
+    dtype_option,
     json_option,
     library_option,
     print_json,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 @json_option
 @library_option
 @device_option
+@dtype_option
 def reencode(
     model: str | None,
     pixels: Literal["originals", "thumbnails"],
@@ -59,6 +61,7 @@ def reencode(
     as_json: bool,
     directory: Path,
     device: str,
+    dtype: str,
 ) -> int:
     """Encode all images of the library with another model.
 
@@ -89,6 +92,7 @@ def reencode(
             directory,
             model=model,
             device=device,
+            dtype=dtype,
             pixels=pixels,
             workers=workers,
             allow_roots=allow_roots,
