@@ -61,7 +61,10 @@ def local(
             TextLine("Harbour Café", 0.9, (0.1, 0.2, 0.5, 0.3)),
             TextLine("E-Mail: harbourmaster@cafe.org", 0.9, (0.1, 0.4, 0.5, 0.5)),
         ]
-        made.catalog.write_texts([(id, lines[: id % 3]) for id in ids], engine="toy 1")
+        texts = {id: lines[: id % 3] for id in ids}
+        for id in (3, 8):
+            texts[id].append(TextLine("Harb0ur Cafc lnvoice", 0.9, (0.1, 0.6, 0.5, 0.7)))
+        made.catalog.write_texts(list(texts.items()), engine="toy 1")
         yield made
 
 
@@ -95,14 +98,14 @@ FILTERS = (
     "place:florence", "-place:tiergarten", "country:de", "country:liechtenstein",
     "text:harbour", "-text:cafe", 'text:"harbour café"', "text:harb*", "-text:HARBOURM*",
     'text:"cafe harbour"', 'text:"harbour ca*"', 'text:"e mail harbour*"', "text:e-mail",
-    "text:no*",
-    "person:lace",
+    "text:no*", "text:invoice", "-text:invoice", 'text:"cafe lnvoice"', 'text:"cafe lnv*"',
+    'text:"cafe invoice"', "text:lnvoice", "person:lace",
 )  # fmt: skip
 
 TERMS = (
     "a golden retriever", "snow on a hut", "-people cat", "2:apples -green", "un chat noir",
     "birthday cake, seven candles", "bicycles + river", "como 2020", "IMG_0007", "home, July 2019",
-    "smaller", "Lake-Como boats on the water", "trips jpg -como",
+    "smaller", "Lake-Como boats on the water", "trips jpg -como", "unpaid invoice", "harbour",
 )  # fmt: skip
 
 
@@ -285,8 +288,10 @@ def test_full_text_finds_the_same_images(written: Library, written_remote: Milvu
     found = 0
     for query in queries:
         for limit in (1, 100):
-            ours = written.full_text_search(query, limit).tolist()
-            assert written_remote.full_text_search(query, limit).tolist() == ours, query
+            for names in (False, True):
+                ours = written.full_text_search(query, limit, names=names).tolist()
+                theirs = written_remote.full_text_search(query, limit, names=names).tolist()
+                assert theirs == ours, (query, names)
         found += bool(ours)
     assert found > len(queries) / 2
 

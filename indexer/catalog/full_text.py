@@ -11,7 +11,7 @@ import json
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from sightline.indexer.catalog import spellings
@@ -20,6 +20,7 @@ from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import ImageRecord
 
 COLUMNS = ("name", "folders", "title", "caption", "keywords", "people", "place", "date", "text")
+NAMES = COLUMNS[:2]
 
 STOP_WORDS = frozenset({
     "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "into", "is", "it", "its", "of",
@@ -210,11 +211,23 @@ def written(connection: sqlite3.Connection, value: str, *, exact: bool) -> str |
     is_prefix = value.rstrip().endswith("*")
     wanted = [words]
     if not exact:
-        for at, word in enumerate(words[:-1] if is_prefix else words):
-            for other in spellings.similar(connection, fold_word(word)):
-                wanted.append([*words[:at], *split_words(other).split(), *words[at + 1 :]])
+        wanted += misspelled(
+            words,
+            lambda word: spellings.similar(connection, fold_word(word)),
+            is_prefix=is_prefix,
+        )
     star = " *" if is_prefix else ""
     return _written_query([" ".join(one) for one in wanted], star)
+
+
+def misspelled(
+    words: Sequence[str], similar: Callable[[str], Iterable[str]], *, is_prefix: bool
+) -> Iterator[list[str]]:
+    """``words`` with one of them, but not the last one if it is a prefix, replaced by each word
+    that is ``similar`` to it."""
+    for at, word in enumerate(words[:-1] if is_prefix else words):
+        for other in similar(word):
+            yield [*words[:at], *split_words(other).split(), *words[at + 1 :]]
 
 
 def _written_query(phrases: Sequence[str], star: str = "") -> str:
@@ -234,13 +247,18 @@ def misread(connection: sqlite3.Connection, word: str, limit: int) -> list[int]:
     return [image for (image,) in connection.execute(sql, [match, limit])]
 
 
-def search(connection: sqlite3.Connection, text: str, limit: int) -> list[int]:
-    """The ids, ascending, of the first ``limit`` images whose text contains every phrase of
-    ``text``. Unranked, which is ten times as fast as a ranking by bm25."""
+def search(
+    connection: sqlite3.Connection, text: str, limit: int, *, names: bool = True
+) -> list[int]:
+    """The ids, ascending, of the first ``limit`` images whose text, without file and folder names
+    unless ``names``, contains every phrase of ``text``. Unranked, which is ten times as fast as a
+    ranking by bm25."""
     # Quoted, so that nothing in ``text`` is read as FTS5 syntax.
     match = " AND ".join(f'"{phrase}"' for phrase in phrases(text))
     if not match or limit < 1:
         return []
+    if not names:
+        match = f"- {{{' '.join(NAMES)}}} : ({match})"
     sql = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid LIMIT ?"
     try:
         return [image for (image,) in connection.execute(sql, [match, limit])]

@@ -566,10 +566,13 @@ class CatalogReader:
 
     # full text, facets, labels --------------------------------------------------------------------
 
-    def full_text_search(self, text: str, limit: int) -> Ids:
+    def full_text_search(self, text: str, limit: int, *, names: bool = True) -> Ids:
         """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
-        keywords, people, place, date) contains every word of ``text``."""
-        found = self._read(lambda connection: full_text.search(connection, text, limit))
+        keywords, people, place, date, text in the image) contains every word of ``text``. File and
+        folder names count only with ``names``."""
+        found = self._read(
+            lambda connection: full_text.search(connection, text, limit, names=names)
+        )
         return np.array(found, np.int64)
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:

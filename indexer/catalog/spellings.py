@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 MIN_LENGTH = 4
 """Letters of a word that is looked up: shorter ones are one error from too many others."""
@@ -57,7 +57,7 @@ def count(connection: sqlite3.Connection, texts: Iterable[str], images: int) -> 
 def similar(connection: sqlite3.Connection, word: str) -> list[str]:
     """The words in images that are one error from ``word`` (folded, as ``split_words`` returns it),
     the most frequent first."""
-    if len(word) < MIN_LENGTH or _LETTERS.fullmatch(word) is None:
+    if not _is_looked_up(word):
         return []
     half = len(word) // 2
     candidates: dict[str, int] = {}
@@ -68,27 +68,47 @@ def similar(connection: sqlite3.Connection, word: str) -> list[str]:
         )
         bounds = [start, start + _LAST, len(word) - 1, len(word) + 1]
         candidates.update(connection.execute(sql, bounds))
-    if not candidates:
-        return _with_digits(connection, word)
+
+    def is_written(words: list[str]) -> bool:
+        sql = "SELECT 1 FROM words WHERE words MATCH ? LIMIT 1"
+        return connection.execute(sql, [f'text : "{" ".join(words)}"']).fetchone() is not None
+
+    return [*_one_error_from(word, candidates), *_with_digits(word, is_written)]
+
+
+def similar_among(vocabulary: Mapping[str, int], word: str) -> list[str]:
+    """As ``similar``, of all words in images, ``vocabulary``, with the number of these images. A
+    word with a digit is returned if both of its parts are words."""
+    if not _is_looked_up(word):
+        return []
+    with_digits = _with_digits(word, lambda words: all(one in vocabulary for one in words))
+    return [*_one_error_from(word, vocabulary), *with_digits]
+
+
+def _is_looked_up(word: str) -> bool:
+    return len(word) >= MIN_LENGTH and _LETTERS.fullmatch(word) is not None
+
+
+def _one_error_from(word: str, images: Mapping[str, int]) -> list[str]:
+    """The words of ``images``, which has their numbers of images, that are misread ``word``s."""
+    if not images:
+        return []
     from rapidfuzz import process
     from rapidfuzz.distance import OSA
 
-    most = max(MIN_IMAGES, candidates.pop(word, 0) * MAX_RATIO)
-    found = process.extract(
-        word, list(candidates), scorer=OSA.distance, score_cutoff=1, limit=len(candidates)
-    )
-    spellings = [one for one, _, _ in found if candidates[one] <= most]
-    spellings.sort(key=lambda one: (-candidates[one], one))
-    return [*spellings[:MAX_SPELLINGS], *_with_digits(connection, word)]
+    most = max(MIN_IMAGES, images.get(word, 0) * MAX_RATIO)
+    found = process.extract(word, list(images), scorer=OSA.distance, score_cutoff=1, limit=None)
+    spellings = [one for one, _, _ in found if one != word and images[one] <= most]
+    spellings.sort(key=lambda one: (-images[one], one))
+    return spellings[:MAX_SPELLINGS]
 
 
-def _with_digits(connection: sqlite3.Connection, word: str) -> list[str]:
+def _with_digits(word: str, is_written: Callable[[list[str]], bool]) -> list[str]:
     """The words in images in which one letter of ``word`` is a digit."""
     found = []
     for at, letter in enumerate(word):
         if (digit := DIGITS.get(letter)) is not None:
-            phrase = f"{word[:at]} {digit} {word[at + 1 :]}".strip()
-            sql = "SELECT 1 FROM words WHERE words MATCH ? LIMIT 1"
-            if connection.execute(sql, [f'text : "{phrase}"']).fetchone():
-                found.append(word[:at] + digit + word[at + 1 :])
+            before, after = word[:at], word[at + 1 :]
+            if is_written([one for one in (before, digit, after) if one]):
+                found.append(before + digit + after)
     return found

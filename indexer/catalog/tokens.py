@@ -2,7 +2,8 @@
 
 SQLite's tokenizer makes them (an in-memory FTS5 table with the options of the library's), so that
 such a store finds the same images as a library. Adjacent tokens are also listed as pairs,
-``img 0001``: a phrase is searched by its pairs.
+``img 0001``: a phrase is searched by its pairs. A token or pair that only file and folder names
+have is listed with ``ONLY_IN_NAMES`` before it as well.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import pairwise
 
-from sightline.indexer.catalog.full_text import COLUMNS, phrases, texts_of
+from sightline.indexer.catalog.full_text import COLUMNS, NAMES, phrases, texts_of
 from sightline.indexer.catalog.image_rows import storable
 from sightline.indexer.types import ImageRecord, TextLine
 
 OPTIONS = "unicode61 remove_diacritics 2"
 """As in the migration that creates the library's table."""
+
+ONLY_IN_NAMES = "/"
+"""No token has it."""
 
 LAST = {COLUMNS.index("caption"), COLUMNS.index("text")}
 """The columns whose tokens come last: a store that limits their number cuts a long caption, not
@@ -27,12 +31,13 @@ the keywords."""
 def tokens(
     records: Sequence[ImageRecord], texts: Mapping[int, Sequence[TextLine]]
 ) -> list[list[str]]:
-    """The distinct tokens and pairs of each record, and of the lines of text in it."""
+    """The distinct tokens and pairs of each record, and of the lines of text in it; first those
+    ``ONLY_IN_NAMES``."""
     rows = [
         tuple(map(storable, texts_of(one, "\n".join(line.text for line in texts.get(one.id, ())))))
         for one in records
     ]
-    return [list(dict.fromkeys(_with_pairs(columns))) for columns in _tokenized(rows)]
+    return [_listed(columns) for columns in _tokenized(rows)]
 
 
 def query_tokens(text: str) -> list[str]:
@@ -45,9 +50,15 @@ def query_tokens(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _with_pairs(columns: dict[int, list[str]]) -> Iterator[str]:
-    for column in sorted(columns, key=lambda column: (column in LAST, column)):
-        words = columns[column]
+def _listed(columns: dict[int, list[str]]) -> list[str]:
+    by_column = sorted(columns, key=lambda column: (column in LAST, column))
+    found = list(dict.fromkeys(_with_pairs([columns[column] for column in by_column])))
+    elsewhere = set(_with_pairs([columns[column] for column in by_column if column >= len(NAMES)]))
+    return [*(ONLY_IN_NAMES + token for token in found if token not in elsewhere), *found]
+
+
+def _with_pairs(columns: Sequence[list[str]]) -> Iterator[str]:
+    for words in columns:
         yield from words
         for pair in pairwise(words):
             yield " ".join(pair)

@@ -132,9 +132,10 @@ class AnyLibrary(Protocol):
         """The first ``limit`` ids, ascending, of images in which one of ``similar_words(word)`` is
         written."""
 
-    def full_text_search(self, text: str, limit: int) -> Ids:
+    def full_text_search(self, text: str, limit: int, *, names: bool = True) -> Ids:
         """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
-        keywords, people, place, date) contains every word of ``text``."""
+        keywords, people, place, date, text in the image) contains every word of ``text``. File and
+        folder names count only with ``names``."""
 
     def histogram(self, ids: Ids | None = None) -> Months:
         """The number of images (of ``ids``) per month."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from sightline.indexer.catalog.filters import (
@@ -24,7 +25,7 @@ from sightline.indexer.catalog.filters import (
     kilometres,
     whole_words,
 )
-from sightline.indexer.catalog.full_text import fold, plain, words_in
+from sightline.indexer.catalog.full_text import fold, misspelled, plain, words_in
 from sightline.indexer.errors import QueryError
 from sightline.indexer.milvus.connection import all_of, is_among, quoted
 from sightline.indexer.milvus.schema import from_json
@@ -66,6 +67,9 @@ class Collection(Protocol):
     def lists(self, kind: str) -> bool:
         """Whether the collection lists all values of ``kind``."""
 
+    def similar_words(self, word: str) -> list[str]:
+        """The words in images that are one reading error from ``word``."""
+
     def candidates(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         """The rows that match, at most ``MAX_CANDIDATES + 1``."""
 
@@ -75,6 +79,8 @@ def expression(filters: Filters, collection: Collection) -> str:
     clauses: list[str] = []
     alternatives: dict[str, list[str]] = {}
     for condition in filters.conditions:
+        if condition.name == "text" and condition.negated:
+            condition = replace(condition, name=EXACT_TEXT)
         clause = _clause(condition, collection)
         if condition.negated:
             clauses.append(f"not ({clause})")
@@ -212,33 +218,60 @@ def _country(value: str, collection: Collection) -> str:
     return _in_record("countries", [one for one in names if is_country(value, one)])
 
 
-def _text(value: str, collection: Collection) -> str:
+def _text(value: str, collection: Collection, *, exact: bool = False) -> str:
     words = words_in(value)
     if not words:
         raise ValueError("there is no word in it")
+    is_prefix = value.rstrip().endswith("*")
+    if is_prefix and not collection.lists("written"):
+        raise QueryError(
+            "text: an earlier version filled this collection: import into it again to search"
+            " for the beginnings of words"
+        )
+    wanted = [words]
+    if not exact:
+        wanted += misspelled(words, collection.similar_words, is_prefix=is_prefix)
+    return any_written(wanted, collection, is_prefix=is_prefix)
+
+
+def any_written(
+    wanted: Sequence[Sequence[str]], collection: Collection, *, is_prefix: bool = False
+) -> str:
+    """Images in which the words of one of ``wanted`` are written one after the other, the last one
+    as a prefix if ``is_prefix``."""
+    alone = [word for word, *others in wanted if not others]
+    phrases = [words for words in wanted if len(words) > 1]
+    if alone and is_prefix:
+        alone = _started(alone[0], collection)
+    clauses = [_in_record("written", alone)] if alone else []
+    if phrases:
+        clauses.append(_any_of("id", _with_phrase(phrases, collection, is_prefix=is_prefix)))
+    return " or ".join(f"({clause})" for clause in clauses) or NO_IMAGE
+
+
+def _started(prefix: str, collection: Collection) -> list[str]:
+    return [one for one in collection.values("written") if one.startswith(prefix)]
+
+
+def _with_phrase(
+    phrases: Sequence[Sequence[str]], collection: Collection, *, is_prefix: bool
+) -> list[int]:
+    """The ids of images in which one of ``phrases`` is written."""
     clauses = []
-    if value.rstrip().endswith("*"):
-        if not collection.lists("written"):
-            raise QueryError(
-                "text: an earlier version filled this collection: import into it again to search"
-                " for the beginnings of words"
-            )
-        started = [one for one in collection.values("written") if one.startswith(words[-1])]
-        clauses.append(_in_record("written", started))
-    whole = words[:-1] if clauses else words
-    if whole:
-        listed = ", ".join(map(quoted, whole))
-        clauses.append(f'json_contains_all(record["written"], [{listed}])')
-    if len(words) == 1:
-        return all_of(*clauses)
-    found = collection.candidates(all_of(*clauses), ["id", "record"])
+    for words in phrases:
+        whole = words[:-1] if is_prefix else words
+        clause = f'json_contains_all(record["written"], [{", ".join(map(quoted, whole))}])'
+        if is_prefix:
+            clause = all_of(clause, _in_record("written", _started(words[-1], collection)))
+        clauses.append(f"({clause})")
+    found = collection.candidates(" or ".join(clauses), ["id", "record"])
     if len(found) > MAX_CANDIDATES:
         raise QueryError(
             f"text: more than {MAX_CANDIDATES:,} images hold these words, more than can be"
             " searched for a phrase: use fewer words"
         )
-    phrase = f" {' '.join(words)}" + ("" if value.rstrip().endswith("*") else " ")
-    return _any_of("id", [row["id"] for row in found if phrase in _text_of(row)])
+    wanted = [f" {' '.join(words)}" + ("" if is_prefix else " ") for words in phrases]
+    return [row["id"] for row in found if any(one in _text_of(row) for one in wanted)]
 
 
 def _text_of(row: dict[str, Any]) -> str:
@@ -290,7 +323,7 @@ _CLAUSES: dict[str, Callable[[Any, Collection], str]] = {
     "keyword": _listed("keywords"),
     "person": _person,
     "text": _text,
-    EXACT_TEXT: _text,
+    EXACT_TEXT: partial(_text, exact=True),
     "place": _place,
     "country": _country,
     "rating": _rating,

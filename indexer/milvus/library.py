@@ -22,9 +22,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from sightline.indexer.catalog import Changes, facets, tokens
+from sightline.indexer.catalog import Changes, facets, spellings, tokens
 from sightline.indexer.catalog.facets import FolderCount, Months, Suggestion
-from sightline.indexer.catalog.full_text import fold
+from sightline.indexer.catalog.full_text import fold, fold_word, words_in
 from sightline.indexer.errors import LibraryAwayError, LibraryError, ModelMismatchError, UsageError
 from sightline.indexer.milvus import dates
 from sightline.indexer.milvus.connection import (
@@ -37,11 +37,11 @@ from sightline.indexer.milvus.connection import (
     all_of,
     is_among,
 )
-from sightline.indexer.milvus.filters import MAX_CANDIDATES, Folder, expression
+from sightline.indexer.milvus.filters import MAX_CANDIDATES, Folder, any_written, expression
 from sightline.indexer.milvus.index_params import OVERSAMPLING, search_params
 from sightline.indexer.milvus.schema import FORMAT, METRIC, RECORD_FIELDS, from_json, to_record
 from sightline.indexer.milvus.thumbnails import SourceThumbnails
-from sightline.indexer.milvus.tokens import TOKENS, contains_all
+from sightline.indexer.milvus.tokens import TOKENS, contains_all, not_only_in_names
 from sightline.indexer.types import (
     Embeddings,
     Failure,
@@ -574,20 +574,24 @@ class MilvusLibrary:
         wanted = fold(prefix)
         return [one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted)][:limit]
 
-    def full_text_search(self, text: str, limit: int) -> Ids:
+    def full_text_search(self, text: str, limit: int, *, names: bool = True) -> Ids:
         """The first ``limit`` images, by id, whose text contains all of ``text``'s tokens; none in
-        a collection without the field for tokens, whose status says so."""
+        a collection without the field for tokens, whose status says so. File and folder names count
+        only with ``names``, and always if an earlier version filled the collection."""
         wanted = tokens.query_tokens(text) if self._has_tokens else []
         if not wanted or limit < 1:
             return np.empty(0, np.int64)
 
         def compute() -> Ids:
-            rows = self.milvus.at_most(
-                self.collection, contains_all(wanted), ["id"], limit, level=self.level
-            )
-            return np.sort(np.array([row["id"] for row in rows], np.int64))
+            where = all_of(contains_all(wanted), "" if names else not_only_in_names(wanted))
+            return self._first(where, limit)
 
-        return self._cached(("holding", tuple(wanted), limit), compute)
+        return self._cached(("holding", tuple(wanted), limit, names), compute)
+
+    def _first(self, where: str, limit: int) -> Ids:
+        """The first ``limit`` ids of rows that match."""
+        rows = self.milvus.at_most(self.collection, where, ["id"], limit, level=self.level)
+        return np.sort(np.array([row["id"] for row in rows], np.int64))
 
     def labels(self, ids: Sequence[int]) -> dict[int, list[tuple[str, float]]]:
         """``(label, score)`` of each of ``ids`` that has any, best first."""
@@ -606,12 +610,26 @@ class MilvusLibrary:
         }
 
     def similar_words(self, word: str) -> list[str]:
-        """None: a collection has no list of the words in images."""
-        return []
+        """The words in images that are one reading error from ``word``, the most frequent first;
+        see ``spellings``."""
+
+        def compute() -> list[str]:
+            vocabulary = self._cached("vocabulary", lambda: dict(self._list("written")))
+            return spellings.similar_among(vocabulary, folded)
+
+        folded = fold_word(word)
+        return self._cached(("similar", folded), compute)
 
     def misread(self, word: str, limit: int) -> Ids:
-        """None; see ``similar_words``."""
-        return np.empty(0, np.int64)
+        """The first ``limit`` images, by id, in which one of ``similar_words(word)`` is written."""
+        wanted = [words_in(one) for one in self.similar_words(word)]
+        if not wanted or limit < 1:
+            return np.empty(0, np.int64)
+
+        return self._cached(
+            ("misread", tuple(map(tuple, wanted)), limit),
+            lambda: self._first(any_written(wanted, self), limit),
+        )
 
     # status ---------------------------------------------------------------------------------------
 

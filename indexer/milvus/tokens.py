@@ -52,8 +52,17 @@ def name_contains(text: str) -> tuple[str, bool]:
 
 def contains_all(wanted: Sequence[str], field: str = TOKENS) -> str:
     """The expression for rows whose list ``field`` contains all of ``wanted``."""
-    listed = ", ".join(quoted(truncated(token, MAX_TOKEN_BYTES)) for token in wanted)
-    return f"array_contains_all({field}, [{listed}])"
+    return f"array_contains_all({field}, [{_listed(wanted)}])"
+
+
+def not_only_in_names(wanted: Sequence[str]) -> str:
+    """The expression for rows that have all of ``wanted``, if any, outside of names as well."""
+    marked = [tokens.ONLY_IN_NAMES + token for token in wanted]
+    return f"not array_contains_any({TOKENS}, [{_listed(marked)}])"
+
+
+def _listed(wanted: Sequence[str]) -> str:
+    return ", ".join(quoted(truncated(token, MAX_TOKEN_BYTES)) for token in wanted)
 
 
 def truncated(text: str, size: int) -> str:
