@@ -11,9 +11,9 @@ import pytest
 from helpers_library import empty_library
 
 from sightline.indexer.library import Library
-from sightline.indexer.types import Candidate, Filters, NewImage, Photo, PhotoInfo
+from sightline.indexer.types import Candidate, Filters, NewImage, Photo, PhotoInfo, TextLine
 from sightline.server.search import SearchEngine
-from sightline.server.search.fused_ranking import TextMatches
+from sightline.server.search.fused_ranking import VISUAL_NAME_FACTOR, TextMatches
 
 if TYPE_CHECKING:
     from sightline.indexer.encoder import Encoder
@@ -118,6 +118,36 @@ def test_a_phrase_is_never_below_a_visual_guess(tmp_path: Path, engine: SearchEn
     assert {hit.path for hit in hits[1:4]} == {"1.jpg", "2.jpg", "3.jpg"}
     assert hits[0].match
     assert hits[0].score < 0 < hits[4].score
+
+
+def test_a_visual_word_counts_less_in_names_than_in_what_is_written_about_an_image(
+    tmp_path: Path, engine: SearchEngine
+) -> None:
+    (like,) = engine.encoder.encode_texts(["a wedding dance"])
+    sign = TextLine("Wedding", 0.9, (0.0, 0.0, 1.0, 1.0))
+    facts = [("a", {"keywords": ("wedding",)}), ("a", {}), ("a", {}), ("Wedding", {})]
+    with empty_library(tmp_path / "library", engine.encoder) as library:
+        root = library.ensure_root(tmp_path / "Pictures")
+        images = []
+        for n, (folder, info) in enumerate([*facts, *[("b", {})] * 40]):
+            vector = np.eye(library.dimension)[n] + like * (0.8, 0.75, 0.9, 0.7, 0.0)[min(n, 4)]
+            vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+            photo = Photo(PhotoInfo(1, 1, "jpeg", **info), np.empty((0, 0, 3), np.uint8), b"", "")
+            candidate = Candidate(root.path, f"{folder}/{n}.jpg", 1, 0)
+            images.append(NewImage(candidate, photo, vector))
+        library.catalog.write(root, images=images)
+        library.catalog.write_texts([(2, [sign])], engine="toy 1")
+        matches = TextMatches.find(library, "a wedding dance", Filters())
+        assert matches is not None
+        assert matches.ids.tolist() == [1, 2, 4]
+        assert matches.weights.tolist() == [1, 1, VISUAL_NAME_FACTOR]
+        assert matches.ranks.tolist() == [1.5, 1.5, 3]
+        partly = TextMatches.find(library, "wedding keyless 3.jpg", Filters())
+        assert partly is not None
+        assert VISUAL_NAME_FACTOR < partly.weights[-1] < 1, "a number counts in full"
+        with SearchEngine(library, engine.encoder) as other:
+            found = [hit.path for hit in other.search("a wedding dance", k=4, fold=False).hits]
+    assert found == ["a/0.jpg", "a/1.jpg", "a/2.jpg", "Wedding/3.jpg"]
 
 
 def test_a_query_without_text_matches_ranks_by_cosine(engine: SearchEngine) -> None:
