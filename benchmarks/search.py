@@ -15,8 +15,9 @@ like those of a personal collection), builds its index as ``sightline index`` do
     thumbnail    one that was not requested before, read from disk unless the OS caches it
     again        one of fifty, in memory
 
-Prints p50, p95 and p99 in milliseconds and requests per second; and the time from the start of the
-server to its first answer, with the part of Python, torch and the model in it.
+Prints p50, p95 and p99 in milliseconds, the server's CPU time per request, which other programs on
+the machine hardly change, and requests per second; and the time from the start of the server to its
+first answer, with the part of Python, torch and the model in it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ WORDS = [
 ]  # fmt: skip
 THUMBNAILS = 20_000
 """Images with a thumbnail; a million of them would fill the disk and not change the figures."""
+
+WARM_UP = 5
+"""First requests of each kind that the percentiles and the CPU time leave out."""
 
 
 def main() -> None:
@@ -177,6 +181,17 @@ class Client:
         return len(content)
 
 
+def cpu_milliseconds(port: int) -> float:
+    """The CPU time that the server has used."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/metrics")
+    found = re.search(
+        r"^process_cpu_seconds_total (\S+)", connection.getresponse().read().decode(), re.M
+    )
+    assert found is not None
+    return float(found[1]) * 1000
+
+
 # requests ------------------------------------------------------------------------------------
 
 Request = Callable[[Client, int], int]
@@ -257,17 +272,20 @@ def measure(port: int, options: argparse.Namespace) -> None:
     numbers = itertools.count(0, options.requests + 100)
     client = Client(port)
     kinds = list(requests(options.images))
-    print(f"{'one client':18}{'first':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
+    print(f"{'one client':18}{'first':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'CPU':>9}")
     for kind in kinds:
         request = requests(options.images)[kind]
         start = next(numbers)
         times = []
         for number in range(start, start + options.requests):
+            if number == start + WARM_UP:
+                used = cpu_milliseconds(port)
             begun = time.perf_counter()
             request(client, number)
             times.append((time.perf_counter() - begun) * 1000)
-        p50, p95, p99 = np.percentile(times[5:], [50, 95, 99])
-        print(f"{kind:18}{times[0]:9.1f}{p50:9.1f}{p95:9.1f}{p99:9.1f}")
+        p50, p95, p99 = np.percentile(times[WARM_UP:], [50, 95, 99])
+        used = (cpu_milliseconds(port) - used) / (options.requests - WARM_UP)
+        print(f"{kind:18}{times[0]:9.1f}{p50:9.1f}{p95:9.1f}{p99:9.1f}{used:9.1f}")
     print(f"\n{'sixteen clients':18}{'per s':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
     context = multiprocessing.get_context("spawn")
     for kind in kinds:
