@@ -190,7 +190,7 @@ def print_model(model: ModelInfo, *, default: bool) -> None:
     from sightline.indexer.encoder.registry import RECALL_SOURCE
 
     size = f"{model.image_size} x {model.image_size} pixels"
-    seen = f"as many pixels as {size}, in the photo's own shape" if model.any_shape else size
+    seen = f"{size} or as many in the photo's own shape" if model.any_shape else size
     download = "to download" if model.download_mb else "part of Sightline"
     rows = {
         "name": model.name + (" (the default)" if default else ""),
