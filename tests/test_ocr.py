@@ -18,6 +18,7 @@ import pytest
 from helpers_client import client_of
 from helpers_library import as_bytes, draw, empty_library
 from PIL import Image, ImageDraw, ImageFont
+from rapidocr import RapidOCR
 
 from sightline.indexer.encoder import Encoder
 from sightline.indexer.indexing import read_texts as reading
@@ -26,7 +27,7 @@ from sightline.indexer.indexing.read_texts import read_texts
 from sightline.indexer.indexing.run import update_library
 from sightline.indexer.library import Library
 from sightline.indexer.photo import Decoder
-from sightline.indexer.photo.ocr import in_reading_order, is_plausible
+from sightline.indexer.photo.ocr import TextReader, in_reading_order, is_plausible
 from sightline.indexer.types import Condition, Filters, IndexReport, TextLine
 from sightline.server.cli import run
 from sightline.server.search import SearchEngine
@@ -118,6 +119,39 @@ def test_small_lines_are_in_reading_order() -> None:
         for n, (left, top) in enumerate(places)
     ]
     assert in_reading_order([lines[n] for n in (3, 1, 4, 0, 2)]) == lines
+
+
+def test_a_photo_in_which_only_the_whole_looks_like_text_is_not_read_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    boxes: list[int] = []
+    call = RapidOCR.__call__
+
+    def counted(engine: RapidOCR, *arguments: Any, **options: Any) -> Any:
+        found = call(engine, *arguments, **options)
+        boxes.append(len(found.boxes))
+        return found
+
+    monkeypatch.setattr(RapidOCR, "__call__", counted)
+    reader = TextReader()
+    assert reader.read(draw(7)) == []
+    assert boxes == [1], "the detector finds a box, and no second pass follows"
+    assert [line.text for line in reader.read(sign(SIGNS["bill"]))] == [*SIGNS["bill"]]
+    assert len(boxes) == 3
+
+
+def test_text_is_found_from_a_few_pixels_to_the_whole_image() -> None:
+    reader = TextReader()
+    word = Image.new("RGB", (900, 300), "#f2efe6")
+    pen = ImageDraw.Draw(word)
+    pen.text((450, 150), "EXIT", "#202020", ImageFont.load_default(280), anchor="mm")
+    assert [line.text for line in reader.read(word)] == ["EXIT"]
+    small, ink = Image.new("RGB", (400, 533), "#b0a890"), Image.new("L", (400, 533))
+    ImageDraw.Draw(ink).text((100, 250), "Museum closed", 255, ImageFont.load_default(8))
+    small.paste("#807860", (0, 0), ink.rotate(6, Image.Resampling.BICUBIC))
+    (line,) = reader.read(small)
+    assert "closed" in line.text
+    assert reader.read(Image.new("RGB", (1600, 1), "white")) == []
 
 
 def test_what_was_read_is_not_read_again(library: Library) -> None:
