@@ -13,10 +13,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from sightline.indexer.encoder import registry
 from sightline.indexer.encoder.registry import MODELS
 from sightline.indexer.zero_shot.captions import CAPTIONS
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 MIN_MARGIN, MIN_MARGIN_ONE_WORD = 12.0, 16.0
 """Log-probability of a language over that of English from which it is detected, for queries of
@@ -75,9 +79,25 @@ def detect_language(text: str) -> str | None:
 
 
 def _log_probabilities(text: str) -> dict[str, float]:
-    import py3langid
+    return dict(_identifier().rank(text))
 
-    return dict(py3langid.rank(text))
+
+@cache
+def _identifier() -> LanguageIdentifier:
+    """py3langid's model for ``LATIN`` and English only: 60 MB of memory instead of 83."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    every = LanguageIdentifier.from_model_file(MODEL_FILE)
+    every.set_languages([*LATIN, "en"])
+    # It keeps the other languages; a new one does not.
+    return LanguageIdentifier(
+        every.nb_ptc,
+        every.nb_pc,
+        every.nb_classes,
+        every.tk_nextmove,
+        every.tk_output,
+        tk_row=every.tk_row,
+    )
 
 
 def load_language_model(model: str) -> None:
