@@ -83,8 +83,9 @@ class TextReader:
         """Whether there is a box of the size of text, or a large one that is legible as a line."""
         side = max(image.size)
         scale = min(max(side, GATE_SIDES[0]), GATE_SIDES[1]) / side
-        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-        small = image.resize(size, Image.Resampling.BILINEAR)
+        size = round(image.width * scale), round(image.height * scale)
+        sharp = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+        small = image.resize(size, sharp)
         pixels = _bgr(small)
         boxes = self._gate(pixels, use_cls=False, use_rec=False).boxes
         if boxes is None:
