@@ -167,6 +167,10 @@ def test_filters_apply_to_text_matches(engine: SearchEngine) -> None:
     assert all(path.startswith("2020 Germany") for path in found)
 
 
+def test_a_filter_without_images_sorts_nothing_by_date(engine: SearchEngine) -> None:
+    assert engine.search("lighthouse in:nowhere sort:newest").hits == ()
+
+
 def test_pages_continue_each_other(engine: SearchEngine) -> None:
     query = "lighthouse norway"
     whole = paths(engine, query, ALL)

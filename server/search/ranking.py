@@ -260,7 +260,7 @@ class Ranking:
     def match_ids(self, limit: int) -> Ids:
         """The ids of the first matches (of all images without a threshold), up to ``limit``."""
         with self._lock:
-            depth = min(limit, self._expected_matches())
+            depth = max(1, min(limit, self._expected_matches()))
             while True:
                 self.ensure(depth)
                 count, all_known = self._known_matches()
