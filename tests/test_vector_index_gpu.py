@@ -236,7 +236,7 @@ def test_a_search_for_too_many_candidates_runs_on_the_cpu(
     manifest = manifest_in(tmp_path / "index")
     limit = max(manifest.depth + 50, manifest.nlist)
     monkeypatch.setattr(gpu, "MAX_SELECTION", limit)
-    most = 10 + (limit - manifest.depth) // 5  # five candidates for each result beyond ten
+    most = 10 + (limit - manifest.depth) // 3  # three candidates for each result beyond ten
     searched = opened(catalog, tmp_path)
     before = last(copies).searches
     for k, asked in ((10, 1), (most, 2), (most + 1, 2), (60, 2), (500, 2), (COUNT + 50, 2)):
