@@ -142,32 +142,29 @@ def _opened(
     """The library and its encoder. A library opened here is closed at the end."""
     # Naming the model of a library confirms its download.
     download: Download = "any" if model is not None else "named"
+
+    def encoder_of(existing: Library) -> Encoder:
+        _check_made_with(existing, model)
+        return encoder or encoder_for(existing, device=device, dtype=dtype, download=download)
+
     if isinstance(library, Library):
-        _check_made_with(library, model)
-        yield (
-            library,
-            encoder or encoder_for(library, device=device, dtype=dtype, download=download),
-        )
+        yield library, encoder_of(library)
         return
     directory = Path(library).expanduser()
     if Library.exists(directory):
         with Library.open(directory) as opened:
-            _check_made_with(opened, model)
-            yield (
-                opened,
-                encoder or encoder_for(opened, device=device, dtype=dtype, download=download),
-            )
+            yield opened, encoder_of(opened)
         return
     if not paths:
         raise UsageError("name the folder to index: sightline index FOLDER")
     scopes_of(
         [absolute(path) for path in paths], (), allow_roots
     )  # refuses bad paths before the model loads
-    encoder = encoder or load_encoder(model, device=device, dtype=dtype)
+    new = encoder or load_encoder(model, device=device, dtype=dtype)
     with Library.create(
-        directory, model=encoder.model, revision=encoder.revision, dimension=encoder.dimension
+        directory, model=new.model, revision=new.revision, dimension=new.dimension
     ) as opened:
-        yield opened, encoder
+        yield opened, new
 
 
 def _check_made_with(library: Library, model: str | None) -> None:
