@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from helpers_library import empty_library
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from sightline.indexer.encoder import Encoder
 from sightline.server.search import SearchEngine
-from sightline.server.search.language import detect_language, language_notice
+from sightline.server.search.language import LATIN, detect_language, language_notice
+from sightline.server.search.language_model import load_identifier
 
 ENGLISH = (
     "dog on a beach", "red car", "birthday cake", "sunset", "a man riding a bicycle",
@@ -115,3 +118,39 @@ def test_a_search_in_another_language_has_a_message(engine: SearchEngine) -> Non
     assert "German" in (engine.search("ein Hund am Strand").message or "")
     assert "German" not in (engine.search("a dog on a beach").message or "")
     assert "German" not in (engine.search("a dog -schnee").message or "")
+
+
+@pytest.fixture(scope="module")
+def original() -> LanguageIdentifier:
+    """py3langid for the same languages, as it is installed."""
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier.set_languages([*LATIN, "en"])
+    return identifier
+
+
+def same_ranks(identifier: LanguageIdentifier, original: LanguageIdentifier) -> bool:
+    return all(identifier.rank(text) == original.rank(text) for text in (*ENGLISH, *OTHERS))
+
+
+def test_the_cached_language_model_ranks_as_the_original(
+    original: LanguageIdentifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert same_ranks(load_identifier([*LATIN, "en"]), original)
+    (folder,) = (tmp_path / "sightline").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageIdentifier, "from_model_file", None)  # the second needs no original
+        assert same_ranks(load_identifier([*LATIN, "en"]), original)
+    for corrupt in (b"", b"not an array", (folder / "tk_row.npy").read_bytes()[:1000]):
+        (folder / "tk_row.npy").write_bytes(corrupt)
+        assert same_ranks(load_identifier([*LATIN, "en"]), original)
+        assert (folder / "tk_row.npy").stat().st_size > 100_000
+    assert list((tmp_path / "sightline").iterdir()) == [folder]
+
+
+def test_a_language_is_detected_without_a_cache_folder(
+    original: LanguageIdentifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert same_ranks(load_identifier([*LATIN, "en"]), original)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from sightline.indexer.encoder import registry
 from sightline.indexer.encoder.registry import MODELS
 from sightline.indexer.zero_shot.captions import CAPTIONS
+from sightline.server.search.language_model import load_identifier
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -84,24 +85,11 @@ def _log_probabilities(text: str) -> dict[str, float]:
 
 @cache
 def _identifier() -> LanguageIdentifier:
-    """py3langid's model for ``LATIN`` and English only: 60 MB of memory instead of 83."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    every = LanguageIdentifier.from_model_file(MODEL_FILE)
-    every.set_languages([*LATIN, "en"])
-    # It keeps the other languages; a new one does not.
-    return LanguageIdentifier(
-        every.nb_ptc,
-        every.nb_pc,
-        every.nb_classes,
-        every.tk_nextmove,
-        every.tk_output,
-        tk_row=every.tk_row,
-    )
+    return load_identifier([*LATIN, "en"])
 
 
 def load_language_model(model: str) -> None:
-    """Loads py3langid (1.5 s of CPU time) if ``language_notice`` needs it for this model."""
+    """Loads py3langid if ``language_notice`` needs it for this model."""
     if _monolingual(model) is not None:
         _log_probabilities("")
 

@@ -83,7 +83,6 @@ def correction(library: AnyLibrary, query: str) -> Correction | None:
     def read(found: re.Match[str]) -> str:
         token = found[0]
         other = _filter(token) if ":" in token else _spelled(token, checked, known)
-        # Last, as it takes half a second for the first text without an everyday word.
         foreign = other is not None and ":" not in token and detect_language(" ".join(words))
         if other is None or foreign:
             return token
