@@ -14,7 +14,16 @@ from helpers_catalog import DIMENSION, TOP, file, new_catalog, picture, unit
 
 from sightline.indexer.catalog import Catalog, Months, Suggestion, WriteResult
 from sightline.indexer.errors import LibraryError, QueryError
-from sightline.indexer.types import Condition, Failure, FileStamp, Filters, Known, Root, TextLine
+from sightline.indexer.types import (
+    Condition,
+    Failure,
+    FileStamp,
+    Filters,
+    Known,
+    Location,
+    Root,
+    TextLine,
+)
 
 
 @pytest.fixture
@@ -305,6 +314,7 @@ def test_every_query_works_on_an_empty_catalog(made: tuple[Catalog, Root]) -> No
 def test_a_sample_is_uniform_and_determined_by_its_seed(made: tuple[Catalog, Root]) -> None:
     catalog, root = made
     catalog.write(root, images=[picture(f"{n}.jpg", seed=n) for n in range(400)])
+    assert len(set(catalog.sample(39, seed=3)[0].tolist()) & set(range(1, 401))) == 39
     catalog.remove([i for i in range(1, 401) if i % 2])
     ids, vectors = catalog.sample(20, seed=3)
     assert len(set(ids.tolist())) == 20
@@ -450,6 +460,31 @@ def test_suggestions_have_image_counts(made: tuple[Catalog, Root]) -> None:
         catalog.suggest("nonsense")
     for one in catalog.suggest("folder", ""):
         assert catalog.matching(Filters((Condition("in", one.text),))) == one.count
+
+
+def test_value_texts_are_those_of_the_images(made: tuple[Catalog, Root]) -> None:
+    catalog, root = made
+    catalog.write(
+        root,
+        images=[
+            picture("2023/Italy/a.jpg", camera="Canon EOS R6", keywords=("Sea", "sea", "boat")),
+            picture("2023/Italy/b.jpg", camera="Canon EOS R6", lens="Nikkor 50", people=("Ana",)),
+            picture("c.jpg", camera="Apple iPhone 12", keywords=("SEA",)),
+        ],
+    )
+    catalog.write_labels([(1, "dog", 0.5), (2, "Dog", 0.4)])
+    rome, oslo = Location("IT", "Italy", None, "Rome"), Location("NO", "Norway", None, "Oslo")
+    catalog.write_locations([(1, rome), (3, oslo)])
+    catalog.kept.create_collection("Summer")
+
+    def folded() -> set[str]:
+        return {text.lower() for text in catalog.value_texts() if text}
+
+    always = {"2023/italy", "pictures", "canon eos r6", "nikkor 50", "sea", "boat", "ana", "dog"}
+    always |= {"rome", "italy", "favourites", "summer"}
+    assert folded() == {*always, "apple iphone 12", "oslo", "norway"}
+    catalog.remove([3])
+    assert folded() == always
 
 
 def test_images_are_sorted_and_counted_by_date(

@@ -128,13 +128,15 @@ def random_ids(connection: sqlite3.Connection, n: int, seed: int) -> Ids:
     by ``seed`` and the images.
 
     Ids are drawn from their range and dropped if unused. If over nine in ten are unused, all ids
-    are read instead, from an index that holds no vectors.
+    are read instead, from an index that holds no vectors; if none is, nothing is read.
     """
     (count,) = connection.execute("SELECT count(*) FROM embeddings").fetchone()
     listed = "SELECT image_id AS id FROM embeddings INDEXED BY embeddings_version"
     if count <= n:
         return np.sort(ids_of(connection, listed))
-    low, high = connection.execute("SELECT min(image_id), max(image_id) FROM embeddings").fetchone()
+    # In one SELECT, min and max would read all rows.
+    (low,) = connection.execute("SELECT min(image_id) FROM embeddings").fetchone()
+    (high,) = connection.execute("SELECT max(image_id) FROM embeddings").fetchone()
     random = np.random.default_rng(seed)
     if count < 10 * n or count < (high - low + 1) / 10:
         return np.sort(random.choice(np.sort(ids_of(connection, listed)), n, replace=False))
@@ -142,11 +144,14 @@ def random_ids(connection: sqlite3.Connection, n: int, seed: int) -> Ids:
     seen: set[int] = set()
     while len(chosen) < n:
         wanted = random.integers(low, high + 1, 2 * n).tolist()
-        rows = connection.execute(
-            "SELECT image_id FROM embeddings WHERE image_id IN (SELECT value FROM json_each(?))",
-            [json.dumps(wanted)],
-        )
-        there = {image for (image,) in rows}
+        there = set(wanted)
+        if count <= high - low:
+            rows = connection.execute(
+                "SELECT image_id FROM embeddings"
+                " WHERE image_id IN (SELECT value FROM json_each(?))",
+                [json.dumps(wanted)],
+            )
+            there = {image for (image,) in rows}
         for image in wanted:
             if image in there and image not in seen:
                 seen.add(image)

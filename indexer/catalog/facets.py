@@ -101,6 +101,37 @@ def _by_count(kind: str, rows: Iterable[tuple]) -> list[Suggestion]:
     return sorted(found, key=lambda one: (-one.count, fold(one.text)))
 
 
+def value_texts(connection: sqlite3.Connection) -> set[str]:
+    """Every value that holds words, without counts: takes time per value, not per image."""
+    queries = [
+        "SELECT path FROM folders",
+        "SELECT name FROM collections",
+        "SELECT city, country FROM locations"
+        " WHERE EXISTS (SELECT 1 FROM images WHERE location_id = locations.id)",
+        *(
+            # One step through an index per value.
+            f"""WITH RECURSIVE found (value) AS (
+                SELECT min({column}) FROM {table}
+                UNION ALL
+                SELECT (SELECT min({column}) FROM {table} WHERE {column} > value)
+                FROM found WHERE value IS NOT NULL
+            )
+            SELECT (SELECT {text} FROM {table} WHERE {column} = value LIMIT 1)
+            FROM found WHERE value IS NOT NULL"""
+            for table, column, text in (
+                ("images", "camera", "camera"),
+                ("images", "lens", "lens"),
+                ("keywords", "folded", "keyword"),
+                ("people", "folded", "person"),
+                ("labels", "folded", "label"),
+            )
+        ),
+    ]
+    found = {text for sql in queries for row in connection.execute(sql) for text in row}
+    roots = connection.execute("SELECT path FROM roots")
+    return found | {path.replace("\\", "/").rstrip("/").rpartition("/")[2] for (path,) in roots}
+
+
 def has(connection: sqlite3.Connection, kind: str) -> bool:
     """Whether any image has one: ``keyword``, ``person``, ``place``, ``label``, ``year``."""
     sql = {

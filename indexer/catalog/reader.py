@@ -608,6 +608,11 @@ class CatalogReader:
         fitting = (one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted))
         return [one for one, _ in zip(fitting, range(limit), strict=False)]
 
+    def value_texts(self) -> set[str]:
+        """Every folder (relative to its root), root, camera, lens, keyword, person, place, country,
+        label and collection."""
+        return self._cached("value_texts", lambda: self._read(facets.value_texts))
+
     def labels(self, ids: Iterable[int]) -> dict[int, list[tuple[str, float]]]:
         """``(label, score)`` of each of ``ids`` that has labels, best first. Costs nothing if no
         image has."""

@@ -152,6 +152,10 @@ class AnyLibrary(Protocol):
         """Values of ``kind`` (as in ``facets``, or ``folder``) in which a word starts with
         ``prefix``, most frequent first."""
 
+    def value_texts(self) -> set[str]:
+        """Every folder (relative to its root), root, camera, lens, keyword, person, place, country,
+        label and collection."""
+
     def failures(self) -> list[Failure]:
         """The files that could not be read, with reasons."""
 

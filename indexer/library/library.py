@@ -208,6 +208,7 @@ class Library:
         self.facets = self.catalog.facets
         self.has = self.catalog.has
         self.suggest = self.catalog.suggest
+        self.value_texts = self.catalog.value_texts
         self.failures = self.catalog.failures
         self._opened: VectorIndex | None = None
         self._stamp = 0

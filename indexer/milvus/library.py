@@ -574,6 +574,15 @@ class MilvusLibrary:
         wanted = fold(prefix)
         return [one for one in self.facets(kind) if facets.starts_a_word(one.text, wanted)][:limit]
 
+    def value_texts(self) -> set[str]:
+        """Every folder (relative to its root), root, camera, lens, keyword, person, place, country
+        and label."""
+        kinds = ("camera", "lens", "keyword", "person", "place", "country", "label")
+        found = {one.text for kind in kinds for one in self.facets(kind)}
+        found |= {one.path for one in self.folders()}
+        roots = {one.root for one in self.folders()}
+        return found | {path.replace("\\", "/").rstrip("/").rpartition("/")[2] for path in roots}
+
     def full_text_search(self, text: str, limit: int, *, names: bool = True) -> Ids:
         """The first ``limit`` images, by id, whose text contains all of ``text``'s tokens; none in
         a collection without the field for tokens, whose status says so. File and folder names count

@@ -18,7 +18,6 @@ from sightline.indexer.encoder.tokenizer import vocabulary
 from sightline.server.search.date_words import find_dates
 from sightline.server.search.language import detect_language
 from sightline.server.search.query import FILTER_NAMES, TOKEN
-from sightline.server.search.suggestions import CATALOG_KINDS
 from sightline.server.search.visual_words import visual_words
 
 if TYPE_CHECKING:
@@ -32,12 +31,6 @@ LONG = 8
 
 MAX_WORDS = 12
 """Words of a query that are checked, the first ones."""
-
-MAX_VALUES = 5_000
-"""Values of each kind whose words belong to the library's vocabulary."""
-
-KINDS = sorted(set(CATALOG_KINDS.values()) - {"year", "rating", "type"})
-"""Kinds of values whose words belong to the library's vocabulary."""
 
 OTHER_NAMES = {
     "album": "in", "dir": "in", "directory": "in", "folder": "in", "path": "in",
@@ -135,10 +128,8 @@ class _Vocabulary:
     def own(self) -> frozenset[str]:
         """The words of the library's folders, keywords, labels, people and cameras."""
         if self._own is None:
-            values = (
-                value.text for kind in KINDS for value in self.library.suggest(kind, "", MAX_VALUES)
-            )
-            self._own = frozenset(word.lower() for text in values for word in _WORD.findall(text))
+            texts = self.library.value_texts()
+            self._own = frozenset(word.lower() for text in texts for word in _WORD.findall(text))
         return self._own
 
     def closest(self, word: str) -> str | None:
