@@ -150,6 +150,40 @@ def test_a_visual_word_counts_less_in_names_than_in_what_is_written_about_an_ima
     assert found == ["a/0.jpg", "a/1.jpg", "a/2.jpg", "Wedding/3.jpg"]
 
 
+def test_a_visible_thing_in_the_name_of_a_place_or_of_the_whole_library_makes_no_match(
+    tmp_path: Path, engine: SearchEngine
+) -> None:
+    """A folder named after it does, and so does a keyword, wherever the photo was taken."""
+    (like,) = engine.encoder.encode_texts(["mountain"])
+    view = {"place": "Mountain View"}
+    facts = [
+        ("trips", {}, 0.5),
+        ("town", view, 0.05),
+        ("town", view, 0.0),
+        ("town", view | {"keywords": ("mountain",)}, 0.0),
+        ("Mountain", {}, 0.0),
+        *[("family", {}, 0.0)] * 20,
+    ]
+    with empty_library(tmp_path / "library", engine.encoder) as library:
+        root = library.ensure_root(tmp_path / "Family")
+        images = []
+        for n, (folder, info, share) in enumerate(facts):
+            vector = np.eye(library.dimension)[n] * (1 - share) + like * share
+            vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+            photo = Photo(PhotoInfo(1, 1, "jpeg", **info), np.empty((0, 0, 3), np.uint8), b"", "")
+            images.append(NewImage(Candidate(root.path, f"{folder}/{n}.jpg", 1, 0), photo, vector))
+        library.catalog.write(root, images=images)
+        for query, complete in (("mountain", [4, 5]), ("family", []), ("mountain view", [2, 3, 4])):
+            matches = TextMatches.find(library, query, Filters())
+            assert matches is not None
+            assert matches.complete.tolist() == complete, query
+        with SearchEngine(library, engine.encoder) as other:
+            hits = other.search("mountain", k=25, fold=False).hits
+    assert {hit.id for hit in hits[:2]} == {4, 5}
+    assert hits[2].id == 1
+    assert not any(hit.match for hit in hits if hit.id in (2, 3))
+
+
 def test_a_query_without_text_matches_ranks_by_cosine(engine: SearchEngine) -> None:
     assert paths(engine, "a lighthouse by the sea", ALL) == paths(
         engine, "a lighthouse by the sea", ALL, words=False

@@ -20,7 +20,7 @@ from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import ImageRecord
 
 COLUMNS = ("name", "folders", "title", "caption", "keywords", "people", "place", "date", "text")
-NAMES = COLUMNS[:2]
+NAMES = ("name", "folders", "place")
 
 STOP_WORDS = frozenset({
     "a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "into", "is", "it", "its", "of",
@@ -250,9 +250,9 @@ def misread(connection: sqlite3.Connection, word: str, limit: int) -> list[int]:
 def search(
     connection: sqlite3.Connection, text: str, limit: int, *, names: bool = True
 ) -> list[int]:
-    """The ids, ascending, of the first ``limit`` images whose text, without file and folder names
-    unless ``names``, contains every phrase of ``text``. Unranked, which is ten times as fast as a
-    ranking by bm25."""
+    """The ids, ascending, of the first ``limit`` images whose text, without file, folder and place
+    names unless ``names``, contains every phrase of ``text``. Unranked, which is ten times as fast
+    as a ranking by bm25."""
     # Quoted, so that nothing in ``text`` is read as FTS5 syntax.
     match = " AND ".join(f'"{phrase}"' for phrase in phrases(text))
     if not match or limit < 1:

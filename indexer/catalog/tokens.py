@@ -2,8 +2,8 @@
 
 SQLite's tokenizer makes them (an in-memory FTS5 table with the options of the library's), so that
 such a store finds the same images as a library. Adjacent tokens are also listed as pairs,
-``img 0001``: a phrase is searched by its pairs. A token or pair that only file and folder names
-have is listed with ``ONLY_IN_NAMES`` before it as well.
+``img 0001``: a phrase is searched by its pairs. A token or pair that only file, folder and place
+names have is listed with ``ONLY_IN_NAMES`` before it as well.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def query_tokens(text: str) -> list[str]:
 def _listed(columns: dict[int, list[str]]) -> list[str]:
     by_column = sorted(columns, key=lambda column: (column in LAST, column))
     found = list(dict.fromkeys(_with_pairs([columns[column] for column in by_column])))
-    elsewhere = set(_with_pairs([columns[column] for column in by_column if column >= len(NAMES)]))
+    elsewhere = set(
+        _with_pairs([columns[column] for column in by_column if COLUMNS[column] not in NAMES])
+    )
     return [*(ONLY_IN_NAMES + token for token in found if token not in elsewhere), *found]
 
 

@@ -134,8 +134,8 @@ class AnyLibrary(Protocol):
 
     def full_text_search(self, text: str, limit: int, *, names: bool = True) -> Ids:
         """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
-        keywords, people, place, date, text in the image) contains every word of ``text``. File and
-        folder names count only with ``names``."""
+        keywords, people, place, date, text in the image) contains every word of ``text``. File,
+        folder and place names count only with ``names``."""
 
     def histogram(self, ids: Ids | None = None) -> Months:
         """The number of images (of ``ids``) per month."""

@@ -585,8 +585,8 @@ class MilvusLibrary:
 
     def full_text_search(self, text: str, limit: int, *, names: bool = True) -> Ids:
         """The first ``limit`` images, by id, whose text contains all of ``text``'s tokens; none in
-        a collection without the field for tokens, whose status says so. File and folder names count
-        only with ``names``, and always if an earlier version filled the collection."""
+        a collection without the field for tokens, whose status says so. File, folder and place
+        names count only with ``names``, and always if an earlier version filled the collection."""
         wanted = tokens.query_tokens(text) if self._has_tokens else []
         if not wanted or limit < 1:
             return np.empty(0, np.int64)

@@ -7,8 +7,9 @@ frequency of its words in an image's text, and each image gets ``1 / (10 + rank)
 Rank Learning Methods", SIGIR 2009).
 
 *Columns.* A model sees a visible thing (a word of ``visual_words``) by itself, and not everything
-in a folder "Red Car Club" is a red car: such a word counts a tenth in a file or folder name of what
-it counts in a title, caption, keyword or in the image. Any other word counts in full everywhere.
+in a folder "Red Car Club" is a red car: such a word counts a tenth in the name of a file, folder or
+place of what it counts in a title, caption, keyword or in the image. Any other word counts in full
+everywhere.
 
 *Reading errors.* A word that was read in an image with one error (``catalog.spellings``) counts
 half, and an image with all words, one of them so, is a match, after those with the exact words.
@@ -17,11 +18,12 @@ Only of words outside ``visual_words``: a model sees a horse where "horse" is no
 *Ties.* Images with equal words share their mean rank, so a word that one file has counts much, and
 a word that half of the library has (the root's own name) next to nothing.
 
-*Matches.* An image whose text holds every word of the query is a match whatever it looks like. An
-image found by names and numbers (words outside ``visual_words``, which mean little to a model) is
-compared with the remainder of the query, ``castle``, and is a match if that fits. Order: images
-whose text holds the query as a phrase, those whose text holds all of its words, other matches, the
-rest; each group by fused rank.
+*Matches.* An image whose text holds every word of the query is a match whatever it looks like,
+unless the query is one visible thing and only the name of its place holds it ("Mountain View"), or
+only the name of a folder with most of the library ("Family"). An image found by names and numbers
+(words outside ``visual_words``, which mean little to a model) is compared with the remainder of the
+query, ``castle``, and is a match if that fits. Order: images whose text holds the query as a
+phrase, those whose text holds all of its words, other matches, the rest; each group by fused rank.
 
 docs/evaluation.md has the measurements (``python -m benchmarks.fused_ranking``).
 """
@@ -37,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.indexer.catalog.full_text import STOP_WORDS
-from sightline.indexer.types import Filters, Ids
+from sightline.indexer.types import Condition, Filters, Ids
 from sightline.server.search.ranking import CosineRanking, Ranking
 from sightline.server.search.relevance import Scores, ScoreScale
 from sightline.server.search.visual_words import visual_words
@@ -59,7 +61,7 @@ MAX_WORDS = 12
 """Words of a query that are looked up, the first ones."""
 
 VISUAL_NAME_FACTOR = 0.1
-"""Factor of a visual word in a file or folder name."""
+"""Factor of a visual word in the name of a file, folder or place."""
 
 MISREAD_FACTOR = 0.5
 """Factor of the inverse document frequency of a word that differs by a reading error."""
@@ -114,6 +116,8 @@ class TextMatches:
         if len(found) == len(words):
             joint = " ".join(words)
             complete = found[joint] if joint in found else library.full_text_search(joint, MAX_IDS)
+        if len(words) == 1 and _is_visual(words[0]) and len(complete):
+            complete = _distinguished(library, words[0], complete)
         rare = {word: ids for word, ids in found.items() if len(ids) <= MAX_WORD_IDS}
         together = complete
         if len(rare) < len(found) < len(words):
@@ -203,6 +207,18 @@ def _weighted(
         yield ids, frequency, 1.0
     for ids in similar.values():
         yield ids, MISREAD_FACTOR * _inverse_frequency(len(ids), library.count), 1.0
+
+
+def _distinguished(library: AnyLibrary, word: str, ids: Ids) -> Ids:
+    """Those of ``ids``, whose text holds the visual ``word``, that do so outside of names, or in
+    the name of a file or folder that distinguishes them from half of the library."""
+    written = library.full_text_search(word, MAX_IDS, names=False)
+    in_names = np.setdiff1d(ids, written, assume_unique=True)
+    if len(in_names):
+        placed = library.select(Filters((Condition("place", _plain(word)),)))
+        in_names = np.setdiff1d(in_names, placed, assume_unique=True)
+    distinguishes = len(ids) < MAX_IDS and len(in_names) <= library.count / 2
+    return _union(written, in_names) if distinguishes else written
 
 
 def _with_phrase(library: AnyLibrary, text: str, complete: Ids) -> Ids:
