@@ -16,8 +16,10 @@ like those of a personal collection), builds its index as ``sightline index`` do
     again        one of fifty, in memory
 
 Prints p50, p95 and p99 in milliseconds, the server's CPU time per request, which other programs on
-the machine hardly change, and requests per second; and the time from the start of the server to its
-first answer, with the part of Python, torch and the model in it.
+the machine hardly change, and answers per second; how many requests the server refused because it
+had too many (503; the client waits as long as the answer says and goes on with the next); and the
+time from the start of the server to its first answer, with the part of Python, torch and the model
+in it.
 """
 
 from __future__ import annotations
@@ -170,15 +172,26 @@ class Client:
 
     def __init__(self, port: int) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port)
+        self.times: list[float] = []
+        """Milliseconds of each request that was answered."""
+        self.refused = 0
+        """Requests that were refused because the server had too many."""
 
-    def get(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> int:
-        """Sends a request and returns the length of the answer. An error ends the benchmark."""
+    def get(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> None:
+        """Sends a request. An error other than 503 ends the benchmark."""
+        started = time.perf_counter()
         self.connection.request(method, path, body, headers)
         answer = self.connection.getresponse()
         content = answer.read()
-        if answer.status != 200:
+        if answer.status == 503:
+            self.refused += 1
+            time.sleep(float(answer.headers["Retry-After"]))
+        elif answer.status != 200:
             raise SystemExit(f"{path}: {answer.status} {content[:200]!r}")
-        return len(content)
+        else:
+            self.times.append((time.perf_counter() - started) * 1000)
 
 
 def cpu_milliseconds(port: int) -> float:
@@ -194,8 +207,8 @@ def cpu_milliseconds(port: int) -> float:
 
 # requests ------------------------------------------------------------------------------------
 
-Request = Callable[[Client, int], int]
-"""Sends request number n of a kind; returns the length of the answer."""
+Request = Callable[[Client, int], None]
+"""Sends request number n of a kind."""
 
 
 def sentence(number: int) -> str:
@@ -257,36 +270,34 @@ def requests(images: int) -> dict[str, Request]:
 
 
 def send(port: int, images: int, kind: str, numbers: range, out: object) -> None:
-    """A client process: puts the milliseconds of each request into the pipe ``out``."""
+    """A client process: puts the milliseconds of each answer, the number of refused requests and
+    the seconds of all of them, except the first, into the pipe ``out``."""
     client, request = Client(port), requests(images)[kind]
-    times = []
-    for number in numbers:
-        started = time.perf_counter()
+    request(client, numbers[0])
+    client.times, client.refused = [], 0
+    started = time.perf_counter()
+    for number in numbers[1:]:
         request(client, number)
-        times.append((time.perf_counter() - started) * 1000)
-    out.send(times)  # type: ignore[attr-defined]
+    out.send((client.times, client.refused, time.perf_counter() - started))  # type: ignore[attr-defined]
 
 
 def measure(port: int, options: argparse.Namespace) -> None:
     """Prints the tables."""
     numbers = itertools.count(0, options.requests + 100)
-    client = Client(port)
     kinds = list(requests(options.images))
     print(f"{'one client':18}{'first':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'CPU':>9}")
     for kind in kinds:
         request = requests(options.images)[kind]
-        start = next(numbers)
-        times = []
+        client, start = Client(port), next(numbers)
         for number in range(start, start + options.requests):
             if number == start + WARM_UP:
                 used = cpu_milliseconds(port)
-            begun = time.perf_counter()
             request(client, number)
-            times.append((time.perf_counter() - begun) * 1000)
+        times = client.times
         p50, p95, p99 = np.percentile(times[WARM_UP:], [50, 95, 99])
         used = (cpu_milliseconds(port) - used) / (options.requests - WARM_UP)
         print(f"{kind:18}{times[0]:9.1f}{p50:9.1f}{p95:9.1f}{p99:9.1f}{used:9.1f}")
-    print(f"\n{'sixteen clients':18}{'per s':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
+    print(f"\n{'sixteen clients':18}{'per s':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'refused':>9}")
     context = multiprocessing.get_context("spawn")
     for kind in kinds:
         start = next(numbers)
@@ -302,12 +313,14 @@ def measure(port: int, options: argparse.Namespace) -> None:
             workers.append(worker)
         for worker in workers:
             worker.start()
-        times = [ms for pipe in pipes for ms in pipe.recv()[1:]]
+        answers = [pipe.recv() for pipe in pipes]
         for worker in workers:
             worker.join()
+        times = [ms for some, _, _ in answers for ms in some]
         p50, p95, p99 = np.percentile(times, [50, 95, 99])
-        rate = 16 * 1000 / np.mean(times)
-        print(f"{kind:18}{rate:9.0f}{p50:9.1f}{p95:9.1f}{p99:9.1f}")
+        rate = sum(len(some) / seconds for some, _, seconds in answers)
+        refused = sum(count for _, count, _ in answers)
+        print(f"{kind:18}{rate:9.0f}{p50:9.1f}{p95:9.1f}{p99:9.1f}{refused:9}")
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/api/status")
     status = json.loads(connection.getresponse().read())
