@@ -1,6 +1,6 @@
 """Recall and speed of the vector index beside exact search, in one process.
 
-    python -m benchmarks.vector_index [--images 100000] [--kind auto] [--rebuild]
+    python -m benchmarks.vector_index [--images 100000] [--kind auto] [--rebuild] [--grow]
         [--keep DIRECTORY] [--write VECTORS.npy] [--peer INDEX.faiss] [--search-device cuda]
 
 Indexes generated vectors with CLIP's geometry (``benchmarks.clip_geometry``) as a library would be.
@@ -12,8 +12,10 @@ thread: image and text queries that were not used for tuning, beside FAISS's ``I
 
 ``--keep`` stores vectors and index in a directory and reuses them. ``--write`` only writes the
 vectors, for another program; ``--peer`` measures the FAISS index that it built of them.
-``--rebuild`` times searches while another process builds the next generation. ``--search-device
-cuda`` also searches the index on a GPU, one query at a time and in batches.
+``--rebuild`` times searches while another process builds the next generation. ``--grow`` only
+builds the index, adds 1 % of the images at a time until the index has been extended twice, and
+prints the CPU time of each step and searches after it. ``--search-device cuda`` also searches the
+index on a GPU, one query at a time and in batches.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -39,6 +42,7 @@ from sightline.indexer.vector_index import (
     VectorIndex,
     build_index,
     check_search_device,
+    maintain_index,
     open_index,
 )
 
@@ -101,6 +105,59 @@ class VectorsInMemory:
         return 0
 
 
+class GrowingSource:
+    """``VectorsInMemory`` to which images are added, one version at a time."""
+
+    dimension, identity = DIMENSION, VectorsInMemory.identity
+
+    def __init__(self, source: VectorsInMemory, geometry: ClipGeometry) -> None:
+        self._source, self._geometry = source, geometry
+        self._added: list[tuple[Ids, Embeddings]] = []
+
+    @property
+    def version(self) -> int:
+        """1, and 1 for each ``add``."""
+        return self._source.version + len(self._added)
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self._source.count + self.pending(self._source.version)
+
+    def add(self, count: int) -> None:
+        """Adds images, all in one version."""
+        ids = self.count + np.arange(1, count + 1)
+        self._added.append((ids, self._geometry.images(count, seed=2 * 10**9 + self.count)))
+
+    def blocks(
+        self,
+        size: int = BLOCK,
+        *,
+        after_version: int | None = None,
+        until_version: int | None = None,
+    ) -> Iterator[tuple[Ids, Embeddings]]:
+        """All vectors, in the order of ids, or those newer than a version."""
+        if after_version is None:
+            yield from self._source.blocks(size)
+        first = 0 if after_version is None else after_version - self._source.version
+        yield from self._added[first:]
+
+    def changes(self, after_version: int) -> Changes:
+        """The images added since."""
+        changes = self._source.changes(after_version)
+        added = self._added[after_version - self._source.version :]
+        return Changes(
+            np.concatenate([changes.ids, *(ids for ids, _ in added)]),
+            np.concatenate([changes.vectors, *(vectors for _, vectors in added)]),
+            changes.removed,
+            self.version,
+        )
+
+    def pending(self, after_version: int) -> int:
+        """The number of them."""
+        return sum(len(ids) for ids, _ in self._added[after_version - self._source.version :])
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -110,6 +167,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="write the vectors in float32, and exit")
     parser.add_argument("--peer", type=Path, help="FAISS index of the same vectors")
     parser.add_argument("--rebuild", action="store_true")
+    parser.add_argument("--grow", action="store_true")
     parser.add_argument("--search-device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
     check_search_device(options.search_device)
@@ -130,6 +188,9 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         directory = (options.keep or Path(scratch)) / "index"
+        if options.grow:
+            grow(directory, source, geometry, options.kind, queries)
+            return
         index = opened(directory, source, options.kind)
         others = {"Sightline": index.search}
         on_gpu: VectorIndex | None = None
@@ -182,6 +243,52 @@ def opened(directory: Path, source: VectorsInMemory, kind: str) -> VectorIndex:
         f" {state.bytes / source.count:.0f} bytes of memory per vector\n"
     )
     return index
+
+
+def grow(
+    directory: Path,
+    source: VectorsInMemory,
+    geometry: ClipGeometry,
+    kind: str,
+    queries: dict[str, Embeddings],
+) -> None:
+    """Prints the CPU seconds of adding 1 % at a time, as an indexing run does, and those of single
+    searches then, which score what is not in the index yet exactly; and the mean of the steps as a
+    fraction of the build, if the index in ``directory`` does not exist already."""
+    build_seconds = None
+    if not directory.exists():
+        started = time.process_time()
+        build_for(directory, source, kind)
+        build_seconds = time.process_time() - started
+        print(f"built in {build_seconds:.1f} CPU s")
+    captions = geometry.texts(300, seed=12)
+    growing = GrowingSource(source, geometry)
+    every = np.concatenate([some[:FEW_QUERIES] for some in queries.values()])
+    print(f"{'images':>10}{'CPU s':>10}{'generation':>12}{'CPU ms per search':>20}")
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "index"
+        shutil.copytree(directory, copy)
+        index = open_index(copy, growing, model="m", revision="r")
+        first, seconds = index.state.generation, []
+        while index.state.generation < first + 2:
+            growing.add(source.count // 100)
+            started = time.process_time()
+            maintain_index(
+                copy, growing, model="m", revision="r", kind=kind, text_queries=lambda: captions
+            )
+            seconds.append(time.process_time() - started)
+            index.refresh()
+            started = time.process_time()
+            for query in every:
+                index.search(query[None], 10)
+            milliseconds = (time.process_time() - started) / len(every) * 1000
+            print(
+                f"{growing.count:10,}{seconds[-1]:10.2f}{index.state.generation:12}"
+                f"{milliseconds:20.2f}"
+            )
+    mean = sum(seconds) / len(seconds)
+    of_build = "" if build_seconds is None else f", {mean / build_seconds:.1%} of the build"
+    print(f"1 % takes {mean:.2f} CPU s on average{of_build}")
 
 
 def faiss_indexes(source: VectorsInMemory, peer: Path | None) -> dict[str, Search]:

@@ -390,6 +390,30 @@ def test_a_generation_is_extended_without_training(
     assert len(list((tmp_path / "index").iterdir())) == 4, "older generations are deleted"
 
 
+def test_an_extended_generation_is_tuned_again_after_growth(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "EXTEND_ROWS", 50)
+    monkeypatch.setattr(index, "EXACT_BELOW", 100)
+    built(catalog, tmp_path / "index", "ivf-pq")
+    [root] = catalog.roots()
+    asked = []
+
+    def texts() -> np.ndarray:
+        asked.append(catalog.count)
+        return vectors(60, catalog.dimension, 5)
+
+    manifests = [manifest_in(tmp_path / "index")]
+    for start in range(COUNT, COUNT + 600, 150):
+        fill(catalog, root, 150, seed=start, start=start)
+        maintain_index(tmp_path / "index", catalog, **MODEL, text_queries=texts, device="cpu")
+        manifests.append(manifest_in(tmp_path / "index"))
+    assert [one.rows for one in manifests] == [1500, 1650, 1800, 1950, 2100]
+    assert asked == [1950], "25 % more than it was trained on"
+    measured = [(one.nprobe, one.radius, one.depth, one.recall) for one in manifests]
+    assert measured[0] == measured[1] == measured[2] != measured[3] == measured[4]
+
+
 def test_an_index_is_trained_again_after_growth(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,10 @@ MAX_SAMPLE = 40 * MAX_LISTS
 MIN_ROWS = 256
 """Vectors that an 8-bit product quantiser needs for training."""
 
+TUNE_GROWTH = 1.25
+"""Growth of an extended generation since training at which it is tuned again, and at each power of
+it: tuning a million rows takes four times as long as adding 50,000."""
+
 SEED = 20_250_101
 
 KINDS = ("auto", "exact", "ivf-pq", "ivf-rabitq")
@@ -192,7 +196,8 @@ def build(
     manifest = replace(
         manifest, kind=kind, rows=rows, trained_on=rows, factory=plan.factory, nlist=plan.nlist
     )
-    return _finish(directory, manifest, _optimised(index), paths, text_queries, progress)
+    manifest = _written(manifest, _optimised(index), paths)
+    return _tuned(directory, manifest, text_queries, progress)
 
 
 def extend(
@@ -204,7 +209,8 @@ def extend(
     device: str,
     progress: Progress,
 ) -> Manifest:
-    """The same from ``old`` and the changes since, without training."""
+    """The same from ``old`` and the changes since, without training. Tuned again after each growth
+    by ``TUNE_GROWTH`` only."""
     import faiss
 
     manifest = replace(old.manifest, generation=next_generation(directory), version=source.version)
@@ -224,7 +230,15 @@ def extend(
     index = faiss.read_index(str(directory / files["index"].name))
     _add(index, vectors, old.manifest.rows, device, progress)
     manifest = replace(manifest, rows=len(ids), deleted=int((ids < 0).sum()))
-    return _finish(directory, manifest, index, paths, text_queries, progress)
+    manifest = _written(manifest, index, paths)
+    if _growths(manifest) == _growths(old.manifest):
+        return manifest
+    return _tuned(directory, manifest, text_queries, progress)
+
+
+def _growths(manifest: Manifest) -> int:
+    """How often the rows have grown by ``TUNE_GROWTH`` since training."""
+    return int(math.log(manifest.rows / manifest.trained_on, TUNE_GROWTH))
 
 
 def _paths(directory: Path, generation: int) -> dict[str, Path]:
@@ -404,18 +418,15 @@ def _write_index(index: Any, path: Path) -> None:
             raise (errors[0] if errors else error) from None
 
 
-def _finish(
-    directory: Path,
-    manifest: Manifest,
-    index: Any,
-    paths: dict[str, Path],
-    text_queries: TextQueries,
-    progress: Progress,
-) -> Manifest:
-    """Writes the index, and tunes it as opened from its files."""
+def _written(manifest: Manifest, index: Any, paths: dict[str, Path]) -> Manifest:
+    """Writes ``index``; ``manifest`` with the facts of all files."""
     _write_index(index, paths["index"])
-    del index
-    files = {name: FileFacts.of(path) for name, path in paths.items()}
-    generation = Generation(directory, replace(manifest, files=files))
-    texts = text_queries() if text_queries else None
-    return tuned(generation, texts, progress)
+    return replace(manifest, files={name: FileFacts.of(path) for name, path in paths.items()})
+
+
+def _tuned(
+    directory: Path, manifest: Manifest, text_queries: TextQueries, progress: Progress
+) -> Manifest:
+    """``manifest`` with parameters measured on its files."""
+    generation = Generation(directory, manifest)
+    return tuned(generation, text_queries() if text_queries else None, progress)
