@@ -125,8 +125,12 @@ class CatalogReader:
     @property
     def version(self) -> int:
         """The number of commits that changed embeddings. Takes some ten microseconds."""
-        with self._store.reading() as connection:
-            return self._this_version(connection)
+
+        def compute() -> int:
+            with self._store.reading() as connection:
+                return self._this_version(connection)
+
+        return self._cached("version", compute)
 
     @property
     def stamp(self) -> int:
@@ -570,9 +574,8 @@ class CatalogReader:
         """The first ``limit`` ids, ascending, of the images whose full text (names, title, caption,
         keywords, people, place, date, text in the image) contains every word of ``text``. File,
         folder and place names count only with ``names``."""
-        found = self._read(
-            lambda connection: full_text.search(connection, text, limit, names=names)
-        )
+        with self._store.reading() as connection:
+            found = full_text.search(connection, text, limit, names=names)
         return np.array(found, np.int64)
 
     def facets(self, kind: str, ids: Ids | None = None) -> list[Suggestion]:

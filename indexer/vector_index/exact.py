@@ -44,23 +44,25 @@ GATHER_BELOW = 1 / 8
 """Fraction of the vectors below which a filter's vectors are gathered instead of scanning all."""
 
 
+SCALE = np.float32(2.0**112)
+"""What ``_scaled_down`` divides by: the difference of the exponent biases, as a factor."""
+
+
 def to_float32(half: NDArray[Any]) -> NDArray[np.float32]:
-    """Finite float16 as float32, five times as fast as ``astype``.
+    """Finite float16 as float32, five times as fast as ``astype``."""
+    half = np.ascontiguousarray(half, "<f2")
+    wide = _scaled_down(half, np.empty(half.shape, "<i4"))
+    wide *= SCALE  # exact for subnormal numbers too
+    return wide
 
-    Sign, exponent and fraction are shifted into place; the exponent bias, too small by 112, is
-    corrected by the multiplication, which is exact for subnormal numbers too.
-    """
-    return _converted(half, np.empty(np.shape(half), "<i4"))
 
-
-def _converted(half: NDArray[Any], bits: NDArray[np.int32]) -> NDArray[np.float32]:
-    """``half`` as float32 in the memory of ``bits``."""
-    bits[...] = np.ascontiguousarray(half, "<f2").view("<i2")
+def _scaled_down(half: Half, bits: NDArray[np.int32]) -> NDArray[np.float32]:
+    """``half`` / ``SCALE`` as float32 in the memory of ``bits``: sign, exponent and fraction are
+    shifted into place."""
+    bits[...] = half.view("<i2")
     bits <<= 13
     bits &= np.int32(-0x70002000)
-    wide = bits.view("<f4")
-    wide *= np.float32(2.0**112)
-    return wide
+    return bits.view("<f4")
 
 
 def cosines(vectors: Half, query: NDArray[np.float32], rows: Ids | None = None) -> Scores:
@@ -69,11 +71,18 @@ def cosines(vectors: Half, query: NDArray[np.float32], rows: Ids | None = None) 
     not guarantee."""
     count = len(vectors) if rows is None else len(rows)
     scores = np.empty(count, np.float32)
-    bits = np.empty((min(CHUNK, count), len(query)), "<i4")
+    shape = min(CHUNK, count), len(query)
+    bits, gathered = np.empty(shape, "<i4"), np.empty(shape, vectors.dtype)
+    scaled_up = query * SCALE  # a pass over the query instead of the vectors; both are exact
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
-        chunk = vectors[part] if rows is None else vectors[rows[part]]
-        np.vecdot(_converted(chunk, bits[: len(chunk)]), query, out=scores[part])
+        if rows is None:
+            chunk = np.ascontiguousarray(vectors[part], "<f2")
+        else:
+            chunk = gathered[: len(rows[part])]
+            # Rows are valid; "clip" only spares a buffer.
+            np.take(vectors, rows[part], axis=0, out=chunk, mode="clip")
+        np.vecdot(_scaled_down(chunk, bits[: len(chunk)]), scaled_up, out=scores[part])
     return scores
 
 

@@ -144,10 +144,15 @@ class Generation:
         lists = self.ivf.invlists
         return np.array([lists.list_size(n) for n in range(self.manifest.nlist)])
 
+    @cached_property
+    def _consecutive(self) -> bool:
+        """Whether row ``n`` has the id ``ids[0] + n``."""
+        return self._order is None and self.ids[-1] - self.ids[0] == len(self.ids) - 1
+
     def rows_of(self, wanted: IdFilter) -> Ids:
         """The rows of those of the ids that are in this generation, ascending."""
-        first, last = self._sorted_ids[0], self._sorted_ids[-1]
-        if self._order is None and last - first == len(self.ids) - 1:  # consecutive ids
+        if self._consecutive:
+            first, last = self.ids[0], self.ids[-1]
             bounds = np.searchsorted(wanted.ids, (first, last + 1))
             return wanted.ids[slice(*bounds)] - first
         rows = wanted.positions(self._sorted_ids)
@@ -172,9 +177,12 @@ class Generation:
 
     def vectors_of(self, ids: Ids, deleted: Mask | None) -> tuple[Mask, Embeddings]:
         """Which of ``ids`` are here, and ``(n, d)`` vectors; rows of absent ids are undefined."""
-        positions = np.minimum(np.searchsorted(self._sorted_ids, ids), len(self.ids) - 1)
-        here = (self._sorted_ids[positions] == ids) & (ids >= 0)
-        rows = positions if self._order is None else self._order[positions]
+        if self._consecutive:
+            rows = np.clip(ids - self.ids[0], 0, len(self.ids) - 1)
+        else:
+            rows = np.minimum(np.searchsorted(self._sorted_ids, ids), len(self.ids) - 1)
+            rows = rows if self._order is None else self._order[rows]
+        here = (self.ids[rows] == ids) & (ids >= 0)
         if deleted is not None:
             here &= ~deleted[rows]
         return here, self.fetch(rows)

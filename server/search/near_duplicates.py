@@ -28,12 +28,12 @@ NO_DETAIL = 0
 """In the place of the hash of an image without detail, which no other image is near-identical to.
 A hash has as many bits set as not."""
 
+BLOCK = 512
+"""Images compared with all earlier ones at a time."""
+
 ROUNDING = 1e-5
 """Upper bound of the difference between an entry of a matrix product and the inner product of the
 two rows, which decides: so the result does not depend on how many images are compared at a time."""
-
-BLOCK = 128
-"""Images compared with all earlier ones at a time."""
 
 
 def hashes_of(records: Iterable[ImageRecord]) -> dict[int, int | None]:
@@ -60,31 +60,32 @@ def fold(
     perceptual hashes by id (``hashes_of``); it is called only for images whose embeddings agree
     with another.
     """
-    earlier_ids, earlier_vectors = before if before is not None else (ids[:0], vectors[:0])
-    all_ids = np.concatenate([earlier_ids, ids])
-    all_vectors = np.concatenate([earlier_vectors, vectors])
-    offset = len(earlier_ids)
-    rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, len(ids), BLOCK):
-        block = vectors[start : start + BLOCK]
-        cosines = block @ all_vectors[: offset + start + len(block)].T
-        row, column = np.nonzero(cosines >= MIN_COSINE - ROUNDING)
-        earlier = column < offset + start + row
-        rows.append(start + row[earlier])
-        columns.append(column[earlier])
-    row, column = np.concatenate(rows), np.concatenate(columns)
+    all_ids, all_vectors = ids, vectors
+    if before is not None and len(before[0]):
+        all_ids = np.concatenate([before[0], ids])
+        all_vectors = np.concatenate([before[1], vectors])
+    pairs = [np.empty((2, 0), np.int64)]
+    for start in range(len(all_ids) - len(ids), len(all_ids), BLOCK):
+        block = all_vectors[start : start + BLOCK]
+        # BLAS computes one triangle of the product of a matrix with itself.
+        for first, others in ((0, all_vectors[:start]), (start, block)):
+            agree = np.flatnonzero(block @ others.T >= MIN_COSINE - ROUNDING)
+            row, column = np.divmod(agree, max(len(others), 1))
+            pairs.append(np.stack([start + row, first + column])[:, first + column < start + row])
+    row, column = np.concatenate(pairs, axis=1)
     if not len(row):
         return ids.copy()
-    phash = hashes(np.unique(np.concatenate([ids[row], all_ids[column]])))
+    order = np.lexsort((column, row))
+    phash = hashes(np.unique(np.concatenate([all_ids[row], all_ids[column]])))
     folded: dict[int, int] = {}
-    for n, m in zip(row.tolist(), column.tolist(), strict=True):
-        image, other = int(ids[n]), int(all_ids[m])
+    for n, m in zip(row[order].tolist(), column[order].tolist(), strict=True):
+        image, other = int(all_ids[n]), int(all_ids[m])
         # A folded image represents no other: chains would connect unlike images.
         if image in folded or other in folded:
             continue
         if NO_DETAIL in (phash.get(image), phash.get(other)):
             continue
-        cosine = float(vectors[n] @ all_vectors[m])
+        cosine = float(all_vectors[n] @ all_vectors[m])
         if cosine >= IDENTICAL_COSINE or (
             cosine >= MIN_COSINE and _hashes_agree(phash.get(image), phash.get(other))
         ):
