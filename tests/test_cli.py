@@ -251,16 +251,26 @@ def test_a_text_search_imports_no_torch_faiss_or_pillow_and_a_repeated_one_needs
     assert stored.stat().st_mode & 0o077 == 0
 
 
-def test_a_command_collects_no_garbage_at_its_end() -> None:
+@pytest.mark.parametrize(("option", "status"), [("--version", 0), ("--no-such-option", 2)])
+def test_a_command_ends_with_its_status_before_its_modules_are_destroyed(
+    option: str, status: int
+) -> None:
     program = (
-        "import atexit, gc\n"
+        "import atexit, sys\n"
         "from sightline.server.cli import main\n"
-        "atexit.register(lambda: print(gc.get_freeze_count() > 0, gc.collect()))\n"
-        "main(['--version'])\n"
+        "class Object:\n"
+        "    def __del__(self):\n"
+        "        print('destroyed')\n"
+        "global_object = Object()\n"
+        "atexit.register(lambda: print('exit handler'))\n"
+        "print('started')\n"
+        "main(sys.argv[1:])\n"
     )
-    command = [sys.executable, "-c", program]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines()[-1] == "True 0"
+    command = [sys.executable, "-c", program, option]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == status
+    lines = ended.stdout.splitlines()
+    assert (lines[0], lines[-1]) == ("started", "exit handler")
 
 
 def test_search_by_image_finds_that_image(

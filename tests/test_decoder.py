@@ -136,10 +136,10 @@ def test_candidates_are_consumed_at_most_the_read_ahead_in_advance(
 
     photos = decoder.photos(endless())
     # Before the first is requested: the caller may load a model meanwhile.
-    assert taken == 4 * 2 + 32
+    assert taken == 4 * 2 + 128
     for number in range(1, 101):
         next(photos)
-        assert taken <= number + 4 * 2 + 32
+        assert taken <= number + 4 * 2 + 128
     photos.close()  # type: ignore[attr-defined]
     assert isinstance(decoder.read_bytes(files.saved(files.scene())), Photo)
 

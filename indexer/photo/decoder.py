@@ -39,9 +39,9 @@ MEMORY = 1536 * 2**20
 MAX_READS = 5000
 """Images after which a worker is replaced, which bounds memory leaks of the C libraries."""
 
-READ_AHEAD = 32
+READ_AHEAD = 128
 """Images read ahead of the consumer, besides four per worker, so that no worker idles while a batch
-is written. Each takes 200 kB."""
+is written, or torch is imported. Each takes 200 kB."""
 
 PIPE_SIZE = 2**19
 """Bytes of a worker's output pipe, on Linux: a result fits in, so the worker need not wait."""
@@ -163,7 +163,7 @@ class Decoder:
     def each(self, sources: Iterable[tuple[Key, Source]]) -> Iterator[tuple[Key, Outcome]]:
         """Reads images: yields each key with its photo or ``PhotoError``, in order of completion.
 
-        ``sources`` is consumed in the calling thread, at most ``4 * workers + 32`` items ahead.
+        ``sources`` is consumed in the calling thread, at most ``4 * workers + 128`` items ahead.
         Reading starts with this call, before the first item is requested.
         """
         outcomes = self._outcomes(sources)
