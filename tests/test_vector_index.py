@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -455,6 +457,38 @@ def test_a_library_that_shrank_is_searched_exactly_again(
     assert state is not None
     assert (state.type, state.count) == ("exact", 200)
     assert not list(directory.glob("*.faiss"))
+
+
+def resident(file: Path) -> int:
+    """Kilobytes of this process's memory that are pages of a mapped ``file``."""
+    sizes, inside = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match("[0-9a-f]+-", line):
+            inside = line.endswith(str(file))
+        elif inside and line.startswith("Rss:"):
+            sizes.append(int(line.split()[1]))
+    assert sizes, f"{file} is mapped"
+    return sum(sizes)
+
+
+def test_an_idle_index_releases_its_mapped_vectors(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "index" / "vectors-000001.f16"
+    opened = built(catalog, tmp_path / "index", "ivf-pq")
+    query = vectors(1, catalog.dimension, 8)
+    before = opened.search(query, 10)
+    assert not opened._released(), "searched a moment ago"
+    assert resident(file) > 0
+    monkeypatch.setattr(index, "RELEASED_FROM", 0)
+    monkeypatch.setattr(index, "IDLE_SECONDS", 0.0)
+    opened.search(query, 10)
+    for thread in threading.enumerate():
+        if thread.name == "release-index":
+            thread.join()
+    assert resident(file) == 0
+    for one, other in zip(opened.search(query, 10), before, strict=True):
+        assert (one == other).all()
 
 
 def test_state_reports_measured_recall(catalog: Catalog, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ modified after opening, so any number of threads may search.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,9 +112,9 @@ class Generation:
         try:
             # Plain views: indexing a memmap takes longer.
             self.ids: Ids = np.asarray(np.memmap(paths["ids"], "<i8", "r", shape=shape[:1]))
-            self.vectors: NDArray[np.float16] = np.asarray(
-                np.memmap(paths["vectors"], "<f2", "r", shape=shape)
-            )
+            with paths["vectors"].open("rb") as file:
+                self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.vectors: NDArray[np.float16] = np.frombuffer(self._mapped, "<f2").reshape(shape)
             # IO_FLAG_MMAP, unlike MMAP_IFC, reads lists in other threads: three times as slow.
             index: Any = faiss.read_index(str(paths["index"]), faiss.IO_FLAG_MMAP_IFC)
         except (KeyError, ValueError, OSError, RuntimeError) as error:
@@ -127,6 +128,12 @@ class Generation:
         """``faiss.IndexIVF...``: centroids and inverted lists."""
         self.gpu: GpuSearch | None = None
         """Replaces ``candidates`` for searches without a filter: ``gpu.GpuCopy``."""
+
+    def release_memory(self) -> None:
+        """Unmaps the pages of the vectors; searches map those that they read again. The system
+        still caches the file. Does nothing on Windows."""
+        if hasattr(self._mapped, "madvise"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     @cached_property
     def _order(self) -> Ids | None:

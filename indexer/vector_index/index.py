@@ -18,6 +18,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -64,6 +66,13 @@ CACHED_FILTERS = 4
 CONCURRENT_SEARCHES = threading.BoundedSemaphore(os.cpu_count() or 1)
 """One search per core: FAISS's OpenMP threads of more searches wait for each other actively. On two
 cores 32 threads complete 135 instead of 72 searches per second, in a ninth of the CPU time."""
+
+IDLE_SECONDS = 60.0
+"""Seconds without a search after which the pages of the mapped vectors are released: searches of a
+million images map all of them, a gigabyte that counts as the process's memory."""
+
+RELEASED_FROM = 2**26
+"""Bytes of vectors from which they are."""
 
 log = logging.getLogger("sightline")
 
@@ -118,6 +127,9 @@ class VectorIndex:
         self._opening: threading.Thread | None = None
         self._error: Exception | None = None
         self._closed = False
+        self._searched_at = 0.0
+        self._releasing: threading.Thread | None = None
+        """Waits until there was no search for ``IDLE_SECONDS``."""
         self._filters: tuple[tuple[Ids, IdFilter], ...] = ()
         self._snapshot = self._open()
 
@@ -143,6 +155,13 @@ class VectorIndex:
                 parts.append(now.delta.search(queries, k, wanted))
             if now.generation is not None:
                 parts.append(now.generation.search(queries, k, allowed=wanted, deleted=now.deleted))
+        self._searched_at = time.monotonic()
+        if (
+            self._releasing is None
+            and now.generation is not None
+            and now.generation.vectors.nbytes >= RELEASED_FROM
+        ):
+            self._start_releasing()
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         for n, found in enumerate(merged(parts, len(queries))):
@@ -158,6 +177,27 @@ class VectorIndex:
         if not ids.flags.writeable:
             self._filters = (ids, made), *self._filters[: CACHED_FILTERS - 1]
         return made
+
+    def _start_releasing(self) -> None:
+        with self._lock:
+            if self._releasing is None and not self._closed:
+                self._releasing = threading.Thread(
+                    target=_release_when_idle,
+                    args=(weakref.ref(self),),
+                    name="release-index",
+                    daemon=True,
+                )
+                self._releasing.start()
+
+    def _released(self) -> bool:
+        """Releases the memory of the generation if the index is idle; False if it is not."""
+        with self._lock:
+            if time.monotonic() < self._searched_at + IDLE_SECONDS:
+                return False
+            if self._snapshot.generation is not None:
+                self._snapshot.generation.release_memory()
+            self._releasing = None
+            return True
 
     @property
     def version(self) -> int:
@@ -304,6 +344,13 @@ class VectorIndex:
         vectors = ExactIndex.of(self._source.dimension, blocks)
         # Images encoded again during the reading are in no block, but in the changes.
         return _Snapshot(version, None, vectors, note=note).with_changes_of(self._source)
+
+
+def _release_when_idle(weak: weakref.ref[VectorIndex]) -> None:
+    """Runs in a thread until ``VectorIndex._released``, or until nobody has the index any more."""
+    while (index := weak()) is not None and not index._released():
+        del index  # while this sleeps
+        time.sleep(IDLE_SECONDS / 4)
 
 
 def _check(manifest: Manifest, source: VectorSource, model: str, revision: str) -> None:
