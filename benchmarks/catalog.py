@@ -124,7 +124,7 @@ def measure(catalog: Catalog) -> None:
             20,
         )
     clock("images: 50 records", lambda: catalog.images(random.choice(everything, 50).tolist()), 20)
-    clock("sample of 4096", lambda: catalog.sample(4096)[0], 3)
+    clock("random 4096", lambda: catalog.random(4096), 3)
     clock("blocks: one of 65,536", lambda: next(catalog.blocks())[0], 3)
     clock("blocks: all", lambda: sum(len(ids) for ids, _ in catalog.blocks()), 1)
     clock("changes since the last commit but one", lambda: catalog.changes(catalog.version - 1))

@@ -58,7 +58,7 @@ def ask_everything(path: Path) -> None:
         catalog.images(ids)
         list(catalog.blocks(10))
         catalog.changes(0)
-        catalog.sample(5)
+        catalog.random(5)
         for root in catalog.roots():
             catalog.known(root)
             catalog.failed(root)

@@ -475,12 +475,6 @@ class CatalogReader:
                 if len(ids):
                     yield ids, vectors
 
-    def sample(self, n: int, seed: int = 0) -> tuple[Ids, Embeddings]:
-        """``n`` random ids, ascending, and their vectors; all if there are fewer."""
-        with self._reading_vectors() as connection:
-            ids = embeddings.random_ids(connection, n, seed)
-            return ids, embeddings.fetch(connection, ids, self.dimension)
-
     def changes(self, after_version: int) -> Changes:
         """The changes of embeddings since ``after_version``; ``pending`` returns their number."""
         with self._reading_vectors() as connection:

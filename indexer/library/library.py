@@ -425,13 +425,11 @@ class Library:
             return self._sampled[1]
 
     def _draw_sample(self) -> Embeddings:
-        try:
-            return self.catalog.sample(SAMPLE, seed=0)[1]
-        except ModelChangedError:
-            if self._sampled is not None:
-                return self._sampled[1]
-            found = self.vectors(np.sort(self.catalog.random(SAMPLE)))
-            return found[np.isfinite(found[:, 0])]
+        # The search that needs the sample opens the index too, where vectors are read faster.
+        _ = self._index
+        found = self.vectors(np.sort(self.catalog.random(SAMPLE)))
+        # Images of a commit that is not searchable yet are absent if the model has changed.
+        return found[np.isfinite(found[:, 0])]
 
     def listed(self, filters: Filters, *, descending: bool | None = None) -> Ids:
         """``select(filters)`` ordered ``by_date``. Without ``descending``: in the order of the
