@@ -3,10 +3,14 @@
     python peer_loops.py LIBRARY index MODEL OUT FOLDER
     python peer_loops.py LIBRARY search MODEL OUT TEXT
     python peer_loops.py open_clip models DIR
+    python peer_loops.py rclip fill VECTORS OUT FOLDER
+    python peer_loops.py clip_retrieval fill VECTORS OUT
 
 ``LIBRARY`` is ``transformers``, ``sentence_transformers`` or ``open_clip``, and the Python that of
 its environment: this file imports nothing of Sightline. ``models`` writes ViT-B/32 with random
-weights: for open_clip, and of 256 pixels as the ONNX files of rclip.
+weights: for open_clip, and of 256 pixels as the ONNX files of rclip. ``fill`` stores the vectors of
+a NumPy file as the program would: as rclip's database of images in a folder, or as the embeddings
+and metadata that clip-retrieval indexes.
 """
 
 from __future__ import annotations
@@ -148,10 +152,43 @@ def models(out: Path) -> None:
         )
 
 
+def fill_rclip(vectors: Path, out: Path, folder: Path) -> None:
+    """Writes rclip's database as its indexing does."""
+    import numpy as np
+    from rclip.db import DB, NewImage
+
+    database = DB(out / "db.sqlite3")
+    for number, vector in enumerate(np.load(vectors)):
+        image = NewImage(
+            filepath=str(folder / f"{number // 100}" / f"IMG_{number:07}.jpg"),
+            modified_at=1.7e9 + number,
+            size=3_000_000 + number,
+            vector=vector.tobytes(),
+            hash=f"{number:032x}",
+        )
+        database.upsert_image(image, commit=False)
+    database.close()
+
+
+def fill_clip_retrieval(vectors: Path, out: Path) -> None:
+    """Writes embeddings in float16 and metadata as ``clip-retrieval inference`` does."""
+    import numpy as np
+    import pandas as pd
+
+    found = np.load(vectors)
+    for name in ("img_emb", "metadata"):
+        (out / name).mkdir(parents=True)
+    np.save(out / "img_emb" / "img_emb_0.npy", found.astype(np.float16))
+    paths = [f"/photographs/{number // 100}/IMG_{number:07}.jpg" for number in range(len(found))]
+    pd.DataFrame({"image_path": paths}).to_parquet(out / "metadata" / "metadata_0.parquet")
+
+
 if __name__ == "__main__":
     _, LIBRARY, ACTION, *REST = sys.argv
     if ACTION == "models":
         models(Path(REST[0]))
+    elif ACTION == "fill":
+        {"rclip": fill_rclip, "clip_retrieval": fill_clip_retrieval}[LIBRARY](*map(Path, REST))
     elif ACTION == "index":
         index(LIBRARY, REST[0], Path(REST[1]), Path(REST[2]))
     else:

@@ -1,10 +1,14 @@
-"""Compares Sightline with other programs: indexing folders, and one search from a shell.
+"""Compares Sightline with other programs: indexing folders, searching from a shell, serving.
 
-    python -m benchmarks.peers --peers DIR [--index 48x12 240x12 439x480px] [--rounds 3]
+    python -m benchmarks.peers --peers DIR [--index 48x12 240x12 439x480px] [--images 100000]
+        [--rounds 3] [--only rclip ...]
 
 All encode with ViT-B/32 of random weights, in the format of each: 224 pixels, rclip 256, and
 Sightline both. Programs take turns; the figures are medians of the CPU seconds of a process and its
-children, and of wall time in brackets. Searches are in the images of the last ``--index``.
+children, and of wall time in brackets. Searches are in the images of the last ``--index``, and with
+``--images`` in so many synthetic vectors with the geometry of CLIP's, which are written as each
+program stores them: from a shell by rclip, over HTTP (``peer_serving``) by clip-retrieval's server.
+``--index`` without a value skips indexing. A run with everything takes an hour on two cores.
 
 Each peer has its own environment, ``DIR/NAME``, made by ``python3 -m venv DIR/NAME`` and by
 ``DIR/NAME/bin/pip install`` with (torch: its build for the CPU)
@@ -18,7 +22,7 @@ Each peer has its own environment, ``DIR/NAME``, made by ``python3 -m venv DIR/N
 
 ``transformers``, ``sentence-transformers`` and ``open_clip`` are libraries: ``peer_loops`` is the
 script around them. A peer that is not installed or fails is left out, with a line that says why.
-clip-retrieval's search from a shell downloads its model, so it only indexes here.
+clip-retrieval cannot search from a shell: its server answers.
 """
 
 from __future__ import annotations
@@ -37,7 +41,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks import peer_serving
 from benchmarks.photographs import SIZES, write_photographs
+from sightline.indexer.library import Library
 
 TOP = Path(__file__).resolve().parent.parent
 LOOPS = Path(__file__).with_name("peer_loops.py")
@@ -49,6 +57,12 @@ SIGHTLINE, SIGHTLINE_256 = "Sightline", "Sightline, 256 px"
 
 RCLIP_INDEX = "import os; from rclip.main import init_rclip; init_rclip(os.getcwd(), 8)"
 """What ``rclip QUERY`` does before it searches; 8 is its default batch size."""
+
+CLIP_RETRIEVAL = "from clip_retrieval.cli import main; main()"
+"""Its command line."""
+
+REQUESTS = 100
+"""Requests of each kind to each server, in each round."""
 
 Command = list[str | Path]
 
@@ -63,6 +77,8 @@ class Program:
     """(out, text) -> command."""
     environment: Callable[[Path], dict[str, str]] = lambda out: {}
     """(out) -> variables."""
+    fill: Callable[[Path, Path, Path], Command] | None = None
+    """(vectors, folder, out) -> command that stores the vectors of images in a folder."""
 
 
 class PeerError(Exception):
@@ -76,7 +92,8 @@ def main() -> None:
     )
     parser.add_argument("--peers", type=Path, required=True, help="the folder of environments")
     parser.add_argument("--only", nargs="*", help="names of peers; all by default")
-    parser.add_argument("--index", nargs="+", default=["48x12", "240x12", "439x480px"])
+    parser.add_argument("--index", nargs="*", default=["48x12", "240x12", "439x480px"])
+    parser.add_argument("--images", type=int, help="search this number of synthetic images too")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sightline-peers-") as scratch:
@@ -87,7 +104,12 @@ def main() -> None:
             count, _, size = job.partition("x")
             folders[job] = place / job
             write_photographs(folders[job], int(count), PIXELS[size])
-        times = measure(found, folders, place, options.rounds)
+        times = measure(found, folders, place, options.rounds) if folders else {}
+        if options.images:
+            synthetic = make_synthetic(place, options.images)
+            search_synthetic(times, found, synthetic, options.rounds)
+            if "clip-retrieval" in found:
+                serve_synthetic(options.peers.resolve(), place, synthetic, options.rounds)
     jobs = list(dict.fromkeys(job for job, _ in times))
     names = [name for name in found if any(name == program for _, program in times)]
     show(jobs, names, times)
@@ -144,15 +166,23 @@ def sightline(model: Path) -> Program:
 def rclip(python: Path, models: Path) -> Program:
     """rclip 4, whose data folder is ``out``."""
 
-    def index(folder: Path, out: Path) -> list[Command]:
+    def link_models(out: Path) -> None:
         for part in models.iterdir():
             (out / part.name).symlink_to(part)
+
+    def index(folder: Path, out: Path) -> list[Command]:
+        link_models(out)
         return [[python, "-c", RCLIP_INDEX]]
+
+    def fill(vectors: Path, folder: Path, out: Path) -> Command:
+        link_models(out)
+        return [python, LOOPS, "rclip", "fill", vectors, out, folder]
 
     return Program(
         index,
         lambda out, text: [python, "-m", "rclip", "--no-indexing", text],
         lambda out: {"RCLIP_DATADIR": str(out)},
+        fill,
     )
 
 
@@ -166,16 +196,21 @@ def loop(python: Path, library: str, model: Path) -> Program:
 
 def clip_retrieval(python: Path, model: Path) -> Program:
     """clip-retrieval: embeddings, then its index."""
-    cli: Command = [python, "-c", "from clip_retrieval.cli import main; main()"]
 
     def index(folder: Path, out: Path) -> list[Command]:
-        infer: Command = ["inference", "--input_dataset", folder, "--output_folder", out / "e"]
-        infer += ["--clip_model", f"hf_clip:{model}", "--enable_text", "False"]
+        infer: Command = [python, "-c", CLIP_RETRIEVAL, "inference", "--input_dataset", folder]
+        infer += ["--output_folder", out / "e", "--enable_text", "False"]
+        infer += ["--clip_model", f"hf_clip:{model}"]
         infer += ["--num_prepro_workers", str(os.cpu_count() or 1)]
-        make: Command = ["index", "--embeddings_folder", out / "e", "--index_folder", out / "i"]
-        return [[*cli, *infer], [*cli, *make]]
+        return [infer, clip_retrieval_index(python, out / "e", out / "i")]
 
     return Program(index, None)
+
+
+def clip_retrieval_index(python: Path, embeddings: Path, out: Path) -> Command:
+    """clip-retrieval's command that indexes embeddings."""
+    command: Command = [python, "-c", CLIP_RETRIEVAL, "index"]
+    return [*command, "--embeddings_folder", embeddings, "--index_folder", out]
 
 
 Times = dict[tuple[str, str], list[tuple[float, float]]]
@@ -200,6 +235,56 @@ def measure(found: dict[str, Program], folders: dict[str, Path], place: Path, ro
                     out = place / f"out-{number}-{job}-{name}".replace(" ", "-")
                     add(times, found, kind, name, [program.search(out, text)], folder, out)
     return times
+
+
+def make_synthetic(place: Path, images: int) -> Path:
+    """A folder with a ``library`` of synthetic images of Sightline's model of 256 pixels, and their
+    ``vectors.npy``."""
+    from benchmarks.search import make
+
+    folder = place / "synthetic"
+    folder.mkdir()
+    (folder / "model").symlink_to(place / "vit-b32-256")
+    make(folder, images, thumbnails=0)
+    with Library.open(folder / "library", read_only=True) as library:
+        vectors = np.concatenate([block for _, block in library.catalog.blocks()])
+    np.save(folder / "vectors.npy", vectors)
+    return folder
+
+
+def search_synthetic(times: Times, found: dict[str, Program], folder: Path, rounds: int) -> None:
+    """Searches from a shell, of the programs that can be filled with vectors."""
+    outs = {}
+    for name, program in found.items():
+        if name == SIGHTLINE_256:
+            outs[name] = folder
+        elif program.fill is not None:
+            outs[name] = folder / f"out-{name}"
+            outs[name].mkdir()
+            fill = program.fill(folder / "vectors.npy", folder, outs[name])
+            run(fill, folder, program.environment(outs[name]))
+    for _ in range(rounds):
+        text = f"a red dress {uuid.uuid4().hex[:4]}"
+        for kind in ("synthetic, new text", "synthetic, the same text again"):
+            for name, program in list(found.items()):
+                if name in outs and program.search is not None:
+                    command = program.search(outs[name], text)
+                    add(times, found, kind, name, [command], folder, outs[name])
+
+
+def serve_synthetic(peers: Path, place: Path, folder: Path, rounds: int) -> None:
+    """Serves the synthetic images by Sightline and by clip-retrieval; prints the table."""
+    python = peers / "clip-retrieval" / "bin" / "python"
+    embeddings = folder / "e"
+    run([python, LOOPS, "clip_retrieval", "fill", folder / "vectors.npy", embeddings], folder, {})
+    run(clip_retrieval_index(python, embeddings, folder / "i"), folder, {})
+    with Library.open(folder / "library", read_only=True) as library:
+        images = library.count
+    served = {
+        SIGHTLINE: peer_serving.sightline(folder / "library", images),
+        "clip-retrieval": peer_serving.clip_retrieval(python, place / "vit-b32-224", folder),
+    }
+    peer_serving.measure(served, REQUESTS, rounds)
 
 
 def add(

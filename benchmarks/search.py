@@ -79,7 +79,7 @@ def main() -> None:
             measure(port, options)
 
 
-def make(place: Path, images: int) -> None:
+def make(place: Path, images: int, *, thumbnails: int = THUMBNAILS) -> None:
     """Creates the model and the library, unless they exist."""
     model, directory = place / "model", place / "library"
     if not model.exists():
@@ -104,7 +104,7 @@ def make(place: Path, images: int) -> None:
             vectors = geometry.images(count, seed=start + 1)
             batch = [synthetic(start + i, vectors[i], random) for i in range(count)]
             written = library.catalog.write(root, images=batch)
-            if start < THUMBNAILS:
+            if start < thumbnails:
                 library.thumbnails.put_many(dict.fromkeys(written.images, thumbnail.getvalue()))
         run = library.catalog.start_run([str(ROOT)])
         library.catalog.finish_run(run, {})  # optimises the catalog, as every run does
