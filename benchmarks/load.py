@@ -60,7 +60,7 @@ MIX = {
 }
 """Percentage of each kind of request."""
 
-WORDS = ["a", "photo", "of", "two", "dogs", "on", "a", "beach", "at", "sunset", "with", "children"]
+WORDS = ["a", "photo", "of", "two", "dogs", "on", "a", "meadow", "at", "sunset", "with", "children"]
 
 MARK = b"SLno"
 """Name of the RIFF chunk of a thumbnail that contains its image's id."""
@@ -177,10 +177,10 @@ class Client:
             words = " ".join(self.rng.choices(WORDS, k=7))
             return f"/api/search?k=20&q={quote(words)}+{self.rng.randrange(10**9)}", None, {}
         if kind == "known text":
-            return f"/api/search?k=20&q={weight}:dog+on+a+beach", None, {}
+            return f"/api/search?k=20&q={weight}:dog+on+a+meadow", None, {}
         if kind == "filtered":
             more = self.rng.choice(["type:heic", "camera:canon+after:2024", "is:portrait"])
-            return f"/api/search?k=20&q={weight}:dog+on+a+beach+{more}", None, {}
+            return f"/api/search?k=20&q={weight}:dog+on+a+meadow+{more}", None, {}
         if kind == "similar":
             return f"/api/images/{id_}/similar?k=20", None, {}
         if kind == "metadata":
@@ -321,9 +321,9 @@ def resident(pid: int) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of the children of ``pid``."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(one) for one in text.split()]
+    """Process ids of the children of ``pid``, which any of its threads may have started."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(one) for text in texts for one in text.split()]
 
 
 @contextlib.contextmanager

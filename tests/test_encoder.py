@@ -203,6 +203,21 @@ def test_a_vector_does_not_depend_on_its_batch(
     np.testing.assert_allclose(encoder.encode_texts(texts), np.tile(apart, (10, 1)), atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["clip", "siglip", "builtin"])
+def test_texts_of_similar_lengths_are_padded_to_the_same_length(
+    family: str, family_folders: Callable[[str], Path]
+) -> None:
+    model = family if family == "builtin" else family_folders(family)
+    tokenizer, _ = Encoder.load(str(model), device="cpu")._load_text_tower()
+    texts = ["dog " * n for n in range(1, 100)]
+    lengths = {tokenizer([text], multiple=4).ids.shape[1] for text in texts}
+    if family == "siglip":
+        assert lengths == {tokenizer.max_length}
+        return
+    assert lengths == {*range(4, tokenizer.max_length, 4), tokenizer.max_length}
+    assert {tokenizer([text]).ids.shape[1] % 4 for text in texts} != {0}
+
+
 def test_layers_with_and_without_prepacked_weights_agree(
     family_folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

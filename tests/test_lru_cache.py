@@ -30,3 +30,14 @@ def test_threads_that_create_one_key_at_once_get_the_same_value() -> None:
     assert len(found) == 4
     assert len(set(map(id, found))) == 1
     assert cache.get_or_create(1, create) is found[0]
+
+
+def test_a_cache_of_bytes_limits_their_number() -> None:
+    cache: LruCache[bytes] = LruCache(10, size_of=len)
+    cache.put(1, b"12345")
+    cache.put(2, b"12345")
+    cache.put(3, b"123")
+    assert [cache.get(key) for key in (1, 2, 3)] == [None, b"12345", b"123"]
+    assert cache.put(4, b"12345678901") == b"12345678901"
+    assert cache.get_or_create(5, lambda: b"12345678901") == b"12345678901"
+    assert [cache.get(key) for key in (2, 3, 4, 5)] == [b"12345", b"123", None, None]

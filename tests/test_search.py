@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from helpers_catalog import picture
 from helpers_library import COUNT, as_bytes, draw, id_of, make_library, make_pictures
 
 from sightline.indexer.errors import NotFoundError, QueryError, UsageError
-from sightline.indexer.types import Filters
+from sightline.indexer.types import Embeddings, Filters, Pixels
 from sightline.server.search import Query, Term, parse
 from sightline.server.search.engine import MAX_K, SearchEngine
 from sightline.server.search.ranking import WeightedVector, combine
@@ -111,6 +112,24 @@ def test_a_region_is_encoded_by_its_own_pixels(
     ]
     upload = engine.upload(as_bytes(draw(5), "PNG"))
     assert engine.search(f"upload:{upload.token}@.5,0,1,.5", k=1).hits
+
+
+def test_all_uploads_are_encoded_by_one_thread(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set()
+    encode = engine.encoder.encode_images
+
+    def recorded(pixels: Pixels) -> Embeddings:
+        threads.add(get_ident())
+        return encode(pixels)
+
+    monkeypatch.setattr(engine.encoder, "encode_images", recorded)
+    files = [as_bytes(draw(n), "PNG") for n in range(30, 38)]
+    with ThreadPoolExecutor(4) as pool:
+        uploads = list(pool.map(engine.upload, files))
+    assert len({upload.vector.tobytes() for upload in uploads}) == len(files)
+    assert len(threads) == 1
 
 
 def test_pages_continue_each_other(engine: SearchEngine) -> None:

@@ -90,3 +90,17 @@ def test_an_error_is_raised_in_its_caller_and_the_next_request_works() -> None:
     with pytest.raises(ValueError, match="wrong"):
         batcher(["wrong"])
     assert batcher(["right"]).tolist() == [[5]]
+
+
+def test_all_callers_texts_are_encoded_by_one_thread() -> None:
+    threads = set()
+
+    def encode(texts: list[str]) -> Embeddings:
+        threads.add(threading.get_ident())
+        return np.array([[len(text)] for text in texts], np.float32)
+
+    batcher = TextBatcher(encode)
+    with ThreadPoolExecutor(8) as pool:
+        lengths = [row.tolist() for row in pool.map(batcher, [["a" * n] for n in range(50)])]
+    assert lengths == [[[n]] for n in range(50)]
+    assert len(threads) == 1

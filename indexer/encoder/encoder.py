@@ -46,6 +46,9 @@ INT8_BATCH = 8
 """Images per pass in int8: what is quantised fits the caches. 6% faster than 16 with ViT-B/32."""
 GPU_BATCH = 512
 """Images or texts per batch on a GPU."""
+TOKEN_MULTIPLE = 4
+"""Texts are padded to multiples of so many tokens. oneDNN compiles the products for each number of
+rows: 2.3 MB, and 13 ms for the first text of a length (ViT-B/32)."""
 
 
 class Encoder:
@@ -217,7 +220,7 @@ class Encoder:
         with torch.inference_mode():
             for start in range(0, len(order), self.batch_size):
                 rows = order[start : start + self.batch_size]
-                tokens = tokenizer([texts[row] for row in rows])
+                tokens = tokenizer([texts[row] for row in rows], multiple=TOKEN_MULTIPLE)
                 ids = torch.from_numpy(tokens.ids)
                 mask = None if tokens.mask is None else torch.from_numpy(tokens.mask)
                 result[rows] = _normalize(tower(ids, mask)).cpu().numpy()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -19,18 +20,12 @@ from sightline.indexer.types import Embeddings
 class _Request:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
-        self.result: Embeddings | None = None
-        self.error: Exception | None = None
-        self.ready = threading.Event()
-        """Set when the request is done, or when its thread is to run the next batch."""
-
-    @property
-    def done(self) -> bool:
-        return self.result is not None or self.error is not None
+        self.rows: Future[Embeddings] = Future()
 
 
 class TextBatcher:
-    """Calls ``encode`` from one thread at a time with the texts of several callers, oldest first.
+    """Calls ``encode`` with the texts of several callers, oldest first, always from one thread:
+    OpenMP and oneDNN have threads and buffers of each thread that calls them.
 
     ``encode`` takes up to ``batch_size`` texts, or more if one caller brings more, and returns
     ``(n, d)`` rows in their order.
@@ -41,55 +36,38 @@ class TextBatcher:
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._pending: deque[_Request] = deque()
-        self._busy = False
-        """Whether a thread runs a batch or was woken to run the next."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode-texts")
 
     def __call__(self, texts: Sequence[str]) -> Embeddings:
         """The rows of these texts. Raises what ``encode`` raises."""
         request = _Request(texts)
         with self._lock:
             self._pending.append(request)
-            idle, self._busy = not self._busy, True
-        if not idle:
-            request.ready.wait()
-        if not request.done:
-            self._run_batch()
-        if request.error is not None:
-            raise request.error
-        assert request.result is not None
-        return request.result
+        self._thread.submit(self._run_batch)
+        return request.rows.result()
 
     def _run_batch(self) -> None:
-        """Encodes the oldest requests in one call, then wakes the thread of the next one."""
-        with self._lock:
-            batch = self._take_batch()
+        """Encodes the oldest requests in one call, if an earlier batch has left any."""
+        batch = self._take_batch()
+        if not batch:
+            return
         try:
-            self._encode_requests(batch)
-        finally:
-            with self._lock:
-                self._busy = bool(self._pending)
-                following = [self._pending[0]] if self._pending else []
+            rows = self._encode([text for request in batch for text in request.texts])
+        except BaseException as error:
             for request in batch:
-                if not request.done:
-                    request.error = RuntimeError("the encoder was interrupted")
-            for request in [*following, *batch]:
-                request.ready.set()
+                request.rows.set_exception(error)
+            return
+        ends = np.cumsum([len(request.texts) for request in batch])
+        for request, end in zip(batch, ends, strict=True):
+            request.rows.set_result(rows[end - len(request.texts) : end])
 
     def _take_batch(self) -> list[_Request]:
-        batch = [self._pending.popleft()]
-        count = len(batch[0].texts)
-        while self._pending and count + len(self._pending[0].texts) <= self._batch_size:
-            batch.append(self._pending.popleft())
-            count += len(batch[-1].texts)
+        batch: list[_Request] = []
+        count = 0
+        with self._lock:
+            while self._pending and (
+                not batch or count + len(self._pending[0].texts) <= self._batch_size
+            ):
+                batch.append(self._pending.popleft())
+                count += len(batch[-1].texts)
         return batch
-
-    def _encode_requests(self, requests: list[_Request]) -> None:
-        try:
-            rows = self._encode([text for request in requests for text in request.texts])
-        except Exception as error:
-            for request in requests:
-                request.error = error
-            return
-        ends = np.cumsum([len(request.texts) for request in requests])
-        for request, end in zip(requests, ends, strict=True):
-            request.result = rows[end - len(request.texts) : end]

@@ -113,10 +113,13 @@ class Tokenizer:
                 "files are incomplete, or belong to another model"
             )
 
-    def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Tokenizes, truncates and pads: to the longest of these texts, or to ``max_length``."""
+    def __call__(self, texts: Sequence[str], *, multiple: int = 1) -> Tokens:
+        """Tokenizes, truncates and pads: to the longest of these texts, rounded up to a
+        ``multiple``, or to ``max_length``."""
         rows = self._backend([self._prepared(text) for text in texts])
-        length = self.max_length if self.rules.pad_to_max_length else max(map(len, rows))
+        length = -(-max(map(len, rows)) // multiple) * multiple
+        if self.rules.pad_to_max_length or length > self.max_length:
+            length = self.max_length
         ids = np.full((len(rows), length), self._backend.pad_id, np.int64)
         mask = np.zeros_like(ids) if self.rules.attention_mask else None
         for index, row in enumerate(rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from cachetools import LRUCache
@@ -13,10 +14,13 @@ V = TypeVar("V")
 
 class LruCache(Generic[V]):
     """At most ``size`` values by key; the least recently used one is dropped first. Safe to use
-    from several threads."""
+    from several threads.
 
-    def __init__(self, size: int) -> None:
-        self._entries: LRUCache[Hashable, V] = LRUCache(size)
+    With ``size_of``, the sizes of the values are limited instead of their number; a value larger
+    than ``size`` is not stored."""
+
+    def __init__(self, size: int, *, size_of: Callable[[V], int] | None = None) -> None:
+        self._entries: LRUCache[Hashable, V] = LRUCache(size, getsizeof=size_of)
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> V | None:
@@ -26,7 +30,7 @@ class LruCache(Generic[V]):
 
     def put(self, key: Hashable, value: V) -> V:
         """Stores ``value`` and returns it."""
-        with self._lock:
+        with self._lock, suppress(ValueError):  # too large
             self._entries[key] = value
         return value
 
@@ -37,5 +41,6 @@ class LruCache(Generic[V]):
         if found is not None:
             return found
         created = create()  # not under the lock: it may take seconds
-        with self._lock:
+        with self._lock, suppress(ValueError):
             return self._entries.setdefault(key, created)
+        return created

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,12 @@ Vector = NDArray[np.float32]
 
 CACHED_TEXTS = 8192
 """Text vectors in memory: 16 MB at 512 dimensions."""
-CACHED_IMAGES = 512
-"""Query images, uploads and image regions in memory, of each: an upload takes 50 kB."""
+UPLOAD_BYTES = 24 * 2**20
+"""Of uploads in memory: 500 of 50 kB."""
+IMAGE_BYTES = 4 * 2**20
+"""Of query images in memory, each sent again for every page of its results."""
+CACHED_REGIONS = 512
+"""Vectors of image regions in memory."""
 DECODERS = 2
 """Worker processes that decode query images; more requests wait rather than take memory."""
 
@@ -45,6 +50,10 @@ class Upload:
     thumbnail: bytes
     token: str = field(default_factory=lambda: secrets.token_urlsafe(12))
 
+    def size(self) -> int:
+        """Bytes in memory."""
+        return len(self.thumbnail) + self.vector.nbytes
+
 
 class QueryEncoder:
     """Encodes texts and images to search with. Safe to use from several threads."""
@@ -58,15 +67,17 @@ class QueryEncoder:
         self._encoder = encoder
         self._texts: LruCache[Vector] = LruCache(CACHED_TEXTS)
         self._unknown_words: LruCache[list[str]] = LruCache(CACHED_TEXTS)
-        self._images: LruCache[Upload] = LruCache(CACHED_IMAGES)
-        self._uploads: LruCache[Upload] = LruCache(CACHED_IMAGES)
-        self._regions: LruCache[Vector] = LruCache(CACHED_IMAGES)
+        self._images: LruCache[Upload] = LruCache(IMAGE_BYTES, size_of=Upload.size)
+        self._uploads: LruCache[Upload] = LruCache(UPLOAD_BYTES, size_of=Upload.size)
+        self._regions: LruCache[Vector] = LruCache(CACHED_REGIONS)
         self._decoder: Decoder | None = None
         self._decoder_lock = threading.Lock()
-        self._image_tower_lock = threading.Lock()
+        # One thread: OpenMP and oneDNN have threads and buffers of each thread that calls them.
+        self._image_tower = ThreadPoolExecutor(1, thread_name_prefix="encode-images")
 
     def close(self) -> None:
-        """Ends the worker processes."""
+        """Ends the worker processes and the image tower's thread."""
+        self._image_tower.shutdown()
         with self._decoder_lock:
             if self._decoder is not None:
                 self._decoder.close()
@@ -178,5 +189,4 @@ class QueryEncoder:
             raise UsageError(f"{term.to_text()} cannot be cropped: {error}") from error
 
     def _encode(self, pixels: Pixels) -> Vector:
-        with self._image_tower_lock:
-            return self._encoder.encode_images(pixels[None])[0]
+        return self._image_tower.submit(self._encoder.encode_images, pixels[None]).result()[0]

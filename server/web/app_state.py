@@ -13,10 +13,10 @@ from sightline.server.search.lru_cache import LruCache
 from sightline.server.web.admission import Limit
 from sightline.server.web.config import ServerConfig
 
-THUMBNAILS = 4096
-"""Cached resized thumbnails, 8 kB each."""
-PREVIEWS = 64
-"""Cached previews, 200 kB each."""
+THUMBNAILS = 32 * 2**20
+"""Bytes of cached resized thumbnails, 8 kB each."""
+PREVIEWS = 16 * 2**20
+"""Bytes of cached previews, 200 kB each."""
 
 
 @dataclass
@@ -33,8 +33,8 @@ class State:
     duplicate_searches: Limit = field(default_factory=lambda: Limit(1, waiting=8))
     decodes: Limit = field(default_factory=lambda: Limit(2, waiting=8))
     """Originals being checked and previews being decoded: bounds the memory."""
-    thumbnails: LruCache[bytes] = field(default_factory=lambda: LruCache(THUMBNAILS))
-    previews: LruCache[bytes] = field(default_factory=lambda: LruCache(PREVIEWS))
+    thumbnails: LruCache[bytes] = field(default_factory=lambda: LruCache(THUMBNAILS, size_of=len))
+    previews: LruCache[bytes] = field(default_factory=lambda: LruCache(PREVIEWS, size_of=len))
 
 
 def state() -> State:

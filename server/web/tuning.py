@@ -24,8 +24,12 @@ takes half as long again."""
 OPEN_FILES = 4096
 """Three for each of 1,000 connections, and the library's."""
 
-_M_ARENA_MAX = -8
-"""The option's number in glibc's malloc.h."""
+MMAP_BYTES = 2**20
+"""From this size on malloc maps memory and returns it to the system when it is freed. By default
+the threshold grows to 32 MiB, and the buffers of the image tower leave holes in the heap."""
+
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
+"""The options' numbers in glibc's malloc.h."""
 
 
 def prepare_process() -> None:
@@ -41,7 +45,9 @@ def prepare_process() -> None:
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MALLOC_ARENAS)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, MALLOC_ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)
 
 
 def limit_blas_threads() -> None:
@@ -59,6 +65,9 @@ def limit_blas_threads() -> None:
 
 def freeze_heap() -> None:
     """Excludes all current objects from garbage collection: each full collection scanned the
-    266,000 objects of the model and its libraries, and blocked all threads for 0.16 s."""
+    266,000 objects of the model and its libraries, and blocked all threads for 0.16 s. Returns free
+    memory to the system (glibc only): loading ViT-B/32's text tower leaves 10 MB."""
     gc.collect()
     gc.freeze()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
