@@ -57,7 +57,8 @@ MIN_ROWS = 256
 
 TUNE_GROWTH = 1.25
 """Growth of an extended generation since training at which it is tuned again, and at each power of
-it: tuning a million rows takes four times as long as adding 50,000."""
+it. Tuning takes 20 CPU seconds at a million rows; without it recall of texts is .975 instead of
+.976 after a growth by 12 %."""
 
 SEED = 20_250_101
 
