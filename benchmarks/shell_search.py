@@ -3,8 +3,9 @@
     python -m benchmarks.shell_search --library DIR [--rounds 7] [--peer "COMMAND {}"]
 
 Prints the median CPU seconds (of the process and its children) and wall time of: a text that was
-never searched for, the same text again, and an image of the library. ``--peer`` is another
-program's command, ``{}`` its text; the programs take turns.
+never searched for, the same text again, both for a name (a text without an everyday English word:
+its language is detected and corrections are looked up), and an image of the library. ``--peer`` is
+another program's command, ``{}`` its text; the programs take turns.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import uuid
 from pathlib import Path
 
 WORDS = ("dog", "red dress", "street at night", "two people", "flower", "old car", "sunset")
+
+NAMES = ("Annika Petrovna", "Jonas", "Guillermo", "Wolfgang Amadeus", "Xiaoming", "Siobhan", "Ayşe")
 
 
 def timed(command: list[str]) -> tuple[float, float]:
@@ -43,10 +46,13 @@ def main() -> None:
     times: dict[str, list[tuple[float, float]]] = {}
     for number in range(arguments.rounds):
         # A new text in each round: no earlier run has stored its vector.
-        text = f"a {WORDS[number % len(WORDS)]} {uuid.uuid4().hex[:4]}"
+        new = uuid.uuid4().hex[:4]
+        text, name = f"a {WORDS[number % len(WORDS)]} {new}", f"{NAMES[number % len(NAMES)]} {new}"
         jobs = {
             "new text": [*search, text],
             "the same text again": [*search, text],
+            "new name": [*search, name],
+            "the same name again": [*search, name],
             "an image of the library": [*search, "--like", "1"],
         }
         if arguments.peer:
