@@ -18,6 +18,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sightline.server.cli import sightline
+from sightline.server.commands.common import NEW_OBJECTS, rare_garbage_collection
 from sightline.server.web.tuning import freeze_heap, limit_blas_threads
 
 TOP = Path(__file__).resolve().parent.parent
@@ -100,6 +101,14 @@ def test_frozen_objects_are_excluded_from_garbage_collection() -> None:
         assert len(gc.get_objects()) < 0.1 * before
     finally:
         gc.unfreeze()
+
+
+def test_garbage_is_collected_rarely_until_a_run_ends() -> None:
+    before = gc.get_threshold()
+    with rare_garbage_collection():
+        assert gc.get_threshold()[0] == NEW_OBJECTS
+        assert gc.isenabled()
+    assert gc.get_threshold() == before
 
 
 def niceness_of_index(*options: str, terminal: bool = False) -> int:

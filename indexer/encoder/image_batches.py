@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 
 
-SMALLEST = 4
-"""The smallest batch is this fraction of the largest: it takes a tenth more time per image."""
+SMALLEST = 8
+"""The largest batch, divided by the smallest. ViT-B/32 takes 3% more time per image in batches of 4
+than in batches of 32, and 13% more in batches of 2."""
 
 
 def encode_photos(

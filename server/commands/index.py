@@ -19,6 +19,7 @@ from sightline.server.commands.common import (
     library_option,
     print_json,
     quiet_option,
+    rare_garbage_collection,
     say,
     stopping,
     workers_option,
@@ -114,9 +115,9 @@ def index(
 
     Only new and changed files are read. An interrupted run loses nothing: run it again.
     """
-    from sightline.indexer.indexing.index_folders import index_folders
+    with rare_garbage_collection(), stopping() as stop, shown(quiet=quiet) as progress:
+        from sightline.indexer.indexing.index_folders import index_folders
 
-    with stopping() as stop, shown(quiet=quiet) as progress:
         update = partial(
             index_folders,
             directory,
