@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -109,7 +110,7 @@ class PhotoInfo:
     url: str | None = None
     """Web address of an image that was imported with a set of embeddings."""
 
-    @property
+    @cached_property
     def taken(self) -> str | None:
         """What is known of ``taken_at``, in ISO 8601: ``1943``, ``2004-03-07T09:05:03``."""
         return None if self.taken_at is None else to_text(self.taken_at, self.taken_precision)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from sightline.indexer.encoder import Encoder
 from sightline.server.cli import sightline
 from sightline.server.commands.common import NEW_OBJECTS, rare_garbage_collection
 from sightline.server.web.tuning import freeze_heap, limit_blas_threads
@@ -183,3 +184,24 @@ def test_docker_image_and_systemd_unit_run_with_few_rights() -> None:
     assert "--read-only" in docker
     unit = (TOP / "docs" / "sightline.service").read_text(encoding="utf-8").splitlines()
     assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=read-only"} <= set(unit)
+
+
+def test_a_prepared_process_encodes_without_what_torch_compiles_models_with() -> None:
+    code = (
+        "import sys; from sightline.server.web.tuning import prepare_process; prepare_process();"
+        "from sightline.indexer.encoder import Encoder; import numpy as np;"
+        "encoder = Encoder.load('builtin', device='cpu', dtype='float32');"
+        "side = encoder.geometry.height;"
+        "image = encoder.encode_images(np.full((1, side, side, 3), 99, np.uint8));"
+        "text = encoder.encode_texts(['a dog on a beach']);"
+        "assert 'torch._refs' not in sys.modules;"
+        "print(*np.concatenate([image, text]).ravel())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    encoder = Encoder.load("builtin", device="cpu", dtype="float32")
+    side = encoder.geometry.height
+    image = encoder.encode_images(np.full((1, side, side, 3), 99, np.uint8))
+    text = encoder.encode_texts(["a dog on a beach"])
+    found = np.array(result.stdout.split(), np.float32).reshape(2, -1)
+    np.testing.assert_allclose(found, np.concatenate([image, text]), atol=1e-5)
