@@ -120,6 +120,34 @@ def test_large_searches_and_uploads_have_limits_of_their_own(
     assert requests.statuses == {"200": running + waiting + 1, "503": 2}
 
 
+def test_searches_run_beside_large_ones_and_uploads() -> None:
+    requests = Requests(threads=40, cores=2)
+    kinds = [{"query": "q=dog&k=1000"}, {"method": "POST"}, {"method": "POST"}, {}, {}]
+    threads = [threading.Thread(target=requests.send, kwargs=kind) for kind in kinds]
+    for thread in threads:
+        thread.start()
+        assert requests.running.acquire(timeout=60)
+    requests.release.set()
+    for thread in threads:
+        thread.join(60)
+    assert requests.statuses == {"200": 5}
+
+
+def test_threads_are_left_for_requests_without_a_limit() -> None:
+    requests = Requests(threads=40, cores=2)
+    kinds = [{"query": "q=dog&k=1000"}, {"method": "POST"}, {}]
+    threads = [
+        threading.Thread(target=requests.send, kwargs=kind) for kind in kinds for _ in range(40)
+    ]
+    requests._threads = threads
+    for thread in threads:
+        thread.start()
+    requests.wait_for(refused=len(threads) - 38)
+    assert requests.send("/livez") == "200"
+    requests.finish()
+    assert requests.statuses == {"200": 38 + 1, "503": len(threads) - 38}
+
+
 def test_a_limit_is_free_again_after_an_error() -> None:
     limit = Limit(1)
     for _ in range(3):

@@ -2,9 +2,9 @@
 
 Most requests compute, and running more of them than there are cores only slows all of them down.
 So one search per core runs, a bounded number waits, and the others are told when to retry. Searches
-for many hits take as long as several others and have a lower limit, so that others run beside them;
-requests with a body, most of which decode and encode an image, have their own. Thumbnails,
-originals and static files cost almost nothing and have no limit.
+for many hits, which take as long as several others, and requests with a body, most of which decode
+and encode an image, have limits of their own, so that other searches do not wait for them.
+Thumbnails, originals and static files cost almost nothing and have no limit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
@@ -95,10 +95,11 @@ class Admission:
         self._max_waiting = max_waiting
         self.waiting: Callable[[], int] = lambda: 0
         running = max(1, min(cores or os.cpu_count() or 1, threads - SPARE_THREADS))
-        waiting = max(1, min(threads // 2, threads - running - SPARE_THREADS))
+        # With 40 threads and two cores 20 search, 6 search for many hits and 12 have a body.
+        waiting = max(1, min(threads // 2 - threads // 20, threads - running - SPARE_THREADS))
         self._searches = Limit(running, waiting=waiting)
-        self._large = Limit(max(1, running // 2), waiting=max(1, waiting // 4))
-        self._bodies = Limit(max(2, running // 2), waiting=max(1, waiting // 2))
+        self._large = Limit(max(1, running // 2), waiting=max(1, threads // 8))
+        self._bodies = Limit(max(2, running // 2), waiting=max(1, threads // 4))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application's response, or 503."""
@@ -107,9 +108,7 @@ class Admission:
         if UNLIMITED.match(environ.get("PATH_INFO", "")):
             return self._app(environ, start_response)
         try:
-            with ExitStack() as stack:
-                for limit in self._limits(environ):
-                    stack.enter_context(limit)
+            with self._limit(environ):
                 if _is_disconnected(environ):
                     return _refuse(environ, start_response)
                 return self._app(environ, start_response)
@@ -120,11 +119,11 @@ class Admission:
         """Takes the place of one search, waiting for up to ``seconds``."""
         return self._searches.within(seconds)
 
-    def _limits(self, environ: WSGIEnvironment) -> list[Limit]:
-        """The limits that a request is subject to."""
+    def _limit(self, environ: WSGIEnvironment) -> Limit:
+        """The limit that a request is subject to."""
         if environ.get("REQUEST_METHOD") == "POST":
-            return [self._bodies]
-        return [self._large, self._searches] if _is_large(environ) else [self._searches]
+            return self._bodies
+        return self._large if _is_large(environ) else self._searches
 
 
 def _is_large(environ: WSGIEnvironment) -> bool:

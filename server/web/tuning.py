@@ -10,8 +10,8 @@ from contextlib import suppress
 from types import ModuleType
 
 SWITCH_SECONDS = 0.0002
-"""Interval after which a thread gives up the GIL; Python's default is 5 ms. p99 of small requests
-under load is 16 ms with 0.2 ms and 31 ms with 1 ms (docs/reliability.md)."""
+"""Interval after which a thread gives up the GIL; Python's default is 5 ms. p99 of a known text
+under load is 89 ms with 0.2 ms and 267 ms with 5 ms (docs/reliability.md)."""
 
 MALLOC_ARENAS = 2
 """Arenas of glibc's malloc, by default up to eight per core: memory under load is 395 MiB with 2
