@@ -395,7 +395,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--think", type=float, default=0.0, help="seconds between two requests")
+    parser.add_argument("--think", type=float, default=0.5, help="seconds between two requests")
     parser.add_argument("--no-writers", action="store_true", help="no indexer, no rebuild")
     parser.add_argument("--keep", type=Path, help="the folder of the library, created if missing")
     options = parser.parse_args()
