@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from sightline.indexer.encoder import Encoder
 from sightline.server.cli import sightline
 from sightline.server.commands.common import NEW_OBJECTS, rare_garbage_collection
-from sightline.server.web.tuning import freeze_heap, limit_blas_threads
+from sightline.server.web.tuning import NOT_IMPORTED, freeze_heap, limit_blas_threads
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -205,3 +205,13 @@ def test_a_prepared_process_encodes_without_what_torch_compiles_models_with() ->
     text = encoder.encode_texts(["a dog on a beach"])
     found = np.array(result.stdout.split(), np.float32).reshape(2, -1)
     np.testing.assert_allclose(found, np.concatenate([image, text]), atol=1e-5)
+
+
+def test_every_command_leaves_out_what_torch_compiles_models_with() -> None:
+    code = (
+        "import atexit, sys; from sightline.server.cli import main;"
+        "atexit.register(lambda: print(*(m for m in sys.modules if m.startswith('torch'))));"
+        "main(['--version'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == NOT_IMPORTED

@@ -36,12 +36,17 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 """The options' numbers in glibc's malloc.h."""
 
 
+def shorten_torch_import() -> None:
+    """Leaves out ``NOT_IMPORTED``, in a process that has not imported torch yet."""
+    sys.modules.setdefault(NOT_IMPORTED, ModuleType(NOT_IMPORTED))
+
+
 def prepare_process() -> None:
     """Makes threads switch sooner and share malloc arenas (glibc only), bounds what oneDNN keeps,
     makes torch smaller, and allows more open files. To be called before threads start and torch is
     imported."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    sys.modules.setdefault(NOT_IMPORTED, ModuleType(NOT_IMPORTED))
+    shorten_torch_import()
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_PRIMITIVES)
     if sys.platform != "win32":
         import resource
