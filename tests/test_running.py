@@ -215,3 +215,17 @@ def test_every_command_leaves_out_what_torch_compiles_models_with() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == NOT_IMPORTED
+
+
+@pytest.mark.parametrize("first", ["", "import torch;"])
+def test_libraries_that_compile_models_find_all_of_torch(first: str) -> None:
+    code = (
+        "from sightline.server.web.tuning import shorten_torch_import; shorten_torch_import();"
+        f"{first}"
+        "from sightline.indexer.encoder.whole_torch import complete_torch;"
+        "complete_torch(); complete_torch();"
+        "import torch, torch._dynamo;"
+        "print(torch.compile(lambda x: x * 2, backend='eager')(torch.ones(1)).item())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.split() == ["2.0"], result.stderr
