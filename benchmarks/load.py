@@ -284,9 +284,10 @@ def run_slow_client(port: int, until: threading.Event, seed: int) -> None:
 
 
 def index_and_rebuild(place: Path, until: threading.Event, done: Counter[str]) -> None:
-    """Adds images and rebuilds the index, in turn, until ``until`` is set."""
+    """Adds images and rebuilds the index, in turn, until ``until`` is set, at the niceness that
+    ``index --watch`` has."""
     command = [sys.executable, "-m", "sightline"]
-    library = ["--library", str(place / "library"), "--quiet"]
+    library = ["--library", str(place / "library"), "--quiet", "--nice", "10"]
     while not until.is_set():
         folder = place / "added"
         # New images each time, or results would fold into near-duplicates.

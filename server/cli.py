@@ -21,7 +21,6 @@ from sightline import __version__
 from sightline.indexer.errors import SightlineError, UsageError
 from sightline.server.commands.common import say
 from sightline.server.commands.priority import OWN_PROCESS
-from sightline.server.web.tuning import shorten_torch_import
 
 COMMANDS = {
     "index": "sightline.server.commands.index",
@@ -86,7 +85,6 @@ def sightline() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with its status."""
-    shorten_torch_import()
     _statuses.append(run(arguments, obj=OWN_PROCESS))
     sys.exit(_statuses[0])
 

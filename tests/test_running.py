@@ -17,10 +17,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sightline.indexer.encoder import Encoder
 from sightline.server.cli import sightline
 from sightline.server.commands.common import NEW_OBJECTS, rare_garbage_collection
-from sightline.server.web.tuning import NOT_IMPORTED, freeze_heap, limit_blas_threads
+from sightline.server.web.tuning import freeze_heap, limit_blas_threads
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -184,48 +183,3 @@ def test_docker_image_and_systemd_unit_run_with_few_rights() -> None:
     assert "--read-only" in docker
     unit = (TOP / "docs" / "sightline.service").read_text(encoding="utf-8").splitlines()
     assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=read-only"} <= set(unit)
-
-
-def test_a_prepared_process_encodes_without_what_torch_compiles_models_with() -> None:
-    code = (
-        "import sys; from sightline.server.web.tuning import prepare_process; prepare_process();"
-        "from sightline.indexer.encoder import Encoder; import numpy as np;"
-        "encoder = Encoder.load('builtin', device='cpu', dtype='float32');"
-        "side = encoder.geometry.height;"
-        "image = encoder.encode_images(np.full((1, side, side, 3), 99, np.uint8));"
-        "text = encoder.encode_texts(['a dog on a beach']);"
-        "assert 'torch._refs' not in sys.modules;"
-        "print(*np.concatenate([image, text]).ravel())"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    encoder = Encoder.load("builtin", device="cpu", dtype="float32")
-    side = encoder.geometry.height
-    image = encoder.encode_images(np.full((1, side, side, 3), 99, np.uint8))
-    text = encoder.encode_texts(["a dog on a beach"])
-    found = np.array(result.stdout.split(), np.float32).reshape(2, -1)
-    np.testing.assert_allclose(found, np.concatenate([image, text]), atol=1e-5)
-
-
-def test_every_command_leaves_out_what_torch_compiles_models_with() -> None:
-    code = (
-        "import atexit, sys; from sightline.server.cli import main;"
-        "atexit.register(lambda: print(*(m for m in sys.modules if m.startswith('torch'))));"
-        "main(['--version'])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.splitlines()[-1] == NOT_IMPORTED
-
-
-@pytest.mark.parametrize("first", ["", "import torch;"])
-def test_libraries_that_compile_models_find_all_of_torch(first: str) -> None:
-    code = (
-        "from sightline.server.web.tuning import shorten_torch_import; shorten_torch_import();"
-        f"{first}"
-        "from sightline.indexer.encoder.whole_torch import complete_torch;"
-        "complete_torch(); complete_torch();"
-        "import torch, torch._dynamo;"
-        "print(torch.compile(lambda x: x * 2, backend='eager')(torch.ones(1)).item())"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stdout.split() == ["2.0"], result.stderr

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from sightline.indexer.encoder.model_files import ModelFiles
-from sightline.indexer.encoder.whole_torch import complete_torch
 from sightline.indexer.errors import ModelError
 from sightline.indexer.installation import install_command
 
@@ -79,7 +78,6 @@ def _address(directory: Path) -> str:
 
 
 def _package(files: ModelFiles) -> Any:
-    complete_torch()
     try:
         import open_clip
     except ImportError as error:

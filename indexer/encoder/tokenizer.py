@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from sightline.indexer.encoder import open_clip
 from sightline.indexer.encoder.model_files import ModelFiles, read_json
 from sightline.indexer.encoder.weights import Weights
-from sightline.indexer.encoder.whole_torch import complete_torch
 from sightline.indexer.errors import ModelError
 
 if TYPE_CHECKING:
@@ -331,7 +330,6 @@ class _Transformers:
     """Any other tokenizer, by transformers."""
 
     def __init__(self, files: ModelFiles, max_length: int) -> None:
-        complete_torch()
         from transformers import AutoTokenizer
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(

@@ -32,7 +32,6 @@ from sightline.indexer.encoder.tower_config import (
 )
 from sightline.indexer.encoder.transformer import BertTextTower, ClipTextTower, VitImageTower
 from sightline.indexer.encoder.weights import Weights
-from sightline.indexer.encoder.whole_torch import complete_torch
 from sightline.indexer.errors import ModelError
 from sightline.indexer.types import Geometry
 
@@ -222,7 +221,6 @@ def _transformers_config(files: ModelFiles) -> Any:
 
 
 def _transformers_class(module: str, name: str) -> Any:
-    complete_torch()
     return getattr(importlib.import_module(f"transformers.models.{module}"), name)
 
 

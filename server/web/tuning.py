@@ -7,7 +7,6 @@ import gc
 import os
 import sys
 from contextlib import suppress
-from types import ModuleType
 
 SWITCH_SECONDS = 0.0002
 """Interval after which a thread gives up the GIL; Python's default is 5 ms. p99 of a known text
@@ -22,9 +21,6 @@ ONEDNN_PRIMITIVES = "128"
 each. A text takes six for each number of tokens; with fewer than 96 an image of the built-in model
 takes half as long again."""
 
-NOT_IMPORTED = "torch._meta_registrations"
-"""What torch needs to compile models: 18 MB and 0.3 s of CPU time to import."""
-
 OPEN_FILES = 4096
 """Three for each of 1,000 connections, and the library's."""
 
@@ -36,17 +32,10 @@ _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 """The options' numbers in glibc's malloc.h."""
 
 
-def shorten_torch_import() -> None:
-    """Leaves out ``NOT_IMPORTED``, in a process that has not imported torch yet."""
-    sys.modules.setdefault(NOT_IMPORTED, ModuleType(NOT_IMPORTED))
-
-
 def prepare_process() -> None:
     """Makes threads switch sooner and share malloc arenas (glibc only), bounds what oneDNN keeps,
-    makes torch smaller, and allows more open files. To be called before threads start and torch is
-    imported."""
+    and allows more open files. To be called before threads start and torch is imported."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    shorten_torch_import()
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_PRIMITIVES)
     if sys.platform != "win32":
         import resource
