@@ -24,12 +24,8 @@ takes half as long again."""
 OPEN_FILES = 4096
 """Three for each of 1,000 connections, and the library's."""
 
-MMAP_BYTES = 2**20
-"""From this size on malloc maps memory and returns it to the system when it is freed. By default
-the threshold grows to 32 MiB, and the buffers of the image tower leave holes in the heap."""
-
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
-"""The options' numbers in glibc's malloc.h."""
+_M_ARENA_MAX = -8
+"""The option's number in glibc's malloc.h."""
 
 
 def prepare_process() -> None:
@@ -45,9 +41,7 @@ def prepare_process() -> None:
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_ARENA_MAX, MALLOC_ARENAS)
-        mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, MALLOC_ARENAS)
 
 
 def limit_blas_threads() -> None:
