@@ -128,8 +128,12 @@ def value_texts(connection: sqlite3.Connection) -> set[str]:
         ),
     ]
     found = {text for sql in queries for row in connection.execute(sql) for text in row}
-    roots = connection.execute("SELECT path FROM roots")
-    return found | {path.replace("\\", "/").rstrip("/").rpartition("/")[2] for (path,) in roots}
+    return found | {root_name(path) for (path,) in connection.execute("SELECT path FROM roots")}
+
+
+def root_name(path: str) -> str:
+    """The last part of a root's path, of any system."""
+    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def has(connection: sqlite3.Connection, kind: str) -> bool:
@@ -190,8 +194,7 @@ def suggest_folders(known: list[FolderCount], prefix: str, limit: int) -> list[S
     size = wanted.count("/") + 1
     rough: Counter[str] = Counter()
     for folder in known:
-        name = folder.root.replace("\\", "/").rstrip("/").rpartition("/")[2]
-        parts = [part for part in (name, *folder.path.split("/")) if part]
+        parts = [part for part in (root_name(folder.root), *folder.path.split("/")) if part]
         windows = {"/".join(parts[i : i + size]) for i in range(len(parts) - size + 1)}
         for window in windows:
             rough[window] += folder.count

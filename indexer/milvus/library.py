@@ -579,9 +579,9 @@ class MilvusLibrary:
         and label."""
         kinds = ("camera", "lens", "keyword", "person", "place", "country", "label")
         found = {one.text for kind in kinds for one in self.facets(kind)}
-        found |= {one.path for one in self.folders()}
-        roots = {one.root for one in self.folders()}
-        return found | {path.replace("\\", "/").rstrip("/").rpartition("/")[2] for path in roots}
+        for folder in self.folders():
+            found |= {folder.path, facets.root_name(folder.root)}
+        return found
 
     def full_text_search(self, text: str, limit: int, *, names: bool = True) -> Ids:
         """The first ``limit`` images, by id, whose text contains all of ``text``'s tokens; none in
