@@ -59,13 +59,14 @@ Search = Callable[..., tuple[Embeddings, Ids]]
 
 
 class VectorsInMemory:
-    """A source of vectors, like a catalog."""
+    """A source of vectors, like a catalog. ``ids`` and ``vectors`` hold none added later."""
 
-    dimension, identity, version = DIMENSION, "benchmark", 1
+    dimension, identity = DIMENSION, "benchmark"
 
     def __init__(self, count: int, geometry: ClipGeometry, file: Path | None = None) -> None:
         """Reads the vectors from ``file`` if it exists, or generates them and writes it."""
         self.count = count
+        self._added: list[tuple[Ids, Embeddings]] = []
         self.ids = np.arange(1, count + 1)
         self.vectors: np.ndarray
         shape = count, DIMENSION
@@ -83,51 +84,15 @@ class VectorsInMemory:
             size = min(BLOCK, count - start)
             self.vectors[start : start + size] = geometry.images(size, seed=start)
 
-    def blocks(
-        self,
-        size: int = BLOCK,
-        *,
-        after_version: int | None = None,
-        until_version: int | None = None,
-    ) -> Iterator[tuple[Ids, Embeddings]]:
-        """All vectors, in the order of ids."""
-        for start in range(0, 0 if after_version else self.count, size):
-            part = self.vectors[start : start + size]
-            yield self.ids[start : start + size], part.astype(np.float32)
-
-    def changes(self, after_version: int) -> Changes:
-        """No changes."""
-        none = np.empty(0, np.int64)
-        return Changes(none, np.empty((0, DIMENSION), np.float32), none, 1)
-
-    def pending(self, after_version: int) -> int:
-        """No changes."""
-        return 0
-
-
-class GrowingSource:
-    """``VectorsInMemory`` to which images are added, one version at a time."""
-
-    dimension, identity = DIMENSION, VectorsInMemory.identity
-
-    def __init__(self, source: VectorsInMemory, geometry: ClipGeometry) -> None:
-        self._source, self._geometry = source, geometry
-        self._added: list[tuple[Ids, Embeddings]] = []
-
     @property
     def version(self) -> int:
         """1, and 1 for each ``add``."""
-        return self._source.version + len(self._added)
+        return 1 + len(self._added)
 
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return self._source.count + self.pending(self._source.version)
-
-    def add(self, count: int) -> None:
+    def add(self, vectors: Embeddings) -> None:
         """Adds images, all in one version."""
-        ids = self.count + np.arange(1, count + 1)
-        self._added.append((ids, self._geometry.images(count, seed=2 * 10**9 + self.count)))
+        self._added.append((self.count + np.arange(1, len(vectors) + 1), vectors))
+        self.count += len(vectors)
 
     def blocks(
         self,
@@ -137,25 +102,28 @@ class GrowingSource:
         until_version: int | None = None,
     ) -> Iterator[tuple[Ids, Embeddings]]:
         """All vectors, in the order of ids, or those newer than a version."""
-        if after_version is None:
-            yield from self._source.blocks(size)
-        first = 0 if after_version is None else after_version - self._source.version
-        yield from self._added[first:]
+        for start in range(0, 0 if after_version else len(self.ids), size):
+            part = self.vectors[start : start + size]
+            yield self.ids[start : start + size], part.astype(np.float32)
+        yield from self._added_after(after_version or 1)
 
     def changes(self, after_version: int) -> Changes:
         """The images added since."""
-        changes = self._source.changes(after_version)
-        added = self._added[after_version - self._source.version :]
+        added = self._added_after(after_version)
+        none = np.empty(0, np.int64)
         return Changes(
-            np.concatenate([changes.ids, *(ids for ids, _ in added)]),
-            np.concatenate([changes.vectors, *(vectors for _, vectors in added)]),
-            changes.removed,
+            np.concatenate([none, *(ids for ids, _ in added)]),
+            np.concatenate([np.empty((0, DIMENSION), np.float32), *(some for _, some in added)]),
+            none,
             self.version,
         )
 
     def pending(self, after_version: int) -> int:
         """The number of them."""
-        return sum(len(ids) for ids, _ in self._added[after_version - self._source.version :])
+        return sum(len(ids) for ids, _ in self._added_after(after_version))
+
+    def _added_after(self, version: int) -> list[tuple[Ids, Embeddings]]:
+        return self._added[version - 1 :]
 
 
 def main() -> None:
@@ -262,19 +230,19 @@ def grow(
         build_seconds = time.process_time() - started
         print(f"built in {build_seconds:.1f} CPU s")
     captions = geometry.texts(300, seed=12)
-    growing = GrowingSource(source, geometry)
+    one_percent = source.count // 100
     every = np.concatenate([some[:FEW_QUERIES] for some in queries.values()])
     print(f"{'images':>10}{'CPU s':>10}{'generation':>12}{'CPU ms per search':>20}")
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "index"
         shutil.copytree(directory, copy)
-        index = open_index(copy, growing, model="m", revision="r")
+        index = open_index(copy, source, model="m", revision="r")
         first, seconds = index.state.generation, []
         while index.state.generation < first + 2:
-            growing.add(source.count // 100)
+            source.add(geometry.images(one_percent, seed=2 * 10**9 + source.count))
             started = time.process_time()
             maintain_index(
-                copy, growing, model="m", revision="r", kind=kind, text_queries=lambda: captions
+                copy, source, model="m", revision="r", kind=kind, text_queries=lambda: captions
             )
             seconds.append(time.process_time() - started)
             index.refresh()
@@ -283,7 +251,7 @@ def grow(
                 index.search(query[None], 10)
             milliseconds = (time.process_time() - started) / len(every) * 1000
             print(
-                f"{growing.count:10,}{seconds[-1]:10.2f}{index.state.generation:12}"
+                f"{source.count:10,}{seconds[-1]:10.2f}{index.state.generation:12}"
                 f"{milliseconds:20.2f}"
             )
     mean = sum(seconds) / len(seconds)
