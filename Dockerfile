@@ -22,7 +22,8 @@ RUN if [ -n "$TORCH_INDEX" ]; \
  && rm -rf /src/*
 USER 10001
 WORKDIR /data
-ENV SIGHTLINE_LIBRARY=/data/library HF_HOME=/data/models PYTHONDONTWRITEBYTECODE=1
+ENV SIGHTLINE_LIBRARY=/data/library HF_HOME=/data/models XDG_CACHE_HOME=/data/cache \
+    PYTHONDONTWRITEBYTECODE=1
 VOLUME /data
 EXPOSE 8008
 HEALTHCHECK CMD python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:8008/healthz', timeout=4)"

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from platformdirs import user_cache_path
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sightline.server.cli import sightline
@@ -183,3 +184,12 @@ def test_docker_image_and_systemd_unit_run_with_few_rights() -> None:
     assert "--read-only" in docker
     unit = (TOP / "docs" / "sightline.service").read_text(encoding="utf-8").splitlines()
     assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=read-only"} <= set(unit)
+
+
+def test_docker_image_and_systemd_unit_can_write_the_cache() -> None:
+    docker = (TOP / "Dockerfile").read_text(encoding="utf-8")
+    [volume] = re.findall(r"^VOLUME (\S+)$", docker, re.MULTILINE)
+    [cache] = re.findall(r"XDG_CACHE_HOME=(\S+)", docker)
+    assert cache.startswith(f"{volume}/")
+    unit = (TOP / "docs" / "sightline.service").read_text(encoding="utf-8").splitlines()
+    assert f"CacheDirectory={user_cache_path('sightline', appauthor=False).name}" in unit
