@@ -18,7 +18,7 @@ class Requests:
     def __init__(self, **limits: int) -> None:
         self.running = threading.Semaphore(0)
         self.release = threading.Event()
-        self.statuses: Counter[str] = Counter()
+        self._statuses: list[str] = []
         self.retry_after: set[str | None] = set()
         self.admission = Admission(self._app, **{"max_waiting": 256, **limits})  # type: ignore[arg-type]
         self._threads: list[threading.Thread] = []
@@ -49,11 +49,16 @@ class Requests:
 
         def start_response(status: str, headers: list[tuple[str, str]]) -> None:
             statuses.append(status[:3])
-            self.statuses[status[:3]] += 1
+            self._statuses.append(status[:3])
             self.retry_after.add(dict(headers).get("Retry-After"))
 
         self.admission(environ, start_response)  # type: ignore[arg-type]
         return statuses[0]
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """How often each status was returned. Appending to a list is atomic, counting is not."""
+        return Counter(self._statuses)
 
     def send_many(self, count: int, **request: str) -> None:
         """Sends ``count`` blocking searches at the same time."""
