@@ -15,7 +15,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ from sightline.indexer.photo import Decoder, decoder
 from sightline.indexer.types import Geometry
 from sightline.server.search import SearchEngine, originals
 from sightline.server.search.notebook import figure
-from sightline.server.web import connections, health
+from sightline.server.web import connections, health, security
 from sightline.server.web.app import create_app
 from sightline.server.web.config import ServerConfig, read_token
 from sightline.server.web.tokens import FREE_TRIES, BackOff
@@ -342,8 +342,10 @@ def test_slow_clients_are_disconnected_at_the_deadline(
     monkeypatch.setattr(connections, limit, 0.2)
     with serving(engine) as port, connected(port) as connection:
         connection.sendall(sent)
-        while connection.recv(65536):
-            pass
+        # Reset if the deadline came before the server had read what was sent.
+        with suppress(ConnectionResetError):
+            while connection.recv(65536):
+                pass
 
 
 def test_without_file_descriptors_the_server_waits_and_logs_one_line(
@@ -447,7 +449,11 @@ def test_guessing_is_slowed_down_for_each_client_alone() -> None:
     assert back_off.wait("2001:db8::1") == 0
 
 
-def test_wrong_tokens_make_a_client_wait(engine: SearchEngine) -> None:
+def test_wrong_tokens_make_a_client_wait(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock that stands still: the first wait is a second.
+    monkeypatch.setattr(security, "BackOff", lambda: BackOff(clock=lambda: 0.0))
     client = client_of(create_app(engine, config=ServerConfig(token=TOKEN)))
     assert client.post("/signin", data={"token": TOKEN}).status_code == 303
     stranger = client_of(client.application)
@@ -581,7 +587,8 @@ def test_a_hung_disk_occupies_a_bounded_number_of_threads(
         patch.setattr(deadline, "SECONDS", 0.2)
         patch.setattr(originals, "open_beneath", lambda *_: (hung.open("rb"), None))
         assert {client.get("/images/1").status_code for _ in range(6)} == {503}
-        assert reads() == 3
+        # A thread that did not hang may still be ending.
+        assert eventually(lambda: reads() == 3)
     assert answers_again(hung)  # the disk answers again
     assert client.get("/images/1").status_code == 200
 

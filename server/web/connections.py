@@ -289,6 +289,8 @@ class Channel(HTTPChannel):
 
     def write_soon(self, data: Any) -> int:
         """Queues ``data`` to be sent."""
+        if not self.total_outbufs_len:
+            self.last_activity = time.time()  # before, the client had nothing to read
         if isinstance(data, ReadOnlyFileBasedBuffer):
             file = getattr(data.file, "raw", None)
             if isinstance(file, TimedFile):
