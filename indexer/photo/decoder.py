@@ -154,7 +154,7 @@ class Decoder:
         """Ends the workers, also while they read."""
         self._closed = True
         for worker in self._workers:
-            worker.kill()
+            worker.close()
 
     def photos(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Outcome]]:
         """Reads the files of ``candidates``; see ``each``."""
@@ -323,6 +323,7 @@ class _Worker:
         self._reads = 0
         self._timed_out = False
         self._busy = False
+        self._closed = False
         self._lock = threading.Lock()
 
     @property
@@ -383,6 +384,12 @@ class _Worker:
             process.kill()
             if not busy:  # otherwise the thread that waits for its result closes the pipes
                 _close(process)
+
+    def close(self) -> None:
+        """Ends the process for good, also one that is being started by another thread."""
+        with self._lock:
+            self._closed = True
+        self.kill()
 
     def _send(
         self, process: subprocess.Popen[bytes], pipe: IO[bytes], value: Any, end: float
@@ -473,6 +480,9 @@ class _Worker:
             ) from error
         with self._lock:
             self._process, self._reads = process, 0
+            closed = self._closed
+        if closed:
+            self.kill()
 
     def _death(self, process: subprocess.Popen[bytes]) -> PhotoError:
         """The error for an image whose worker has died."""
