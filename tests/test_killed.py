@@ -29,9 +29,11 @@ def test_after_killed_runs_one_run_completes_the_library(
     with Forks(RUN, str(tiny_clip), str(directory), str(pictures)) as forks:
         for _ in range(KILLS):
             # The child prints each step of its run. It is killed after some of them and a moment
-            # more: while it compares, decodes, encodes, writes or finishes.
-            child = forks.start()
-            for _ in range(random_steps.randrange(1, 9)):
+            # more: while it compares, decodes, encodes, writes or finishes. If this process does
+            # not run in that moment, the child waits for it after one step more.
+            steps = random_steps.randrange(1, 9)
+            child = forks.start(str(steps + 1))
+            for _ in range(steps):
                 forks.printed()
             for _ in range(random_steps.randrange(20_000)):
                 pass
@@ -53,7 +55,7 @@ def test_after_killed_runs_one_run_completes_the_library(
 
 
 RUN = """
-    import sys
+    import signal, sys
     from pathlib import Path
     from sightline.indexer.indexing.encoders import load_encoder
     from sightline.indexer.indexing.run import update_library
@@ -63,7 +65,16 @@ RUN = """
     encoder = load_encoder(model)
     type(encoder).batch_size = property(lambda self: 4)
 
-    def work(_):
+    def work(steps):
+        left = int(steps)
+
+        def write(*step):
+            nonlocal left
+            print(step, flush=True)
+            left -= 1
+            if not left:
+                signal.pause()
+
         if Library.exists(Path(directory)):
             library = Library.open(Path(directory))
         else:
@@ -73,6 +84,5 @@ RUN = """
                 revision=encoder.revision,
                 dimension=encoder.dimension,
             )
-        write = lambda *step: print(step, flush=True)
         update_library(library, encoder, [Path(pictures)], workers=1, progress=write)
 """
