@@ -75,14 +75,20 @@ def test_a_backup_made_while_an_indexer_writes_is_whole(
     make_library(tmp_path / "library", tiny_encoder, pictures).close()
     add(20, 200)
     library, copy = tmp_path / "library", tmp_path / "copy"
+    # After its first batch the run waits for the first backup, which closes its input.
     program = (
-        "import sys; from sightline import index_folders;"
-        "show = lambda phase, done, total: print(phase, done, flush=True);"
-        "index_folders(sys.argv[1], workers=1, progress=show)"
+        "import sys; from sightline import index_folders\n"
+        "def show(phase, done, total):\n"
+        "    print(phase, done, flush=True)\n"
+        "    if phase == 'indexing':\n"
+        "        sys.stdin.read()\n"
+        "index_folders(sys.argv[1], workers=1, progress=show)\n"
     )
     command = [sys.executable, "-c", program, str(library)]
     counts = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=TOP) as indexing:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=TOP, **pipes) as indexing:
+        assert indexing.stdin is not None
         assert indexing.stdout is not None
         for number, _ in enumerate(indexing.stdout):
             if number % 24:
@@ -97,6 +103,7 @@ def test_a_backup_made_while_an_indexer_writes_is_whole(
                 assert len(engine.search("blots", k=1000, fold=False).hits) == len(ids)
                 assert all(made.thumbnail(id) for id in ids)
                 counts.append(len(ids))
+            indexing.stdin.close()
     assert indexing.returncode == 0
     assert counts == sorted(counts)
     assert counts[0] < 220, "the first backup was made before the run ended"
