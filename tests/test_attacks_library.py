@@ -245,13 +245,13 @@ def test_a_table_with_an_added_computation_is_refused(crafted: Path) -> None:
 
 
 def test_an_endless_read_ends(crafted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "READ_SECONDS", 0.1)
-    with (
-        closing(store.Store(crafted / "catalog.db", CATALOG, read_only=True)) as opened,
-        pytest.raises(LibraryError, match="could not be read within"),
-        opened.reading() as connection,
-    ):
-        connection.execute(f"SELECT max(root_id) FROM ({ENDLESS})").fetchone()
+    with closing(store.Store(crafted / "catalog.db", CATALOG, read_only=True)) as opened:
+        monkeypatch.setattr(store, "READ_SECONDS", 0.1)
+        with (
+            pytest.raises(LibraryError, match="could not be read within"),
+            opened.reading() as connection,
+        ):
+            connection.execute(f"SELECT max(root_id) FROM ({ENDLESS})").fetchone()
 
 
 @pytest.mark.parametrize(
