@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -643,16 +644,25 @@ def test_images_that_are_read_together_are_of_one_commit(made: tuple[Catalog, Ro
         catalog.write(root, images=titled)
 
     catalog.write(root, images=[picture(f"{n}.jpg", title="0") for n in range(4)])
-    writer = threading.Thread(target=lambda: [write(turn) for turn in range(1, 80)])
+    over = threading.Event()
+
+    def write_on() -> None:
+        for turn in itertools.takewhile(lambda _: not over.is_set(), itertools.count(1)):
+            write(turn)
+
+    writer = threading.Thread(target=write_on)
     writer.start()
     seen = set()
-    while writer.is_alive():
-        catalog.images([2])
-        titles = {record.info.title for record in catalog.images([1, 2, 3, 4])}
-        assert len(titles) == 1
-        seen |= titles
-    writer.join()
-    assert len(seen) > 3
+    try:
+        while len(seen) < 40:
+            assert writer.is_alive()
+            catalog.images([2])
+            titles = {record.info.title for record in catalog.images([1, 2, 3, 4])}
+            assert len(titles) == 1
+            seen |= titles
+    finally:
+        over.set()
+        writer.join()
 
 
 def test_a_closed_catalog_raises_an_error(made: tuple[Catalog, Root]) -> None:
