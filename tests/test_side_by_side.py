@@ -111,7 +111,8 @@ def test_files_that_change_or_vanish_during_a_run_are_reported_and_read_by_the_n
                     file.write(data[: len(data) // 2])
                     file.flush()
                     file.write(data[len(data) // 2 :])
-            for seed in range(130, 160):
+            # Fewer than a fifth, even if the run has read all of them before.
+            for seed in range(130, 150):
                 (folder / f"{seed}.jpg").unlink(missing_ok=True)
 
     thread = threading.Thread(target=meddle)
@@ -123,11 +124,11 @@ def test_files_that_change_or_vanish_during_a_run_are_reported_and_read_by_the_n
         for failure in report.failures:
             assert failure.reason.startswith(("the file", "it ")), failure
         report = update_library(library, tiny_encoder, workers=1)
-        assert (report.failed, library.count) == (0, PICTURES + 90)
+        assert (report.failed, library.count) == (0, PICTURES + 100)
         for record in library.images(library.select().tolist()):
             data = record.absolute.read_bytes()
             assert record.content_hash == catalog_hash(data), record.path
-    assert_whole(place, PICTURES + 90)
+    assert_whole(place, PICTURES + 100)
 
 
 def catalog_hash(data: bytes) -> str:
