@@ -56,7 +56,8 @@ def serving_process(
             yield found[1], process.pid
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
+            # Requests in progress have 20 seconds, and what the first search needs may be loading.
+            process.wait(timeout=120)
             reader.join()
     assert process.returncode == 0, f"the server exited with {process.returncode}"
 

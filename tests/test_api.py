@@ -560,7 +560,7 @@ def test_server_answers_over_http_and_stops(app: Flask) -> None:
     ready = threading.Event()
     thread = threading.Thread(target=server.run, kwargs={"ready": ready.set})
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     address = f"http://127.0.0.1:{server.port}"
     answers: list[bytes] = []
 
@@ -575,7 +575,7 @@ def test_server_answers_over_http_and_stops(app: Flask) -> None:
         one.join()
     assert len(answers) == 8
     server.stop()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
 
 

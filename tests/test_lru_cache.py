@@ -19,7 +19,7 @@ def test_threads_that_create_one_key_at_once_get_the_same_value() -> None:
     together, found = Barrier(4), []
 
     def create() -> object:
-        together.wait(10)  # all four are in here at the same time
+        together.wait(60)  # all four are in here at the same time
         return object()
 
     threads = [Thread(target=lambda: found.append(cache.get_or_create(1, create))) for _ in "1234"]
