@@ -36,10 +36,14 @@ PAGE = """<!doctype html>
 
 
 def print_hits(result: SearchResult, *, previews: bool | None) -> None:
-    """Prints a line per hit (score, id, path, text in the image that matches), and the relevance
-    threshold between them. With ``previews`` the image as well; None: where the terminal shows
-    images."""
+    """Prints the message of ``result``, then a line per hit (score, id, path, text in the image
+    that matches), and the relevance threshold between them. With ``previews`` the image as well;
+    None: where the terminal shows images."""
     show = None if previews is False else terminal_image(required=previews is True)
+    if result.message:
+        say(result.message)
+    elif not result.hits:
+        say("no hits")
     below = False
     for hit in result.hits:
         if not hit.match and not below:
@@ -52,10 +56,6 @@ def print_hits(result: SearchResult, *, previews: bool | None) -> None:
         click.echo(f"{hit.score:6.3f}  {hit.id:>7}  {path}{found}{folded}")
         if show is not None:
             print_preview(hit, show)
-    if result.message:
-        say(result.message)
-    elif not result.hits:
-        say("no hits")
 
 
 def print_json_lines(result: SearchResult) -> None:
