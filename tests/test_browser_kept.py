@@ -152,6 +152,13 @@ def test_all_results_are_selected_not_only_those_loaded(page: Page) -> None:
     paths = page.evaluate("navigator.clipboard.readText()").split("\n")
     assert len(set(paths)) == IMAGES
     page.keyboard.press("Escape")
+    # Also while the focus is on an action of the selection.
+    tiles(page).first.focus()
+    page.keyboard.press("x")
+    tray.get_by_role("button", name="Copy paths").focus()
+    page.keyboard.press("Control+a")
+    expect(tray).to_contain_text(f"{IMAGES} selected")
+    page.keyboard.press("Escape")
     # Of a text query first the strong matches, then everything; a range reaches beyond the window.
     found = search(page, "windmill")
     tiles(page).first.focus()

@@ -396,7 +396,7 @@ addEventListener("keydown", (event) => {
   else if (key === "k" && control) box.focus();
   else if (key === "ArrowDown" && event.target === $("q")) grid.focus();
   else if (typing || event.altKey) return;
-  else if (key === "a" && control && $("results").contains(document.activeElement)) selection.selectAll(result.random === null ? null : grid.items).catch((error) => toast(error.message));
+  else if (key === "a" && control && (selection.size || $("results").contains(document.activeElement))) selection.selectAll(result.random === null ? null : grid.items).catch((error) => toast(error.message));
   else if (control) return;
   else if (key === "/") box.focus();
   else if (key === "?") status.help();
