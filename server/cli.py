@@ -99,8 +99,8 @@ def _end_process() -> None:
     destroy the modules, which takes 0.1 s with torch."""
     if _statuses:
         with suppress(OSError, ValueError):  # else Python reports what it cannot write
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed at the start
+                stream.flush()
             os._exit(_statuses[0])
 
 

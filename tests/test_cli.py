@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from helpers_library import as_bytes, draw, make_pictures
 from PIL import Image
 
 from sightline.indexer.encoder import Encoder, registry
+from sightline.indexer.indexing.encoders import encoder_for
 from sightline.indexer.library import Library
 from sightline.server.cli import COMMANDS, run
 from sightline.server.commands.common import say, stopping
+from sightline.server.commands.hits import print_hits
+from sightline.server.search import SearchEngine
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -438,6 +442,27 @@ def test_invalid_searches_are_errors_of_one_line(
     assert_one_line(
         sightline("search", "-i", "nowhere.jpg", "--library", library), "nowhere.jpg", status=2
     )
+
+
+def test_a_message_about_the_hits_is_printed_before_them(
+    library: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        Library.open(library, read_only=True) as opened,
+        SearchEngine(opened, encoder_for(opened)) as engine,
+    ):
+        result = replace(engine.search("blots", k=2), message="Closest results:")
+        monkeypatch.setattr(sys, "stderr", sys.stdout)
+        print_hits(result, previews=False)
+    first, *hits = capsys.readouterr().out.splitlines()
+    assert first == "Closest results:"
+    assert len(hits) >= len(result.hits) == 2
+
+
+def test_a_command_without_standard_output_is_not_an_error(library: Path) -> None:
+    command = f"{sys.executable} -m sightline status --library {library} >&-"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=TOP)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_a_closed_pipe_is_not_an_error(library: Path) -> None:
