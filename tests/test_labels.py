@@ -40,6 +40,7 @@ from sightline.indexer.zero_shot.labels import (
     read_labels,
 )
 from sightline.server.cli import run
+from sightline.server.commands.describe import read_captions
 from sightline.server.search import SearchEngine
 from sightline.server.web.app import create_app
 
@@ -129,6 +130,13 @@ def test_an_invalid_label_file_is_an_error_in_one_line(tmp_path: Path, text: str
     path.write_text(text)
     with pytest.raises(UsageError):
         read_labels(str(path))
+
+
+@pytest.mark.parametrize("name", ["animals.txt", "lists/animals.JSON", "~/animals.csv"])
+def test_a_missing_label_or_caption_file_is_an_error_and_no_label(name: str) -> None:
+    for read in (read_labels, read_captions):
+        with pytest.raises(UsageError, match="there is no file"):
+            read(name)
 
 
 def test_no_label_or_a_duplicate_is_an_error() -> None:

@@ -29,6 +29,9 @@ MIN_FIT = 0.2
 """Least fit of a label that is stored. With the built-in model more than half of the labels stored
 are right on four sets (``python -m benchmarks.labels``, ``docs/labels.md``)."""
 
+FILE_SUFFIXES = frozenset({".txt", ".json", ".csv"})
+"""Of a missing file that would otherwise become a label, lower-case."""
+
 PROMPTS_PER_CALL = 4096
 """Prompts that are encoded in one call: 1,000 labels in 80 templates are 80,000."""
 
@@ -52,10 +55,10 @@ def read_labels(given: str) -> list[Label]:
 
     A text file holds one label per line (``dog, puppy, hound``: the name, then synonyms; lines that
     begin with ``#`` are comments), a ``.json`` file a list of names, or an object of names with
-    lists of synonyms. Raises ``UsageError`` for no label, or a duplicate.
+    lists of synonyms. Raises ``UsageError`` for no label, a duplicate, or a missing file.
     """
-    path = Path(given).expanduser()
-    if is_file(path):
+    path = file_named(given)
+    if path is not None:
         found = _from_json(path) if path.suffix.lower() == ".json" else _from_lines(path)
     else:
         found = [label(name) for name in _split(given)]
@@ -69,12 +72,18 @@ def read_labels(given: str) -> list[Label]:
     return found
 
 
-def is_file(path: Path) -> bool:
-    """Whether ``path``, which may be any text, is a file."""
+def file_named(given: str) -> Path | None:
+    """The file that ``given`` names, or None if it is text. Raises ``UsageError`` for the name of a
+    text or JSON file that does not exist."""
+    path = Path(given).expanduser()
     try:
-        return path.is_file()
+        if path.is_file():
+            return path
     except (OSError, ValueError):
-        return False  # the text is longer than a file name can be
+        return None  # the text is longer than a file name can be
+    if "," not in given and path.suffix.lower() in FILE_SUFFIXES:
+        raise UsageError(f"there is no file {given}")
+    return None
 
 
 def read_text(path: Path) -> str:

@@ -123,10 +123,10 @@ def _rank_without_library(
 
 def read_captions(given: str) -> list[str]:
     """The lines of the file ``given``, or its comma-separated texts. Raises ``UsageError``."""
-    from sightline.indexer.zero_shot.labels import is_file, read_text
+    from sightline.indexer.zero_shot.labels import file_named, read_text
 
-    path = Path(given).expanduser()
-    parts = read_text(path).splitlines() if is_file(path) else given.split(",")
+    path = file_named(given)
+    parts = given.split(",") if path is None else read_text(path).splitlines()
     texts = list(dict.fromkeys(text for part in parts if (text := " ".join(part.split()))))
     if not texts:
         raise UsageError(f"there is no text in {given!r}")
