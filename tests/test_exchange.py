@@ -223,6 +223,9 @@ def test_export_is_restricted_by_filters(
     assert run(["export", str(target), *where]) == 2
     assert "is there already" in capsys.readouterr().err
     assert run(["export", str(tmp_path / "x.parquet"), "--only", "dog", *where]) == 2
+    capsys.readouterr()
+    assert run(["export", str(tmp_path / "missing" / "x.jsonl"), *where]) == 2
+    assert capsys.readouterr().err == f"sightline: there is no folder {tmp_path / 'missing'}\n"
 
 
 def test_unusable_vectors_are_reported_and_the_others_imported(

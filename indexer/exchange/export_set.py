@@ -45,10 +45,12 @@ def write_set(
     """Writes ``ids`` (None: all images) of ``library`` to ``target``, and returns their number.
 
     ``parquet`` and ``jsonl`` write a file, ``npy`` clip-retrieval's folder with float16 vectors, as
-    the catalog stores them. Raises UsageError if ``target`` exists.
+    the catalog stores them. Raises UsageError if ``target`` exists, or its folder does not.
     """
     if target.exists():
         raise UsageError(f"{target} is there already: choose another name, or remove it")
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder {target.parent}")
     wanted = library.select() if ids is None else ids
     done = 0
     with _hidden(target) as path, _WRITERS[format](path, library) as write:
