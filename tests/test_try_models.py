@@ -108,6 +108,7 @@ def test_models_that_are_not_here_are_not_downloaded(
     )
     status, _, err = compared(photos, capsys, "--models", "builtin", "laion-b32")
     assert status == 1
+    assert "this command downloads no model" in err
     assert "sightline models --download" in err
     assert err.count("\n") == 1
     assert try_models.models_here() == ["builtin"]

@@ -107,9 +107,14 @@ def resolve(model: str, *, revision: str | None = None, download: Download = "an
     if directory is None:
         if download == "never" or (download == "named" and info is None):
             name = f"{repo}@{revision}" if revision else repo
+            refused = (
+                "this command downloads no model"
+                if download == "never"
+                else "what a library or a set of embeddings names is not downloaded"
+            )
             raise ModelError(
-                f"{repo} is not on this machine, and what a library or a set of embeddings names is"
-                f" not downloaded: if you trust it, run `sightline models --download {name}`"
+                f"{repo} is not on this machine, and {refused}: if you trust it, run"
+                f" `sightline models --download {name}`"
             )
         directory = _download(repo, revision)
     return _read(directory, id=repo, revision=directory.name, info=info)

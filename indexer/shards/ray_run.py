@@ -349,7 +349,7 @@ def cluster(address: str | None) -> Iterator[ModuleType]:
             import ray
         except ImportError as error:
             raise UsageError(
-                f"embedding on many machines needs Ray: {install_command('ray')}"
+                f"`sightline embed` needs Ray, on one machine too: {install_command('ray')}"
             ) from error
         with _ray_folder(address) as folder:
             _connect(ray, address, folder)
