@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -192,9 +191,6 @@ def say_dates(query: Query | SearchResult) -> None:
         say(dated.sentence)
 
 
-NEW_OBJECTS = 500_000
-"""Objects between two collections of garbage; torch's import makes 270,000."""
-
 STDERR = 2
 STOPPING = b"stopping after the current batch; press Ctrl-C again to stop at once\n"
 
@@ -214,18 +210,6 @@ def stopping() -> Iterator[threading.Event]:
 
     with on_stop_signals(ask):
         yield stop
-
-
-@contextmanager
-def rare_garbage_collection() -> Iterator[None]:
-    """Collects cyclic garbage per ``NEW_OBJECTS`` in the block, not per 700: looking for it among
-    the objects of torch and of a large folder takes a tenth of a short run, and finds little."""
-    before = gc.get_threshold()
-    gc.set_threshold(NEW_OBJECTS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 @contextmanager
