@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from helpers_library import as_bytes, draw, make_pictures
 from PIL import Image
 
 from sightline.indexer.encoder import Encoder, registry
+from sightline.indexer.errors import LibraryBusyError
 from sightline.indexer.indexing.encoders import encoder_for
 from sightline.indexer.library import Library
 from sightline.server.cli import COMMANDS, run
 from sightline.server.commands.common import say, stopping
+from sightline.server.commands.demo import draw as draw_gallery
 from sightline.server.commands.hits import print_hits
 from sightline.server.search import SearchEngine
 
@@ -457,6 +460,12 @@ def test_a_message_about_the_hits_is_printed_before_them(
     first, *hits = capsys.readouterr().out.splitlines()
     assert first == "Closest results:"
     assert len(hits) >= len(result.hits) == 2
+
+
+def test_two_demos_do_not_draw_the_same_gallery(tmp_path: Path) -> None:
+    busy = pytest.raises(LibraryBusyError, match="another `sightline demo`")
+    with FileLock(tmp_path / "gallery.lock"), busy:
+        draw_gallery(tmp_path / "gallery", quiet=True)
 
 
 def test_a_command_without_standard_output_is_not_an_error(library: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from sightline.indexer.errors import LibraryBusyError
 from sightline.server.commands.common import quiet_option, say, stopping
 from sightline.server.commands.progress import shown
 from sightline.server.web.config import PORT, ServerConfig
@@ -45,8 +46,7 @@ def demo(port: int, no_browser: bool, quiet: bool, directory: Path) -> None:
     Needs no network. Later runs reuse the gallery and start at once.
     """
     gallery = directory / "gallery"
-    if not gallery.exists():
-        draw(gallery, quiet=quiet)
+    draw(gallery, quiet=quiet)
     library_directory = directory / "library"
     delete_outdated_library(library_directory)
     from sightline.indexer.indexing.index_folders import index_folders
@@ -84,16 +84,28 @@ def delete_outdated_library(library_directory: Path) -> None:
 
 
 def draw(gallery: Path, *, quiet: bool) -> None:
-    """Renders the gallery in a temporary folder and renames it to ``gallery`` when complete."""
+    """Renders the gallery in a temporary folder and renames it to ``gallery`` when complete, unless
+    it exists. LibraryBusyError while another process does so."""
+    from filelock import FileLock, Timeout
+
     from sightline.data.scenes import write_gallery
 
-    unfinished = gallery.with_name("gallery.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    with shown(quiet=quiet) as progress:
-        write_gallery(
-            unfinished,
-            count=IMAGES,
-            progress=lambda done, total: progress("drawing the gallery", done, total),
-        )
-    unfinished.rename(gallery)
+    gallery.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(gallery.with_name("gallery.lock"), timeout=0):
+            if gallery.exists():
+                return
+            unfinished = gallery.with_name("gallery.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            with shown(quiet=quiet) as progress:
+                write_gallery(
+                    unfinished,
+                    count=IMAGES,
+                    progress=lambda done, total: progress("drawing the gallery", done, total),
+                )
+            unfinished.rename(gallery)
+    except Timeout as error:
+        raise LibraryBusyError(
+            f"another `sightline demo` is drawing the gallery in {gallery.parent}: wait for it"
+        ) from error
