@@ -56,16 +56,17 @@ def changes(roots: Sequence[Path], stop: Event, *, quiet: float = QUIET) -> Iter
             changed: set[Path] = set()
             first = last = time.monotonic()
             while not stop.is_set():
-                now = time.monotonic()
-                if changed and (now - last >= quiet or now - first >= MAX_DELAY):
-                    break
                 try:
                     path = events.get(timeout=min(POLL, quiet))
                 except queue.Empty:
+                    if changed and time.monotonic() - last >= quiet:
+                        break
                     continue
                 last = time.monotonic()
                 first = first if changed else last
                 changed.add(path)
+                if last - first >= MAX_DELAY:
+                    break
             batch = _outermost({_nearest_existing(path) for path in changed})
             if batch and not stop.is_set():
                 yield batch
