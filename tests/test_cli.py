@@ -407,7 +407,18 @@ def test_search_shows_previews_in_terminals_that_can(
     import struct
     import termios
 
-    command = [sys.executable, "-m", "sightline", "search", "in:Odd", "--library", str(library)]
+    # The library that draws images gives a terminal a tenth of a second to say what it can.
+    program = (
+        "import sys\n"
+        "from textual_image import _terminal\n"
+        "from sightline.server.cli import main\n"
+        "capture = _terminal.capture_terminal_response\n"
+        "def patient(start_marker, end_marker, timeout):\n"
+        "    return capture(start_marker, end_marker, 60 if end_marker == 'c' else timeout)\n"
+        "_terminal.capture_terminal_response = patient\n"
+        "main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", program, "search", "in:Odd", "--library", str(library)]
     terminal, child_end = pty.openpty()
     fcntl.ioctl(child_end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 1200, 1000))
     with subprocess.Popen(
