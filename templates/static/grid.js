@@ -359,8 +359,7 @@ export function createGrid({ onOpen, onNeed, onEdge, onSelect, onRange, onDrag, 
   const more = once(() => load("grid_more.js").then(({ extendGrid }) => (extra = extendGrid(inner))));
   for (const name of ["pointerover", "focusin", "scroll"]) addEventListener(name, () => more().catch(() => null), { once: true });
   if (matchMedia("(any-pointer: coarse)").matches) more();
-  let seenWidth = 0;
-  new ResizeObserver(debounce(60, () => list.clientWidth !== seenWidth && ((seenWidth = list.clientWidth), relayout()))).observe(list);
+  new ResizeObserver(debounce(60, () => list.clientWidth !== width && relayout())).observe(list);
 
   return {
     /** Focuses an image, by default the active one. */
