@@ -10,7 +10,7 @@ export function createSuggestions({ input, onAccept }) {
   const menu = h("ul", { id: "suggestions", role: "listbox", "aria-label": t("query.suggestions"), hidden: true });
   input.form.append(menu);
   let options = [], active = -1;
-  let dismissed = false; // after Enter, so that late suggestions do not cover the chips
+  let dismissed = false; // after Enter and Escape, so that late suggestions do not cover the chips
 
   const currentToken = () => {
     const before = input.value.slice(0, input.selectionStart);
@@ -38,6 +38,8 @@ export function createSuggestions({ input, onAccept }) {
     input.setAttribute("aria-expanded", "false");
     input.removeAttribute("aria-activedescendant");
   }
+
+  const dismiss = () => ((dismissed = true), close());
 
   /** Moves up or down; past either end no suggestion is active. */
   function move(step) {
@@ -68,7 +70,7 @@ export function createSuggestions({ input, onAccept }) {
     if (!options.length) return;
     if (key === "ArrowDown" || key === "ArrowUp") move(key === "ArrowDown" ? 1 : -1);
     else if ((key === "Enter" || key === "Tab") && active >= 0) accept(active);
-    else if (key === "Escape") close();
+    else if (key === "Escape") dismiss();
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -78,6 +80,6 @@ export function createSuggestions({ input, onAccept }) {
     /** Fetches suggestions once typing pauses. */
     update: () => ((dismissed = false), fetchSuggestions()),
     /** Closes the menu until something is typed. */
-    dismiss: () => ((dismissed = true), close()),
+    dismiss,
   };
 }
