@@ -79,8 +79,9 @@ def address(gallery: Path) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     """Chromium. One a module: another test in this process may start its own."""
     from helpers_serving import FLAGS, chromium
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # as long as for actions; a busy machine needs more than 5 s
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield browser

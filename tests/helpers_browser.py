@@ -107,7 +107,9 @@ def ids(page: Page) -> list[int]:
 def searched(page: Page, act: Callable[[], object], pattern: str = "") -> dict[str, Any]:
     """Performs an action that searches; returns the JSON of the search whose URL matches
     ``pattern``, once it is shown."""
-    with page.expect_response(re.compile(r"/api/search\?.*" + pattern)) as answer:
+    # Of the first results: the next ones of the search before may still be on their way.
+    url = re.compile(rf"/api/search\?(?=.*&offset=0$).*{pattern}")
+    with page.expect_response(url) as answer:
         act()
     page.wait_for_function("() => !document.body.classList.contains('searching')")
     found: dict[str, Any] = answer.value.json()
@@ -123,6 +125,18 @@ def search(page: Page, query: str) -> dict[str, Any]:
 
     # Clearing the box a moment ago may still be searching.
     return searched(page, typed, f"q={re.escape(quote_plus(query))}&")
+
+
+def wait_for_module(page: Page, name: str) -> None:
+    """Until the page runs the module ``name``, which it requests when it first needs it."""
+    page.wait_for_function(
+        """async (name) => {
+            const loaded = performance.getEntriesByType("resource")
+              .find((entry) => entry.name.endsWith(`/${name}`));
+            return loaded && (await import(loaded.name));
+        }""",
+        arg=name,
+    )
 
 
 @contextmanager
@@ -142,10 +156,7 @@ def long_press(page: Page, tile: Locator) -> Iterator[Callable[[Locator], None]]
     start = inside(tile)
 
     def move(to: Locator) -> None:
-        page.wait_for_function(
-            """() => performance.getEntriesByType("resource")
-                .some(({ name }) => name.endsWith("/drag_select.js"))"""
-        )
+        wait_for_module(page, "drag_select.js")
         end = inside(to)
         for part in (0.3, 0.6, 1, 1):
             point = {axis: start[axis] + part * (end[axis] - start[axis]) for axis in ("x", "y")}

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers_browser import PHONE, ids, open_page, search, searched, tiles, touch
+from helpers_browser import (
+    PHONE,
+    ids,
+    open_page,
+    search,
+    searched,
+    tiles,
+    touch,
+    wait_for_module,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -155,6 +164,7 @@ def test_from_right_to_left_the_page_is_mirrored(browser: Browser, address: str)
         page.evaluate("scrollTo(0, 0)")
         page.mouse.move(first["x"] + first["width"] + 3, first["y"] + 20)
         page.mouse.down()
+        wait_for_module(page, "drag_select.js")
         page.mouse.move(second["x"] + second["width"] - 20, first["y"] + 40, steps=4)
         page.mouse.up()
         expect(page.locator("#tray strong")).to_have_text("נבחרו שתיים")
