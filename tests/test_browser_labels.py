@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,5 +70,6 @@ def test_facets_count_and_filter_and_captions_are_ranked(
         assert all(text.endswith("%") for text in ranked.all_inner_texts())
         page.keyboard.press("Escape")
         page.locator(".lightbox").wait_for(state="hidden")
+        expect(page).not_to_have_url(re.compile("#"))
         pressed.click()
         page.locator("#summary", has_text=f"{IMAGES} photos").wait_for()

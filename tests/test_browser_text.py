@@ -95,5 +95,6 @@ def test_text_of_an_open_photo_is_selected_copied_and_outlined(
         lines.last.click(click_count=3)
         assert page.evaluate("() => getSelection().toString().trim()") == "Open Friday"
         written.get_by_role("button", name="Copy text").click()
+        expect(page.locator("dialog[open]").get_by_role("status")).to_contain_text("Text copied")
         copied = page.evaluate("() => navigator.clipboard.readText()")
         assert copied == "\n".join(SIGNS["garage"])
