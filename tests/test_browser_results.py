@@ -86,6 +86,10 @@ def test_arrow_keys_move_between_tiles(page: Page) -> None:
 
 def test_the_actions_fit_on_the_narrowest_tile(page: Page) -> None:
     page.set_viewport_size({"width": 700, "height": 800})
+    page.wait_for_function(
+        """() => [...document.querySelectorAll("#results .tile")]
+            .every((tile) => tile.getBoundingClientRect().right <= innerWidth)"""
+    )
     search(page, "is:portrait")
     page.locator("#q").blur()
     narrow = page.locator("#results .tile").first
@@ -126,7 +130,8 @@ def test_old_photos_stay_until_the_new_ones_are_loaded(page: Page) -> None:
     page.clock.pause_at(page.evaluate("Date.now() + 1000"))
     held: list[Route] = []
     page.route("**/thumbnails/*", lambda route: held.append(route))
-    search(page, "windmill")
+    with page.expect_request("**/thumbnails/*"):
+        search(page, "windmill")
     page.clock.run_for(300)
     expect(old).not_to_have_count(0)
     assert held
