@@ -199,10 +199,13 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert result.returncode == 0, f"importing sightline loads {result.stderr}"
 
 
-def test_opening_a_library_does_not_import_pandas() -> None:
+def test_creating_a_library_does_not_import_pandas(tmp_path: Path) -> None:
     code = (
-        "import sys, sightline.indexer.library.library; assert 'pandas' not in sys.modules;"
+        "import sys, pathlib; from sightline.indexer.library import Library;"
+        "Library.create(pathlib.Path(sys.argv[1]), model='toy', revision='1', dimension=4).close();"
+        "assert 'sqlite_utils' in sys.modules and 'pandas' not in sys.modules;"
         "import importlib.util; importlib.util.find_spec('pandas') and __import__('pandas')"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "library")]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

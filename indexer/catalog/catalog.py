@@ -24,6 +24,7 @@ earlier version up to date. Ids are never reused; an image that is encoded again
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,7 +38,7 @@ from sightline.indexer.catalog.check import Problem
 from sightline.indexer.catalog.filters import prepare
 from sightline.indexer.catalog.new_embeddings import NewEmbeddings
 from sightline.indexer.catalog.reader import RUN_COUNTS, CatalogReader
-from sightline.indexer.catalog.store import Database, FileKind, Store, create
+from sightline.indexer.catalog.store import FileKind, Store, create
 from sightline.indexer.errors import LibraryError
 from sightline.indexer.types import (
     Candidate,
@@ -86,7 +87,7 @@ class Catalog(CatalogReader):
     def create(cls, path: Path, *, model: str, revision: str, dimension: int) -> Self:
         """Creates and opens a catalog, bound to one model. LibraryError if the file exists."""
 
-        def fill(database: Database) -> None:
+        def fill(connection: sqlite3.Connection) -> None:
             meta = {
                 "model": model,
                 "revision": revision,
@@ -95,7 +96,7 @@ class Catalog(CatalogReader):
                 "created_at": image_rows.now(),
                 "version": "0",
             }
-            database["meta"].insert_all({"name": k, "value": v} for k, v in meta.items())
+            connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", meta.items())
 
         create(path, CATALOG, fill)
         return cls.open(path)

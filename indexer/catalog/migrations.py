@@ -6,16 +6,18 @@ pending migrations run in one transaction. ``docs/catalog.md`` describes the res
 
 from __future__ import annotations
 
+from sqlite3 import Connection
+
 from sightline.indexer.catalog import full_text
-from sightline.indexer.catalog.store import Database, Migrations
+from sightline.indexer.catalog.store import Migrations
 
 catalog = Migrations("catalog")
 thumbnails = Migrations("thumbnails")
 new_embeddings = Migrations("new_embeddings")
 
 
-@catalog()
-def images_and_embeddings(db: Database) -> None:
+@catalog
+def images_and_embeddings(db: Connection) -> None:
     """Images, their folders and their embeddings."""
     db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
     db.execute(
@@ -96,8 +98,8 @@ def images_and_embeddings(db: Database) -> None:
     db.execute("CREATE INDEX removals_version ON removals (version)")
 
 
-@catalog()
-def failures_and_runs(db: Database) -> None:
+@catalog
+def failures_and_runs(db: Connection) -> None:
     """Files that could not be read, and what each run did."""
     db.execute(
         """CREATE TABLE failures (
@@ -129,8 +131,8 @@ def failures_and_runs(db: Database) -> None:
     )
 
 
-@catalog()
-def labels(db: Database) -> None:
+@catalog
+def labels(db: Connection) -> None:
     """Labels assigned by ``sightline label``."""
     db.execute(
         """CREATE TABLE labels (
@@ -144,8 +146,8 @@ def labels(db: Database) -> None:
     db.execute("CREATE INDEX labels_folded ON labels (folded)")
 
 
-@catalog()
-def words(db: Database) -> None:
+@catalog
+def words(db: Connection) -> None:
     """The full-text index."""
     db.execute(
         """CREATE VIRTUAL TABLE words USING fts5 (
@@ -155,12 +157,12 @@ def words(db: Database) -> None:
     )  # ``texts`` makes it again, ``text_words`` fills it
 
 
-@catalog()
-def views(db: Database) -> None:
+@catalog
+def views(db: Connection) -> None:
     """Views for people who open the catalog with SQLite tools."""
-    db.create_view(
-        "pictures",
-        """SELECT images.id,
+    db.execute(
+        """CREATE VIEW "pictures" AS
+        SELECT images.id,
             rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
                 || images.name AS path,
             roots.path AS root, folders.path AS folder, images.name,
@@ -175,53 +177,53 @@ def views(db: Database) -> None:
             images.added_at
         FROM images
         JOIN folders ON folders.id = images.folder_id
-        JOIN roots ON roots.id = folders.root_id""",
+        JOIN roots ON roots.id = folders.root_id"""
     )
-    db.create_view(
-        "failed",
-        """SELECT rtrim(roots.path, '/') || '/' || failures.path AS path, failures.reason,
+    db.execute(
+        """CREATE VIEW "failed" AS
+        SELECT rtrim(roots.path, '/') || '/' || failures.path AS path, failures.reason,
             failures.size, failures.failed_at
-        FROM failures JOIN roots ON roots.id = failures.root_id""",
+        FROM failures JOIN roots ON roots.id = failures.root_id"""
     )
-    db.create_view(
-        "pictures_per_folder",
-        """SELECT roots.path AS root, folders.path AS folder, count(*) AS pictures,
+    db.execute(
+        """CREATE VIEW "pictures_per_folder" AS
+        SELECT roots.path AS root, folders.path AS folder, count(*) AS pictures,
             min(images.taken_at) AS first_taken, max(images.taken_at) AS last_taken
         FROM images
         JOIN folders ON folders.id = images.folder_id
         JOIN roots ON roots.id = folders.root_id
-        GROUP BY folders.id""",
+        GROUP BY folders.id"""
     )
-    db.create_view(
-        "pictures_per_month",
-        """SELECT substr(taken_at, 1, 7) AS month, count(*) AS pictures
-        FROM images GROUP BY month""",
+    db.execute(
+        """CREATE VIEW "pictures_per_month" AS
+        SELECT substr(taken_at, 1, 7) AS month, count(*) AS pictures
+        FROM images GROUP BY month"""
     )
-    db.create_view(
-        "pictures_per_camera",
-        """SELECT camera, lens, count(*) AS pictures, min(taken_at) AS first_taken,
+    db.execute(
+        """CREATE VIEW "pictures_per_camera" AS
+        SELECT camera, lens, count(*) AS pictures, min(taken_at) AS first_taken,
             max(taken_at) AS last_taken
-        FROM images GROUP BY camera, lens""",
+        FROM images GROUP BY camera, lens"""
     )
-    db.create_view(
-        "pictures_per_keyword",
-        "SELECT keyword, count(*) AS pictures FROM keywords GROUP BY folded",
+    db.execute(
+        """CREATE VIEW "pictures_per_keyword" AS
+        SELECT keyword, count(*) AS pictures FROM keywords GROUP BY folded"""
     )
-    db.create_view(
-        "pictures_per_label",
-        """SELECT label, count(*) AS pictures, round(avg(score), 4) AS mean_score
-        FROM labels GROUP BY folded""",
+    db.execute(
+        """CREATE VIEW "pictures_per_label" AS
+        SELECT label, count(*) AS pictures, round(avg(score), 4) AS mean_score
+        FROM labels GROUP BY folded"""
     )
 
 
-@catalog()
-def web_addresses(db: Database) -> None:
+@catalog
+def web_addresses(db: Connection) -> None:
     """The web address of an image that was imported with a set of embeddings."""
     db.execute("ALTER TABLE images ADD COLUMN url TEXT")
     db.execute("DROP VIEW pictures")
-    db.create_view(
-        "pictures",
-        """SELECT images.id,
+    db.execute(
+        """CREATE VIEW "pictures" AS
+        SELECT images.id,
             rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
                 || images.name AS path,
             roots.path AS root, folders.path AS folder, images.name,
@@ -236,12 +238,12 @@ def web_addresses(db: Database) -> None:
             images.url, images.added_at
         FROM images
         JOIN folders ON folders.id = images.folder_id
-        JOIN roots ON roots.id = folders.root_id""",
+        JOIN roots ON roots.id = folders.root_id"""
     )
 
 
-@catalog()
-def decoded_files(db: Database) -> None:
+@catalog
+def decoded_files(db: Connection) -> None:
     """Which files this library has decoded, and which roots the user named."""
     db.execute("ALTER TABLE roots ADD COLUMN named INTEGER NOT NULL DEFAULT 0")
     db.execute("ALTER TABLE images ADD COLUMN decoded INTEGER NOT NULL DEFAULT 0")
@@ -252,8 +254,8 @@ def decoded_files(db: Database) -> None:
     )
 
 
-@catalog()
-def people(db: Database) -> None:
+@catalog
+def people(db: Connection) -> None:
     """The people in each image, and from which state of which files its metadata was read."""
     db.execute("ALTER TABLE images ADD COLUMN metadata_stamp INTEGER NOT NULL DEFAULT 0")
     db.execute(
@@ -273,14 +275,14 @@ def people(db: Database) -> None:
             tokenize = 'unicode61 remove_diacritics 2'
         )"""
     )
-    db.create_view(
-        "pictures_per_person",
-        "SELECT person, count(*) AS pictures FROM people GROUP BY folded",
+    db.execute(
+        """CREATE VIEW "pictures_per_person" AS
+        SELECT person, count(*) AS pictures FROM people GROUP BY folded"""
     )
     db.execute("DROP VIEW pictures")
-    db.create_view(
-        "pictures",
-        """SELECT images.id,
+    db.execute(
+        """CREATE VIEW "pictures" AS
+        SELECT images.id,
             rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
                 || images.name AS path,
             roots.path AS root, folders.path AS folder, images.name,
@@ -296,12 +298,12 @@ def people(db: Database) -> None:
             images.url, images.added_at
         FROM images
         JOIN folders ON folders.id = images.folder_id
-        JOIN roots ON roots.id = folders.root_id""",
+        JOIN roots ON roots.id = folders.root_id"""
     )
 
 
-@catalog()
-def locations(db: Database) -> None:
+@catalog
+def locations(db: Connection) -> None:
     """The places at images' positions."""
     db.execute(
         """CREATE TABLE locations (
@@ -323,16 +325,16 @@ def locations(db: Database) -> None:
         " WHERE latitude IS NOT NULL AND location_id IS NULL"
     )
     db.execute("CREATE INDEX images_place ON images (place) WHERE place IS NOT NULL")
-    db.create_view(
-        "pictures_per_place",
-        """SELECT country, region, city, count(*) AS pictures
+    db.execute(
+        """CREATE VIEW "pictures_per_place" AS
+        SELECT country, region, city, count(*) AS pictures
         FROM images JOIN locations ON locations.id = images.location_id
-        GROUP BY country, region, city""",
+        GROUP BY country, region, city"""
     )
     db.execute("DROP VIEW pictures")
-    db.create_view(
-        "pictures",
-        """SELECT images.id,
+    db.execute(
+        """CREATE VIEW "pictures" AS
+        SELECT images.id,
             rtrim(roots.path, '/') || '/' || iif(folders.path = '', '', folders.path || '/')
                 || images.name AS path,
             roots.path AS root, folders.path AS folder, images.name,
@@ -350,12 +352,12 @@ def locations(db: Database) -> None:
         FROM images
         JOIN folders ON folders.id = images.folder_id
         JOIN roots ON roots.id = folders.root_id
-        LEFT JOIN locations ON locations.id = images.location_id""",
+        LEFT JOIN locations ON locations.id = images.location_id"""
     )
 
 
-@catalog()
-def kept(db: Database) -> None:
+@catalog
+def kept(db: Connection) -> None:
     """Saved searches, the favourites and collections."""
     db.execute(
         """CREATE TABLE saved_searches (
@@ -389,13 +391,14 @@ def kept(db: Database) -> None:
     )
 
 
-@catalog()
-def unknown_mtimes(db: Database) -> None:
+@catalog
+def unknown_mtimes(db: Connection) -> None:
     """The mtime of a file that was never read is NULL; 0 is a date that a file can have."""
     # SQLite changes no column while a view names it or does not work, which users' views may do.
     views = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'").fetchall()
     for name, _ in views:
-        db[name].drop()
+        quoted = name.replace('"', '""')
+        db.execute(f'DROP VIEW "{quoted}"')
     db.execute("ALTER TABLE images ADD COLUMN mtime INTEGER")
     db.execute("UPDATE images SET mtime = nullif(mtime_ns, 0)")
     db.execute("DROP INDEX images_taken_at")
@@ -410,8 +413,8 @@ def unknown_mtimes(db: Database) -> None:
         db.execute(sql)
 
 
-@catalog()
-def changed_files(db: Database) -> None:
+@catalog
+def changed_files(db: Connection) -> None:
     """What shows a change that keeps size and mtime; a hash of what the model was shown."""
     db.execute("ALTER TABLE images ADD COLUMN ctime_ns INTEGER")
     db.execute("ALTER TABLE images ADD COLUMN inode INTEGER")
@@ -419,14 +422,14 @@ def changed_files(db: Database) -> None:
     db.execute("ALTER TABLE failures ADD COLUMN ctime_ns INTEGER")
 
 
-@catalog()
-def date_sources(db: Database) -> None:
+@catalog
+def date_sources(db: Connection) -> None:
     """Where an image's date is from."""
     db.execute("ALTER TABLE images ADD COLUMN taken_from TEXT")
 
 
-@catalog()
-def texts(db: Database) -> None:
+@catalog
+def texts(db: Connection) -> None:
     """Text that was read in images."""
     db.execute(
         """CREATE TABLE texts (
@@ -447,8 +450,8 @@ def texts(db: Database) -> None:
     )  # ``text_words`` fills it
 
 
-@catalog()
-def text_words(db: Database) -> None:
+@catalog
+def text_words(db: Connection) -> None:
     """The words that were read in images."""
     db.execute(
         """CREATE TABLE text_words (
@@ -459,11 +462,11 @@ def text_words(db: Database) -> None:
     )
     db.execute("CREATE INDEX text_words_reversed ON text_words (reversed)")
     db.execute("CREATE INDEX texts_written ON texts (image_id) WHERE text <> ''")
-    full_text.fill(db.conn)
+    full_text.fill(db)
 
 
-@catalog()
-def filters_within_dates(db: Database) -> None:
+@catalog
+def filters_within_dates(db: Connection) -> None:
     """An index that alone answers a period with a camera, a format, a folder, a place or a shape:
     without it SQLite looked up the row of each image of the period, 18 ms for a month of a
     million."""
@@ -473,14 +476,14 @@ def filters_within_dates(db: Database) -> None:
     )
 
 
-@thumbnails()
-def thumbnail_blobs(db: Database) -> None:
+@thumbnails
+def thumbnail_blobs(db: Connection) -> None:
     """One WebP per image."""
     db.execute("CREATE TABLE thumbnails (image_id INTEGER PRIMARY KEY, webp BLOB NOT NULL)")
 
 
-@new_embeddings()
-def embeddings_by_another_model(db: Database) -> None:
+@new_embeddings
+def embeddings_by_another_model(db: Connection) -> None:
     """One embedding per image, and the model."""
     db.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
     db.execute(

@@ -7,6 +7,7 @@ runs, and dropping them is deleting a file. ``Catalog.replace_embeddings`` reads
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from sightline.indexer.catalog import embeddings, migrations
 from sightline.indexer.catalog.embeddings import Changes
 from sightline.indexer.catalog.image_rows import LISTED
-from sightline.indexer.catalog.store import Database, FileKind, Store, create, delete, pairs_of
+from sightline.indexer.catalog.store import FileKind, Store, create, delete, pairs_of
 from sightline.indexer.types import Embeddings, Ids
 
 NEW_EMBEDDINGS = FileKind(
@@ -68,7 +69,7 @@ class NewEmbeddings:
     ) -> Self:
         """Creates and opens the file. ``identity`` is the catalog's."""
 
-        def fill(database: Database) -> None:
+        def fill(connection: sqlite3.Connection) -> None:
             meta = {
                 "model": model,
                 "revision": revision,
@@ -77,7 +78,7 @@ class NewEmbeddings:
                 "done": "0",
                 "total": "0",
             }
-            database["meta"].insert_all({"name": k, "value": v} for k, v in meta.items())
+            connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", meta.items())
 
         create(path, NEW_EMBEDDINGS, fill)
         return cls.open(path)

@@ -28,22 +28,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sightline.indexer.errors import CorruptError, LibraryBusyError, LibraryError
 from sightline.indexer.types import Ids
-
-# sqlite-utils imports pandas if it is installed, to support one more column type that is not used
-# here; that takes half a second of every command.
-_hide_pandas = "pandas" not in sys.modules
-if _hide_pandas:
-    sys.modules["pandas"] = None  # type: ignore[assignment]
-try:
-    from sqlite_utils import Database, Migrations
-finally:
-    if _hide_pandas:
-        del sys.modules["pandas"]
 
 MAGIC = b"SQLite format 3\x00"
 
@@ -75,6 +65,63 @@ ANALYSIS_LIMIT = 100_000
 images through a camera's index: 90 ms instead of 8. A million images are analysed in 0.3 s."""
 
 Prepare = Callable[[sqlite3.Connection], None]
+
+Step = Callable[[sqlite3.Connection], None]
+
+
+class Migrations:
+    """Every step from an empty file to the current tables, in order; ``@migrations`` adds one.
+
+    sqlite-utils applies and records them. A file that has them all is opened without it: importing
+    it takes a tenth of a search from the shell.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._steps: dict[str, Step] = {}
+
+    def __call__(self, step: Step) -> Step:
+        """Adds a step."""
+        self._steps[step.__name__] = step
+        return step
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all steps."""
+        return list(self._steps)
+
+    def applied(self, connection: sqlite3.Connection) -> list[str]:
+        """The names of the steps that a file records, in the order they were applied."""
+        sql = "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY rowid"
+        return [name for (name,) in connection.execute(sql, [self._name])]
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Runs all steps on an empty database, and records nothing."""
+        for step in self._steps.values():
+            step(connection)
+
+    def apply(self, connection: sqlite3.Connection, *, stop_before: str | None = None) -> None:
+        """Applies and records the steps that are missing."""
+        utils = _sqlite_utils()
+        migrations = utils.Migrations(self._name)
+        for name, step in self._steps.items():
+            migrations(name=name)(lambda database, step=step: step(database.conn))
+        database = utils.Database(connection, recursive_triggers=False, execute_plugins=False)
+        migrations.apply(database, stop_before=stop_before)
+
+
+def _sqlite_utils() -> Any:
+    """The module, without pandas: it imports that if it is installed, to support one more column
+    type that is not used here, which takes half a second."""
+    hide_pandas = "pandas" not in sys.modules
+    if hide_pandas:
+        sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        import sqlite_utils
+    finally:
+        if hide_pandas:
+            del sys.modules["pandas"]
+    return sqlite_utils
 
 
 @dataclass(frozen=True)
@@ -200,7 +247,7 @@ def _has_log(path: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
-def create(path: Path, kind: FileKind, fill: Callable[[Database], None]) -> None:
+def create(path: Path, kind: FileKind, fill: Step) -> None:
     """Creates a file of ``kind``; ``fill`` writes its first rows.
 
     It is created under another name and renamed once complete, so that a crash leaves nothing that
@@ -223,9 +270,8 @@ def create(path: Path, kind: FileKind, fill: Callable[[Database], None]) -> None
             connection.execute(f"PRAGMA application_id = {kind.application_id}")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
-            database = Database(connection, execute_plugins=False)
-            kind.migrations.apply(database)
-            fill(database)
+            kind.migrations.apply(connection)
+            fill(connection)
             # Creates the table that `analyze` fills. Created later, it would split the schema
             # table, part of which would then be at the end of the file, where truncation hits.
             connection.execute("ANALYZE")
@@ -352,13 +398,13 @@ class Store:
         """Applies what is missing. LibraryError for a file of a newer Sightline, for an older one
         opened for reading only, and for a corrupt schema."""
         migrations = self.kind.migrations
-        database = Database(connection, recursive_triggers=False, execute_plugins=False)
-        steps, columns, definitions = _current_schema(self.kind)
+        steps = migrations.names
+        columns, definitions = _current_schema(self.kind)
         self._check_objects(connection, definitions)
         try:
-            applied = [step.name for step in migrations.applied(database)]
-        except (sqlite3.OperationalError, KeyError) as error:
-            if error_code(error) not in (0, sqlite3.SQLITE_ERROR):
+            applied = migrations.applied(connection)
+        except sqlite3.OperationalError as error:
+            if error_code(error) != sqlite3.SQLITE_ERROR:
                 raise
             raise self.corrupt(str(error)) from error
         if newer := set(applied) - set(steps):
@@ -379,7 +425,7 @@ class Store:
             )
         connection.execute("BEGIN IMMEDIATE")  # so that two processes do not both migrate
         try:
-            migrations.apply(database)
+            migrations.apply(connection)
             connection.execute("COMMIT")
         except BaseException as error:
             if connection.in_transaction:
@@ -568,24 +614,21 @@ def _normalized(sql: str | None) -> str:
 
 
 @cache
-def _current_schema(
-    kind: FileKind,
-) -> tuple[list[str], dict[str, frozenset[str]], dict[str, str]]:
-    """The names of all migrations in their order, and the columns and definition of each table that
-    they create; columns without full-text tables, which cannot always be opened and most questions
-    do not need."""
-    with closing(Database(memory=True, execute_plugins=False)) as database:
-        kind.migrations.apply(database)
-        names = database.execute(
+def _current_schema(kind: FileKind) -> tuple[dict[str, frozenset[str]], dict[str, str]]:
+    """The columns and definition of each table that the migrations create; columns without
+    full-text tables, which cannot always be opened and most questions do not need."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        kind.migrations.run(connection)
+        names = connection.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'words%'"
         )
-        columns = {name: _columns(database.conn, name) for (name,) in names.fetchall()}
-        tables = database.execute(
+        columns = {name: _columns(connection, name) for (name,) in names.fetchall()}
+        tables = connection.execute(
             "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
             " AND name NOT LIKE '%sqlite~_%' ESCAPE '~' AND name NOT LIKE 'words~_%' ESCAPE '~'"
         )
         definitions = {name: _normalized(sql) for name, sql in tables.fetchall()}
-        return [step.name for step in kind.migrations.applied(database)], columns, definitions
+        return columns, definitions
 
 
 def ids_of(connection: sqlite3.Connection, sql: str, parameters: Sequence = ()) -> Ids:
