@@ -124,6 +124,22 @@ def test_a_word_that_the_vocabulary_has_only_pieces_of_is_unknown(
     assert encoder.unknown_words(text) == unknown
 
 
+def test_words_in_pieces_are_unknown_as_the_tokenizer_splits_them(encoder: Encoder) -> None:
+    tokenizer = Tokenizer.from_file(str(BUILTIN / "tokenizer.json"))
+    known = [word for word in sorted(tokenizer.get_vocab()) if word.isalpha() and word.isascii()]
+    some = known[::97]
+    words = [one + other for one, other in zip(some, [*some[7:], *some[:7]], strict=True)]
+    words += [word.title() + "s" for word in some] + [word[1:] + "z" for word in some]
+    words += ["a", "Zz", "abz", "x" * 100, "x" * 101, "Ángström", "Müllerin"]
+    unknown = 0
+    for word in words:
+        pieces = tokenizer.encode(word, add_special_tokens=False).tokens
+        is_known = len(pieces) == 1 or (len(pieces) == 2 and len(pieces[0]) >= 3)
+        assert encoder.unknown_words(word) == ([] if is_known else [word])
+        unknown += not is_known
+    assert 50 < unknown < len(words) - 50
+
+
 def test_a_caption_is_said_of_an_image_only_where_it_fits(
     encoder: Encoder,
     scenes: list[Scene],
