@@ -24,15 +24,11 @@ from sightline.server.commands.common import (
     stopping,
     workers_option,
 )
-from sightline.server.commands.priority import OWN_PROCESS, nice_option
+from sightline.server.commands.priority import NEW_OBJECTS, OWN_PROCESS, nice_option
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
     from sightline.indexer.types import IndexReport
-
-NEW_OBJECTS = 500_000
-"""Objects between two collections of cyclic garbage, not 700: looking for it among the objects of
-torch, whose import makes 270,000, takes a tenth of a short run, and finds little."""
 
 
 @click.command()

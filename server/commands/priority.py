@@ -13,6 +13,10 @@ from sightline.server.commands.common import F
 OWN_PROCESS = "own process"
 """``Context.obj`` of a process that ends with its command, which may change its priority."""
 
+NEW_OBJECTS = 500_000
+"""Objects between two collections of cyclic garbage, not 700: looking for it among the objects of
+torch, whose import makes 270,000, takes a tenth of a short run, and finds little."""
+
 NICENESS = 10
 """Niceness in the background: of a core that a server needs too, the server gets nine tenths."""
 

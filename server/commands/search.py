@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -27,7 +28,7 @@ from sightline.server.commands.hits import (
     print_hits,
     print_json_lines,
 )
-from sightline.server.commands.priority import OWN_PROCESS
+from sightline.server.commands.priority import NEW_OBJECTS, OWN_PROCESS
 
 if TYPE_CHECKING:
     from sightline.indexer.library import AnyLibrary
@@ -121,6 +122,7 @@ def search(
     if click.get_current_context().find_root().obj == OWN_PROCESS:
         # Before numpy is imported: more threads wait for each other longer than one search takes.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        gc.set_threshold(NEW_OBJECTS)
 
     from sightline.indexer.catalog.text_vectors import StoredTextVectors
     from sightline.indexer.indexing.encoders import encoder_for
