@@ -245,7 +245,7 @@ def test_a_text_search_imports_no_torch_faiss_or_pillow_and_a_repeated_one_needs
         "Encoder.encode_texts = lambda self, texts: encoded.extend(texts) or encode(self, texts)\n"
         "status = run(sys.argv[1:])\n"
         "slow = {'torch', 'faiss', 'PIL', 'tokenizers', 'rapidfuzz', 'py3langid', 'filelock',\n"
-        "    'sqlite_utils'}\n"
+        "    'sqlite_utils', 'numpy.ma'}\n"
         "print(status, encoded, *slow & set(sys.modules))\n"
     )
     command = [sys.executable, "-c", program, "search", "red light", "--library", str(copy)]

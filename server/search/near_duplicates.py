@@ -76,7 +76,9 @@ def fold(
     if not len(row):
         return ids.copy()
     order = np.lexsort((column, row))
-    phash = hashes(np.unique(np.concatenate([all_ids[row], all_ids[column]])))
+    agreeing = np.zeros(len(all_ids), bool)
+    agreeing[row] = agreeing[column] = True
+    phash = hashes(all_ids[agreeing])
     folded: dict[int, int] = {}
     for n, m in zip(row[order].tolist(), column[order].tolist(), strict=True):
         image, other = int(all_ids[n]), int(all_ids[m])
