@@ -119,11 +119,32 @@ def test_images_are_kept_when_many_files_vanish_at_once(watched: Watched, tmp_pa
     assert len(watched.paths()) == 6
 
 
+def test_a_watched_folder_that_disappears_does_not_widen_the_library(watched: Watched) -> None:
+    (watched.folder.parent / "private.jpg").write_bytes(as_bytes(draw(50)))
+    shutil.rmtree(watched.folder)
+    held_back = [watched.next().held_back[0]]
+    while "is not there" not in held_back[-1]:  # part of it was still there
+        held_back.append(watched.next().held_back[0])
+    assert watched.library.root_paths() == [watched.folder]
+    assert watched.paths() == {f"old/{n}.jpg" for n in range(6)}
+
+
 def test_a_change_waits_while_another_process_writes(watched: Watched) -> None:
     with watched.library.writing():
         (watched.folder / "d.jpg").write_bytes(as_bytes(draw(40)))
         assert watched.busy.wait(PATIENCE)
         assert watched.reports.empty()
+    assert watched.next().added == 1
+
+
+def test_a_folder_may_disappear_while_another_process_writes(watched: Watched) -> None:
+    watched.busy.clear()
+    with watched.library.writing():
+        (watched.folder / "new").mkdir()
+        (watched.folder / "new" / "e.jpg").write_bytes(as_bytes(draw(41)))
+        assert watched.busy.wait(PATIENCE)
+        shutil.rmtree(watched.folder / "new")
+    (watched.folder / "f.jpg").write_bytes(as_bytes(draw(42)))
     assert watched.next().added == 1
 
 

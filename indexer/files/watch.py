@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import queue
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -46,8 +46,8 @@ def changes(roots: Sequence[Path], stop: Event, *, quiet: float = QUIET) -> Iter
     The first batch is ``roots``, once they are watched. A batch ends ``quiet`` seconds after the
     last event. For files that were created or changed it holds their folder; for files that were
     deleted or moved and for ignore files it holds the root, so that the run can tell how many are
-    missing. Raises ``UsageError`` without watchdog, ``LibraryError`` if the system cannot watch so
-    many folders.
+    missing, also if the root itself is. Raises ``UsageError`` without watchdog, ``LibraryError`` if
+    the system cannot watch so many folders.
     """
     events: queue.SimpleQueue[Path] = queue.SimpleQueue()
     with _watching(roots, events):
@@ -67,14 +67,15 @@ def changes(roots: Sequence[Path], stop: Event, *, quiet: float = QUIET) -> Iter
                 changed.add(path)
                 if last - first >= MAX_DELAY:
                     break
-            batch = _outermost({_nearest_existing(path) for path in changed})
+            batch = _outermost({nearest_existing(path, roots) for path in changed})
             if batch and not stop.is_set():
                 yield batch
 
 
-def _nearest_existing(path: Path) -> Path:
-    """``path``, or its first parent that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+def nearest_existing(path: Path, roots: Collection[Path]) -> Path:
+    """``path`` or its first parent that exists, but nothing above its root: the user did not name
+    what is there."""
+    return next(folder for folder in (path, *path.parents) if folder in roots or folder.is_dir())
 
 
 def _outermost(paths: set[Path]) -> list[Path]:

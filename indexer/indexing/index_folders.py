@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.indexer.encoder import registry
 from sightline.indexer.errors import LibraryBusyError, LibraryError, ModelMismatchError, UsageError
-from sightline.indexer.files.watch import QUIET, changes
+from sightline.indexer.files.watch import QUIET, changes, nearest_existing
 from sightline.indexer.indexing.changes import scopes_of
 from sightline.indexer.indexing.encoders import encoder_for, load_encoder
 from sightline.indexer.indexing.read_texts import read_texts
@@ -208,10 +208,15 @@ def watch_folders(
     for changed in changes(roots, stop, quiet=quiet):
         report: IndexReport | None = None
         while report is None and not stop.is_set():
+            paths = [nearest_existing(path, roots) for path in changed]
             try:
-                report = run(changed)
+                report = run(paths)
             except LibraryBusyError:
                 stop.wait(BUSY_SECONDS)
+            except UsageError:
+                if paths == [nearest_existing(path, roots) for path in changed]:
+                    raise
+                # A folder was deleted while another process wrote.
         if report is None:
             return
         if report.added + report.updated + report.moved + report.removed or (
