@@ -245,7 +245,7 @@ def test_results_before_a_jump_appear_above_and_nothing_moves(
         page.keyboard.press("End")
         last = page.locator(f'#results .tile[aria-posinset="{LAST}"]')
         expect(last.locator("a")).to_be_focused()
-        for _ in range(40):
+        for _ in range(400):
             if page.locator('#results .tile[aria-posinset="1"]').count():
                 break
             page.mouse.wheel(0, -400)
