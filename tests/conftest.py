@@ -62,7 +62,8 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("gallery")
     make_gallery(place / "pictures")
     arguments = ["index", place / "pictures", "--library", place / "library", "--model", "builtin"]
-    assert run([*map(str, arguments), "--quiet"]) == 0
+    # One worker: the ids follow the order of the files.
+    assert run([*map(str, arguments), "--quiet", "--workers", "1"]) == 0
     return place
 
 
