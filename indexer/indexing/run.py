@@ -330,6 +330,8 @@ class _Run:
             for failure in seen.unreadable:
                 if (left := self._follow(failure)) is not None:
                     self.failed(scope.root, left)
+                else:
+                    seen.gone_failures.append(failure.path)
         counts: Counter[str] = Counter()
         for seen in comparisons:
             counts += seen.left_out
