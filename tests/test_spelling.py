@@ -23,6 +23,7 @@ def library(gallery: Path) -> Iterator[Library]:
     ("query", "text", "corrected"),
     [
         ("lihgthouse", "lighthouse", "lighthouse"),
+        ("a dogg", "dog", "a dog"),  # not "dogs", which is as near and less frequent
         ("a lihgthouse at nihgt", "lighthouse, night", "a lighthouse at night"),
         ('-umbrela "breakfats in bed"', None, '-umbrella "breakfast in bed"'),
         ("tuscanny in summer", "tuscany", "tuscany in summer"),

@@ -141,16 +141,30 @@ class _Vocabulary:
         from rapidfuzz import process
         from rapidfuzz.distance import OSA
 
-        choices = [*self.own, *visual_words(), *english_words()]
+        own, visual, frequency = self.own, visual_words(), english_words()
+        choices = {*own, *visual, *frequency}
         edits = 2 if len(word) >= LONG else 1
         found = process.extract(
             word, choices, scorer=OSA.distance, score_cutoff=edits, limit=len(choices)
         )
-        # Few edits first, then the same first letter, then the order of `choices`.
+
+        # Few edits first, then the same first letter, a word of the library, a visible thing, and
+        # the more frequent word.
         best = min(
-            ((distance, one[0] != word[0], at, one) for one, distance, at in found), default=None
+            (
+                (
+                    distance,
+                    one[0] != word[0],
+                    one not in own,
+                    one not in visual,
+                    frequency.get(one, len(frequency)),
+                    one,
+                )
+                for one, distance, _ in found
+            ),
+            default=None,
         )
-        return None if best is None or len(best[3]) < MIN_LENGTH - 1 else best[3]
+        return None if best is None or len(best[-1]) < MIN_LENGTH - 1 else best[-1]
 
 
 @cache
