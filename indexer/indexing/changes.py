@@ -73,13 +73,13 @@ class Comparison:
         """The warning if ``gone`` images are too many to delete without ``--prune``, else None."""
         if self.missing and self.known:
             return (
-                f"{self.scope.path} is not there (a disk not mounted?): its {self.known:,} pictures"
+                f"{self.scope.path} is not there (a disk not mounted?): its {self.known:,} images"
                 " stay in the library. Moved? `sightline roots --move OLD NEW`. Gone for good?"
                 " index it again with --prune"
             )
         if gone and gone > self.known * MAX_MISSING:
             return (
-                f"{gone:,} of {self.known:,} pictures of {self.scope.path} are not there now, more"
+                f"{gone:,} of {self.known:,} images of {self.scope.path} are not there now, more"
                 " than a fifth at once: nothing was removed. If that is right, run again with"
                 " --prune"
             )

@@ -142,10 +142,10 @@ def _compared_files(library: Library, decoder: Decoder, progress: Progress) -> l
                 continue
             changed += found != (known.size, known.mtime_ns)
         if gone:
-            text = f"{gone:,} pictures of {root.path} are gone since they were indexed"
+            text = f"{gone:,} images of {root.path} are gone since they were indexed"
             problems.append(Problem("missing", "pictures", text, INDEX))
         if changed:
-            text = f"{changed:,} pictures of {root.path} have changed since they were indexed"
+            text = f"{changed:,} images of {root.path} have changed since they were indexed"
             problems.append(Problem("stale", "pictures", text, INDEX))
     return problems
 
@@ -224,7 +224,7 @@ def _repair_thumbnails(library: Library, progress: Progress) -> list[Problem]:
         library, workers=os.cpu_count() or 1, progress=progress
     )
     if missing:
-        text = f"{missing:,} pictures had no thumbnail"
+        text = f"{missing:,} images had no thumbnail"
         done.append(Problem("missing", THUMBNAILS, text, f"{missing - still:,} drawn again", True))
     return done
 

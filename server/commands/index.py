@@ -203,7 +203,8 @@ def print_report(report: IndexReport) -> None:
         for word in ("added", "updated", "moved", "removed", "unchanged", "failed")
         if (number := getattr(report, word)) or word == "added"
     )
-    click.echo(f"{report.found:,} images found: {counts} ({report.seconds:.1f} s)")
+    found = "1 image" if report.found == 1 else f"{report.found:,} images"
+    click.echo(f"{found} found: {counts} ({report.seconds:.1f} s)")
     if report.texts_read:
         click.echo(f"the text of {report.texts_read:,} images was read")
     for line in report.notes:
