@@ -184,7 +184,7 @@ def test_missing_and_changed_image_files_are_reported(
     (pictures / "00.jpg").unlink()
     (pictures / "01.jpg").write_bytes(b"another")
     found = [f for f in doctor.examine(directory) if f.where == "pictures" and f.kind == "missing"]
-    assert found[0].text.startswith("1 picture")
+    assert found[0].text.startswith("1 images of ")
     assert doctor.examine(directory, files=False) == []
     shutil.rmtree(pictures)
     [finding] = doctor.examine(directory)

@@ -137,9 +137,9 @@ class PhotoTools:
         kind: Annotated[str, Field(json_schema_extra={"enum": list(KINDS)})],
         limit: Annotated[int, Field(ge=1, le=MAX_FACETS, description="Number of values.")] = 50,
     ) -> Annotated[CallToolResult, answers.Facets]:
-        """List the folders, people, places, countries, cameras, lenses, file types, years, keywords,
-        labels, ratings or collections of the library with their number of photos, most frequent
-        first."""
+        """List the folders, people, places, countries, cameras, lenses, file types, years,
+        keywords, labels, ratings or collections of the library with their number of photos, most
+        frequent first."""
         if kind not in KINDS:
             raise UsageError(f"kind is {kind[:40]!r}; it must be one of {', '.join(KINDS)}")
         library = self._engine.library
