@@ -108,7 +108,7 @@ def test_a_file_of_any_date_is_indexed_shown_and_deleted(
         assert [p.kind for p in library.catalog.check(library.thumbnails.ids())] == ["missing"]
         path.unlink()
         problems = examine(library.directory)
-        assert any("1 pictures" in p.text and "gone" in p.text for p in problems)
+        assert any("1 images" in p.text and "gone" in p.text for p in problems)
         assert index(library, tiny_encoder).removed == 1
         assert library.count == COUNT - 1
 
