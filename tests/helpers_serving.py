@@ -1,4 +1,5 @@
-"""``sightline serve`` as a separate process, and the browser for its tests."""
+"""``sightline serve`` as a separate process, the browser for its tests, and waiting for what a
+server does."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,19 @@ from typing import Any
 TOP = Path(__file__).resolve().parent.parent
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+TIMEOUT = 60.0
+"""Seconds until a test gives up waiting."""
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether ``holds()`` becomes true within ``TIMEOUT`` seconds."""
+    end, pause = time.monotonic() + TIMEOUT, threading.Event()
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        pause.wait(0.02)
+    return True
 
 
 @contextmanager

@@ -12,9 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers_client import client_of
 from helpers_library import make_library
+from helpers_serving import TIMEOUT, eventually
 from helpers_shards import make_drawings
 
 from sightline.indexer.errors import PhotoError, UsageError
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 TOKEN = "correct horse battery staple"
 BEARER = f"Authorization: Bearer {TOKEN}\r\n"
 LARGE = 62 * 10**6
-TIMEOUT = 60.0
-"""Seconds for what takes a fraction of one on an idle machine."""
 
 
 @pytest.fixture(scope="module")
@@ -112,16 +110,6 @@ def ask(port: int, request: bytes, source: str = "127.0.0.1") -> tuple[int, str]
     with connected(port, source) as connection:
         connection.sendall(request)
         return answer_of(connection)
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether ``holds()`` becomes true within ``TIMEOUT`` seconds."""
-    end, pause = time.monotonic() + TIMEOUT, threading.Event()
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        pause.wait(0.02)
-    return True
 
 
 def spooled() -> int:

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from helpers_mcp import McpClient, connected, http, stdio
-from helpers_serving import TOP
+from helpers_serving import TOP, eventually
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from PIL import Image
-from test_attacks_http import eventually
 
 from sightline.indexer.library import Library
 from sightline.server.cli import run

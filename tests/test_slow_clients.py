@@ -6,9 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
@@ -17,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from helpers_library import id_of, make_library
-from helpers_serving import get, serving_process
+from helpers_serving import eventually, get, serving_process
 from helpers_shards import make_drawings
 from PIL import Image
 
@@ -31,9 +29,6 @@ IMAGES = 40
 ALLOWED = min(8 * (os.cpu_count() or 1), 120)
 """Threads and open files that the server may keep after its first load; a leak of one per client
 would be 240."""
-
-TIMEOUT = 60.0
-"""Seconds; a fraction of one on an idle machine."""
 
 NAMED = b" HTTP/1.1\r\nHost: localhost\r\n"
 BEHAVIOURS = {
@@ -80,16 +75,6 @@ def sockets(pid: int) -> int:
 def threads_of(pid: int) -> int:
     """Number of threads."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether ``holds()`` becomes true within ``TIMEOUT`` seconds."""
-    end, pause = time.monotonic() + TIMEOUT, threading.Event()
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        pause.wait(0.02)
-    return True
 
 
 def is_answered(address: str) -> bool:

@@ -88,13 +88,13 @@ def draw(gallery: Path, *, quiet: bool) -> None:
     it exists. LibraryBusyError while another process does so."""
     from filelock import FileLock, Timeout
 
-    from sightline.data.scenes import write_gallery
-
     gallery.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(gallery.with_name("gallery.lock"), timeout=0):
             if gallery.exists():
                 return
+            from sightline.data.scenes import write_gallery
+
             unfinished = gallery.with_name("gallery.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +23,7 @@ from sightline.server.commands.common import (
     stopping,
     workers_option,
 )
-from sightline.server.commands.priority import NEW_OBJECTS, OWN_PROCESS, nice_option
+from sightline.server.commands.priority import collect_garbage_rarely, nice_option
 from sightline.server.commands.progress import shown
 
 if TYPE_CHECKING:
@@ -115,9 +114,7 @@ def index(
 
     Only new and changed files are read. An interrupted run loses nothing: run it again.
     """
-    if click.get_current_context().find_root().obj == OWN_PROCESS:
-        gc.set_threshold(NEW_OBJECTS)
-
+    collect_garbage_rarely()
     with stopping() as stop, shown(quiet=quiet) as progress:
         from sightline.indexer.indexing.index_folders import index_folders
 

@@ -1,8 +1,9 @@
-"""``--nice``: the priority of commands that use every core for minutes or hours."""
+"""What a command changes of its process, if that ends with it: priority, garbage collection."""
 
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from typing import Any
 
@@ -21,6 +22,18 @@ NICENESS = 10
 """Niceness in the background: of a core that a server needs too, the server gets nine tenths."""
 
 
+def owns_process() -> bool:
+    """Whether the process ends with the current command."""
+    return bool(click.get_current_context().find_root().obj == OWN_PROCESS)
+
+
+def collect_garbage_rarely() -> None:
+    """Collects cyclic garbage per ``NEW_OBJECTS`` until the process ends, if it ends with the
+    current command. Never undone: what was postponed would then be collected."""
+    if owns_process():
+        gc.set_threshold(NEW_OBJECTS)
+
+
 def nice_option(function: F) -> F:
     """``--nice N``, for commands that compute for long. The niceness is set before they start."""
 
@@ -33,7 +46,7 @@ def nice_option(function: F) -> F:
     )
     @functools.wraps(function)
     def command(*arguments: Any, nice: int | None, **options: Any) -> Any:
-        if click.get_current_context().find_root().obj == OWN_PROCESS:
+        if owns_process():
             watch = bool(options.get("watch"))
             default = NICENESS if watch or not is_in_foreground() else 0
             set_niceness(default if nice is None else nice)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -28,7 +27,7 @@ from sightline.server.commands.hits import (
     print_hits,
     print_json_lines,
 )
-from sightline.server.commands.priority import NEW_OBJECTS, OWN_PROCESS
+from sightline.server.commands.priority import collect_garbage_rarely, owns_process
 
 if TYPE_CHECKING:
     from sightline.indexer.library import AnyLibrary
@@ -119,10 +118,10 @@ def search(
     if sum((as_json, jsonl, paths_only, template is not None)) > 1:
         raise click.UsageError("--json, --jsonl, --paths-only and --format exclude each other")
 
-    if click.get_current_context().find_root().obj == OWN_PROCESS:
+    collect_garbage_rarely()
+    if owns_process():
         # Before numpy is imported: more threads wait for each other longer than one search takes.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        gc.set_threshold(NEW_OBJECTS)
 
     from sightline.indexer.catalog.text_vectors import StoredTextVectors
     from sightline.indexer.indexing.encoders import encoder_for
